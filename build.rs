@@ -1,0 +1,44 @@
+//! Compiles `proto/` without protoc.
+//!
+//! Writes the generated Rust types and one descriptor set with every comment in it, which reflection serves and
+//! `watchword descriptor` prints. Only what a door serves is in the set.
+
+use std::{error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 6] = [
+    "watchword/auth/v1/auth.proto",
+    "watchword/auth/v1/error_reason.proto",
+    // Clients that use reflection resolve error details by these two.
+    "google/rpc/error_details.proto",
+    "google/rpc/status.proto",
+    "grpc/health/v1/health.proto",
+    "grpc/reflection/v1/reflection.proto",
+];
+
+/// The old name of reflection: the same messages under another package, so it is described but not generated.
+const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
+
+/// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
+const SECRET: [&str; 2] = ["watchword.auth.v1.RegisterRequest", "watchword.auth.v1.LoginRequest"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names the folder")?);
+
+    let mut described = protox::Compiler::new(["proto"])?;
+    described.include_imports(true).include_source_info(true).open_files(FILES.iter().chain(&DESCRIBED_ONLY))?;
+    // The encoded form keeps custom options such as google.api.field_behavior; the decoded one would lose them.
+    fs::write(out.join("watchword.binpb"), described.encode_file_descriptor_set())?;
+
+    let mut generated = protox::Compiler::new(["proto"])?;
+    generated.include_imports(true).include_source_info(false).open_files(FILES)?;
+    let mut files = generated.file_descriptor_set();
+    // Annotations for readers of the contract; no code needs them.
+    files.file.retain(|file| !file.package().starts_with("google.api"));
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .skip_debug(SECRET)
+        .include_file("protos.rs")
+        .compile_fds(files)?;
+    Ok(())
+}

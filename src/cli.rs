@@ -1,0 +1,207 @@
+//! The commands of the binary. Exit codes: 0 done, 1 failed, 2 a setting is wrong.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    app::{Addresses, App, Ended},
+    config::{self, Command, CommandLine, Config, Settings},
+    domain::{System, World},
+    machine,
+    server::Address,
+    store, telemetry, wire,
+};
+
+/// How long `healthcheck` waits for an answer.
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    let matches = CommandLine::command().get_matches();
+    let line = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let done = match line.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&line.settings),
+        Command::Descriptor => descriptor(),
+        Command::Examples => print(&examples("127.0.0.1:50051", Some("127.0.0.1:5000"))),
+        Command::CheckConfig => check_config(&line.settings, &matches),
+        Command::Healthcheck => healthcheck(&line.settings),
+    };
+    match done {
+        Ok(code) => code,
+        Err(cause) => fail(&cause),
+    }
+}
+
+fn serve(settings: &Settings) -> Result<ExitCode, String> {
+    telemetry::start(settings.log_format, settings.log_level.into(), io::stderr().is_terminal());
+    for name in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!(name, "no such setting; is it mistyped?");
+    }
+    let config = match Config::from_settings(settings) {
+        Ok(config) => config,
+        Err(error) => return Ok(fail_with(&error.to_string(), 2)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(machine::cores())
+        .enable_all()
+        .build()
+        .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
+    runtime.block_on(async {
+        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(telemetry::Audit) };
+        let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        let app = App::start(config, world).map_err(|error| error.to_string())?;
+        announce(&app.addresses())?;
+        Ok(match app.run(stop).await {
+            Ended::Asked => ExitCode::SUCCESS,
+            Ended::StoreFailed => ExitCode::FAILURE,
+        })
+    })
+}
+
+/// Waits for SIGTERM or Ctrl-C. The next one ends the process at once.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            tracing::warn!("second signal; ending at once");
+            std::process::exit(1);
+        });
+    })
+}
+
+async fn either(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Says where the node listens: in the log, and with commands to copy when somebody looks.
+fn announce(addresses: &Addresses) -> Result<(), String> {
+    let Addresses { grpc, http, ops } = addresses;
+    tracing::info!(door = "grpc", address = %grpc, "listening");
+    for (door, address) in [("http", http), ("ops", ops)] {
+        if let Some(address) = address {
+            tracing::info!(door, address = %address, "listening");
+        }
+    }
+    if io::stdout().is_terminal() {
+        let http = http.as_ref().map(ToString::to_string);
+        print(&format!(
+            "\nWatchword {} is ready. Try:\n\n{}\n",
+            env!("CARGO_PKG_VERSION"),
+            examples(&grpc.to_string(), http.as_deref())
+        ))?;
+    }
+    Ok(())
+}
+
+/// Calls to copy.
+fn examples(grpc: &str, http: Option<&str>) -> String {
+    let flags = if grpc.starts_with("unix:") { "-plaintext -unix" } else { "-plaintext" };
+    let address = grpc.trim_start_matches("unix:");
+    let service = "watchword.auth.v1.Auth";
+    let mut text = format!(
+        "  grpcurl {flags} {address} describe {service}\n  \
+           grpcurl {flags} -d '{{\"username\":\"soham\",\"password\":\"insecure\",\"data\":\"testing\"}}' {address} {service}/Register\n  \
+           grpcurl {flags} -d '{{\"username\":\"soham\",\"password\":\"insecure\"}}' {address} {service}/Login\n"
+    );
+    if let Some(http) = http {
+        let (flags, host) = match http.strip_prefix("unix:") {
+            Some(path) => (format!("--unix-socket {path} "), "localhost"),
+            None => (String::new(), http),
+        };
+        text.push_str(&format!("  curl {flags}'http://{host}/login?username=soham&password=insecure'\n"));
+    }
+    text
+}
+
+fn descriptor() -> Result<ExitCode, String> {
+    let mut out = io::stdout();
+    if out.is_terminal() {
+        return Err("the descriptor set is binary: `watchword descriptor > watchword.binpb`".into());
+    }
+    out.write_all(wire::FILE_DESCRIPTOR_SET).and_then(|()| out.flush()).map_err(|cause| cause.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(settings: &Settings, matches: &clap::ArgMatches) -> Result<ExitCode, String> {
+    let mut report = String::new();
+    for arg in CommandLine::command().get_arguments() {
+        let (Some(flag), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
+        let id = arg.get_id().as_str();
+        let value: Vec<_> = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy()).collect();
+        let source = match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => "flag".to_owned(),
+            Some(ValueSource::EnvVariable) => variable.to_string_lossy().into_owned(),
+            _ => "default".to_owned(),
+        };
+        report.push_str(&format!("--{flag} {} ({source})\n", value.join(" ")));
+    }
+    for name in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        report.push_str(&format!("warning: {name} is no setting\n"));
+    }
+    print(&report)?;
+    let config = match Config::from_settings(settings) {
+        Ok(config) => config,
+        Err(error) => return Ok(fail_with(&error.to_string(), 1)),
+    };
+    let store = store::inspect(&config.store).map_err(|error| error.to_string())?;
+    print(&format!("store: {store}\nhash workers: {}\n", config.hashing.workers))
+}
+
+fn healthcheck(settings: &Settings) -> Result<ExitCode, String> {
+    let address = settings.ops_addr.0.as_ref().ok_or("--ops-addr is off: there is nobody to ask")?;
+    let answer = ask_ready(address).map_err(|cause| format!("{address} does not answer: {cause}"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
+    if answer.starts_with("HTTP/1.1 200 ") { print(&format!("{body}\n")) } else { Err(body.to_owned()) }
+}
+
+fn ask_ready(address: &Address) -> io::Result<String> {
+    const REQUEST: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    fn ask(mut stream: impl Read + Write) -> io::Result<String> {
+        stream.write_all(REQUEST)?;
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+    match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, HEALTHCHECK_TIMEOUT)?;
+            stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
+            ask(stream)
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
+            ask(stream)
+        }
+    }
+}
+
+fn print(text: &str) -> Result<ExitCode, String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|cause| cause.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fail(cause: &str) -> ExitCode {
+    fail_with(cause, 1)
+}
+
+fn fail_with(cause: &str, code: u8) -> ExitCode {
+    // Nobody to tell when standard error is closed; the exit code says it too.
+    drop(writeln!(io::stderr(), "watchword: {cause}"));
+    ExitCode::from(code)
+}

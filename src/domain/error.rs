@@ -1,0 +1,152 @@
+//! What can go wrong, one variant for each thing a caller can do about it.
+//!
+//! Causes are logged where they occur and never travel in the value. `wire/error.rs` says how each variant looks on
+//! the wire.
+
+use std::{fmt, time::Duration};
+
+use uuid::Uuid;
+
+/// A call's failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// Wrong password, unknown user or disabled user: nobody learns which.
+    InvalidCredentials,
+    /// The name is taken.
+    UserAlreadyExists,
+    /// Fields that cannot be accepted, all of them at once.
+    Invalid(Violations),
+    /// The message or body is larger than its door accepts.
+    RequestTooLarge,
+    /// More calls wait for a hash than can be answered in time; nothing was executed.
+    Overloaded {
+        /// When a new try has a chance.
+        retry_after: Duration,
+    },
+    /// This node is shutting down; nothing was executed.
+    Draining,
+    /// The store does not answer; nothing was executed.
+    StoreUnavailable,
+    /// A write may or may not have happened.
+    OutcomeUnknown,
+    /// The caller's deadline has passed, or is too near for one hash.
+    DeadlineExceeded,
+    /// A bug of ours. The log has the cause under this id.
+    Internal(ErrorId),
+    /// A stored user that cannot be read. The log has the cause under this id.
+    CorruptRecord(ErrorId),
+}
+
+/// Ties an answer to the log line with its cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorId(pub(crate) Uuid);
+
+impl fmt::Display for ErrorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Everything that is wrong with a request; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violations(Vec<Violation>);
+
+/// One thing that is wrong with one field. Never holds the field's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as the contract names it.
+    pub field: &'static str,
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, for people: what to do, without a subject.
+    pub description: String,
+}
+
+/// Why a field cannot be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Missing or empty.
+    Required,
+    /// Fewer code points than the policy asks for.
+    TooShort,
+    /// More code points or bytes than are accepted.
+    TooLong,
+    /// One of the most common passwords.
+    TooCommon,
+    /// The password is the username.
+    EqualsUsername,
+    /// A character that names do not have.
+    ForbiddenCharacter,
+    /// Letters of scripts that do not go together.
+    MixedScripts,
+    /// No Latin letter, and yet it reads as ASCII.
+    LooksLatin,
+    /// Canonicalisation does not settle.
+    Unstable,
+    /// Not the text form of a UUID.
+    NotAUuid,
+    /// Not what the protocol asks for.
+    Malformed,
+}
+
+impl Reason {
+    /// The reason's name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Required => "REQUIRED",
+            Reason::TooShort => "TOO_SHORT",
+            Reason::TooLong => "TOO_LONG",
+            Reason::TooCommon => "TOO_COMMON",
+            Reason::EqualsUsername => "EQUALS_USERNAME",
+            Reason::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
+            Reason::MixedScripts => "MIXED_SCRIPTS",
+            Reason::LooksLatin => "LOOKS_LATIN",
+            Reason::Unstable => "UNSTABLE",
+            Reason::NotAUuid => "NOT_A_UUID",
+            Reason::Malformed => "MALFORMED",
+        }
+    }
+}
+
+impl Violation {
+    /// States that `field` cannot be accepted.
+    pub fn new(field: &'static str, reason: Reason, description: impl Into<String>) -> Self {
+        Self { field, reason, description: description.into() }
+    }
+}
+
+// === impl Violations ===
+
+impl Violations {
+    /// Each violation, in the order of the contract's fields.
+    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
+        self.0.iter()
+    }
+
+    /// Whether the password policy is all that is violated.
+    pub fn are_password_policy(&self) -> bool {
+        self.0.iter().all(|violation| violation.field == "password" && violation.reason != Reason::Required)
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Error::Invalid(Violations(vec![violation]))
+    }
+}
+
+/// Collects violations while a request is parsed, so that all of them are reported at once.
+#[derive(Debug, Default)]
+pub(crate) struct Check(Vec<Violation>);
+
+impl Check {
+    /// Keeps the good value, or the violation.
+    pub(crate) fn field<T>(&mut self, parsed: Result<T, Violation>) -> Option<T> {
+        parsed.map_err(|violation| self.0.push(violation)).ok()
+    }
+
+    /// `Ok` when nothing was violated.
+    pub(crate) fn done(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Violations(self.0))) }
+    }
+}

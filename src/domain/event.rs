@@ -1,0 +1,45 @@
+//! All that is counted or audited, as values.
+//!
+//! The rules say what happened; `telemetry` decides how it is shown. No event holds a secret or the name that
+//! somebody tried.
+
+use std::time::Duration;
+
+use super::{Caller, UserId};
+
+/// Something that an operator may want to know.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
+pub enum Event<'a> {
+    /// A user was stored.
+    Registered { caller: &'a Caller, user: UserId },
+    /// A registration was sent again and answered like the first time.
+    RegistrationRepeated { caller: &'a Caller, user: UserId },
+    /// A registration asked for a name that is taken.
+    NameTaken { caller: &'a Caller },
+    /// A password was right.
+    LoggedIn { caller: &'a Caller, user: UserId },
+    /// A login was refused. `why` is for the log alone, never for an answer.
+    LoginRefused { caller: &'a Caller, why: Refusal },
+    /// A password was hashed once, after waiting for a worker.
+    Hashed { queued: Duration, took: Duration },
+    /// A call was turned away because the hash queue is full.
+    Overloaded { caller: &'a Caller, retry_after: Duration },
+}
+
+/// Why a login was refused. Callers never learn it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No user has that name.
+    UnknownUser,
+    /// The password is another one.
+    WrongPassword(UserId),
+    /// The user is disabled; the password may have been right.
+    Disabled(UserId),
+}
+
+/// Who wants to know. Called on the path of a request, so it must not block.
+pub trait Observer: Send + Sync {
+    /// Takes notice of `event`.
+    fn on(&self, event: &Event<'_>);
+}

@@ -1,0 +1,83 @@
+//! Signs a user in.
+//!
+//! Cheap refusals come first. Past the admission every path costs exactly one hash at the current parameters, so
+//! time does not tell whether a name exists (ASVS 6.3.8), and every refusal is the same `InvalidCredentials`.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Auth, Caller, Check, Error, Event, Password, Refusal, Replace, Stored, User, Username};
+
+/// `last_login_time` is kept to this, so that a user costs at most one write in it.
+const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
+
+/// A name and a password to check. The password policy is not asked: it may have been laxer once.
+#[derive(Debug)]
+pub struct Attempt {
+    username: Username,
+    password: Password,
+}
+
+impl Attempt {
+    /// Parses a request, or names all its violations at once.
+    pub fn parse(username: &str, password: String) -> Result<Self, Error> {
+        let mut check = Check::default();
+        let username = check.field(Username::parse(username));
+        let password = check.field(Password::parse(password));
+        check.done()?;
+        match (username, password) {
+            (Some(username), Some(password)) => Ok(Self { username, password }),
+            _ => unreachable!("a part is missing only after a violation"),
+        }
+    }
+}
+
+impl Auth {
+    /// Checks a password and answers the user.
+    ///
+    /// # Errors
+    /// `InvalidCredentials`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
+    /// `CorruptRecord`.
+    pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+        let slot = self.admit(caller)?;
+        let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
+        let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.user.password.clone());
+        let matches = slot.verify(attempt.password, hash).await?;
+
+        let Some(stored) = stored else { return self.refuse(caller, Refusal::UnknownUser) };
+        if stored.user.disabled {
+            return self.refuse(caller, Refusal::Disabled(stored.user.id));
+        }
+        if !matches {
+            return self.refuse(caller, Refusal::WrongPassword(stored.user.id));
+        }
+        self.note(&Event::LoggedIn { caller, user: stored.user.id });
+        Ok(self.touch(stored).await)
+    }
+
+    fn refuse(&self, caller: &Caller, why: Refusal) -> Result<User, Error> {
+        self.note(&Event::LoginRefused { caller, why });
+        Err(Error::InvalidCredentials)
+    }
+
+    /// Remembers the hour of the login. It is a convenience, so no failure of it fails the login.
+    async fn touch(&self, stored: Stored) -> User {
+        let Stored { mut user, revision } = stored;
+        let hour = to_the_hour(self.world.clock.now());
+        if user.last_login_time.is_some_and(|last| last >= hour) {
+            return user;
+        }
+        user.last_login_time = Some(hour);
+        match self.store.replace(&revision, &user).await {
+            // Changed: somebody else logged in or changed the user in this moment; their write stands.
+            Ok(Replace::Replaced | Replace::Changed) => {}
+            Err(error) => tracing::warn!(?error, "the time of a login was not stored"),
+        }
+        user
+    }
+}
+
+fn to_the_hour(time: SystemTime) -> SystemTime {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let past_the_hour = since_1970.as_secs() % LAST_LOGIN_GRAIN.as_secs();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs() - past_the_hour)
+}

@@ -1,0 +1,118 @@
+//! The rules. No transport, no store, no clock of its own.
+//!
+//! [`Auth`] has one method for each thing a user can ask for, each in a file of its name. Doors parse input into the
+//! types below and call it; stores implement [`Store`]; `telemetry` implements [`Observer`]. Imports nobody.
+
+mod caller;
+mod error;
+mod event;
+mod login;
+pub mod password;
+mod register;
+mod store;
+mod user;
+mod username;
+mod world;
+
+use std::sync::Arc;
+
+pub(crate) use self::error::Check;
+pub use self::{
+    caller::{Caller, Door, Peer},
+    error::{Error, ErrorId, Reason, Violation, Violations},
+    event::{Event, Observer, Refusal},
+    login::Attempt,
+    password::{HashPool, Password, PasswordHash},
+    register::Registration,
+    store::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
+    user::{RequestId, User, UserData, UserId},
+    username::{USERNAME_CHARS_MAX, Username},
+    world::{Clock, Entropy, System},
+};
+
+/// What input must keep to; operators set it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Code points of a new password at least.
+    pub password_min_length: usize,
+    /// Bytes of a user's data at most.
+    pub data_bytes_max: usize,
+}
+
+/// Register, log in: the whole service behind every door.
+pub struct Auth {
+    store: Arc<dyn Store>,
+    passwords: HashPool,
+    rules: Rules,
+    world: World,
+}
+
+/// What the rules need of the world around them.
+#[derive(Clone)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Who hears what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Auth {
+    /// Puts the parts together.
+    pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, world: World) -> Self {
+        Self { store, passwords, rules, world }
+    }
+
+    /// What input must keep to.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The clock that deadlines are measured by.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.world.clock
+    }
+
+    /// Turns new work away from now on; what is running is finished.
+    pub fn drain(&self) {
+        self.passwords.drain();
+    }
+
+    /// Logs `cause` and answers the id under which the log has it.
+    pub fn internal_error(&self, cause: &str) -> Error {
+        let id = self.new_error_id();
+        tracing::error!(error_id = %id, cause, "internal error");
+        Error::Internal(id)
+    }
+
+    fn new_error_id(&self) -> ErrorId {
+        ErrorId(user::new_uuid(self.clock(), &*self.world.entropy))
+    }
+
+    fn note(&self, event: &Event<'_>) {
+        self.world.observer.on(event);
+    }
+
+    /// The caller's view of a store's error.
+    fn store_error(&self, error: StoreError) -> Error {
+        match error {
+            StoreError::Unavailable => Error::StoreUnavailable,
+            StoreError::OutcomeUnknown => Error::OutcomeUnknown,
+            StoreError::Corrupt(cause) => {
+                let id = self.new_error_id();
+                tracing::error!(error_id = %id, cause, "a stored user cannot be read");
+                Error::CorruptRecord(id)
+            }
+        }
+    }
+
+    /// Asks for room in the hash queue.
+    fn admit(&self, caller: &Caller) -> Result<password::Slot, Error> {
+        self.passwords.admit(caller.deadline).inspect_err(|error| {
+            if let Error::Overloaded { retry_after } = error {
+                self.note(&Event::Overloaded { caller, retry_after: *retry_after });
+            }
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! The one place that computes Argon2id.
+//!
+//! Two implementations behind one call: `argon2-rust`, fast and young, and `argon2`, the reference. At start they are
+//! compared on small inputs; when they differ the reference is used and the log says so.
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+
+use super::hash::Cost;
+
+/// Which implementation hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// `argon2-rust`: SIMD chosen at run time.
+    Fast,
+    /// `argon2`.
+    Reference,
+}
+
+/// Inputs for the comparison: KiB, passes, lanes. Small, so that start-up hashes nothing large.
+const PROBES: [Cost; 2] = [Cost { memory_kib: 64, passes: 2, lanes: 1 }, Cost { memory_kib: 72, passes: 1, lanes: 2 }];
+
+impl Kernel {
+    /// Picks the fast kernel, unless it disagrees with the reference.
+    pub fn choose() -> Self {
+        Self::choose_between(&mut Workspace::new(Kernel::Fast))
+    }
+
+    fn choose_between(candidate: &mut dyn Derive) -> Self {
+        let mut reference = Workspace::new(Kernel::Reference);
+        for cost in PROBES {
+            let (mut ours, mut theirs) = ([0; 32], [1; 32]);
+            let agree = candidate.derive(cost, b"kernel check", b"sixteen bytes...", &mut ours).is_ok()
+                && reference.derive(cost, b"kernel check", b"sixteen bytes...", &mut theirs).is_ok()
+                && ours == theirs;
+            if !agree {
+                tracing::error!(?cost, "the fast Argon2 kernel is wrong on this machine; using the reference");
+                return Kernel::Reference;
+            }
+        }
+        Kernel::Fast
+    }
+}
+
+/// Computes one tag.
+pub(super) trait Derive {
+    /// Fills `tag`. Fails only for parameters out of range or when memory runs out.
+    fn derive(&mut self, cost: Cost, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), &'static str>;
+}
+
+/// A worker's memory: one arena, allocated at the first hash and kept.
+pub(super) enum Workspace {
+    Fast(Box<argon2_rust::Hasher>),
+    Reference(Vec<Block>),
+}
+
+impl Workspace {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        match kernel {
+            Kernel::Fast => {
+                Workspace::Fast(Box::new(fast_setup(Cost::DEFAULT, 32).expect("the default is valid").hasher()))
+            }
+            Kernel::Reference => Workspace::Reference(Vec::new()),
+        }
+    }
+
+    /// Gives memory back that only a costlier stored hash needed.
+    pub(super) fn shrink(&mut self) {
+        match self {
+            Workspace::Fast(hasher) => hasher.clear(),
+            Workspace::Reference(blocks) => *blocks = Vec::new(),
+        }
+    }
+}
+
+impl Derive for Workspace {
+    fn derive(&mut self, cost: Cost, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), &'static str> {
+        match self {
+            Workspace::Fast(hasher) => {
+                hasher.set_argon2(fast_setup(cost, tag.len())?);
+                hasher.hash_into(password, salt, tag).map_err(|_| "argon2-rust failed")
+            }
+            Workspace::Reference(blocks) => {
+                let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(tag.len()));
+                let params = params.map_err(|_| "parameters out of range")?;
+                if blocks.len() < params.block_count() {
+                    blocks.resize(params.block_count(), Block::default());
+                }
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                    .hash_password_into_with_memory(password, salt, tag, &mut blocks[..])
+                    .map_err(|_| "argon2 failed")
+            }
+        }
+    }
+}
+
+fn fast_setup(cost: Cost, tag_bytes: usize) -> Result<argon2_rust::Argon2, &'static str> {
+    use argon2_rust::params::{Memory, TagLen};
+    let params = argon2_rust::Params::builder()
+        .memory(Memory::kib(cost.memory_kib.into()))
+        .passes(cost.passes)
+        .lanes(cost.lanes)
+        // A worker is one core; more threads would take another worker's.
+        .threads(1)
+        .tag_len(TagLen::bytes(tag_bytes as u64))
+        .build()
+        .map_err(|_| "parameters out of range")?;
+    Ok(argon2_rust::Argon2::new(argon2_rust::Algorithm::Argon2id, argon2_rust::Version::V0x13, params))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Wrong;
+    impl Derive for Wrong {
+        fn derive(&mut self, _: Cost, _: &[u8], _: &[u8], tag: &mut [u8]) -> Result<(), &'static str> {
+            tag.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_computes_wrong_tags_is_not_used() {
+        assert_eq!(Kernel::choose_between(&mut Wrong), Kernel::Reference);
+        assert_eq!(Kernel::choose(), Kernel::Fast);
+    }
+
+    #[test]
+    fn both_kernels_agree_at_the_default_cost_and_after_other_costs() {
+        let (mut fast, mut reference) = (Workspace::new(Kernel::Fast), Workspace::new(Kernel::Reference));
+        let other = Cost { memory_kib: 32_768, passes: 1, lanes: 4 };
+        for cost in [Cost::DEFAULT, other, PROBES[0], Cost::DEFAULT] {
+            let (mut a, mut b) = ([0; 32], [1; 32]);
+            fast.derive(cost, b"correct horse", b"0123456789abcdef", &mut a).unwrap();
+            reference.derive(cost, b"correct horse", b"0123456789abcdef", &mut b).unwrap();
+            assert_eq!(a, b, "{cost:?}");
+        }
+    }
+
+    /// The reference implementation's own vector (phc-winner-argon2, test.c, version 0x13, Argon2id).
+    #[test]
+    fn the_published_vector_holds() {
+        let mut tag = [0; 32];
+        let cost = Cost { memory_kib: 65_536, passes: 2, lanes: 1 };
+        Workspace::new(Kernel::Fast).derive(cost, b"password", b"somesalt", &mut tag).unwrap();
+        let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7");
+    }
+}

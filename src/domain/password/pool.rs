@@ -1,0 +1,314 @@
+//! The bounded hash workers: as many hashes at once as there are workers, and no queue that outlives its callers.
+//!
+//! [`HashPool::admit`] is the only way to a [`Slot`], and only a `Slot` can hash. Admission is decided by the time
+//! the queue would take against the caller's deadline: a queue that fills to the deadline spends a third of its
+//! hashes on answers that come too late. Workers run at a lower priority than the threads that do I/O.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::{
+    Password, PasswordHash,
+    hash::{Cost, SALT_BYTES, TAG_BYTES},
+    kernel::{Derive, Kernel, Workspace},
+};
+use crate::domain::{Clock, Entropy, Error, Event, Observer, World};
+
+/// Hash jobs that may wait, whatever their deadlines. Time decides first; this bounds memory.
+const QUEUE_JOBS_MAX: usize = 1_000;
+
+/// How long a job may wait for a worker, however far its caller's deadline is. Beyond this an honest "later" serves
+/// the caller better.
+const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// What a hash is thought to take before the first one was measured.
+const HASH_TIME_GUESS: Duration = Duration::from_millis(10);
+
+/// When to try again after memory for an arena was not to be had.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How much lower the workers' priority is (`nice`), so that a storm of logins does not slow the cheap calls.
+const WORKER_NICENESS: i32 = 10;
+
+/// How the pool is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// Hashes at once; each keeps one arena of the current cost.
+    pub workers: usize,
+    /// What a new hash costs.
+    pub cost: Cost,
+}
+
+/// The hash workers. Dropping it ends them after the hash that each is at.
+pub struct HashPool {
+    shared: Arc<Shared>,
+    decoy: PasswordHash,
+}
+
+struct Shared {
+    settings: PoolSettings,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    observer: Arc<dyn Observer>,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Admitted and not finished: slots that are held, jobs that wait, jobs that run.
+    admitted: usize,
+    /// A moving average of what one hash takes.
+    hash_time: Duration,
+    draining: bool,
+    closed: bool,
+}
+
+struct Job {
+    task: Task,
+    deadline: Instant,
+    queued_at: Instant,
+    // The permit moves into the job: if the client hangs up, a running hash still counts until it ends.
+    permit: Permit,
+}
+
+enum Task {
+    Hash { password: Password, answer: oneshot::Sender<Result<PasswordHash, Error>> },
+    Verify { password: Password, hash: PasswordHash, answer: oneshot::Sender<Result<bool, Error>> },
+}
+
+/// Room for one hash. Dropped unused, it gives the room back.
+#[must_use]
+pub struct Slot {
+    deadline: Instant,
+    permit: Permit,
+}
+
+struct Permit(Arc<Shared>);
+
+// === impl HashPool ===
+
+impl HashPool {
+    /// Starts the workers. Their arenas are allocated at their first hash.
+    pub fn start(settings: PoolSettings, kernel: Kernel, world: &World) -> Self {
+        let shared = Arc::new(Shared {
+            settings,
+            queue: Mutex::new(Queue {
+                jobs: VecDeque::new(),
+                admitted: 0,
+                hash_time: HASH_TIME_GUESS,
+                draining: false,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            clock: world.clock.clone(),
+            entropy: world.entropy.clone(),
+            observer: world.observer.clone(),
+        });
+        for number in 0..settings.workers {
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name(format!("hash-{number}"))
+                .spawn(move || shared.work(kernel))
+                .expect("a machine that cannot start a thread cannot serve");
+        }
+        let decoy = shared.made_up_hash();
+        Self { shared, decoy }
+    }
+
+    /// Asks for room for one hash that ends before `deadline`.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when not even one hash fits; `Overloaded` when the queue would take too long; `Draining`.
+    pub fn admit(&self, deadline: Instant) -> Result<Slot, Error> {
+        let mut queue = self.shared.lock();
+        if queue.draining {
+            return Err(Error::Draining);
+        }
+        let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
+        if left < queue.hash_time {
+            return Err(Error::DeadlineExceeded);
+        }
+        let wait = queue.wait(self.shared.settings.workers);
+        if wait > QUEUE_WAIT_MAX.min(left / 2) || queue.admitted >= self.shared.settings.workers + QUEUE_JOBS_MAX {
+            return Err(Error::Overloaded { retry_after: self.shared.jittered(wait) });
+        }
+        queue.admitted += 1;
+        Ok(Slot { deadline, permit: Permit(self.shared.clone()) })
+    }
+
+    /// A hash that no password has, to spend on unknown users what known ones cost.
+    pub(crate) fn decoy(&self) -> PasswordHash {
+        self.decoy.clone()
+    }
+
+    /// Admits nobody from now on. What is admitted is finished.
+    pub(crate) fn drain(&self) {
+        self.shared.lock().draining = true;
+    }
+}
+
+impl Drop for HashPool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Hashes a new password.
+    pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Task::Hash { password, answer });
+        answered.await.unwrap_or(Err(Error::Draining))
+    }
+
+    /// Whether `password` is the one that `hash` was made of.
+    pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Task::Verify { password, hash, answer });
+        answered.await.unwrap_or(Err(Error::Draining))
+    }
+
+    fn submit(self, task: Task) {
+        let shared = self.permit.0.clone();
+        let queued_at = shared.clock.monotonic();
+        shared.lock().jobs.push_back(Job { task, deadline: self.deadline, queued_at, permit: self.permit });
+        shared.work.notify_one();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.lock().admitted -= 1;
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// How long a newcomer would wait for a worker.
+    fn wait(&self, workers: usize) -> Duration {
+        let ahead = (self.admitted + 1).saturating_sub(workers);
+        let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
+        self.hash_time.saturating_mul(rounds) / u32::try_from(workers).unwrap_or(1).max(1)
+    }
+
+    fn learn(&mut self, took: Duration) {
+        self.hash_time = (self.hash_time * 7 + took) / 8;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic runs under the lock, and numbers are whole after every line.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker's life.
+    fn work(&self, kernel: Kernel) {
+        // Refused where the operating system has no per-thread priority; the pool works all the same.
+        if let Err(cause) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
+            tracing::debug!(%cause, "hash workers keep the normal priority");
+        }
+        let mut workspace = Workspace::new(kernel);
+        while let Some(job) = self.next() {
+            self.run(job, &mut workspace);
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, job: Job, workspace: &mut Workspace) {
+        let Job { task, deadline, queued_at, permit } = job;
+        let started = self.clock.monotonic();
+        let late = started >= deadline;
+        let queued = started.saturating_duration_since(queued_at);
+        match task {
+            // Nobody waits for the answer any more: the hash would only keep others waiting.
+            Task::Hash { answer, .. } if answer.is_closed() => {}
+            Task::Verify { answer, .. } if answer.is_closed() => {}
+            Task::Hash { answer, .. } if late => reply(answer, Err(Error::DeadlineExceeded), permit),
+            Task::Verify { answer, .. } if late => reply(answer, Err(Error::DeadlineExceeded), permit),
+            Task::Hash { password, answer } => {
+                let mut salt = [0; SALT_BYTES];
+                self.entropy.fill(&mut salt);
+                let mut tag = [0; TAG_BYTES];
+                let derived = self.derive(workspace, self.settings.cost, &password, &salt, &mut tag, queued);
+                reply(answer, derived.map(|()| PasswordHash::new(self.settings.cost, salt, tag)), permit);
+            }
+            Task::Verify { password, hash, answer } => {
+                let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
+                let derived = self.derive(workspace, hash.cost, &password, &hash.salt, &mut tag, queued);
+                reply(answer, derived.map(|()| hash.has_tag(&tag)), permit);
+            }
+        }
+    }
+
+    fn derive(
+        &self,
+        workspace: &mut Workspace,
+        cost: Cost,
+        password: &Password,
+        salt: &[u8],
+        tag: &mut [u8],
+        queued: Duration,
+    ) -> Result<(), Error> {
+        let started = self.clock.monotonic();
+        workspace.derive(cost, password.as_str().as_bytes(), salt, tag).map_err(|cause| {
+            // Parameters were checked when they were read, so it can only be memory.
+            tracing::error!(cause, ?cost, "a password could not be hashed; is memory short?");
+            Error::Overloaded { retry_after: MEMORY_RETRY_AFTER }
+        })?;
+        if cost.memory_kib > self.settings.cost.memory_kib {
+            workspace.shrink();
+        }
+        let took = self.clock.monotonic().saturating_duration_since(started);
+        self.lock().learn(took);
+        self.observer.on(&Event::Hashed { queued, took });
+        Ok(())
+    }
+
+    fn made_up_hash(&self) -> PasswordHash {
+        let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
+        self.entropy.fill(&mut salt);
+        self.entropy.fill(&mut tag);
+        PasswordHash::new(self.settings.cost, salt, tag)
+    }
+
+    /// `wait` plus up to a quarter, so that callers who were refused together do not come back together.
+    fn jittered(&self, wait: Duration) -> Duration {
+        let mut byte = [0];
+        self.entropy.fill(&mut byte);
+        wait + wait / 4 * u32::from(byte[0]) / 256
+    }
+}
+
+/// Gives the room back first, so that a caller who hears the answer and asks again finds it.
+fn reply<T>(answer: oneshot::Sender<T>, value: T, permit: Permit) {
+    drop(permit);
+    // The caller may have gone meanwhile.
+    drop(answer.send(value));
+}

@@ -1,0 +1,99 @@
+//! Registers a user, once for each request id.
+//!
+//! A taken name is told before any hash. After the claim was sent nothing but the store's word counts: no
+//! acknowledgement before the user is stored, and a lost race is answered like a name that was taken before.
+
+use super::{
+    Auth, Caller, Check, Claim, Error, Event, Password, RequestId, Rules, Stored, User, UserData, UserId, Username,
+    password::policy,
+};
+
+/// A user to register; every part is acceptable.
+#[derive(Debug)]
+pub struct Registration {
+    username: Username,
+    password: Password,
+    data: UserData,
+    request_id: Option<RequestId>,
+}
+
+impl Registration {
+    /// Parses a request, or names all its violations at once.
+    pub fn parse(
+        rules: &Rules,
+        username: &str,
+        password: String,
+        data: String,
+        request_id: &str,
+    ) -> Result<Self, Error> {
+        let mut check = Check::default();
+        let username = check.field(Username::parse(username));
+        let password = check.field(Password::parse(password));
+        if let Some(password) = &password {
+            check.field(policy::check(password, username.as_ref(), rules.password_min_length));
+        }
+        let data = check.field(UserData::parse(data, rules.data_bytes_max));
+        let request_id = check.field(RequestId::parse(request_id));
+        check.done()?;
+        match (username, password, data, request_id) {
+            (Some(username), Some(password), Some(data), Some(request_id)) => {
+                Ok(Self { username, password, data, request_id })
+            }
+            _ => unreachable!("a part is missing only after a violation"),
+        }
+    }
+}
+
+impl Auth {
+    /// Stores a new user.
+    ///
+    /// # Errors
+    /// `UserAlreadyExists`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
+    /// `DeadlineExceeded`; `CorruptRecord`.
+    pub async fn register(&self, caller: &Caller, wanted: Registration) -> Result<User, Error> {
+        let existing = self.store.user(&wanted.username).await.map_err(|error| self.store_error(error))?;
+        if let Some(existing) = existing {
+            return self.repeat(caller, &wanted, existing).await;
+        }
+
+        let slot = self.admit(caller)?;
+        let password = slot.hash(wanted.password.clone()).await?;
+        let now = self.world.clock.now();
+        let user = User {
+            id: UserId::new(&*self.world.clock, &*self.world.entropy),
+            username: wanted.username.clone(),
+            password,
+            data: wanted.data.clone(),
+            epoch: 0,
+            create_time: now,
+            update_time: now,
+            last_login_time: None,
+            request_id: wanted.request_id,
+            disabled: false,
+        };
+
+        match self.store.claim(&user).await.map_err(|error| self.store_error(error))? {
+            Claim::Claimed => {
+                self.note(&Event::Registered { caller, user: user.id });
+                Ok(user)
+            }
+            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing).await,
+        }
+    }
+
+    /// Answers the first success again when this is the same request, and that the name is taken otherwise.
+    ///
+    /// The password must verify too: a request id is no secret, and the answer holds the user's data.
+    async fn repeat(&self, caller: &Caller, wanted: &Registration, existing: Stored) -> Result<User, Error> {
+        let user = existing.user;
+        if wanted.request_id.is_some() && wanted.request_id == user.request_id {
+            let slot = self.admit(caller)?;
+            if slot.verify(wanted.password.clone(), user.password.clone()).await? {
+                self.note(&Event::RegistrationRepeated { caller, user: user.id });
+                return Ok(user);
+            }
+        }
+        self.note(&Event::NameTaken { caller });
+        Err(Error::UserAlreadyExists)
+    }
+}

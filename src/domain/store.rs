@@ -1,0 +1,91 @@
+//! The one port of the rules: where users are kept.
+//!
+//! What every store promises, and `tests/it/stores.rs` holds each of them to:
+//! - an acknowledged write survives `kill -9` and, when the store is durable, power loss;
+//! - a name is claimed exactly once under any race;
+//! - `replace` changes a user only while it is as it was read;
+//! - a user that cannot be read is reported by itself and touches no other user.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{User, Username};
+
+/// Where users are kept.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Reads the user of that name.
+    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError>;
+
+    /// Stores a new user, unless the name is taken.
+    async fn claim(&self, user: &User) -> Result<Claim, StoreError>;
+
+    /// Stores the changed `user`, unless somebody changed it since `seen` was read.
+    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
+
+    /// Whether the store answers, now and whenever that changes.
+    fn pulse(&self) -> watch::Receiver<Pulse>;
+
+    /// Ends all work and lets go of files and connections.
+    async fn close(&self);
+}
+
+/// A user as it was read.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The user.
+    pub user: User,
+    /// Which state of it this is.
+    pub revision: Revision,
+}
+
+/// One state of a stored user: its bytes. Only stores look inside.
+#[derive(Clone)]
+pub struct Revision(pub(crate) Box<[u8]>);
+
+// Holds the whole record.
+impl std::fmt::Debug for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Revision")
+    }
+}
+
+/// What became of a claim.
+#[derive(Debug)]
+pub enum Claim {
+    /// The user is stored.
+    Claimed,
+    /// This user has the name.
+    Taken(Box<Stored>),
+}
+
+/// What became of a replacement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// The changed user is stored.
+    Replaced,
+    /// The user is no longer as it was read; nothing was stored.
+    Changed,
+}
+
+/// Why a store did not do as asked. The store has logged what happened, except where a cause travels along.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Nothing was executed.
+    Unavailable,
+    /// The write may have happened.
+    OutcomeUnknown,
+    /// This user cannot be read; others can. The text says why, without the record's content.
+    Corrupt(String),
+}
+
+/// Whether a store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// It does.
+    Up,
+    /// It does not, and may again.
+    Down,
+    /// It does not, and will not in this process.
+    Failed,
+}

@@ -1,0 +1,127 @@
+//! A registered user, and the values it is made of.
+
+use std::{fmt, time::SystemTime};
+
+use uuid::{Builder, Uuid};
+
+use super::{
+    Clock, Entropy, Username,
+    error::{Reason, Violation},
+    password::PasswordHash,
+};
+
+/// A registered user, as the rules see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Who it is, for ever.
+    pub id: UserId,
+    /// The canonical name.
+    pub username: Username,
+    /// The stored form of the password.
+    pub password: PasswordHash,
+    /// The caller's own text.
+    pub data: UserData,
+    /// Raised to end every session of the user at once.
+    pub epoch: u64,
+    /// When the user was registered.
+    pub create_time: SystemTime,
+    /// When the user was last changed; a login is no change.
+    pub update_time: SystemTime,
+    /// The last login, to the hour.
+    pub last_login_time: Option<SystemTime>,
+    /// Which request made the user, when it said.
+    pub request_id: Option<RequestId>,
+    /// Whether logins are refused.
+    pub disabled: bool,
+}
+
+/// A user's permanent identifier: a UUID of version 7 (RFC 9562), so that ids sort by time of registration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UserId(Uuid);
+
+impl UserId {
+    /// Makes up a new one.
+    pub fn new(clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
+        Self(new_uuid(clock, entropy))
+    }
+
+    /// Reads the text form.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+/// A new UUID of version 7.
+pub(crate) fn new_uuid(clock: &dyn Clock, entropy: &dyn Entropy) -> Uuid {
+    let mut random = [0; 10];
+    entropy.fill(&mut random);
+    let since_1970 = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What makes a registration safe to repeat (AIP-155): the same id is the same request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// Reads the text form; any UUID but the nil one will do. An empty text is no id.
+    pub fn parse(raw: &str) -> Result<Option<Self>, Violation> {
+        if raw.is_empty() {
+            return Ok(None);
+        }
+        match Uuid::try_parse(raw) {
+            Ok(uuid) if !uuid.is_nil() => Ok(Some(Self(uuid))),
+            Ok(_) | Err(_) => Err(Violation::new("request_id", Reason::NotAUuid, "is not a UUID")),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The caller's own text: any UTF-8, never parsed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct UserData(String);
+
+impl UserData {
+    /// Takes `raw` as it is, when it has at most `bytes_max` bytes.
+    pub fn parse(raw: String, bytes_max: usize) -> Result<Self, Violation> {
+        if raw.len() > bytes_max {
+            return Err(Violation::new("data", Reason::TooLong, format!("has more than {bytes_max} bytes")));
+        }
+        Ok(Self(raw))
+    }
+
+    /// What is stored was accepted once, perhaps under another limit.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// May hold anything, so it never reaches a log.
+impl fmt::Debug for UserData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserData")
+    }
+}

@@ -1,0 +1,165 @@
+//! The gRPC door: which services are mounted, and what holds for every call.
+//!
+//! Auth has a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
+//! brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
+//! CANCELLED for a deadline and OUT_OF_RANGE for a large message.
+
+mod auth;
+mod deadline;
+mod health;
+mod reflection;
+mod status;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use tonic::{body::Body, codegen::Service, server::NamedService};
+
+pub use self::health::{Health, Readiness};
+use self::{auth::AuthService, reflection::Reflection};
+use crate::{
+    domain::{Auth, Caller, Door, Peer},
+    wire::{
+        self, health::health_server::HealthServer, pb::auth_server::AuthServer,
+        reflection::server_reflection_server::ServerReflectionServer,
+    },
+};
+
+/// Bytes of a message that a caller may send.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a message that we send; the largest is a file's description with its comments.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reflection under its old name: the same messages, so the same service answers.
+const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
+type Mounted<T> = (&'static str, T);
+
+/// The door: routes a call to its service.
+#[derive(Clone)]
+pub struct Grpc {
+    rules: Arc<Auth>,
+    auth: Mounted<AuthServer<AuthService>>,
+    health: Mounted<HealthServer<Health>>,
+    reflection: Option<Mounted<ServerReflectionServer<Reflection>>>,
+}
+
+impl Grpc {
+    /// Mounts the services; reflection only when it is wanted.
+    pub fn new(auth: Arc<Auth>, health: Health, with_reflection: bool) -> Self {
+        let auth_server = AuthServer::new(AuthService::new(auth.clone()))
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
+        let health = HealthServer::new(health).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let mut services = vec![name_of(&auth_server), name_of(&health)];
+        let reflection = with_reflection.then(|| {
+            services.extend([ServerReflectionServer::<Reflection>::NAME, REFLECTION_V1ALPHA]);
+            let server = ServerReflectionServer::new(Reflection::new(services))
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(RESPONSE_BYTES_MAX);
+            (name_of(&server), server)
+        });
+        Self { rules: auth, auth: (name_of(&auth_server), auth_server), health: (name_of(&health), health), reflection }
+    }
+
+    async fn answer(mut self, mut request: Request<Incoming>) -> Response<Body> {
+        if let Some(refusal) = not_grpc(&request) {
+            return refusal;
+        }
+        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        if service == self.auth.0 {
+            return self.answer_auth(request).await;
+        }
+        if service == self.health.0 {
+            return infallible(self.health.1.call(request).await);
+        }
+        if let Some((name, reflection)) = &mut self.reflection {
+            if service == REFLECTION_V1ALPHA {
+                *request.uri_mut() = renamed(request.uri(), name);
+                return infallible(reflection.call(request).await);
+            }
+            if service == *name {
+                return infallible(reflection.call(request).await);
+            }
+        }
+        wire::error::unimplemented("unknown service").into_http()
+    }
+
+    async fn answer_auth(&mut self, mut request: Request<Incoming>) -> Response<Body> {
+        let deadline = match deadline::of(request.headers(), self.rules.clock()) {
+            Ok(deadline) => deadline,
+            Err(violation) => return wire::error::status(&violation.into()).into_http(),
+        };
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+        request.extensions_mut().insert(Caller { door: Door::Grpc, peer, deadline });
+        let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
+        match tokio::time::timeout(left, self.auth.1.call(request)).await {
+            Ok(response) => infallible(response),
+            Err(_) => wire::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Grpc {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move {
+            let rules = door.rules.clone();
+            let response = AssertUnwindSafe(door.answer(request)).catch_unwind().await;
+            let response = response.unwrap_or_else(|_| {
+                wire::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
+            });
+            Ok(status::complete(response))
+        })
+    }
+}
+
+fn name_of<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
+
+fn infallible(response: Result<Response<Body>, Infallible>) -> Response<Body> {
+    match response {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Answers what is not gRPC at all, such as a browser, in plain HTTP.
+fn not_grpc(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    // `application/grpc`, `application/grpc+proto`; not `application/grpc-web`.
+    let is_grpc = content_type.strip_prefix(b"application/grpc").is_some_and(|rest| !rest.starts_with(b"-"));
+    if is_grpc && request.version() == http::Version::HTTP_2 {
+        return None;
+    }
+    let text = "This port speaks gRPC over HTTP/2: try `grpcurl -plaintext <address> list`.\n";
+    let mut response = Response::new(Body::new(http_body_util::Full::from(text)));
+    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    Some(response)
+}
+
+/// The same method of the service `name`.
+fn renamed(uri: &http::Uri, name: &str) -> http::Uri {
+    let method = uri.path().rsplit('/').next().unwrap_or_default();
+    http::Uri::builder().path_and_query(format!("/{name}/{method}")).build().expect("both parts come from valid paths")
+}

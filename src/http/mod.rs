@@ -1,0 +1,69 @@
+//! The HTTP door: every route on one screen.
+//!
+//! A page in a browser can reach a loopback address, by its own script or through DNS rebinding, so a loopback door
+//! answers only to loopback host names and to no other site (`same_site.rs`).
+
+mod legacy;
+pub mod ops;
+mod query;
+mod same_site;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing,
+};
+
+use crate::domain::Auth;
+
+/// Bytes of a request body at most.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Which parts of the door are open.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The original query-string routes.
+    pub legacy_routes: bool,
+    /// Whether the door listens on loopback only, where no other host has business.
+    pub loopback: bool,
+}
+
+/// The door.
+pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
+    let mut router = Router::new();
+    if settings.legacy_routes {
+        let routes = Router::new()
+            .route("/", routing::get(legacy::hello).options(|| options("GET, HEAD, OPTIONS")))
+            .route("/register", routing::post(legacy::register).options(|| options("POST, OPTIONS")))
+            .route("/login", routing::get(legacy::login).options(|| options("GET, HEAD, OPTIONS")));
+        router = router.merge(routes.with_state(auth));
+    }
+    router = router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(
+        || async { plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n") },
+    );
+    if settings.loopback {
+        router = router.layer(middleware::from_fn(same_site::guard));
+    }
+    router
+}
+
+/// Text that no browser takes for anything else and nobody keeps.
+fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (status, headers, text.into()).into_response()
+}
+
+async fn options(allow: &'static str) -> Response {
+    let mut response = plain(StatusCode::NO_CONTENT, "");
+    response.headers_mut().insert(header::ALLOW, allow.parse().expect("method names are a header value"));
+    response
+}

@@ -1,0 +1,106 @@
+//! `application/x-www-form-urlencoded`, strictly.
+//!
+//! The first of repeated parameters counts. Invalid UTF-8 is an error: replacing it, as most parsers do, would make
+//! different passwords the same.
+
+use std::borrow::Cow;
+
+use zeroize::Zeroize;
+
+use crate::domain::{Error, Reason, Violation};
+
+/// Parameters in the order of arrival; wiped when dropped, since one of them is a password.
+#[derive(Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query string.
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        let mut parameters = Self::default();
+        for part in text.split('&').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            parameters.0.push((decode(name)?, decode(value)?));
+        }
+        Ok(parameters)
+    }
+
+    /// Reads a form body.
+    pub(super) fn parse_form(body: &[u8]) -> Result<Self, Error> {
+        Self::parse(std::str::from_utf8(body).map_err(|_| not_utf8())?)
+    }
+
+    /// Adds parameters that count only where these have none.
+    pub(super) fn append(&mut self, mut later: Query) {
+        self.0.append(&mut later.0);
+    }
+
+    /// The first parameter of that name.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let parameter = self.0.iter_mut().find(|parameter| parameter.0 == name)?;
+        Some(std::mem::take(&mut parameter.1))
+    }
+}
+
+impl Drop for Query {
+    fn drop(&mut self) {
+        for (_, value) in &mut self.0 {
+            value.zeroize();
+        }
+    }
+}
+
+/// Undoes percent-encoding and `+`. A `%` without two hexadecimal digits stands for itself (WHATWG URL 1.3).
+fn decode(text: &str) -> Result<String, Error> {
+    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
+    let bytes = spaced.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, after @ ..] = rest {
+        if let (b'%', [high, low, after @ ..]) = (first, after)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            decoded.push(high << 4 | low);
+            rest = after;
+        } else {
+            decoded.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| not_utf8())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn not_utf8() -> Error {
+    Violation::new("query", Reason::Malformed, "is not UTF-8 after percent-decoding").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(text: &str, name: &str) -> Option<String> {
+        Query::parse(text).unwrap().take(name)
+    }
+
+    #[test]
+    fn parameters_are_decoded_as_forms_are() {
+        assert_eq!(take("a=1&b=x%20y+z", "b").as_deref(), Some("x y z"));
+        assert_eq!(take("a=1&a=2", "a").as_deref(), Some("1"));
+        assert_eq!(take("a=b=c", "a").as_deref(), Some("b=c"));
+        assert_eq!(take("a=%2B%25%41", "a").as_deref(), Some("+%A"));
+        assert_eq!(take("a=100%&b=%4", "a").as_deref(), Some("100%"));
+        assert_eq!(take("&&a&=x", "a").as_deref(), Some(""));
+        assert_eq!(take("a=1", "b"), None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_are_refused_not_replaced() {
+        for text in ["a=%FF", "%C3=1", "a=%ED%A0%80"] {
+            assert!(Query::parse(text).is_err(), "{text}");
+        }
+        assert!(Query::parse_form(b"a=\xFF").is_err());
+    }
+}

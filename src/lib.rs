@@ -1,0 +1,45 @@
+//! Watchword: a gRPC authentication microservice. Register users, sign them in; one binary, no set-up.
+//!
+//! # The map
+//!
+//! | place | what it is | may use |
+//! |---|---|---|
+//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | nobody |
+//! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
+//! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
+//! | `grpc` | the gRPC door: Auth, Health, reflection | `domain`, `wire` |
+//! | `http` | the HTTP door: the original routes; the ops door | `domain`, `wire` |
+//! | `server` | sockets: accept loop, limits, drain; knows nothing about users | `domain` (the type `Peer`) |
+//! | `telemetry` | what operators see: implements [`domain::Observer`] | `domain` |
+//! | `app` | puts it all together | everything |
+//! | `config` | every setting once | everything |
+//! | `cli` | the commands | everything |
+//! | `machine` | cores, memory, files: what this machine allows | nobody |
+//!
+//! Everything may use `domain`; `domain` uses nobody; the doors may also use `wire`; only `app`, `config`, `cli` and
+//! `main` see everything. `tests/it/architecture.rs` holds the code to this table.
+//!
+//! # Where to start reading
+//!
+//! A login: `grpc/auth.rs` unpacks it, `wire/convert.rs` parses it, `domain/login.rs` decides it, `wire/error.rs` says how a
+//! refusal looks. Three files from the socket to the rule.
+//!
+//! # How to add
+//!
+//! - **an RPC**: `proto/`, a file in `domain/`, `wire/convert.rs`, `grpc/auth.rs`, a file in `tests/it/`.
+//! - **a store**: a file in `store/`, an arm in `store/mod.rs`, its URL in `config.rs`, a line in `tests/it/stores.rs`.
+//! - **a password scheme**: `domain/password/hash.rs`; stores never see schemes and doors never see hashes.
+//! - **a setting**: a field in `config.rs`, and the folder's own `Settings`; README's table is compared by a test.
+//! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod grpc;
+pub mod http;
+pub mod machine;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod wire;

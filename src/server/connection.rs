@@ -1,0 +1,154 @@
+//! One connection's life: its protocol's limits, and the four ways in which it ends.
+//!
+//! The other side closes it; it is idle; it is old; the node drains. The last three ask first (GOAWAY, or
+//! `connection: close`) and cut after a grace, so that no request in flight is lost to politeness without end.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, combinators::MapFrame};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{pin, time};
+use tower::{Service, ServiceExt};
+
+use super::{Draining, Limits, first_bytes::FirstBytes, listener::Stream};
+use crate::domain::Peer;
+
+/// Requests at once on one connection.
+const STREAMS_MAX: u32 = 128;
+
+/// Bytes of a request's headers.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves one connection until it ends.
+pub(super) async fn serve<S, B>(stream: Stream, peer: Peer, service: S, limits: Limits, draining: Draining)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let requests = InFlight::default();
+    let counted = requests.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let (service, guard) = (service.clone(), counted.enter());
+        async move {
+            let response = service.oneshot(request).await?;
+            Ok::<_, Infallible>(response.map(|body| guard.until_the_end_of(body)))
+        }
+    });
+    let builder = protocol(&limits);
+    let io = TokioIo::new(FirstBytes::within(limits.handshake, stream));
+    let connection = builder.serve_connection(io, service);
+    pin!(connection);
+
+    tokio::select! {
+        ended = connection.as_mut() => return log(ended),
+        () = draining.begun() => {}
+        () = requests.idle_for(limits.idle) => {}
+        () = time::sleep(jittered(limits.age)) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    match time::timeout(limits.grace, connection).await {
+        Ok(ended) => log(ended),
+        Err(_) => tracing::debug!("a connection did not end in time and was cut"),
+    }
+}
+
+fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake)
+        .max_buf_size(HEADER_BYTES_MAX as usize)
+        // A client may send its whole request and close its half before it reads the answer.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// Whatever went wrong, it went wrong on the other side: garbage, a reset, silence.
+fn log(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(cause) = ended {
+        tracing::debug!(cause, "a connection ended badly");
+    }
+}
+
+/// Give or take a tenth, so that connections that came together do not leave together.
+fn jittered(age: Duration) -> Duration {
+    let mut byte = [0];
+    // Without chance all connections are simply equally old.
+    let chance = if getrandom::fill(&mut byte).is_ok() { byte[0] } else { 127 };
+    age * 9 / 10 + age / 5 * u32::from(chance) / 255
+}
+
+/// Counts requests from their arrival to the end of their answers.
+#[derive(Clone, Default)]
+struct InFlight(Arc<AtomicUsize>);
+
+struct Guard(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn enter(&self) -> Guard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Guard(self.0.clone())
+    }
+
+    /// Waits until nothing was in flight for about `limit`: at two looks in a row, and idle connections are not busy
+    /// between two looks for long.
+    async fn idle_for(&self, limit: Duration) {
+        let mut idle_before = false;
+        loop {
+            time::sleep(limit / 2).await;
+            let idle = self.0.load(Ordering::Relaxed) == 0;
+            if idle && idle_before {
+                return;
+            }
+            idle_before = idle;
+        }
+    }
+}
+
+impl Guard {
+    fn until_the_end_of<B: Body<Data = Bytes>>(
+        self,
+        body: B,
+    ) -> MapFrame<B, impl FnMut(http_body::Frame<Bytes>) -> http_body::Frame<Bytes>> {
+        // The body owns the closure, and the closure the guard.
+        body.map_frame(move |frame| {
+            let _in_flight = &self;
+            frame
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

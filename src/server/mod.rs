@@ -1,0 +1,96 @@
+//! Sockets. Knows nothing about users: it would serve any tower service.
+//!
+//! One accept loop for every door, over TCP and Unix sockets, HTTP/1.1 and HTTP/2 without TLS. Connections are
+//! counted and bounded; a failing accept is waited out, never the end (CVE-2024-47609). How one connection lives is
+//! `connection.rs`, how all of them end `drain.rs`.
+
+mod connection;
+mod drain;
+mod first_bytes;
+mod listener;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::{sync::Semaphore, task::JoinSet, time};
+use tower::Service;
+
+pub use self::{
+    drain::{Drain, Draining},
+    listener::{Address, BindError, Listener},
+};
+
+/// A pause after an accept that failed for want of something, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; more are closed as soon as they are accepted.
+    pub connections_max: usize,
+    /// Time for the first bytes, and for the head of a request on HTTP/1.
+    pub handshake: Duration,
+    /// A connection without a request in flight is closed after this.
+    pub idle: Duration,
+    /// A connection is asked to go (GOAWAY) at this age, give or take a tenth, so that clients spread over new nodes.
+    pub age: Duration,
+    /// Time for requests in flight after the connection was asked to go; then it is cut.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            age: Duration::from_secs(1_800),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves `service` on `listener` until the drain begins and every connection has ended.
+///
+/// Dropping the future cuts what is left.
+pub async fn serve<S, B>(listener: Listener, service: S, limits: Limits, draining: Draining)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connections = JoinSet::new();
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    loop {
+        let accepted = tokio::select! {
+            () = draining.begun() => break,
+            accepted = listener.accept() => accepted,
+            // Reaps what has ended, so that the set holds living connections only.
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer)) => match room.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    let served = connection::serve(stream, peer, service.clone(), limits, draining.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+                // Closed at once: an honest caller tries another node instead of waiting in a line without end.
+                Err(_) => tracing::warn!(max = limits.connections_max, "too many connections; closed a new one"),
+            },
+            Err(cause) => {
+                tracing::warn!(%cause, "a connection could not be accepted");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tracing::debug!(connections = connections.len(), "draining");
+    while connections.join_next().await.is_some() {}
+}

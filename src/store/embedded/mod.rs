@@ -1,0 +1,151 @@
+//! Users in one file, with redb: the default.
+//!
+//! One thread writes and groups what waits into one commit; reads run beside it. Every commit is durable, two-phase
+//! and carries what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
+//! and never taken for an empty one. After an I/O error redb answers no more, so the store reports `Pulse::Failed` and
+//! the node ends.
+
+mod folder;
+mod writer;
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, TableDefinition};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    folder::Folder,
+    writer::{Change, Outcome, Write},
+};
+use super::{OpenError, record};
+use crate::domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
+
+/// Canonical username -> the user's document.
+const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("user");
+/// User id -> canonical username.
+const IDS: TableDefinition<&str, &str> = TableDefinition::new("id");
+/// What the file is; written by the first commit.
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// Bytes of pages kept in memory at most.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Writes that may wait for the writer; beyond it callers wait, each within its deadline.
+const WRITES_WAITING_MAX: usize = 1_024;
+
+/// A store in one file.
+pub struct Embedded {
+    database: Arc<Database>,
+    /// The way to the writer, until the store is closed.
+    writes: Mutex<Option<mpsc::Sender<Write>>>,
+    /// Becomes true when the writer has ended.
+    writer_ended: watch::Receiver<bool>,
+    pulse: watch::Sender<Pulse>,
+    // Last, so that the folder's lock goes after the database.
+    _folder: Folder,
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Embedded")
+    }
+}
+
+impl Embedded {
+    /// Opens the store in `folder`; makes both when they are not there.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let folder = Folder::lock(folder)?;
+        let (database, new) = folder.open_database()?;
+        let database = Arc::new(database);
+        let path = folder.database_path();
+        tracing::info!(file = %path.display(), new, "store: embedded");
+        let (writes, waiting) = mpsc::channel(WRITES_WAITING_MAX);
+        let pulse = watch::Sender::new(Pulse::Up);
+        let writer_ended = writer::start(database.clone(), waiting, pulse.clone());
+        Ok(Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, _folder: folder })
+    }
+
+    /// Says what is in `folder`, and changes nothing.
+    pub fn inspect(folder: &Path) -> Result<String, OpenError> {
+        folder::inspect(folder)
+    }
+
+    fn writes(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads one document. A page that is not in memory is read from the disk on the caller's thread: one page of a
+    /// file that usually fits in memory, cheaper than a change of threads.
+    fn read(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
+        let bytes = self.read_bytes(name).map_err(|error| {
+            tracing::error!(cause = %error, "the store cannot be read");
+            self.pulse.send_replace(Pulse::Failed);
+            StoreError::Unavailable
+        })?;
+        bytes.map(|bytes| record::read(name, &bytes)).transpose()
+    }
+
+    fn read_bytes(&self, name: &Username) -> Result<Option<Vec<u8>>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(USERS)?;
+        Ok(table.get(name.as_str())?.map(|document| document.value().to_vec()))
+    }
+
+    /// Hands a change to the writer and waits for its commit.
+    async fn write(&self, change: Change) -> Result<Outcome, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let writes = self.writes().clone().ok_or(StoreError::Unavailable)?;
+        // Not sent: the writer is gone, nothing was executed. Sent and not answered: nobody knows.
+        writes.send(Write { change, answer }).await.map_err(|_| StoreError::Unavailable)?;
+        drop(writes);
+        answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
+        self.read(name)
+    }
+
+    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
+        let change = Change::Claim {
+            username: user.username.as_str().into(),
+            id: user.id.to_string(),
+            document: record::write(user),
+        };
+        match self.write(change).await? {
+            Outcome::Done => Ok(Claim::Claimed),
+            Outcome::Refused(existing) => Ok(Claim::Taken(Box::new(record::read(&user.username, &existing)?))),
+        }
+    }
+
+    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
+        let change = Change::Replace {
+            username: user.username.as_str().into(),
+            seen: seen.0.clone(),
+            document: record::rewrite(seen, user)?,
+        };
+        match self.write(change).await? {
+            Outcome::Done => Ok(Replace::Replaced),
+            Outcome::Refused(_) => Ok(Replace::Changed),
+        }
+    }
+
+    fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    async fn close(&self) {
+        // Without its sender the writer ends after the commit that it is at.
+        drop(self.writes().take());
+        let ended = self.writer_ended.clone().wait_for(|ended| *ended).await.is_ok();
+        if !ended {
+            tracing::error!("the store's writer ended with a panic");
+        }
+    }
+}

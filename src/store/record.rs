@@ -1,0 +1,126 @@
+//! The stored form of a user: one JSON document, the same bytes in every store.
+//!
+//! `{"v":1,"id":…,"username":…,"password":"<PHC text>","data":…,"epoch":…,"create_time":…,…}`; times are RFC 3339 in
+//! UTC, empty fields are left out. Fields that this version does not know survive a rewrite. A document that cannot
+//! be read is an error of its own and of no other user. Golden documents: `tests/data/records/`.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::domain::{PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username};
+
+/// The newest version of the form that this program reads.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    v: u32,
+    id: String,
+    username: String,
+    password: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    data: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    epoch: u64,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    create_time: SystemTime,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    update_time: SystemTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_login_time: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    disabled: bool,
+    /// Whatever a newer version of this program wrote.
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Time(#[serde(serialize_with = "write_time", deserialize_with = "read_time")] SystemTime);
+
+/// Reads the document stored under `name`.
+pub(super) fn read(name: &Username, bytes: &[u8]) -> Result<Stored, StoreError> {
+    let user = parse(bytes).and_then(|record| user(name, record)).map_err(StoreError::Corrupt)?;
+    Ok(Stored { user, revision: Revision(bytes.into()) })
+}
+
+/// The document of a new user.
+pub(super) fn write(user: &User) -> Vec<u8> {
+    encode(user, Map::new())
+}
+
+/// The document of a changed user: what was in `seen` and is not known here stays.
+pub(super) fn rewrite(seen: &Revision, user: &User) -> Result<Vec<u8>, StoreError> {
+    let unknown = parse(&seen.0).map_err(StoreError::Corrupt)?.unknown;
+    Ok(encode(user, unknown))
+}
+
+fn parse(bytes: &[u8]) -> Result<Record, String> {
+    /// Read before anything else: a newer form may differ in every other field.
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    // The position is enough to find the fault; the content stays out of the log.
+    let fault =
+        |error: serde_json::Error| format!("not a user's JSON (line {}, column {})", error.line(), error.column());
+    let Version { v } = serde_json::from_slice(bytes).map_err(fault)?;
+    if v > VERSION {
+        return Err(format!("written by a newer version of Watchword (v{v}; this one reads up to v{VERSION})"));
+    }
+    serde_json::from_slice(bytes).map_err(fault)
+}
+
+fn user(name: &Username, record: Record) -> Result<User, String> {
+    if record.username != name.as_str() {
+        return Err("filed under another username than its own".into());
+    }
+    let request_id = record.request_id.as_deref().unwrap_or_default();
+    Ok(User {
+        id: UserId::parse(&record.id).ok_or("its id is not a UUID")?,
+        username: name.clone(),
+        password: PasswordHash::parse(&record.password).map_err(|fault| format!("its password {fault}"))?,
+        data: UserData::stored(record.data),
+        epoch: record.epoch,
+        create_time: record.create_time,
+        update_time: record.update_time,
+        last_login_time: record.last_login_time.map(|time| time.0),
+        request_id: RequestId::parse(request_id).map_err(|_| "its request_id is not a UUID")?,
+        disabled: record.disabled,
+    })
+}
+
+fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
+    let record = Record {
+        v: VERSION,
+        id: user.id.to_string(),
+        username: user.username.as_str().to_owned(),
+        password: user.password.to_phc(),
+        data: user.data.as_str().to_owned(),
+        epoch: user.epoch,
+        create_time: user.create_time,
+        update_time: user.update_time,
+        last_login_time: user.last_login_time.map(Time),
+        request_id: user.request_id.map(|id| id.to_string()),
+        disabled: user.disabled,
+        unknown,
+    };
+    serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn write_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_rfc3339(&text).map_err(|_| de::Error::custom("not a time of RFC 3339 in UTC"))
+}

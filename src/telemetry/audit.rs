@@ -1,0 +1,51 @@
+//! Says in the log what users did, in OWASP's logging vocabulary.
+//!
+//! No line holds a name that was tried or a secret: a refused name may be a password typed into the wrong field.
+
+use crate::domain::{Caller, Event, Observer, Peer, Refusal};
+
+/// Writes events to the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Audit;
+
+impl Observer for Audit {
+    fn on(&self, event: &Event<'_>) {
+        match event {
+            Event::Registered { caller, user } => {
+                tracing::info!(event = "user_created", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::RegistrationRepeated { caller, user } => {
+                tracing::info!(event = "user_created_again", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::NameTaken { caller } => {
+                tracing::info!(event = "user_create_refused", door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::LoggedIn { caller, user } => {
+                tracing::info!(event = "authn_login_success", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::LoginRefused { caller, why } => refused(caller, *why),
+            Event::Overloaded { caller, retry_after } => {
+                tracing::debug!(event = "overloaded", ?retry_after, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
+        }
+    }
+}
+
+fn refused(caller: &Caller, why: Refusal) {
+    let (door, peer) = (caller.door.name(), peer(caller));
+    match why {
+        Refusal::UnknownUser => tracing::info!(event = "authn_login_fail", reason = "unknown user", door, %peer),
+        Refusal::WrongPassword(user) => {
+            tracing::info!(event = "authn_login_fail", reason = "wrong password", %user, door, %peer);
+        }
+        Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
+    }
+}
+
+fn peer(caller: &Caller) -> String {
+    match caller.peer {
+        Peer::Ip(address) => address.to_string(),
+        Peer::Local => "local".into(),
+    }
+}

@@ -1,0 +1,170 @@
+//! THE TABLE: every domain error as gRPC code, HTTP status, reason and details.
+//!
+//! The only place that builds a `tonic::Status`. Every error carries exactly one `google.rpc.ErrorInfo`; what may be
+//! retried carries `RetryInfo` and its equal in milliseconds as `grpc-retry-pushback-ms` (gRFC A6).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use super::{pb::ErrorReason, rpc};
+use crate::domain::{Error, ErrorId, Violations};
+
+/// The `domain` of every `ErrorInfo`: whose reasons these are, whatever the host is called.
+pub const DOMAIN: &str = "auth.watchword.dev";
+
+/// Violations in one answer at most; more would not fit the headers of every proxy.
+const VIOLATIONS_MAX: usize = 16;
+
+/// When to come back to a node that is shutting down, or whose store is gone.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A trailer that clients' retry logic reads.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// How one error looks on every door.
+#[derive(Debug)]
+pub struct Row {
+    /// The gRPC column.
+    pub code: Code,
+    /// The HTTP column.
+    pub http: u16,
+    /// The reason, without the enum's prefix.
+    pub reason: &'static str,
+    /// What to do, for people. Holds no secret.
+    pub text: String,
+    /// When to try again, if that is safe.
+    pub retry_after: Option<Duration>,
+    violations: Vec<rpc::bad_request::FieldViolation>,
+    error_id: Option<ErrorId>,
+}
+
+/// Looks an error up.
+pub fn row(error: &Error) -> Row {
+    use ErrorReason as R;
+    match error {
+        Error::InvalidCredentials => {
+            Row::new(Code::Unauthenticated, 401, R::InvalidCredentials, "username or password is wrong")
+        }
+        Error::UserAlreadyExists => Row::new(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
+        Error::Invalid(violations) if violations.are_password_policy() => {
+            Row::new(Code::InvalidArgument, 400, R::PasswordPolicy, "").with_violations(violations)
+        }
+        Error::Invalid(violations) => {
+            Row::new(Code::InvalidArgument, 400, R::InvalidField, "").with_violations(violations)
+        }
+        Error::RequestTooLarge => {
+            Row::new(Code::ResourceExhausted, 413, R::RequestTooLarge, "the request is larger than this door accepts")
+        }
+        Error::Overloaded { retry_after } => {
+            Row::new(Code::ResourceExhausted, 429, R::Overloaded, "too many calls are waiting; try again later")
+                .with_retry(*retry_after)
+        }
+        Error::Draining => Row::new(Code::Unavailable, 503, R::Draining, "this node is shutting down; try again")
+            .with_retry(RETRY_AFTER),
+        Error::StoreUnavailable => {
+            Row::new(Code::Unavailable, 503, R::StoreUnavailable, "the store does not answer; try again")
+                .with_retry(RETRY_AFTER)
+        }
+        Error::OutcomeUnknown => {
+            let text = "whether it was stored is not known; send the same request_id again";
+            Row::new(Code::Unknown, 500, R::OutcomeUnknown, text)
+        }
+        Error::DeadlineExceeded => {
+            Row::new(Code::DeadlineExceeded, 504, R::DeadlineExceeded, "the deadline passed before the answer")
+        }
+        Error::Internal(id) => Row::new(Code::Internal, 500, R::Internal, "internal error").with_id(*id),
+        Error::CorruptRecord(id) => {
+            Row::new(Code::DataLoss, 500, R::CorruptRecord, "the stored user cannot be read").with_id(*id)
+        }
+    }
+}
+
+/// The gRPC form of an error.
+pub fn status(error: &Error) -> Status {
+    row(error).status()
+}
+
+/// The gRPC form of what no method answers: an unknown service or method, or an unknown compression.
+pub fn unimplemented(text: &str) -> Status {
+    Row::new(Code::Unimplemented, 404, ErrorReason::Unimplemented, text).status()
+}
+
+/// Answers that belong to another protocol, health checking, and have no reason of ours.
+pub fn unknown_health_service() -> Status {
+    #[expect(clippy::disallowed_methods, reason = "this is the table")]
+    Status::new(Code::NotFound, "unknown service")
+}
+
+// === impl Row ===
+
+impl Row {
+    fn new(code: Code, http: u16, reason: ErrorReason, text: &str) -> Self {
+        let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        Self { code, http, reason, text: text.into(), retry_after: None, violations: Vec::new(), error_id: None }
+    }
+
+    fn with_retry(mut self, after: Duration) -> Self {
+        // Whole milliseconds, at least one, so that both forms of the wait are equal.
+        self.retry_after = Some(Duration::from_millis(millis(after).max(1).into()));
+        self
+    }
+
+    fn with_violations(mut self, violations: &Violations) -> Self {
+        let sentences: Vec<_> = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect();
+        self.text = sentences.join("; ");
+        self.violations = violations
+            .iter()
+            .take(VIOLATIONS_MAX)
+            .map(|violation| rpc::bad_request::FieldViolation {
+                field: violation.field.into(),
+                description: violation.description.clone(),
+                reason: violation.reason.name().into(),
+                localized_message: None,
+            })
+            .collect();
+        self
+    }
+
+    fn with_id(mut self, id: ErrorId) -> Self {
+        self.text = format!("{}; the server's log has the cause under {id}", self.text);
+        self.error_id = Some(id);
+        self
+    }
+
+    fn status(self) -> Status {
+        let mut details = vec![any(
+            "ErrorInfo",
+            &rpc::ErrorInfo {
+                reason: self.reason.into(),
+                domain: DOMAIN.into(),
+                metadata: self.error_id.iter().map(|id| ("error_id".to_owned(), id.to_string())).collect(),
+            },
+        )];
+        if !self.violations.is_empty() {
+            details.push(any("BadRequest", &rpc::BadRequest { field_violations: self.violations }));
+        }
+        let mut metadata = MetadataMap::new();
+        if let Some(after) = self.retry_after {
+            let delay = prost_types::Duration::try_from(after).expect("a wait of seconds fits");
+            details.push(any("RetryInfo", &rpc::RetryInfo { retry_delay: Some(delay) }));
+            metadata.insert(PUSHBACK, MetadataValue::from(millis(after)));
+        }
+        let packed = rpc::Status { code: self.code.into(), message: self.text.clone(), details };
+        #[expect(clippy::disallowed_methods, reason = "this is the table")]
+        Status::with_details_and_metadata(self.code, self.text, Bytes::from(packed.encode_to_vec()), metadata)
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn any(name: &str, message: &impl Message) -> prost_types::Any {
+    prost_types::Any { type_url: format!("type.googleapis.com/google.rpc.{name}"), value: message.encode_to_vec() }
+}
