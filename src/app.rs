@@ -60,12 +60,21 @@ pub enum Ended {
 impl App {
     /// Binds the sockets and opens the store. Needs a tokio runtime.
     pub fn start(config: Config, world: World) -> Result<Self, StartError> {
+        Self::start_on(config, world, |config| store::open(&config.store))
+    }
+
+    /// The same on a store of the caller's, which is opened last.
+    pub fn start_on(
+        config: Config,
+        world: World,
+        open: impl FnOnce(&Config) -> Result<Arc<dyn Store>, OpenError>,
+    ) -> Result<Self, StartError> {
         // Sockets first: a second node by mistake fails here and touches no file.
         let bind = |flag, address: &Address| Listener::bind(address).map_err(|error| StartError::Bind { flag, error });
         let grpc = bind("--grpc-addr", &config.grpc)?;
         let http = config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?;
         let ops = config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?;
-        let store = store::open(&config.store).map_err(StartError::Store)?;
+        let store = open(&config).map_err(StartError::Store)?;
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, world));
         Ok(Self { config, grpc, http, ops, store, auth })

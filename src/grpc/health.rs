@@ -5,8 +5,8 @@
 
 use std::pin::Pin;
 
+use futures_util::{Stream, stream};
 use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
 use crate::wire::{
@@ -44,7 +44,7 @@ impl Health {
     }
 
     fn now(&self) -> HealthCheckResponse {
-        response(*self.readiness.borrow())
+        of(serving(*self.readiness.borrow()))
     }
 }
 
@@ -66,22 +66,41 @@ impl health_server::Health for Health {
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let known = NAMES.contains(&request.get_ref().service.as_str());
-        let mut ended = false;
-        let changes = WatchStream::new(self.readiness.clone())
-            // Draining is the last thing that a stream says.
-            .take_while(move |readiness| !std::mem::replace(&mut ended, *readiness == Readiness::Draining))
-            .map(move |readiness| if known { response(readiness) } else { of(ServingStatus::ServiceUnknown) });
-        // The readiness has states that look alike from here.
-        let mut last = None;
-        let changes = changes.filter(move |now| last.replace(now.status) != Some(now.status)).map(Ok);
-        Ok(Response::new(Box::pin(changes)))
+        let watched = Watched { readiness: self.readiness.clone(), known, last: None, ended: false };
+        Ok(Response::new(Box::pin(stream::unfold(watched, Watched::next))))
     }
 }
 
-fn response(readiness: Readiness) -> HealthCheckResponse {
+/// One caller's view of the readiness.
+struct Watched {
+    readiness: watch::Receiver<Readiness>,
+    known: bool,
+    last: Option<ServingStatus>,
+    ended: bool,
+}
+
+impl Watched {
+    /// Waits for the next change that can be seen from here; draining is the last thing that a stream says.
+    async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
+        while !self.ended {
+            let now = *self.readiness.borrow_and_update();
+            self.ended = now == Readiness::Draining;
+            let status = if self.known { serving(now) } else { ServingStatus::ServiceUnknown };
+            if self.last.replace(status) != Some(status) {
+                return Some((Ok(of(status)), self));
+            }
+            if !self.ended {
+                self.readiness.changed().await.ok()?;
+            }
+        }
+        None
+    }
+}
+
+fn serving(readiness: Readiness) -> ServingStatus {
     match readiness {
-        Readiness::Ready => of(ServingStatus::Serving),
-        Readiness::NotReady | Readiness::Draining => of(ServingStatus::NotServing),
+        Readiness::Ready => ServingStatus::Serving,
+        Readiness::NotReady | Readiness::Draining => ServingStatus::NotServing,
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use futures_util::{Stream, StreamExt};
 use prost::Message;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
-use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::wire::{

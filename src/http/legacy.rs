@@ -93,7 +93,7 @@ async fn collect(body: Body) -> Result<Bytes, Error> {
 }
 
 /// The HTTP column of the table, as text.
-fn refusal(error: &Error) -> Response {
+pub(super) fn refusal(error: &Error) -> Response {
     let Row { http, text, retry_after, .. } = row(error);
     let status = StatusCode::from_u16(http).expect("the table has HTTP statuses");
     let mut response = plain(status, text + "\n");

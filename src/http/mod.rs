@@ -8,15 +8,18 @@ pub mod ops;
 mod query;
 mod same_site;
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
-    http::{StatusCode, header},
-    middleware,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing,
 };
+use futures_util::FutureExt;
 
 use crate::domain::Auth;
 
@@ -40,15 +43,22 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
             .route("/", routing::get(legacy::hello).options(|| options("GET, HEAD, OPTIONS")))
             .route("/register", routing::post(legacy::register).options(|| options("POST, OPTIONS")))
             .route("/login", routing::get(legacy::login).options(|| options("GET, HEAD, OPTIONS")));
-        router = router.merge(routes.with_state(auth));
+        router = router.merge(routes.with_state(auth.clone()));
     }
     router = router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(
         || async { plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n") },
     );
+    // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
+    router = router.layer(middleware::from_fn_with_state(auth, catch_panic));
     if settings.loopback {
         router = router.layer(middleware::from_fn(same_site::guard));
     }
     router
+}
+
+async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    response.unwrap_or_else(|_| legacy::refusal(&auth.internal_error("a call panicked; the panic is logged above")))
 }
 
 /// Text that no browser takes for anything else and nobody keeps.

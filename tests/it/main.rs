@@ -1,1 +1,22 @@
-//! x
+//! All integration tests, one binary. Every test starts its own server on a free port of loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
+#![expect(unreachable_pub, reason = "a test binary has no outside; `pub` says what the helpers offer")]
+
+mod support;
+
+mod architecture;
+mod cli;
+mod connections;
+mod contract;
+mod embedded;
+mod errors;
+mod examples;
+mod grpc;
+mod health;
+mod legacy;
+mod login;
+mod reflection;
+mod register;
+mod shutdown;
+mod stores;

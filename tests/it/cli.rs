@@ -1,0 +1,241 @@
+//! The binary as an operator meets it: settings, start-up errors, logs, and the small commands.
+
+use std::{fs, net::TcpListener, process::Command};
+
+use tempfile::TempDir;
+use watchword::{config, config::Config};
+
+use crate::support::{BINARY, Node, command, command_by, run, run_command};
+
+const FREE: [&str; 6] = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
+
+#[test]
+fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
+    for (args, expected) in [
+        (vec!["--grpc-adr", "x"], vec!["--grpc-adr", "--grpc-addr"]),
+        (vec!["--grpc-addr", "nonsense"], vec!["nonsense", "--grpc-addr", "IP:PORT"]),
+        (vec!["--http-addr", "127.0.0.1:99999"], vec!["127.0.0.1:99999", "--http-addr", "off"]),
+        (vec!["--store", "redis://user:secret@host"], vec!["--store", "embedded:", "memory:"]),
+        (vec!["--password-min-length", "7"], vec!["7", "--password-min-length", "8..=64"]),
+        (vec!["--data-max-bytes", "99999"], vec!["--data-max-bytes", "12288"]),
+        (vec!["--hash-workers", "0"], vec!["--hash-workers", "auto", "1024"]),
+        (vec!["--drain-timeout", "soon"], vec!["soon", "--drain-timeout"]),
+        (vec!["--log-format", "xml"], vec!["xml", "text", "json"]),
+        (vec!["--reflection", "maybe"], vec!["maybe", "auto", "on", "off"]),
+        (vec!["frobnicate"], vec!["frobnicate"]),
+    ] {
+        let (code, _, err) = run(&args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+        for part in expected {
+            assert!(err.contains(part), "{args:?} lacks {part}: {err}");
+        }
+    }
+}
+
+#[test]
+fn beyond_loopback_plain_text_needs_a_word() {
+    let (code, _, err) = run(&["--grpc-addr", "0.0.0.0:0", "--http-addr", "[::]:0", "--store", "memory:"]);
+    assert_eq!(code, 2, "{err}");
+    for part in ["--grpc-addr 0.0.0.0:0", "--http-addr [::]:0", "--insecure-plaintext"] {
+        assert!(err.contains(part), "both faults at once: {err}");
+    }
+    let open = Config::from_args(["watchword", "--grpc-addr", "0.0.0.0:0", "--insecure-plaintext"]).unwrap();
+    assert!(!open.reflection, "reflection is closed where strangers can reach it");
+    assert!(open.legacy_routes, "the HTTP door is still on loopback");
+    let open = Config::from_args(["watchword", "--http-addr", "0.0.0.0:0", "--insecure-plaintext"]).unwrap();
+    assert!(!open.legacy_routes && open.reflection);
+    let forced = ["watchword", "--http-addr", "0.0.0.0:0", "--insecure-plaintext", "--legacy-routes", "on"];
+    assert!(Config::from_args(forced).unwrap().legacy_routes);
+}
+
+#[test]
+fn an_address_in_use_names_the_flag_that_changes_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    for flag in ["--grpc-addr", "--http-addr", "--ops-addr"] {
+        let mut args = FREE.to_vec();
+        let at = args.iter().position(|arg| *arg == flag).unwrap() + 1;
+        args[at] = &address;
+        let path = data.display().to_string();
+        args.extend(["--data-dir", &path]);
+        let (code, _, err) = run(&args);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(flag) && err.contains(&address) && err.contains("in use"), "{err}");
+    }
+    assert!(!data.exists(), "nothing is touched before the addresses are had");
+}
+
+#[test]
+fn variables_set_flags_and_flags_win() {
+    let folder = TempDir::new().unwrap();
+    let mut check = command(&["check-config", "--data-max-bytes", "77", "--store", "memory:"]);
+    check.env("WATCHWORD_DATA_MAX_BYTES", "88").env("WATCHWORD_PASSWORD_MIN_LENGTH", "9").current_dir(folder.path());
+    let (code, out, err) = run_command(check);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("--data-max-bytes 77 (flag)"), "{out}");
+    assert!(out.contains("--password-min-length 9 (WATCHWORD_PASSWORD_MIN_LENGTH)"), "{out}");
+    assert!(out.contains("--drain-timeout 10s (default)"), "{out}");
+    let mut check = command(&["check-config"]);
+    check.env("WATCHWORD_DATA_MAX_BYTES", "many").current_dir(folder.path());
+    let (code, _, err) = run_command(check);
+    assert_eq!(code, 2);
+    assert!(err.contains("many") && err.contains("--data-max-bytes"), "{err}");
+}
+
+#[test]
+fn check_config_asks_the_store_and_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let path = data.display().to_string();
+    let check = || run(&["check-config", "--data-dir", &path]);
+    let (code, out, _) = check();
+    assert_eq!(code, 0);
+    assert!(out.contains("will be made"), "{out}");
+    assert!(!data.exists(), "a check made the folder");
+    let node = Node::start(&data, &[]);
+    let (code, out, _) = check();
+    assert_eq!(code, 0);
+    assert!(out.contains("in use by a running node"), "{out}");
+    node.kill();
+    assert!(check().1.contains("is whole"));
+    fs::write(data.join("watchword.redb"), b"").unwrap();
+    let (code, _, err) = check();
+    assert_eq!(code, 1);
+    assert!(err.contains("is damaged"), "{err}");
+    let (code, _, err) = run(&["check-config", "--grpc-addr", "0.0.0.0:1", "--data-dir", &path]);
+    assert_eq!(code, 1);
+    assert!(err.contains("--insecure-plaintext"), "{err}");
+}
+
+#[test]
+fn mistyped_variables_are_warned_of_and_those_of_kubernetes_are_not() {
+    let folder = TempDir::new().unwrap();
+    let mut serve = command(&FREE);
+    serve.args(["--store", "memory:"]).current_dir(folder.path());
+    serve.env("WATCHWORD_GRPC_ADRR", "x").env("WATCHWORD_PORT_50051_TCP", "x").env("WATCHWORD_SERVICE_HOST", "x");
+    let node = Node::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    node.signal("TERM");
+    let (_, log) = node.wait();
+    assert!(log.contains("WATCHWORD_GRPC_ADRR") && log.contains("mistyped"), "{log}");
+    assert!(!log.contains("WATCHWORD_PORT") && !log.contains("WATCHWORD_SERVICE"), "{log}");
+}
+
+#[test]
+fn the_log_can_be_json_and_says_where_the_doors_and_the_data_are() {
+    let folder = TempDir::new().unwrap();
+    let mut serve = command(&FREE);
+    serve.args(["--log-format", "json", "--data-dir", "data"]).current_dir(folder.path());
+    let mut child = serve.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(stderr);
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        seen.push(line);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = &seen[0];
+    assert_eq!(store["new"], true);
+    let file = fs::canonicalize(folder.path()).unwrap().join("data/watchword.redb");
+    assert_eq!(store["file"].as_str().unwrap(), file.display().to_string(), "an absolute path");
+    let doors: Vec<_> = seen[1..].iter().map(|line| line["door"].as_str().unwrap()).collect();
+    assert_eq!(doors, ["grpc", "http", "ops"]);
+}
+
+#[test]
+fn memory_says_loudly_that_nothing_is_kept() {
+    let mut serve = command(&FREE);
+    serve.args(["--store", "memory:"]);
+    let node = Node::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    node.signal("TERM");
+    let (_, log) = node.wait();
+    assert!(log.contains("WARN") && log.contains("nothing is kept"), "{log}");
+}
+
+#[test]
+fn healthcheck_asks_a_running_node() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("ops.sock").display().to_string();
+    let ops = format!("unix:{socket}");
+    let check = || run(&["healthcheck", "--ops-addr", &ops]);
+    let (code, _, err) = check();
+    assert_eq!(code, 1);
+    assert!(err.contains("does not answer"), "{err}");
+    let mut serve =
+        command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--store", "memory:", "--drain-delay", "1h"]);
+    serve.args(["--ops-addr", &ops]);
+    let mut node = Node::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    let (code, out, err) = check();
+    assert_eq!((code, out.as_str()), (0, "ready\n"), "{err}");
+    node.signal("TERM");
+    node.wait_for_line("draining").unwrap();
+    let (code, _, err) = check();
+    assert_eq!(code, 1);
+    assert!(err.contains("draining"), "{err}");
+    assert_eq!(run(&["healthcheck", "--ops-addr", "off"]).0, 1);
+}
+
+#[test]
+fn on_a_terminal_the_start_shows_commands_to_copy() {
+    // `script` gives the child a terminal.
+    let folder = TempDir::new().unwrap();
+    let mut serve = Command::new("timeout");
+    serve.args(["-s", "TERM", "2", "script", "-qec"]);
+    serve.arg(format!("{BINARY} {} --data-dir {}", FREE.join(" "), folder.path().join("data").display()));
+    let mut serve = command_by(serve, &["/dev/null"]);
+    let output = serve.output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("Watchword") && shown.contains("is ready"), "{shown}");
+    for part in
+        ["grpcurl -plaintext 127.0.0.1:", "watchword.auth.v1.Auth/Register", "watchword.auth.v1.Auth/Login", "curl "]
+    {
+        assert!(shown.contains(part), "{part} is missing: {shown}");
+    }
+}
+
+#[test]
+fn the_examples_name_every_method() {
+    let (code, out, _) = run(&["examples"]);
+    assert_eq!(code, 0);
+    for method in ["Register", "Login"] {
+        assert!(out.contains(&format!("watchword.auth.v1.Auth/{method}")), "{out}");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = include_str!("../../README.md");
+    let table = config::settings_table();
+    assert!(readme.contains(&table), "README's table of settings should be:\n\n{table}");
+}
+
+#[test]
+fn secrets_and_names_never_reach_the_log_at_any_level() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &["--log-level", "trace"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        use watchword::wire::pb;
+        let mut client = pb::auth_client::AuthClient::new(crate::support::channel(&node.grpc).await);
+        let canary = pb::RegisterRequest {
+            username: "canary-name".into(),
+            password: "canary-password".into(),
+            data: Some("canary-data".into()),
+            ..Default::default()
+        };
+        client.register(canary.clone()).await.unwrap();
+        client.register(canary).await.unwrap_err();
+        for password in ["canary-password", "canary-wrong"] {
+            let login = pb::LoginRequest { username: "canary-name".into(), password: password.into() };
+            drop(client.login(login).await);
+        }
+    });
+    node.signal("TERM");
+    let (_, log) = node.wait();
+    assert!(log.contains("authn_login_success"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    assert!(!log.contains("$argon2id"), "{log}");
+}

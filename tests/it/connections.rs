@@ -1,0 +1,196 @@
+//! Whoever connects: silence, garbage, crowds, and connections that grow old.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use watchword::server::Limits;
+
+use crate::support::{App, Door, PATIENCE, Setup, StoreKind, app, http, password, raw};
+
+fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
+    App::with(StoreKind::Memory).change(move |config| change(&mut config.limits))
+}
+
+/// Reads until the server closes; panics when it does not.
+async fn closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
+    said
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[tokio::test]
+async fn whoever_connects_and_says_nothing_or_not_enough_is_cut() {
+    let app = limited(|limits| limits.handshake = Duration::from_millis(200)).start().await;
+    for door in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
+        for beginning in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: loc"]
+        {
+            let mut stream = TcpStream::connect(door).await.unwrap();
+            stream.write_all(beginning).await.unwrap();
+            closed(stream).await;
+        }
+    }
+    app.registered("ada").await;
+}
+
+#[tokio::test]
+async fn garbage_on_any_port_is_closed_or_answered_and_the_server_goes_on() {
+    let app = limited(|limits| limits.handshake = Duration::from_millis(200)).start().await;
+    let tls_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 505]].concat();
+    let bad_frames = [PREFACE, &[0xff; 64]].concat();
+    let wrong_preface = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\nand so on and so on".to_vec();
+    let header_flood =
+        format!("GET / HTTP/1.1\r\n{}", "x: yyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(4_000)).into_bytes();
+    for door in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
+        for garbage in
+            [&tls_hello, &bad_frames, &wrong_preface, &header_flood, &vec![0; 100_000], &b"\r\n\r\n\r\n".repeat(20)]
+        {
+            raw(door, garbage).await;
+        }
+    }
+    app.registered("ada").await;
+    for door in Door::ALL {
+        assert_eq!(door.login(&app, "ada", &password("ada")).await.outcome(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_limit_new_connections_are_closed_and_room_comes_back() {
+    let app = limited(|limits| limits.connections_max = 4).start().await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    assert!(closed(TcpStream::connect(app.http_socket()).await.unwrap()).await.is_empty());
+    assert_eq!(http(app.ops_socket(), "GET", "/healthz", &[], "").await.status, 200, "every door has its own room");
+    drop(held);
+    loop {
+        let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+        drop(stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await);
+        if closed(stream).await.starts_with(b"HTTP/1.1 200") {
+            break;
+        }
+    }
+}
+
+/// Speaks just enough HTTP/2 to see the frames: (type, payload).
+async fn frames_until_closed(mut stream: TcpStream) -> Vec<(u8, Vec<u8>)> {
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&[PREFACE, &settings].concat()).await.unwrap();
+    let mut frames = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        match timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server goes on or closes") {
+            Ok(_) => {}
+            Err(_) => return frames,
+        }
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 6 && head[4] == 0 {
+            // A ping wants its echo; so a graceful shutdown goes on.
+            let pong = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], payload.as_slice()].concat();
+            drop(stream.write_all(&pong).await);
+        }
+        frames.push((head[3], payload));
+    }
+}
+
+const GOAWAY: u8 = 7;
+
+#[tokio::test]
+async fn an_old_connection_is_asked_to_go_before_it_is_closed() {
+    let app = limited(|limits| limits.age = Duration::from_millis(100)).start().await;
+    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    let goaways: Vec<_> = frames.iter().filter(|(kind, _)| *kind == GOAWAY).collect();
+    assert!(!goaways.is_empty(), "{frames:?}");
+    assert!(goaways.iter().all(|(_, payload)| payload[4..8] == [0; 4]), "no error: {goaways:?}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_asked_to_go() {
+    let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
+    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
+}
+
+#[tokio::test]
+async fn the_first_settings_frame_names_the_limits() {
+    let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
+    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    let settings: Vec<(u16, u32)> = frames[0]
+        .1
+        .chunks(6)
+        .map(|entry| {
+            (u16::from_be_bytes([entry[0], entry[1]]), u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
+        })
+        .collect();
+    assert!(settings.contains(&(3, 128)), "streams: {settings:?}");
+    assert!(settings.contains(&(6, 16 * 1024)), "header bytes: {settings:?}");
+}
+
+#[tokio::test]
+async fn a_running_watch_does_not_count_as_idle() {
+    use watchword::wire::health::{HealthCheckRequest, health_client::HealthClient};
+    let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
+    let mut health = HealthClient::new(app.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    // The idle connection beside it goes in this time, and the watched one does not.
+    frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    let more = timeout(Duration::from_millis(100), watch.message()).await;
+    assert!(more.is_err(), "the watch ended: {more:?}");
+}
+
+#[tokio::test]
+async fn doors_listen_on_unix_sockets_too() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("http.sock");
+    let address = format!("unix:{}", path.display());
+    let app = App::with(StoreKind::Memory).args(&["--http-addr", &address]).start().await;
+    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("Hello World!"), "{answer}");
+    app.stopped().await;
+    assert!(!path.exists(), "the socket's file goes with the server");
+}
+
+#[tokio::test]
+async fn a_socket_left_by_a_killed_process_is_taken_over_and_a_living_one_is_not() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("left.sock");
+    // Binding without unlinking is what a killed process leaves.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address = format!("unix:{}", path.display());
+    let app = App::with(StoreKind::Memory).args(&["--http-addr", &address]).start().await;
+    let second = watchword::server::Listener::bind(&address.parse().unwrap());
+    assert!(second.is_err(), "the living socket was taken over");
+    app.stopped().await;
+}
+
+#[tokio::test]
+async fn app_answers_after_ten_thousand_abandoned_calls() {
+    let app = app().await;
+    app.registered("ada").await;
+    let channel = app.channel().await;
+    for _ in 0..100 {
+        let calls = (0..100).map(|_| {
+            let mut client = watchword::wire::pb::auth_client::AuthClient::new(channel.clone());
+            let request = watchword::wire::pb::LoginRequest { username: "ada".into(), password: "wrong one".into() };
+            async move { drop(timeout(Duration::from_micros(1), client.login(request)).await) }
+        });
+        futures_util::future::join_all(calls).await;
+    }
+    assert_eq!(Door::Grpc.login(&app, "ada", &password("ada")).await.outcome(), "ok");
+}

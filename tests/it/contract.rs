@@ -1,0 +1,71 @@
+//! The contract itself: what the descriptors say, held against what the code does.
+
+use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
+use watchword::wire::{FILE_DESCRIPTOR_SET, pb};
+
+fn pool() -> DescriptorPool {
+    DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
+}
+
+fn ours() -> Vec<MessageDescriptor> {
+    pool().all_messages().filter(|message| message.parent_file().package_name() == "watchword.auth.v1").collect()
+}
+
+#[test]
+fn every_secret_is_marked_and_its_message_shows_nothing() {
+    let mut secrets = 0;
+    for message in ours() {
+        for field in message.fields() {
+            let is_secret = ["password", "token", "secret", "code"].iter().any(|word| field.name().contains(word));
+            let options = field.options();
+            let redacted = options.get_field_by_name("debug_redact").is_some_and(|value| *value == Value::Bool(true));
+            assert_eq!(is_secret, redacted, "{}", field.full_name());
+            secrets += usize::from(is_secret);
+        }
+    }
+    assert_eq!(secrets, 2, "a new message with a secret needs a line below and one in build.rs");
+    let shown = [
+        format!(
+            "{:?}",
+            pb::RegisterRequest { username: "canary".into(), password: "canary".into(), ..Default::default() }
+        ),
+        format!("{:?}", pb::LoginRequest { username: "canary".into(), password: "canary".into() }),
+    ];
+    assert!(shown.iter().all(|text| !text.contains("canary")), "{shown:?}");
+}
+
+#[test]
+fn every_request_field_says_whether_it_is_required() {
+    for message in ours().iter().filter(|message| message.name().ends_with("Request")) {
+        for field in message.fields() {
+            let behaviour = pool().get_extension_by_name("google.api.field_behavior").unwrap();
+            assert!(field.options().has_extension(&behaviour), "{}", field.full_name());
+        }
+    }
+}
+
+#[test]
+fn every_method_has_a_call_to_copy_that_names_it() {
+    let auth = pool().get_service_by_name("watchword.auth.v1.Auth").unwrap();
+    let file = auth.parent_file().file_descriptor_proto().clone();
+    for method in auth.methods() {
+        let comment = file
+            .source_code_info
+            .as_ref()
+            .unwrap()
+            .location
+            .iter()
+            .find(|location| location.path == method.path())
+            .and_then(|location| location.leading_comments.clone())
+            .unwrap_or_default();
+        let address = format!("localhost:50051 watchword.auth.v1.Auth/{}`", method.name());
+        assert!(comment.contains("`grpcurl -plaintext ") && comment.contains(&address), "{}: {comment}", method.name());
+    }
+}
+
+#[test]
+fn the_descriptor_command_writes_the_very_set_that_reflection_serves() {
+    let output = crate::support::command(&["descriptor"]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, FILE_DESCRIPTOR_SET);
+}

@@ -1,0 +1,267 @@
+//! The embedded store against the world: killed processes, second processes, damaged files, full and read-only disks.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+use watchword::wire::pb::{self, auth_client::AuthClient};
+
+use crate::support::{BINARY, Node, channel, command_by, password, reason};
+
+async fn login(client: &mut AuthClient<tonic::transport::Channel>, name: &str, password: &str) -> Result<(), String> {
+    let request = pb::LoginRequest { username: name.into(), password: password.into() };
+    loop {
+        match client.login(request.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(status) if reason(&status) == "OVERLOADED" => {}
+            Err(status) => return Err(reason(&status)),
+        }
+    }
+}
+
+/// T32: whatever was acknowledged is there after `kill -9`, and nothing is half there.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_by_kill_9_in_the_middle_of_registrations() {
+    const KILLS: usize = 20;
+    const CALLERS: usize = 4;
+    let folder = TempDir::new().unwrap();
+    let acknowledged = Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
+    let count = Arc::new(AtomicUsize::new(0));
+    for round in 0..KILLS {
+        let node = Node::start(folder.path(), &[]);
+        let channel = channel(&node.grpc).await;
+        let before = count.load(Ordering::SeqCst);
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (mut client, acknowledged, count) =
+                    (AuthClient::new(channel.clone()), acknowledged.clone(), count.clone());
+                tokio::spawn(async move {
+                    for number in 0.. {
+                        let name = format!("r{round}c{caller}n{number}");
+                        let request = pb::RegisterRequest {
+                            username: name.clone(),
+                            password: password(&name),
+                            ..Default::default()
+                        };
+                        match client.register(request).await {
+                            Ok(_) => {
+                                acknowledged.lock().unwrap().push(name);
+                                count.fetch_add(1, Ordering::SeqCst);
+                            }
+                            // Killed: whether this one was stored is nobody's promise.
+                            Err(_) => return,
+                        }
+                    }
+                })
+            })
+            .collect();
+        // Kill at different moments: after 1 acknowledgement in the first round, a few more in each later one.
+        while count.load(Ordering::SeqCst) <= before + round % 7 {
+            tokio::task::yield_now().await;
+        }
+        node.kill();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    }
+    let node = Node::start(folder.path(), &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let names = acknowledged.lock().unwrap().clone();
+    assert!(names.len() > KILLS, "only {} registrations were acknowledged", names.len());
+    for name in &names {
+        assert_eq!(login(&mut client, name, &password(name)).await, Ok(()), "{name} was acknowledged and is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_keeps_users_and_a_repeated_request_id_after_it_makes_no_second_one() {
+    let folder = TempDir::new().unwrap();
+    let request = pb::RegisterRequest {
+        username: "ada".into(),
+        password: password("ada"),
+        data: Some("testing".into()),
+        request_id: "7d2f8f6e-9d1b-4f6e-8c3a-0b1d2e3f4a5b".into(),
+    };
+    let node = Node::start(folder.path(), &[]);
+    let first = AuthClient::new(channel(&node.grpc).await).register(request.clone()).await.unwrap().into_inner();
+    node.kill();
+    let node = Node::start(folder.path(), &[]);
+    let second = AuthClient::new(channel(&node.grpc).await).register(request).await.unwrap().into_inner();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_second_process_on_one_data_folder_refuses_and_names_the_first() {
+    let folder = TempDir::new().unwrap();
+    let first = Node::start(folder.path(), &[]);
+    let log = Node::try_start(folder.path(), &[]).err().expect("the second one refuses");
+    assert!(log.contains("another watchword") && log.contains(&format!("process {}", first.pid())), "{log}");
+}
+
+#[test]
+fn the_data_folder_is_for_this_user_alone() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("deep/data");
+    drop(Node::start(&data, &[]));
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// A closed data folder with some users in it.
+async fn data_folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    for number in 0..20 {
+        let name = format!("user{number}");
+        let request = pb::RegisterRequest { username: name.clone(), password: password(&name), ..Default::default() };
+        client.register(request).await.unwrap();
+    }
+    node.signal("TERM");
+    assert!(node.wait().0.success());
+    folder
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_a_clear_error_and_never_an_empty_store() {
+    let whole = data_folder().await;
+    let bytes = fs::read(whole.path().join("watchword.redb")).unwrap();
+    for (what, damaged) in [
+        ("empty", Vec::new()),
+        ("cut to a few bytes", bytes[..100].to_vec()),
+        ("cut in half", bytes[..bytes.len() / 2].to_vec()),
+        ("zeroed", vec![0; bytes.len()]),
+        ("overwritten at its beginning", [&[0xff; 512][..], &bytes[512..]].concat()),
+        ("text", b"this is no database".repeat(1_000)),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("watchword.redb");
+        fs::write(&file, &damaged).unwrap();
+        let log = Node::try_start(folder.path(), &[]).err().unwrap_or_else(|| panic!("{what}: it started"));
+        assert!(log.contains("is damaged"), "{what}: {log}");
+        assert!(!log.contains("panicked"), "{what}: {log}");
+        assert_eq!(fs::read(&file).unwrap().len(), damaged.len(), "{what}: the evidence was changed");
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_killed_half_way_starts_again() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("watchword.redb.new"), b"half made").unwrap();
+    let node = Node::start(folder.path(), &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    assert_eq!(login(&mut client, "nobody", "whatever").await, Err("INVALID_CREDENTIALS".into()));
+}
+
+fn sh(script: &str) {
+    let done = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A small disk of its own, unmounted in the end.
+struct Disk(TempDir);
+
+impl Disk {
+    fn of_bytes(bytes: usize) -> Self {
+        let folder = TempDir::new().unwrap();
+        sh(&format!("mount -t tmpfs -o size={bytes} tmpfs {}", folder.path().display()));
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+#[test]
+fn a_read_only_disk_is_a_clear_error_at_start() {
+    let disk = Disk::of_bytes(16 << 20);
+    sh(&format!("mount -o remount,ro {}", disk.path().display()));
+    let log = Node::try_start(&disk.path().join("data"), &[]).err().expect("it cannot start");
+    assert!(log.contains("--data-dir") && log.contains("Read-only file system"), "{log}");
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_node_and_loses_nothing_that_was_acknowledged() {
+    let disk = Disk::of_bytes(3 << 20);
+    let data = disk.path().join("data");
+    let node = Node::start(&data, &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let filler = disk.path().join("filler");
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let name = format!("user{}", acknowledged.len());
+        let request = pb::RegisterRequest {
+            username: name.clone(),
+            password: password(&name),
+            data: Some("d".repeat(8_000)),
+            ..Default::default()
+        };
+        match client.register(request).await {
+            Ok(_) => acknowledged.push(name),
+            Err(status) => break status,
+        }
+        if acknowledged.len() == 5 {
+            // Takes the rest of the disk; dd ends with the disk.
+            drop(Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", filler.display())).output());
+        }
+        assert!(acknowledged.len() < 2_000, "the disk never filled");
+    };
+    assert_eq!(reason(&refusal), "OUTCOME_UNKNOWN");
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("No space left on device"), "{log}");
+
+    fs::remove_file(&filler).unwrap();
+    let node = Node::start(&data, &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    for name in &acknowledged {
+        assert_eq!(login(&mut client, name, &password(name)).await, Ok(()), "{name}");
+    }
+}
+
+/// T35: no acknowledgement after a failed sync; the node ends, and the next one has all that was acknowledged.
+#[tokio::test]
+async fn a_failing_sync_ends_the_node_and_nothing_after_it_is_acknowledged() {
+    let folder = TempDir::new().unwrap();
+    drop(Node::start(folder.path(), &[]));
+    let mut strace = Command::new("strace");
+    let inject = "--inject=fdatasync,fsync:error=EIO:when=7+";
+    strace.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", inject, BINARY]);
+    let mut command =
+        command_by(strace, &["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--data-dir"]);
+    command.arg(folder.path());
+    let node = Node::spawn(command).unwrap_or_else(|log| panic!("{log}"));
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let name = format!("user{}", acknowledged.len());
+        let request = pb::RegisterRequest { username: name.clone(), password: password(&name), ..Default::default() };
+        match client.register(request).await {
+            Ok(_) => acknowledged.push(name),
+            Err(status) => break status,
+        }
+        assert!(acknowledged.len() < 100, "no sync ever failed");
+    };
+    assert_eq!(reason(&refusal), "OUTCOME_UNKNOWN");
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let node = Node::start(folder.path(), &[]);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    for name in &acknowledged {
+        assert_eq!(login(&mut client, name, &password(name)).await, Ok(()), "{name}");
+    }
+}

@@ -1,0 +1,108 @@
+//! What holds for every call of the gRPC door, whatever its method.
+
+use hyper::StatusCode;
+use tonic::Code;
+use watchword::wire::pb;
+
+use crate::support::{
+    App, StoreKind, app,
+    h2::{call, call_with_late_body, framed, status},
+    http, password, reason,
+};
+
+const LOGIN: &str = "/watchword.auth.v1.Auth/Login";
+
+fn login() -> Vec<u8> {
+    framed(&pb::LoginRequest { username: "ada".into(), password: password("ada") })
+}
+
+#[tokio::test]
+async fn unknown_methods_and_services_are_unimplemented() {
+    let app = app().await;
+    for path in ["/watchword.auth.v1.Auth/Nope", "/nope.v1.Nope/Login", "/", "//", "/watchword.auth.v1.Auth"] {
+        let status = status(call(&app, path, &[], login()).await).await;
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_the_callers_mistake() {
+    let app = app().await;
+    let not_utf8 = [vec![0, 0, 0, 0, 3], vec![0x0a, 1, 0xff]].concat();
+    let too_short = vec![0, 0, 0, 0, 9, 1];
+    for (what, body) in [
+        ("garbage", framed_bytes(&[0xff; 40])),
+        ("invalid UTF-8", not_utf8),
+        ("less than announced", too_short),
+        ("no frame at all", Vec::new()),
+    ] {
+        let status = status(call(&app, LOGIN, &[], body).await).await;
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "INVALID_FIELD"),
+            "{what}: {status:?}"
+        );
+    }
+}
+
+fn framed_bytes(bytes: &[u8]) -> Vec<u8> {
+    [&[0], u32::try_from(bytes.len()).unwrap().to_be_bytes().as_slice(), bytes].concat()
+}
+
+#[tokio::test]
+async fn a_huge_announced_length_is_too_large_before_anything_is_read() {
+    let app = app().await;
+    let status = status(call(&app, LOGIN, &[], vec![0, 0xff, 0xff, 0xff, 0xff]).await).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn compressed_messages_are_unimplemented_and_the_answer_says_what_is_accepted() {
+    let app = app().await;
+    let mut body = login();
+    body[0] = 1;
+    let response = call(&app, LOGIN, &[("grpc-encoding", "gzip")], body).await;
+    assert!(response.headers().contains_key("grpc-accept-encoding"), "{:?}", response.headers());
+    let status = status(response).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_named() {
+    let app = app().await;
+    for timeout in ["", "5", "5x", "-5S", "999999999S"] {
+        let status = status(call(&app, LOGIN, &[("grpc-timeout", timeout)], login()).await).await;
+        assert_eq!(reason(&status), "INVALID_FIELD", "{timeout:?}");
+        assert!(status.message().contains("grpc-timeout"), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_body_never_ends_is_answered_at_its_deadline() {
+    let app = app().await;
+    let (_never, answer) = call_with_late_body(&app, LOGIN, &[("grpc-timeout", "100m")]).await;
+    let status = status(answer.await).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+}
+
+#[tokio::test]
+async fn a_browser_or_curl_is_told_what_this_port_speaks() {
+    let app = app().await;
+    let reply = http(app.grpc_socket(), "GET", "/", &[], "").await;
+    assert_eq!(reply.status, 415);
+    assert!(reply.body.contains("gRPC") && reply.body.contains("grpcurl"), "{reply:?}");
+    let web = call(&app, LOGIN, &[("content-type", "application/grpc-web+proto")], login()).await;
+    assert_eq!(web.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let suffixed = call(&app, LOGIN, &[("content-type", "application/grpc+proto")], login()).await;
+    assert_eq!(reason(&status(suffixed).await), "INVALID_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn reflection_can_be_closed() {
+    let app = App::with(StoreKind::Memory).args(&["--reflection", "off"]).start().await;
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let status = status(call(&app, &path, &[], Vec::new()).await).await;
+        assert_eq!(reason(&status), "UNIMPLEMENTED");
+    }
+}

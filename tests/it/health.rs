@@ -1,0 +1,87 @@
+//! Health: Check, List and Watch, and the ops door beside them.
+
+use tonic::Code;
+use watchword::{
+    domain::Pulse,
+    wire::health::{
+        HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    },
+};
+
+use crate::support::{
+    App, app,
+    fault::{Fault, Faulty},
+    http,
+};
+
+fn named(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.into() }
+}
+
+#[tokio::test]
+async fn check_and_list_know_the_node_and_its_service() {
+    let app = app().await;
+    let mut health = HealthClient::new(app.channel().await);
+    for service in ["", "watchword.auth.v1.Auth"] {
+        let answer = health.check(named(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    assert_eq!(health.check(named("nope")).await.unwrap_err().code(), Code::NotFound);
+    let mut all: Vec<_> = health.list(HealthListRequest {}).await.unwrap().into_inner().statuses.into_iter().collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    let all: Vec<_> = all.iter().map(|(name, answer)| (name.as_str(), answer.status())).collect();
+    assert_eq!(all, [("", ServingStatus::Serving), ("watchword.auth.v1.Auth", ServingStatus::Serving)]);
+}
+
+#[tokio::test]
+async fn health_and_readiness_follow_the_store_there_and_back() {
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).start().await;
+    let mut health = HealthClient::new(app.channel().await);
+    let mut watch = health.watch(named("watchword.auth.v1.Auth")).await.unwrap().into_inner();
+    let ready = || http(app.ops_socket(), "GET", "/readyz", &[], "");
+    for (pulse, status, http_status) in [
+        (None, ServingStatus::Serving, 200),
+        (Some(Pulse::Down), ServingStatus::NotServing, 503),
+        (Some(Pulse::Up), ServingStatus::Serving, 200),
+    ] {
+        if let Some(pulse) = pulse {
+            store.set_pulse(pulse);
+        }
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), status);
+        assert_eq!(health.check(named("")).await.unwrap().into_inner().status(), status);
+        assert_eq!(ready().await.status, http_status);
+        assert_eq!(http(app.ops_socket(), "GET", "/healthz", &[], "").await.status, 200, "alive all the time");
+    }
+}
+
+#[tokio::test]
+async fn watching_an_unknown_name_says_so_and_stays_open() {
+    let app = app().await;
+    let mut health = HealthClient::new(app.channel().await);
+    let mut watch = health.watch(named("nope")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    let more = tokio::time::timeout(std::time::Duration::from_millis(200), watch.message()).await;
+    assert!(more.is_err(), "the stream ended or spoke: {more:?}");
+}
+
+#[tokio::test]
+async fn at_the_drain_every_watch_says_not_serving_and_ends() {
+    let mut app = app().await;
+    let mut health = HealthClient::new(app.channel().await);
+    let mut watch = health.watch(named("")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    app.stop();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(watch.message().await.unwrap().is_none(), "the stream ends without an error");
+    app.ended().await;
+}
+
+#[tokio::test]
+async fn the_ops_door_answers_only_what_it_has() {
+    let app = app().await;
+    let reply = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
+    assert_eq!(reply.status, 404, "nothing is advertised that is not built");
+    assert_eq!(http(app.ops_socket(), "POST", "/healthz", &[], "").await.status, 405);
+    assert_eq!(http(app.ops_socket(), "HEAD", "/readyz", &[], "").await.status, 200);
+}

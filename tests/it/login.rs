@@ -1,0 +1,124 @@
+//! Signing in: what is refused looks and costs the same, and what is stored stays secret.
+
+use std::time::Duration;
+
+use tonic::Status;
+use watchword::wire::pb;
+
+use crate::support::{App, Door, StoreKind, app, password};
+
+async fn refusal(app: &App, username: &str, password: &str) -> Status {
+    let request = pb::LoginRequest { username: username.into(), password: password.into() };
+    app.client().await.login(request).await.unwrap_err()
+}
+
+/// Everything that a caller can see of a refusal, but the clock.
+fn visible(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
+    let headers = status.metadata().clone().into_headers();
+    let mut headers: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| *name != "date")
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort();
+    (status.code().into(), status.message().to_owned(), status.details().to_vec(), headers)
+}
+
+#[tokio::test]
+async fn the_right_password_signs_in_on_every_door_and_store() {
+    for store in StoreKind::ALL {
+        let app = App::with(store).start().await;
+        app.registered("ada").await;
+        for door in Door::ALL {
+            assert_eq!(door.login(&app, "ada", &password("ada")).await.data(), "data of ada");
+            assert_eq!(door.login(&app, "ＡＤＡ", &password("ada")).await.data(), "data of ada", "another spelling");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_name_and_a_wrong_password_are_refused_identically_with_one_hash_each() {
+    for store in StoreKind::ALL {
+        let app = App::with(store).start().await;
+        app.registered("ada").await;
+        let hashes = app.events.count("hashed");
+        let wrong = refusal(&app, "ada", "not her password").await;
+        assert_eq!(app.events.count("hashed"), hashes + 1);
+        let unknown = refusal(&app, "bob", "not her password").await;
+        assert_eq!(app.events.count("hashed"), hashes + 2);
+        assert_eq!(visible(&wrong), visible(&unknown));
+        assert_eq!((app.events.count("wrong password"), app.events.count("unknown user")), (1, 1));
+
+        let targets = ["ada", "bob"].map(|name| format!("/login?username={name}&password=not-the-password"));
+        let mut replies = Vec::new();
+        for target in &targets {
+            let reply = crate::support::http(app.http_socket(), "GET", target, &[], "").await;
+            let head: Vec<_> =
+                reply.head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect();
+            replies.push((reply.status, head, reply.body));
+        }
+        assert_eq!(replies[0], replies[1]);
+        assert_eq!(app.events.count("hashed"), hashes + 4);
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_compared_whole_and_in_nfc() {
+    let app = app().await;
+    let long = "x".repeat(1_023);
+    for (name, password) in [("long", format!("{long}a")), ("composed", "p\u{e4}ssw\u{f6}rd".into())] {
+        assert_eq!(Door::Grpc.register(&app, name, &password, "").await.outcome(), "ok");
+    }
+    for door in Door::ALL {
+        assert_eq!(door.login(&app, "long", &format!("{long}a")).await.outcome(), "ok");
+        assert!(door.login(&app, "long", &format!("{long}b")).await.is_wrong_credentials());
+        assert!(door.login(&app, "long", &long).await.is_wrong_credentials());
+        assert_eq!(door.login(&app, "composed", "pa\u{308}sswo\u{308}rd").await.outcome(), "ok");
+        assert!(door.login(&app, "composed", "P\u{e4}ssw\u{f6}rd").await.is_wrong_credentials());
+    }
+    // Sixty-four code points of four bytes, as ASVS 6.2.9 asks for.
+    let emoji = "🦀".repeat(64);
+    assert_eq!(Door::Grpc.register(&app, "crab", &emoji, "").await.outcome(), "ok");
+    assert_eq!(Door::Grpc.login(&app, "crab", &emoji).await.outcome(), "ok");
+}
+
+#[tokio::test]
+async fn the_last_login_is_kept_to_the_hour() {
+    for store in StoreKind::ALL {
+        let app = App::with(store).start().await;
+        app.registered("ada").await;
+        let login = || async {
+            let request = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+            app.client().await.login(request).await.unwrap().into_inner().user.unwrap()
+        };
+        let first = login().await.last_login_time.unwrap();
+        assert_eq!((first.seconds % 3_600, first.nanos), (0, 0));
+        app.clock.advance(Duration::from_secs(3_600));
+        let user = login().await;
+        assert_eq!(user.last_login_time.unwrap().seconds, first.seconds + 3_600);
+        assert_eq!(user.create_time, user.update_time, "a login is no change");
+    }
+}
+
+#[tokio::test]
+async fn many_callers_signing_in_at_once_all_get_their_own_data() {
+    let app = app().await;
+    for number in 0..8 {
+        app.registered(&format!("user{number}")).await;
+    }
+    let calls = (0..200).map(|call| {
+        let name = format!("user{}", call % 8);
+        let channel = app.channel();
+        async move {
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            let user = pb::auth_client::AuthClient::new(channel.await).login(request).await;
+            (name, user.map(|answer| answer.into_inner().user.unwrap().data.unwrap()))
+        }
+    });
+    for (name, data) in futures_util::future::join_all(calls).await {
+        match data {
+            Ok(data) => assert_eq!(data, format!("data of {name}")),
+            Err(status) => assert_eq!(crate::support::reason(&status), "OVERLOADED"),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The end: asked once, a node finishes what it began; asked twice, it ends at once.
+
+use tempfile::TempDir;
+use watchword::{app::Ended, wire::pb};
+
+use crate::support::{
+    App, Node, StoreKind, channel,
+    fault::{Fault, Faulty},
+    password, reason,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_run_when_the_drain_begins_are_answered() {
+    let mut app = App::with(StoreKind::Embedded).start().await;
+    app.registered("ada").await;
+    let channel = app.channel().await;
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let mut client = pb::auth_client::AuthClient::new(channel.clone());
+            let request = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+            tokio::spawn(async move { client.login(request).await })
+        })
+        .collect();
+    app.stop();
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => {}
+            // Told that nothing was executed, or met a closed door.
+            Err(status) => {
+                assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+                assert!(status.details().is_empty() || reason(&status) == "DRAINING");
+            }
+        }
+    }
+    assert_eq!(app.ended().await, Ended::Asked);
+}
+
+#[tokio::test]
+async fn a_call_that_never_ends_is_cut_at_the_limit() {
+    let store = Faulty::with(Fault::Hangs);
+    let entered = store.clone().entered();
+    let mut app = App::on(store).args(&["--drain-timeout", "100ms"]).start().await;
+    let mut client = app.client().await;
+    let mut request = tonic::Request::new(pb::LoginRequest { username: "ada".into(), password: password("ada") });
+    request.metadata_mut().insert("grpc-timeout", "30S".parse().unwrap());
+    let call = tokio::spawn(async move { client.login(request).await });
+    entered.await;
+    app.stop();
+    assert_eq!(app.ended().await, Ended::Asked);
+    assert!(call.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn readiness_says_draining_while_load_balancers_look_away() {
+    let mut app = App::with(StoreKind::Memory).args(&["--drain-delay", "300ms"]).start().await;
+    app.stop();
+    loop {
+        let reply = crate::support::http(app.ops_socket(), "GET", "/readyz", &[], "").await;
+        if reply.status == 503 {
+            assert_eq!(reply.body, "not ready: draining\n");
+            break;
+        }
+    }
+    app.registered("ada").await;
+    assert_eq!(app.ended().await, Ended::Asked);
+}
+
+#[tokio::test]
+async fn sigterm_drains_and_exits_with_zero() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &[]);
+    let _open = channel(&node.grpc).await;
+    node.signal("TERM");
+    let (status, log) = node.wait();
+    assert!(status.success(), "{status}\n{log}");
+    assert!(log.contains("draining") && log.contains("ended"), "{log}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_node_at_once() {
+    let folder = TempDir::new().unwrap();
+    let mut node = Node::start(folder.path(), &["--drain-delay", "1h"]);
+    node.signal("TERM");
+    node.wait_for_line("draining").unwrap();
+    node.signal("INT");
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_watch_does_not_hold_the_node() {
+    use watchword::wire::health::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &["--drain-timeout", "1h"]);
+    let mut health = HealthClient::new(channel(&node.grpc).await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    node.signal("TERM");
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(watch.message().await.unwrap().is_none(), "the stream ends");
+    let (status, log) = node.wait();
+    assert!(status.success(), "{log}");
+}

@@ -1,0 +1,155 @@
+//! Every door with the same verbs, so that one test holds for all of them.
+
+use prost::Message;
+use tonic::{Code, Status};
+use watchword::wire::{pb, rpc};
+
+use super::{App, http};
+
+/// A way into the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Grpc,
+    Legacy,
+}
+
+/// What a caller got.
+#[derive(Debug)]
+pub enum Answer {
+    Ok { data: String },
+    Grpc(Box<Status>),
+    Http { status: u16, text: String, retry_after: Option<u64> },
+}
+
+impl Door {
+    pub const ALL: [Door; 2] = [Door::Grpc, Door::Legacy];
+
+    pub async fn register(self, app: &App, username: &str, password: &str, data: &str) -> Answer {
+        match self {
+            Door::Grpc => {
+                let request = pb::RegisterRequest {
+                    username: username.into(),
+                    password: password.into(),
+                    data: Some(data.into()),
+                    request_id: String::new(),
+                };
+                grpc(app.client().await.register(request).await.map(|response| response.into_inner().user))
+            }
+            Door::Legacy => {
+                let target =
+                    format!("/register?{}", query(&[("username", username), ("password", password), ("data", data)]));
+                match legacy(app, "POST", &target).await {
+                    Answer::Ok { data } if data == "Success" => Answer::Ok { data },
+                    Answer::Ok { data: text } => Answer::Http { status: 200, text, retry_after: None },
+                    refused => refused,
+                }
+            }
+        }
+    }
+
+    pub async fn login(self, app: &App, username: &str, password: &str) -> Answer {
+        match self {
+            Door::Grpc => {
+                let request = pb::LoginRequest { username: username.into(), password: password.into() };
+                grpc(app.client().await.login(request).await.map(|response| response.into_inner().user))
+            }
+            Door::Legacy => {
+                let target = format!("/login?{}", query(&[("username", username), ("password", password)]));
+                match legacy(app, "GET", &target).await {
+                    // The original route says it with status 200.
+                    Answer::Ok { data } if data == "User not found" => {
+                        Answer::Http { status: 200, text: data, retry_after: None }
+                    }
+                    answer => answer,
+                }
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// `ok`, or the refusal as its door words it: the reason, or the status.
+    pub fn outcome(&self) -> String {
+        match self {
+            Answer::Ok { .. } => "ok".into(),
+            Answer::Grpc(status) => reason(status),
+            Answer::Http { status, text, .. } => format!("{status} {}", text.trim_end()),
+        }
+    }
+
+    /// The user's data, for answers that have it.
+    pub fn data(&self) -> &str {
+        match self {
+            Answer::Ok { data } => data,
+            Answer::Grpc(_) | Answer::Http { .. } => panic!("refused: {}", self.outcome()),
+        }
+    }
+
+    /// Whether the credentials were refused, in the door's own words.
+    pub fn is_wrong_credentials(&self) -> bool {
+        match self {
+            Answer::Ok { .. } => false,
+            Answer::Grpc(status) => status.code() == Code::Unauthenticated && reason(status) == "INVALID_CREDENTIALS",
+            Answer::Http { status, text, .. } => *status == 200 && text == "User not found",
+        }
+    }
+
+    /// Whether the name was taken, in the door's own words.
+    pub fn is_taken(&self) -> bool {
+        match self {
+            Answer::Ok { .. } => false,
+            Answer::Grpc(status) => status.code() == Code::AlreadyExists && reason(status) == "USER_ALREADY_EXISTS",
+            Answer::Http { status, text, .. } => *status == 200 && text == "User already registered.",
+        }
+    }
+}
+
+fn grpc(result: Result<Option<pb::User>, Status>) -> Answer {
+    match result {
+        Ok(user) => Answer::Ok { data: user.expect("an answer has the user").data.expect("and the user data") },
+        Err(status) => Answer::Grpc(Box::new(status)),
+    }
+}
+
+async fn legacy(app: &App, method: &str, target: &str) -> Answer {
+    let reply = http(app.http_socket(), method, target, &[], "").await;
+    let retry_after = reply.header("retry-after").map(|seconds| seconds.parse().unwrap());
+    match reply.status {
+        200 => Answer::Ok { data: reply.body },
+        status => Answer::Http { status, text: reply.body, retry_after },
+    }
+}
+
+/// The reason in the one `ErrorInfo` that every error has.
+pub fn reason(status: &Status) -> String {
+    let infos: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");
+    let [info] = infos.as_slice() else { panic!("{} ErrorInfos in {status:?}", infos.len()) };
+    assert_eq!(info.domain, "auth.watchword.dev");
+    let known = pb::ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason));
+    assert!(known.is_some(), "{} is not in the contract", info.reason);
+    info.reason.clone()
+}
+
+/// The error details of one type.
+pub fn details<M: Message + Default>(status: &Status, name: &str) -> Vec<M> {
+    let packed = rpc::Status::decode(status.details()).expect("details are a google.rpc.Status");
+    if !status.details().is_empty() {
+        assert_eq!((packed.code, packed.message.as_str()), (status.code().into(), status.message()));
+    }
+    let wanted = format!("type.googleapis.com/{name}");
+    let found = packed.details.iter().filter(|any| any.type_url == wanted);
+    found.map(|any| M::decode(&*any.value).expect("the type is what it says")).collect()
+}
+
+/// A query string of these parameters.
+pub fn query(parameters: &[(&str, &str)]) -> String {
+    let encode = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
+}

@@ -1,0 +1,100 @@
+//! A store with faults on order.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use watchword::{
+    domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username},
+    store::Memory,
+};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Reads and writes are refused before anything happens.
+    Down,
+    /// Writes happen, and their answer is lost.
+    ReplyLost,
+    /// Every user is unreadable.
+    Corrupt,
+    /// A bug.
+    Panic,
+    /// Never answers.
+    Hangs,
+}
+
+/// A memory store that fails as it is told.
+pub struct Faulty {
+    inner: Memory,
+    fault: watch::Sender<Fault>,
+    pulse: watch::Sender<Pulse>,
+    entered: Notify,
+}
+
+impl Faulty {
+    pub fn with(fault: Fault) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Memory::default(),
+            fault: watch::Sender::new(fault),
+            pulse: watch::Sender::new(Pulse::Up),
+            entered: Notify::new(),
+        })
+    }
+
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    pub fn set_pulse(&self, pulse: Pulse) {
+        self.pulse.send_replace(pulse);
+    }
+
+    /// Waits until a call hangs.
+    pub async fn entered(self: Arc<Self>) {
+        self.entered.notified().await;
+    }
+
+    async fn before(&self) -> Result<(), StoreError> {
+        let fault = *self.fault.borrow();
+        match fault {
+            Fault::None | Fault::ReplyLost => Ok(()),
+            Fault::Down => Err(StoreError::Unavailable),
+            Fault::Corrupt => Err(StoreError::Corrupt("torn by a test".into())),
+            Fault::Panic => panic!("a bug on order"),
+            Fault::Hangs => {
+                self.entered.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn after<T>(&self, answer: T) -> Result<T, StoreError> {
+        if *self.fault.borrow() == Fault::ReplyLost { Err(StoreError::OutcomeUnknown) } else { Ok(answer) }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
+        self.before().await?;
+        self.inner.user(name).await
+    }
+
+    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
+        self.before().await?;
+        self.after(self.inner.claim(user).await?)
+    }
+
+    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
+        self.before().await?;
+        self.after(self.inner.replace(seen, user).await?)
+    }
+
+    fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    async fn close(&self) {}
+}

@@ -1,0 +1,91 @@
+//! gRPC by hand over HTTP/2: a test chooses every header and byte.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Frame, Incoming},
+};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
+use prost::Message;
+use tokio::{net::TcpStream, sync::oneshot};
+use tonic::Status;
+
+use super::App;
+
+/// One call: path, extra headers, and the very bytes of the body.
+pub async fn call(app: &App, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Incoming> {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
+    let uri = format!("http://{}{path}", app.grpc_addr());
+    let mut request = Request::post(uri).header("te", "trailers");
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/grpc");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    client.request(request.body(Full::from(body)).unwrap()).await.unwrap()
+}
+
+/// The status of an answer, wherever it travels.
+pub async fn status(response: Response<Incoming>) -> Status {
+    assert_eq!(response.status(), StatusCode::OK, "gRPC errors travel with status 200");
+    let (head, body) = response.into_parts();
+    if let Some(status) = Status::from_header_map(&head.headers) {
+        return status;
+    }
+    let collected = body.collect().await.unwrap();
+    Status::from_header_map(collected.trailers().expect("trailers")).expect("a status")
+}
+
+pub fn framed(message: &impl Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], length.as_slice(), &message].concat()
+}
+
+/// A body that comes when the test says so, or never.
+pub struct Late(oneshot::Receiver<Vec<u8>>);
+
+impl Body for Late {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.is_terminated() {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.unwrap_or_default().into())))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Sends the head of a call now; the body is sent through the sender, the answer comes as the future.
+pub async fn call_with_late_body(
+    app: &App,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (oneshot::Sender<Vec<u8>>, impl Future<Output = Response<Incoming>> + use<>) {
+    let io = TokioIo::new(TcpStream::connect(app.grpc_socket()).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut request =
+        Request::post(format!("http://{}{path}", app.grpc_addr())).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (send, late) = oneshot::channel();
+    let answer = tokio::spawn(sender.send_request(request.body(Late(late)).unwrap()));
+    (send, async move { answer.await.unwrap().unwrap() })
+}

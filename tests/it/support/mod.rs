@@ -1,0 +1,207 @@
+//! Starts servers and speaks to them.
+//!
+//! [`App`] is a server in this process, with its own clock and event log; [`Node`] is the real binary as a child.
+
+mod door;
+pub mod fault;
+pub mod h2;
+mod http;
+mod node;
+mod world;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::transport::{Channel, Endpoint};
+use watchword::{
+    app::{Addresses, App as Service, Ended},
+    config::Config,
+    domain::{Store, World, password::Cost},
+    server::Address,
+    wire::pb::auth_client::AuthClient,
+};
+
+pub use self::{
+    door::{Answer, Door, details, reason},
+    http::{http, raw},
+    node::{BINARY, Node, command, command_by, run, run_command},
+    world::{Events, ManualClock},
+};
+
+/// A cost that makes a hash cheap; the real one is tested where it matters.
+pub const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// Nothing on loopback takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a test keeps its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    Embedded,
+}
+
+impl StoreKind {
+    pub const ALL: [StoreKind; 2] = [StoreKind::Memory, StoreKind::Embedded];
+
+    pub fn url(self) -> &'static str {
+        match self {
+            StoreKind::Memory => "memory:",
+            StoreKind::Embedded => "embedded:",
+        }
+    }
+}
+
+/// A running server.
+pub struct App {
+    pub addresses: Addresses,
+    pub clock: Arc<ManualClock>,
+    pub events: Arc<Events>,
+    _folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Ended>,
+}
+
+/// A server to start.
+pub struct Setup {
+    args: Vec<String>,
+    change: Box<dyn FnOnce(&mut Config) + Send>,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// A server on memory with cheap hashes.
+pub async fn app() -> App {
+    App::with(StoreKind::Memory).start().await
+}
+
+impl App {
+    pub fn with(store: StoreKind) -> Setup {
+        Setup::new().args(&["--store", store.url()])
+    }
+
+    /// A server on a store of the test's own.
+    pub fn on(store: Arc<dyn Store>) -> Setup {
+        Setup { store: Some(store), ..Setup::new() }
+    }
+
+    pub fn grpc_addr(&self) -> String {
+        self.addresses.grpc.to_string()
+    }
+
+    pub fn grpc_socket(&self) -> SocketAddr {
+        socket(&self.addresses.grpc)
+    }
+
+    pub fn http_socket(&self) -> SocketAddr {
+        socket(self.addresses.http.as_ref().expect("the test opened the HTTP door"))
+    }
+
+    pub fn ops_socket(&self) -> SocketAddr {
+        socket(self.addresses.ops.as_ref().expect("the test opened the ops door"))
+    }
+
+    /// A gRPC channel of its own.
+    pub async fn channel(&self) -> Channel {
+        channel(&self.grpc_addr()).await
+    }
+
+    pub async fn client(&self) -> AuthClient<Channel> {
+        AuthClient::new(self.channel().await)
+    }
+
+    /// A user `name` whose password is [`password`] and whose data is `data of <name>`.
+    pub async fn registered(&self, name: &str) {
+        let answer = Door::Grpc.register(self, name, &password(name), &format!("data of {name}")).await;
+        assert_eq!(answer.outcome(), "ok", "{name} could not be registered");
+    }
+
+    /// Asks the server to stop.
+    pub fn stop(&mut self) {
+        self.stop.take().expect("stopped once").send(()).expect("the server runs");
+    }
+
+    /// Stops the server and waits for its end.
+    pub async fn stopped(mut self) -> Ended {
+        if self.stop.is_some() {
+            self.stop();
+        }
+        self.ended().await
+    }
+
+    /// Waits until the server has ended by itself.
+    pub async fn ended(self) -> Ended {
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the server ends").expect("without a panic")
+    }
+}
+
+impl Setup {
+    fn new() -> Self {
+        let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
+        let args = ["watchword"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
+        Self { args, change: Box::new(|_| {}), store: None }
+    }
+
+    /// Sets flags, each with its value; the last word counts.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        for pair in args.chunks(2) {
+            let known = self.args.iter().position(|arg| arg == pair[0]);
+            match known {
+                Some(flag) => self.args[flag + 1] = pair[1].to_owned(),
+                None => self.args.extend(pair.iter().map(|arg| (*arg).to_owned())),
+            }
+        }
+        self
+    }
+
+    /// Changes what has no flag.
+    pub fn change(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        self.change = Box::new(change);
+        self
+    }
+
+    pub async fn start(self) -> App {
+        self.start_in(TempDir::new().unwrap()).await
+    }
+
+    /// The same, with the data folder of an earlier server.
+    pub async fn start_in(mut self, folder: TempDir) -> App {
+        let data = folder.path().join("data").display().to_string();
+        self.args.extend(["--data-dir".to_owned(), data]);
+        let mut config = Config::from_args(&self.args).unwrap();
+        config.hashing.cost = CHEAP;
+        (self.change)(&mut config);
+        let (clock, events) = (Arc::new(ManualClock::default()), Arc::new(Events::default()));
+        let world =
+            World { clock: clock.clone(), entropy: Arc::new(watchword::domain::System), observer: events.clone() };
+        let service = match self.store {
+            None => Service::start(config, world),
+            Some(store) => Service::start_on(config, world, |_| Ok(store)),
+        };
+        let service = service.unwrap();
+        let addresses = service.addresses();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(service.run(async {
+            // A dropped test stops its server too.
+            drop(stopped.await);
+        }));
+        App { addresses, clock, events, _folder: folder, stop: Some(stop), running }
+    }
+}
+
+/// A good password that nobody else has.
+pub fn password(name: &str) -> String {
+    format!("a password of {name}")
+}
+
+/// A gRPC channel to `address`.
+pub async fn channel(address: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+fn socket(address: &Address) -> SocketAddr {
+    match address {
+        Address::Tcp(address) => *address,
+        Address::Unix(path) => panic!("{} is no internet address", path.display()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The real binary as a child process, for what only a process can show: signals, `kill -9`, locks, exit codes.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use super::PATIENCE;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_watchword");
+
+/// A running node; killed when dropped.
+pub struct Node {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+    pub grpc: String,
+}
+
+/// A command without this process's own settings.
+pub fn command(args: &[&str]) -> Command {
+    command_by(Command::new(BINARY), args)
+}
+
+/// The same for another program in front of the binary, such as `strace`.
+pub fn command_by(mut command: Command, args: &[&str]) -> Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WATCHWORD_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+impl Node {
+    /// Starts a node on a data folder and waits until it listens.
+    pub fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::try_start(folder, args).unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
+    }
+
+    /// The same; the log, when it ended instead.
+    pub fn try_start(folder: &Path, args: &[&str]) -> Result<Self, String> {
+        let mut command = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"]);
+        command.arg("--data-dir").arg(folder).args(args);
+        Self::spawn(command)
+    }
+
+    /// Runs a prepared command and waits until the node listens.
+    pub fn spawn(mut command: Command) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = read_lines(child.stderr.take().unwrap());
+        let mut node = Self { child, lines, seen: Vec::new(), grpc: String::new() };
+        match node.wait_for_line("door=\"grpc\" address=") {
+            Some(line) => {
+                node.grpc = line.rsplit("address=").next().unwrap().to_owned();
+                Ok(node)
+            }
+            None => Err(node.seen.join("\n")),
+        }
+    }
+
+    /// Waits for a log line that contains `text`; `None` when the log ends first.
+    pub fn wait_for_line(&mut self, text: &str) -> Option<String> {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return Some(line);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("waited in vain for {text}:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end, and answers how it was and what the log said.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        // The log ends when the process does.
+        drop(self.wait_for_line("\u{0}"));
+        (self.child.wait().unwrap(), self.seen.join("\n"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn read_lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run(args: &[&str]) -> (i32, String, String) {
+    // A command that should have ended and serves instead ends all the same.
+    let mut limited = Command::new("timeout");
+    limited.arg("30").arg(BINARY);
+    run_command(command_by(limited, args))
+}
+
+/// Runs a prepared command to its end.
+pub fn run_command(mut command: Command) -> (i32, String, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code().unwrap_or(-1), out, err)
+}

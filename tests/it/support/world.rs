@@ -1,0 +1,56 @@
+//! Time that tests move, and events that they read.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime},
+};
+
+use watchword::domain::{Clock, Event, Observer, Refusal, System};
+
+/// The machine's clock plus what the test added.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    ahead: Mutex<Duration>,
+}
+
+impl ManualClock {
+    pub fn advance(&self, by: Duration) {
+        *self.ahead.lock().unwrap() += by;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        System.now() + *self.ahead.lock().unwrap()
+    }
+
+    fn monotonic(&self) -> Instant {
+        System.monotonic() + *self.ahead.lock().unwrap()
+    }
+}
+
+/// What happened, a word each.
+#[derive(Debug, Default)]
+pub struct Events(Mutex<Vec<&'static str>>);
+
+impl Events {
+    pub fn count(&self, word: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| **event == word).count()
+    }
+}
+
+impl Observer for Events {
+    fn on(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(match event {
+            Event::Registered { .. } => "registered",
+            Event::RegistrationRepeated { .. } => "repeated",
+            Event::NameTaken { .. } => "taken",
+            Event::LoggedIn { .. } => "logged in",
+            Event::LoginRefused { why: Refusal::UnknownUser, .. } => "unknown user",
+            Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => "wrong password",
+            Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
+            Event::Hashed { .. } => "hashed",
+            Event::Overloaded { .. } => "overloaded",
+        });
+    }
+}
