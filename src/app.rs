@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 use crate::{
     config::Config,
     domain::{Auth, HashPool, Pulse, Store, World, password::Kernel},
-    grpc::{Grpc, Health, Readiness},
+    grpc::{Grpc, Readiness},
     http,
     server::{self, Address, BindError, Drain, Draining, Listener},
     store::{self, OpenError},
@@ -97,7 +97,7 @@ impl App {
         let (drain_ops, ops_draining) = Drain::new();
 
         let mut doors = JoinSet::new();
-        let door = Grpc::new(auth.clone(), Health::new(ready.clone()), config.reflection);
+        let door = Grpc::new(auth.clone(), ready.clone(), config.reflection);
         doors.spawn(server::serve(grpc, door, config.limits, draining.clone()));
         if let Some(listener) = http {
             let settings = http::Settings {

@@ -33,13 +33,13 @@ pub enum Readiness {
 
 /// The health service.
 #[derive(Clone)]
-pub struct Health {
+pub(super) struct Health {
     readiness: watch::Receiver<Readiness>,
 }
 
 impl Health {
     /// Follows `readiness`.
-    pub fn new(readiness: watch::Receiver<Readiness>) -> Self {
+    pub(super) fn new(readiness: watch::Receiver<Readiness>) -> Self {
         Self { readiness }
     }
 

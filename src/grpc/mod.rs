@@ -22,10 +22,11 @@ use std::{
 use futures_util::FutureExt;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
-pub use self::health::{Health, Readiness};
-use self::{auth::AuthService, reflection::Reflection};
+pub use self::health::Readiness;
+use self::{auth::AuthService, health::Health, reflection::Reflection};
 use crate::{
     domain::{Auth, Caller, Door, Peer},
     wire::{
@@ -56,15 +57,15 @@ pub struct Grpc {
 
 impl Grpc {
     /// Mounts the services; reflection only when it is wanted.
-    pub fn new(auth: Arc<Auth>, health: Health, with_reflection: bool) -> Self {
+    pub fn new(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>, with_reflection: bool) -> Self {
         let auth_server = AuthServer::new(AuthService::new(auth.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
-        let health = HealthServer::new(health).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let health = HealthServer::new(Health::new(readiness.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
         let mut services = vec![name_of(&auth_server), name_of(&health)];
         let reflection = with_reflection.then(|| {
             services.extend([ServerReflectionServer::<Reflection>::NAME, REFLECTION_V1ALPHA]);
-            let server = ServerReflectionServer::new(Reflection::new(services))
+            let server = ServerReflectionServer::new(Reflection::new(services, readiness))
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
                 .max_encoding_message_size(RESPONSE_BYTES_MAX);
             (name_of(&server), server)

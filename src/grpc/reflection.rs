@@ -13,8 +13,10 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use prost::Message;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::Readiness;
 use crate::wire::{
     FILE_DESCRIPTOR_SET,
     reflection::{
@@ -28,14 +30,15 @@ use crate::wire::{
 #[derive(Clone)]
 pub(super) struct Reflection {
     services: Arc<[&'static str]>,
+    readiness: watch::Receiver<Readiness>,
     /// Built at the first question: a node that nobody explores does not pay for it.
     index: Arc<OnceLock<Index>>,
 }
 
 impl Reflection {
     /// Describes these services: exactly what is mounted.
-    pub(super) fn new(services: Vec<&'static str>) -> Self {
-        Self { services: services.into(), index: Arc::default() }
+    pub(super) fn new(services: Vec<&'static str>, readiness: watch::Receiver<Readiness>) -> Self {
+        Self { services: services.into(), readiness, index: Arc::default() }
     }
 
     fn answer(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
@@ -95,7 +98,10 @@ impl server_reflection_server::ServerReflection for Reflection {
         request: Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let reflection = self.clone();
-        let answers = request.into_inner().map(move |question| Ok(reflection.answer(question?)));
+        let mut readiness = self.readiness.clone();
+        // Tools keep their stream open; a node that drains does not wait for them.
+        let draining = async move { drop(readiness.wait_for(|now| *now == Readiness::Draining).await) };
+        let answers = request.into_inner().map(move |question| Ok(reflection.answer(question?))).take_until(draining);
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -136,3 +136,21 @@ async fn files_travel_as_they_were_compiled_with_comments_and_options() {
         auth.source_code_info.as_ref().unwrap().location.iter().filter_map(|l| l.leading_comments.as_deref()).collect();
     assert!(comments.iter().any(|comment| comment.contains("grpcurl -plaintext")));
 }
+
+#[tokio::test]
+async fn an_open_reflection_stream_ends_at_the_drain() {
+    let mut app = app().await;
+    let mut grpc = tonic::client::Grpc::new(app.channel().await);
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
+    let path = PathAndQuery::from_static("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+    let first = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let open = iter([first]).chain(futures_util::stream::pending());
+    let mut answers = grpc.streaming(Request::new(open), path, codec).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    app.stop();
+    assert!(answers.message().await.unwrap().is_none(), "the stream ends without an error");
+}

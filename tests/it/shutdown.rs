@@ -65,7 +65,7 @@ async fn readiness_says_draining_while_load_balancers_look_away() {
     assert_eq!(app.ended().await, Ended::Asked);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_and_exits_with_zero() {
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]);
