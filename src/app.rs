@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     domain::{Auth, HashPool, Pulse, Store, World, password::Kernel},
     grpc::{Grpc, Readiness},
-    http,
+    http, machine,
     server::{self, Address, BindError, Drain, Draining, Listener},
     store::{self, OpenError},
 };
@@ -65,7 +65,7 @@ impl App {
 
     /// The same on a store of the caller's, which is opened last.
     pub fn start_on(
-        config: Config,
+        mut config: Config,
         world: World,
         open: impl FnOnce(&Config) -> Result<Arc<dyn Store>, OpenError>,
     ) -> Result<Self, StartError> {
@@ -74,6 +74,9 @@ impl App {
         let grpc = bind("--grpc-addr", &config.grpc)?;
         let http = config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?;
         let ops = config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?;
+        let doors = 1 + usize::from(http.is_some()) + usize::from(ops.is_some());
+        let connections_max = &mut config.limits.connections_max;
+        *connections_max = machine::connections_possible(doors).min(*connections_max);
         let store = open(&config).map_err(StartError::Store)?;
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, world));
@@ -94,7 +97,6 @@ impl App {
         let Self { config, grpc, http, ops, store, auth } = self;
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (drain, draining) = Drain::new();
-        let (drain_ops, ops_draining) = Drain::new();
 
         let mut doors = JoinSet::new();
         let door = Grpc::new(auth.clone(), ready.clone(), config.reflection);
@@ -106,8 +108,9 @@ impl App {
             };
             doors.spawn(server::serve(listener, http::router(auth.clone(), settings), config.limits, draining.clone()));
         }
-        // Answers until everything else has ended: whoever watches the node wants to see it drain.
-        let ops_door = ops.map(|listener| tokio::spawn(serve_ops(listener, ready, &config, ops_draining)));
+        // Hears of no drain: whoever watches the node wants to see it drain, so it answers to the very end.
+        let (_ops_drain, never) = Drain::new();
+        let ops_door = ops.map(|listener| tokio::spawn(serve_ops(listener, ready, &config, never)));
 
         let ended = tokio::select! {
             () = shutdown => Ended::Asked,
@@ -127,11 +130,14 @@ impl App {
         }
         // Dropping a door cuts its connections.
         doors.shutdown().await;
-        drain_ops.begin();
+        if time::timeout(config.drain_timeout, store.close()).await.is_err() {
+            tracing::error!(after = ?config.drain_timeout, "the store could not be closed; is the disk stuck?");
+        }
         if let Some(door) = ops_door {
             door.abort();
+            // Its socket's file goes with it.
+            drop(door.await);
         }
-        store.close().await;
         tracing::info!("ended");
         ended
     }

@@ -32,7 +32,7 @@ pub fn run() -> ExitCode {
     let done = match line.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&line.settings),
         Command::Descriptor => descriptor(),
-        Command::Examples => print(&examples("127.0.0.1:50051", Some("127.0.0.1:5000"))),
+        Command::Examples => settings_examples(&line.settings),
         Command::CheckConfig => check_config(&line.settings, &matches),
         Command::Healthcheck => healthcheck(&line.settings),
     };
@@ -56,16 +56,28 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(telemetry::Audit) };
-        let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
         let app = App::start(config, world).map_err(|error| error.to_string())?;
-        announce(&app.addresses())?;
+        // After the start: until then a signal ends the process as it always does, however long a recovery takes.
+        let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        announce(&app.addresses(), open)?;
         Ok(match app.run(stop).await {
             Ended::Asked => ExitCode::SUCCESS,
             Ended::StoreFailed => ExitCode::FAILURE,
         })
-    })
+    });
+    // Nobody is left who waits for anything; a thread that hangs on a stuck disk must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Which parts of the doors there are calls for.
+#[derive(Clone, Copy)]
+struct Open {
+    legacy_routes: bool,
+    reflection: bool,
 }
 
 /// Waits for SIGTERM or Ctrl-C. The next one ends the process at once.
@@ -89,7 +101,7 @@ async fn either(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal
 }
 
 /// Says where the node listens: in the log, and with commands to copy when somebody looks.
-fn announce(addresses: &Addresses) -> Result<(), String> {
+fn announce(addresses: &Addresses, open: Open) -> Result<(), String> {
     let Addresses { grpc, http, ops } = addresses;
     tracing::info!(door = "grpc", address = %grpc, "listening");
     for (door, address) in [("http", http), ("ops", ops)] {
@@ -98,32 +110,45 @@ fn announce(addresses: &Addresses) -> Result<(), String> {
         }
     }
     if io::stdout().is_terminal() {
-        let http = http.as_ref().map(ToString::to_string);
         print(&format!(
             "\nWatchword {} is ready. Try:\n\n{}\n",
             env!("CARGO_PKG_VERSION"),
-            examples(&grpc.to_string(), http.as_deref())
+            examples(grpc, http.as_ref(), open)
         ))?;
     }
     Ok(())
 }
 
-/// Calls to copy.
-fn examples(grpc: &str, http: Option<&str>) -> String {
-    let flags = if grpc.starts_with("unix:") { "-plaintext -unix" } else { "-plaintext" };
-    let address = grpc.trim_start_matches("unix:");
-    let service = "watchword.auth.v1.Auth";
-    let mut text = format!(
-        "  grpcurl {flags} {address} describe {service}\n  \
-           grpcurl {flags} -d '{{\"username\":\"soham\",\"password\":\"insecure\",\"data\":\"testing\"}}' {address} {service}/Register\n  \
-           grpcurl {flags} -d '{{\"username\":\"soham\",\"password\":\"insecure\"}}' {address} {service}/Login\n"
-    );
-    if let Some(http) = http {
-        let (flags, host) = match http.strip_prefix("unix:") {
-            Some(path) => (format!("--unix-socket {path} "), "localhost"),
-            None => (String::new(), http),
+fn settings_examples(settings: &Settings) -> Result<ExitCode, String> {
+    let config = Config::from_settings(settings).map_err(|error| error.to_string())?;
+    let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
+    print(&examples(&config.grpc, config.http.as_ref(), open))
+}
+
+/// Calls to copy: whatever this node answers.
+fn examples(grpc: &Address, http: Option<&Address>, open: Open) -> String {
+    const SERVICE: &str = "watchword.auth.v1.Auth";
+    let address = match grpc {
+        Address::Tcp(address) => format!("-plaintext {address}"),
+        Address::Unix(path) => format!("-plaintext -unix {}", path.display()),
+    };
+    let user = r#""username":"soham","password":"insecure""#;
+    let (flags, address) = address.rsplit_once(' ').expect("flags stand before the address");
+    // Without reflection the contract comes from a file.
+    let flags = if open.reflection { flags.to_owned() } else { format!("{flags} -protoset watchword.binpb") };
+    let mut text = String::new();
+    if !open.reflection {
+        text.push_str("  watchword descriptor > watchword.binpb\n");
+    }
+    text.push_str(&format!("  grpcurl {flags} {address} describe {SERVICE}\n"));
+    text.push_str(&format!("  grpcurl {flags} -d '{{{user},\"data\":\"testing\"}}' {address} {SERVICE}/Register\n"));
+    text.push_str(&format!("  grpcurl {flags} -d '{{{user}}}' {address} {SERVICE}/Login\n"));
+    if let Some(http) = http.filter(|_| open.legacy_routes) {
+        let target = match http {
+            Address::Tcp(address) => format!("'http://{address}"),
+            Address::Unix(path) => format!("--unix-socket {} 'http://localhost", path.display()),
         };
-        text.push_str(&format!("  curl {flags}'http://{host}/login?username=soham&password=insecure'\n"));
+        text.push_str(&format!("  curl {target}/login?username=soham&password=insecure'\n"));
     }
     text
 }

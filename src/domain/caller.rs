@@ -2,8 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// For calls that name no deadline.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// One call's circumstances, made by the door that took the call.
 #[derive(Debug, Clone)]

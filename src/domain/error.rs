@@ -16,6 +16,8 @@ pub enum Error {
     UserAlreadyExists,
     /// Fields that cannot be accepted, all of them at once.
     Invalid(Violations),
+    /// A new password that the policy forbids, and nothing else is wrong.
+    PasswordPolicy(Violations),
     /// The message or body is larger than its door accepts.
     RequestTooLarge,
     /// More calls wait for a hash than can be answered in time; nothing was executed.
@@ -122,11 +124,6 @@ impl Violations {
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.0.iter()
     }
-
-    /// Whether the password policy is all that is violated.
-    pub fn are_password_policy(&self) -> bool {
-        self.0.iter().all(|violation| violation.field == "password" && violation.reason != Reason::Required)
-    }
 }
 
 impl From<Violation> for Error {
@@ -148,5 +145,15 @@ impl Check {
     /// `Ok` when nothing was violated.
     pub(crate) fn done(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Violations(self.0))) }
+    }
+
+    /// The same where a password is new: then its violations are the policy's, unless there is none at all.
+    pub(crate) fn done_with_new_password(self) -> Result<(), Error> {
+        let of_policy = |violation: &Violation| violation.field == "password" && violation.reason != Reason::Required;
+        let only_policy = self.0.iter().all(of_policy);
+        self.done().map_err(|error| match error {
+            Error::Invalid(violations) if only_policy => Error::PasswordPolicy(violations),
+            other => other,
+        })
     }
 }

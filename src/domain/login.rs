@@ -10,6 +10,9 @@ use super::{Auth, Caller, Check, Error, Event, Password, Refusal, Replace, Store
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
 
+/// How long a login waits for that write.
+const TOUCH_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// A name and a password to check. The password policy is not asked: it may have been laxer once.
 #[derive(Debug)]
 pub struct Attempt {
@@ -67,10 +70,11 @@ impl Auth {
             return user;
         }
         user.last_login_time = Some(hour);
-        match self.store.replace(&revision, &user).await {
+        match tokio::time::timeout(TOUCH_WAIT_MAX, self.store.replace(&revision, &user)).await {
             // Changed: somebody else logged in or changed the user in this moment; their write stands.
-            Ok(Replace::Replaced | Replace::Changed) => {}
-            Err(error) => tracing::warn!(?error, "the time of a login was not stored"),
+            Ok(Ok(Replace::Replaced | Replace::Changed)) => {}
+            Err(_) => tracing::warn!("the store was too slow to note the time of a login"),
+            Ok(Err(error)) => tracing::warn!(?error, "the time of a login was not stored"),
         }
         user
     }

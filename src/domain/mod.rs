@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use self::error::Check;
 pub use self::{
-    caller::{Caller, Door, Peer},
+    caller::{Caller, DEADLINE_DEFAULT, Door, Peer},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},
     login::Attempt,

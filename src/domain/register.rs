@@ -4,8 +4,8 @@
 //! acknowledgement before the user is stored, and a lost race is answered like a name that was taken before.
 
 use super::{
-    Auth, Caller, Check, Claim, Error, Event, Password, RequestId, Rules, Stored, User, UserData, UserId, Username,
-    password::policy,
+    Auth, Caller, Check, Claim, Error, Event, Password, RequestId, Rules, StoreError, Stored, User, UserData, UserId,
+    Username, password::policy,
 };
 
 /// A user to register; every part is acceptable.
@@ -34,7 +34,7 @@ impl Registration {
         }
         let data = check.field(UserData::parse(data, rules.data_bytes_max));
         let request_id = check.field(RequestId::parse(request_id));
-        check.done()?;
+        check.done_with_new_password()?;
         match (username, password, data, request_id) {
             (Some(username), Some(password), Some(data), Some(request_id)) => {
                 Ok(Self { username, password, data, request_id })
@@ -72,13 +72,24 @@ impl Auth {
             disabled: false,
         };
 
-        match self.store.claim(&user).await.map_err(|error| self.store_error(error))? {
-            Claim::Claimed => {
-                self.note(&Event::Registered { caller, user: user.id });
-                Ok(user)
-            }
+        match self.claim(caller, user.clone()).await.map_err(|error| self.store_error(error))? {
+            Claim::Claimed => Ok(user),
             Claim::Taken(existing) => self.repeat(caller, &wanted, *existing).await,
         }
+    }
+
+    /// Claims the name in a task of its own: a user who was stored is noted even when the caller has gone meanwhile.
+    async fn claim(&self, caller: &Caller, user: User) -> Result<Claim, StoreError> {
+        let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
+        let claimed = tokio::spawn(async move {
+            let claim = store.claim(&user).await?;
+            if let Claim::Claimed = claim {
+                observer.on(&Event::Registered { caller: &caller, user: user.id });
+            }
+            Ok(claim)
+        });
+        // The task is never cancelled, so it can only have panicked; its caller's guard answers.
+        claimed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
     }
 
     /// Answers the first success again when this is the same request, and that the name is taken otherwise.
@@ -86,7 +97,8 @@ impl Auth {
     /// The password must verify too: a request id is no secret, and the answer holds the user's data.
     async fn repeat(&self, caller: &Caller, wanted: &Registration, existing: Stored) -> Result<User, Error> {
         let user = existing.user;
-        if wanted.request_id.is_some() && wanted.request_id == user.request_id {
+        let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
+        if is_repeated && !user.disabled {
             let slot = self.admit(caller)?;
             if slot.verify(wanted.password.clone(), user.password.clone()).await? {
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });

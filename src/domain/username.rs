@@ -7,6 +7,7 @@
 use std::fmt;
 
 use unicode_normalization::{UnicodeNormalization, char::decompose_compatible};
+use unicode_script::{Script, UnicodeScript};
 use unicode_security::{
     GeneralSecurityProfile, RestrictionLevel, confusable_detection::skeleton,
     restriction_level::RestrictionLevelDetection,
@@ -103,19 +104,11 @@ fn check_scripts(name: &str) -> Result<(), Violation> {
     if letters.as_str().detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
         return Err(violation(Reason::MixedScripts, "mixes scripts that do not go together"));
     }
-    let has_latin = name.chars().any(|c| c.is_ascii_alphabetic() || is_latin(c));
+    let has_latin = name.chars().any(|c| c.script() == Script::Latin);
     if !has_latin && skeleton(name).all(|c| c.is_ascii()) {
         return Err(violation(Reason::LooksLatin, "looks like Latin letters but is not; use Latin letters"));
     }
     Ok(())
-}
-
-/// Whether `c` is a letter of the Latin script outside ASCII: Latin-1, Extended-A to -E, Additional, IPA.
-fn is_latin(c: char) -> bool {
-    c.is_alphabetic()
-        && matches!(c,
-            '\u{AA}'..='\u{24F}' | '\u{250}'..='\u{2AF}' | '\u{1D00}'..='\u{1DBF}' | '\u{1E00}'..='\u{1EFF}'
-            | '\u{2C60}'..='\u{2C7F}' | '\u{A720}'..='\u{A7FF}' | '\u{AB30}'..='\u{AB6F}')
 }
 
 fn too_long() -> Violation {

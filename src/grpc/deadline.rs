@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
-use crate::domain::{Clock, Reason, Violation};
-
-/// For callers that name no deadline.
-const DEFAULT: Duration = Duration::from_secs(5);
+use crate::domain::{Clock, DEADLINE_DEFAULT, Reason, Violation};
 
 /// For callers that name a longer one.
 const MAX: Duration = Duration::from_secs(30);
@@ -18,7 +15,7 @@ const MARGIN: Duration = Duration::from_millis(5);
 /// Reads the deadline of a call.
 pub(super) fn of(headers: &HeaderMap, clock: &dyn Clock) -> Result<Instant, Violation> {
     let timeout = match headers.get("grpc-timeout") {
-        None => DEFAULT,
+        None => DEADLINE_DEFAULT,
         Some(value) => {
             let timeout = value.to_str().ok().and_then(parse).ok_or_else(|| {
                 Violation::new("grpc-timeout", Reason::Malformed, "is not 1 to 8 digits and a unit of H, M, S, m, u, n")

@@ -16,7 +16,7 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Readiness;
+use super::{Readiness, status};
 use crate::wire::{
     FILE_DESCRIPTOR_SET,
     reflection::{
@@ -101,7 +101,10 @@ impl server_reflection_server::ServerReflection for Reflection {
         let mut readiness = self.readiness.clone();
         // Tools keep their stream open; a node that drains does not wait for them.
         let draining = async move { drop(readiness.wait_for(|now| *now == Readiness::Draining).await) };
-        let answers = request.into_inner().map(move |question| Ok(reflection.answer(question?))).take_until(draining);
+        let answers = request
+            .into_inner()
+            .map(move |question| Ok(reflection.answer(question.map_err(status::completed)?)))
+            .take_until(draining);
         Ok(Response::new(Box::pin(answers)))
     }
 }

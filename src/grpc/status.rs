@@ -4,8 +4,8 @@
 //! that are no protobuf message are INTERNAL, and neither has an ErrorInfo. gRPC's other servers answer
 //! RESOURCE_EXHAUSTED for the first, and the second is the caller's mistake.
 
-use http::{HeaderName, HeaderValue, Response};
-use tonic::{Code, body::Body};
+use http::Response;
+use tonic::{Code, Status, body::Body};
 
 use crate::{
     domain::{Error, Reason, Violation},
@@ -17,30 +17,38 @@ const MESSAGE: &str = "grpc-message";
 const DETAILS: &str = "grpc-status-details-bin";
 
 /// Gives an error without details the ones it should have; leaves every other answer alone.
-pub(super) fn complete(response: Response<Body>) -> Response<Body> {
+pub(super) fn complete(mut response: Response<Body>) -> Response<Body> {
     // Errors before the first message are in the headers; there are no others on unary calls.
-    let Some(code) = response.headers().get(CODE).map(|code| Code::from_bytes(code.as_bytes())) else {
-        return response;
-    };
-    if response.headers().contains_key(DETAILS) {
+    let headers = response.headers();
+    if headers.contains_key(DETAILS) {
         return response;
     }
+    let Some(code) = headers.get(CODE).map(|code| Code::from_bytes(code.as_bytes())) else { return response };
+    // tonic names what it accepts when it refuses a compression, and only then.
+    let compressed = headers.contains_key("grpc-accept-encoding");
+    if let Some(status) = replacement(code, compressed) {
+        response.headers_mut().remove(MESSAGE);
+        // Replaces what both have; `grpc-accept-encoding` stays.
+        response.headers_mut().extend(status.into_http::<Body>().into_parts().0.headers);
+    }
+    response
+}
+
+/// The same for an error inside a stream, which travels in the trailers.
+pub(super) fn completed(status: Status) -> Status {
+    replacement(status.code(), false).unwrap_or(status)
+}
+
+fn replacement(code: Code, compressed: bool) -> Option<Status> {
     match code {
-        Code::OutOfRange | Code::ResourceExhausted => replace(response, &Error::RequestTooLarge),
+        Code::OutOfRange | Code::ResourceExhausted => Some(error::status(&Error::RequestTooLarge)),
         Code::Internal | Code::InvalidArgument | Code::Unknown => {
             let violation = Violation::new("request", Reason::Malformed, "is not a message that this method takes");
-            replace(response, &violation.into())
+            Some(error::status(&violation.into()))
         }
-        Code::Unimplemented => {
-            // A header of ours tells an unknown compression from an unknown method.
-            let text = if response.headers().contains_key("grpc-accept-encoding") {
-                "messages must not be compressed"
-            } else {
-                "unknown method"
-            };
-            with_status(response, error::unimplemented(text))
-        }
-        // Health answers NOT_FOUND as its own protocol defines it.
+        Code::Unimplemented if compressed => Some(error::unimplemented("messages must not be compressed")),
+        Code::Unimplemented => Some(error::unimplemented("unknown method")),
+        // Nothing of ours or tonic's answers these without details, but for a stream whose client has gone.
         Code::Ok
         | Code::NotFound
         | Code::Cancelled
@@ -51,22 +59,6 @@ pub(super) fn complete(response: Response<Body>) -> Response<Body> {
         | Code::Aborted
         | Code::Unavailable
         | Code::DataLoss
-        | Code::Unauthenticated => response,
+        | Code::Unauthenticated => None,
     }
-}
-
-fn replace(response: Response<Body>, error: &Error) -> Response<Body> {
-    with_status(response, error::status(error))
-}
-
-/// The response with another status; headers such as `grpc-accept-encoding` stay.
-fn with_status(mut response: Response<Body>, status: tonic::Status) -> Response<Body> {
-    for name in [CODE, MESSAGE] {
-        response.headers_mut().remove(name);
-    }
-    let fresh = status.into_http::<Body>();
-    let headers: Vec<(HeaderName, HeaderValue)> =
-        fresh.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    response.headers_mut().extend(headers);
-    response
 }

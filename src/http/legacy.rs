@@ -4,7 +4,7 @@
 //! query string end up in the logs of whatever stands in between, so these routes are off where strangers can reach
 //! them; `POST /register` also takes a form body. Nothing here logs a query.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
@@ -16,12 +16,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::{BODY_BYTES_MAX, plain, query::Query};
 use crate::{
-    domain::{Attempt, Auth, Caller, Door, Error, Peer, Reason, Registration, User, Violation},
+    domain::{Attempt, Auth, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Registration, User, Violation},
     wire::error::{Row, row},
 };
-
-/// How long an answer is worth waiting for; these routes have no way to say it.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// `GET /`
 pub(super) async fn hello() -> Response {
@@ -67,7 +64,7 @@ async fn try_login(auth: &Auth, caller: &Caller, request: Request<Body>) -> Resu
 
 fn caller(auth: &Auth, request: &Request<Body>) -> Caller {
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
-    Caller { door: Door::Legacy, peer, deadline: auth.clock().monotonic() + DEADLINE }
+    Caller { door: Door::Legacy, peer, deadline: auth.clock().monotonic() + DEADLINE_DEFAULT }
 }
 
 /// Answers in time, whatever happens: a body may never end.

@@ -45,9 +45,7 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
             .route("/login", routing::get(legacy::login).options(|| options("GET, HEAD, OPTIONS")));
         router = router.merge(routes.with_state(auth.clone()));
     }
-    router = router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(
-        || async { plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n") },
-    );
+    router = with_fallbacks(router);
     // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
     router = router.layer(middleware::from_fn_with_state(auth, catch_panic));
     if settings.loopback {
@@ -59,6 +57,13 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     response.unwrap_or_else(|_| legacy::refusal(&auth.internal_error("a call panicked; the panic is logged above")))
+}
+
+/// Answers whatever no route takes.
+fn with_fallbacks(router: Router) -> Router {
+    router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(|| async {
+        plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n")
+    })
 }
 
 /// Text that no browser takes for anything else and nobody keeps.

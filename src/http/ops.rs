@@ -2,21 +2,18 @@
 
 use axum::{Router, http::StatusCode, response::Response, routing};
 
-use super::plain;
+use super::{plain, with_fallbacks};
 
 /// Answers whether this node should get calls; otherwise why not.
 pub type Ready = std::sync::Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 
 /// The door.
 pub fn router(ready: Ready) -> Router {
-    Router::new()
+    let router = Router::new()
         // Never asks the store: restarting this process would not mend it.
         .route("/healthz", routing::get(|| async { plain(StatusCode::OK, "ok\n") }))
-        .route("/readyz", routing::get(move || async move { answer(ready()) }))
-        .fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") })
-        .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n")
-        })
+        .route("/readyz", routing::get(move || async move { answer(ready()) }));
+    with_fallbacks(router)
 }
 
 fn answer(ready: Result<(), &'static str>) -> Response {

@@ -27,7 +27,7 @@ pub(super) async fn guard(request: Request<Body>, next: Next) -> Response {
 
 /// The host that the caller thinks it talks to.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    // HTTP/2 has it in the URI. HTTP/1.0 may have none, and such a client cannot be a browser of today.
+    // HTTP/2 has it in the URI.
     uri.authority().cloned().or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
 }
 

@@ -33,6 +33,11 @@ const STREAMS_MAX: u32 = 128;
 /// Bytes of a request's headers.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
+/// Bytes that a peer may send ahead of our reading, on one stream and on all of a connection: no message is larger
+/// than the first, and the second bounds what a crowd of stalled peers can make us keep.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
 /// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -79,14 +84,14 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake)
-        .max_buf_size(HEADER_BYTES_MAX as usize)
-        // A client may send its whole request and close its half before it reads the answer.
-        .half_close(true);
+        .max_buf_size(HEADER_BYTES_MAX as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
@@ -109,27 +114,34 @@ fn jittered(age: Duration) -> Duration {
 
 /// Counts requests from their arrival to the end of their answers.
 #[derive(Clone, Default)]
-struct InFlight(Arc<AtomicUsize>);
+struct InFlight(Arc<Counts>);
 
-struct Guard(Arc<AtomicUsize>);
+#[derive(Default)]
+struct Counts {
+    now: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+struct Guard(Arc<Counts>);
 
 impl InFlight {
     fn enter(&self) -> Guard {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.now.fetch_add(1, Ordering::Relaxed);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
         Guard(self.0.clone())
     }
 
-    /// Waits until nothing was in flight for about `limit`: at two looks in a row, and idle connections are not busy
-    /// between two looks for long.
+    /// Waits until nothing was in flight and nothing began for `limit`.
     async fn idle_for(&self, limit: Duration) {
-        let mut idle_before = false;
+        let mut begun_before = None;
         loop {
-            time::sleep(limit / 2).await;
-            let idle = self.0.load(Ordering::Relaxed) == 0;
-            if idle && idle_before {
+            let begun = self.0.begun.load(Ordering::Relaxed);
+            let idle = self.0.now.load(Ordering::Relaxed) == 0;
+            if idle && begun_before == Some(begun) {
                 return;
             }
-            idle_before = idle;
+            begun_before = idle.then_some(begun);
+            time::sleep(limit).await;
         }
     }
 }
@@ -149,6 +161,6 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
     }
 }

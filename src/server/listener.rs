@@ -129,7 +129,9 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                set_options(&stream)?;
+                if let Err(cause) = set_options(&stream) {
+                    tracing::debug!(%cause, "a connection was gone before it was served");
+                }
                 Ok((Stream::Tcp(stream), address.into()))
             }
             Listener::Unix(listener, _) => {
@@ -150,8 +152,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    // A socket that nobody listens at was left behind by a killed process.
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+    // A socket that nobody listens at was left behind by a killed process; any other failure is somebody else's socket.
+    let left_behind = |cause: io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(left_behind) {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

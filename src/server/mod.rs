@@ -9,12 +9,13 @@ mod drain;
 mod first_bytes;
 mod listener;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tower::Service;
 
@@ -26,14 +27,17 @@ pub use self::{
 /// A pause after an accept that failed for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Between two log lines about connections that were turned away: their number is the attacker's choice.
+const TURNED_AWAY_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a listener allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once; more are closed as soon as they are accepted.
     pub connections_max: usize,
-    /// Time for the first bytes, and for the head of a request on HTTP/1.
+    /// Time for the first bytes; on HTTP/1 also for the head of each request, the wait for it included.
     pub handshake: Duration,
-    /// A connection without a request in flight is closed after this.
+    /// An HTTP/2 connection without a request is closed after one to two times this.
     pub idle: Duration,
     /// A connection is asked to go (GOAWAY) at this age, give or take a tenth, so that clients spread over new nodes.
     pub age: Duration,
@@ -64,6 +68,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connections = JoinSet::new();
+    let mut turned_away = TurnedAway::default();
     let room = Arc::new(Semaphore::new(limits.connections_max));
     loop {
         let accepted = tokio::select! {
@@ -82,15 +87,40 @@ where
                     });
                 }
                 // Closed at once: an honest caller tries another node instead of waiting in a line without end.
-                Err(_) => tracing::warn!(max = limits.connections_max, "too many connections; closed a new one"),
+                Err(_) => turned_away.add(limits.connections_max),
             },
-            Err(cause) => {
+            Err(cause) if is_shortage(&cause) => {
                 tracing::warn!(%cause, "a connection could not be accepted");
                 time::sleep(ACCEPT_PAUSE).await;
             }
+            // The peer's own affair: it was gone before it was accepted.
+            Err(cause) => tracing::debug!(%cause, "a connection could not be accepted"),
         }
     }
     drop(listener);
     tracing::debug!(connections = connections.len(), "draining");
     while connections.join_next().await.is_some() {}
+}
+
+/// Whether this process or machine lacks what an accept needs; the next one would fail too.
+fn is_shortage(cause: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(cause).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Connections that found no room, counted until the next log line.
+#[derive(Default)]
+struct TurnedAway {
+    connections: u64,
+    logged: Option<time::Instant>,
+}
+
+impl TurnedAway {
+    fn add(&mut self, max: usize) {
+        self.connections += 1;
+        if self.logged.is_none_or(|logged| logged.elapsed() >= TURNED_AWAY_LOG_INTERVAL) {
+            tracing::warn!(max, closed = self.connections, "too many connections; closed new ones");
+            *self = Self { connections: 0, logged: Some(time::Instant::now()) };
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The log: one line an event on standard error, as text or JSON.
 
-use tracing::Level;
-use tracing_subscriber::fmt;
+use tracing::{Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -14,10 +16,18 @@ pub enum Format {
 
 /// Starts the log of this process. Later calls change nothing.
 pub fn start(format: Format, level: Level, colours: bool) {
-    let builder = fmt().with_max_level(level).with_writer(std::io::stderr).with_target(level > Level::INFO);
+    // Libraries speak at ERROR only. Below it h2 logs a line for each odd frame, which a peer can send a million of,
+    // and whole paths, which hold passwords on the original routes.
+    let filter = Targets::new().with_target("watchword", level).with_default(LevelFilter::ERROR);
+    let lines = Registry::default().with(lines(format, colours).with_filter(filter));
     // Fails only when a log was started before, and that one serves.
-    drop(match format {
-        Format::Text => builder.with_ansi(colours).try_init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-    });
+    drop(lines.try_init());
+}
+
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(format: Format, colours: bool) -> Box<dyn Layer<S> + Send + Sync> {
+    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    match format {
+        Format::Text => layer.with_ansi(colours).boxed(),
+        Format::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    }
 }

@@ -52,7 +52,7 @@ pub fn row(error: &Error) -> Row {
             Row::new(Code::Unauthenticated, 401, R::InvalidCredentials, "username or password is wrong")
         }
         Error::UserAlreadyExists => Row::new(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
-        Error::Invalid(violations) if violations.are_password_policy() => {
+        Error::PasswordPolicy(violations) => {
             Row::new(Code::InvalidArgument, 400, R::PasswordPolicy, "").with_violations(violations)
         }
         Error::Invalid(violations) => {
@@ -95,10 +95,9 @@ pub fn unimplemented(text: &str) -> Status {
     Row::new(Code::Unimplemented, 404, ErrorReason::Unimplemented, text).status()
 }
 
-/// Answers that belong to another protocol, health checking, and have no reason of ours.
+/// The same for a health check, whose protocol asks for NOT_FOUND.
 pub fn unknown_health_service() -> Status {
-    #[expect(clippy::disallowed_methods, reason = "this is the table")]
-    Status::new(Code::NotFound, "unknown service")
+    Row::new(Code::NotFound, 404, ErrorReason::Unimplemented, "unknown service").status()
 }
 
 // === impl Row ===

@@ -12,7 +12,6 @@ use self::pb::{LoginRequest, RegisterRequest};
     unreachable_pub,
     clippy::all,
     clippy::allow_attributes,
-    rustdoc::all,
     reason = "generated code; its documentation is in proto/"
 )]
 mod generated {

@@ -99,11 +99,21 @@ fn check_config_asks_the_store_and_changes_nothing() {
     assert_eq!(code, 0);
     assert!(out.contains("in use by a running node"), "{out}");
     node.kill();
-    assert!(check().1.contains("is whole"));
+    let file = data.join("watchword.redb");
+    let before = fs::read(&file).unwrap();
+    let (code, out, err) = check();
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("is whole") || out.contains("the next start recovers it"), "{out}");
+    assert!(fs::read(&file).unwrap() == before, "a check changed the file");
+    fs::remove_file(data.join("lock")).unwrap();
+    assert!(!check().1.contains("will be made"), "a restored backup has no lock");
     fs::write(data.join("watchword.redb"), b"").unwrap();
     let (code, _, err) = check();
     assert_eq!(code, 1);
     assert!(err.contains("is damaged"), "{err}");
+    let (code, _, err) = run(&["check-config", "--data-dir", "/dev/null/data"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("/dev/null"), "{err}");
     let (code, _, err) = run(&["check-config", "--grpc-addr", "0.0.0.0:1", "--data-dir", &path]);
     assert_eq!(code, 1);
     assert!(err.contains("--insecure-plaintext"), "{err}");
@@ -197,12 +207,16 @@ fn on_a_terminal_the_start_shows_commands_to_copy() {
 }
 
 #[test]
-fn the_examples_name_every_method() {
+fn the_examples_name_every_method_at_the_addresses_that_are_set() {
     let (code, out, _) = run(&["examples"]);
     assert_eq!(code, 0);
     for method in ["Register", "Login"] {
         assert!(out.contains(&format!("watchword.auth.v1.Auth/{method}")), "{out}");
     }
+    let (_, out, _) = run(&["examples", "--grpc-addr", "127.0.0.1:7", "--http-addr", "off", "--reflection", "off"]);
+    assert!(out.contains("127.0.0.1:7") && out.contains("-protoset") && !out.contains("curl '"), "{out}");
+    let (_, out, _) = run(&["examples", "--grpc-addr", "unix:/run/w.sock"]);
+    assert!(out.contains("-unix /run/w.sock"), "{out}");
 }
 
 #[test]
@@ -215,7 +229,11 @@ fn the_readme_lists_every_setting() {
 #[test]
 fn secrets_and_names_never_reach_the_log_at_any_level() {
     let folder = TempDir::new().unwrap();
-    let node = Node::start(folder.path(), &["--log-level", "trace"]);
+    let mut serve = command(&FREE);
+    serve.args(["--log-level", "trace", "--data-dir"]).arg(folder.path());
+    let mut node = Node::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    let line = node.wait_for_line("door=\"http\" address=").unwrap();
+    let http: std::net::SocketAddr = line.rsplit("address=").next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         use watchword::wire::pb;
@@ -232,6 +250,22 @@ fn secrets_and_names_never_reach_the_log_at_any_level() {
             let login = pb::LoginRequest { username: "canary-name".into(), password: password.into() };
             drop(client.login(login).await);
         }
+        // The original routes carry passwords in the path: whole, malformed, and over HTTP/2 with a raw blank.
+        for target in ["/login?username=canary-name&password=canary-password", "/login?password=canary%FF"] {
+            crate::support::http(http, "GET", target, &[], "").await;
+        }
+        crate::support::raw(http, b"GET /login?username=a&password=canary secret HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await;
+        // A HEADERS frame whose literal `:path` has a blank: h2 would log the whole path at debug.
+        let path = b"/login?password=canary secret";
+        let block =
+            [&[0x82, 0x86, 0x41, 0x09][..], b"localhost", &[0x44, u8::try_from(path.len()).unwrap()], path].concat();
+        let head = [&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1][..], &block].concat();
+        let frames = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0], &head].concat();
+        let mut stream = tokio::net::TcpStream::connect(http).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &frames).await.unwrap();
+        // Settings, their acknowledgement and the stream's reset: the frame was read.
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut [0; 9 * 3]).await.unwrap();
     });
     node.signal("TERM");
     let (_, log) = node.wait();

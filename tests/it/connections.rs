@@ -139,6 +139,22 @@ async fn the_first_settings_frame_names_the_limits() {
 }
 
 #[tokio::test]
+async fn a_connection_in_use_is_not_idle() {
+    let app = limited(|limits| limits.idle = Duration::from_millis(200)).start().await;
+    let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+    // A second connection that says nothing more than its beginning lives for two idle times; this one longer.
+    let idle = tokio::spawn(frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()));
+    let mut answer = [0; 4_096];
+    while !idle.is_finished() {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200") && !answer[..read].windows(5).any(|at| at == b"close"));
+    }
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(stream.read(&mut answer).await.unwrap() > 0);
+}
+
+#[tokio::test]
 async fn a_running_watch_does_not_count_as_idle() {
     use watchword::wire::health::{HealthCheckRequest, health_client::HealthClient};
     let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;

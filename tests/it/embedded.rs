@@ -112,6 +112,16 @@ fn the_data_folder_is_for_this_user_alone() {
     let data = folder.path().join("deep/data");
     drop(Node::start(&data, &[]));
     assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    // A folder that somebody else made, such as a container's volume, is warned of; the files are private all the same.
+    let open = folder.path().join("volume");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    let node = Node::start(&open, &[]);
+    node.signal("TERM");
+    assert!(node.wait().1.contains("others may look into the data folder"));
+    for file in ["watchword.redb", "lock"] {
+        assert_eq!(fs::metadata(open.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
 }
 
 /// A closed data folder with some users in it.
@@ -149,6 +159,40 @@ async fn a_damaged_file_is_a_clear_error_and_never_an_empty_store() {
         assert!(!log.contains("panicked"), "{what}: {log}");
         assert_eq!(fs::read(&file).unwrap().len(), damaged.len(), "{what}: the evidence was changed");
     }
+}
+
+/// Any page, overwritten by something else: an error at the start or when the page is met, never a wrong answer.
+#[tokio::test]
+async fn a_damaged_page_is_never_an_empty_store_nor_a_node_that_says_it_is_ready() {
+    let whole = data_folder().await;
+    let bytes = fs::read(whole.path().join("watchword.redb")).unwrap();
+    let mut refused_at_start = 0;
+    for page in (1..bytes.len() / 4_096).step_by(bytes.len() / 4_096 / 16 + 1) {
+        let folder = TempDir::new().unwrap();
+        let mut damaged = bytes.clone();
+        damaged[page * 4_096..page * 4_096 + 64].fill(0xa5);
+        fs::write(folder.path().join("watchword.redb"), &damaged).unwrap();
+        let node = match Node::try_start(folder.path(), &[]) {
+            Ok(node) => node,
+            Err(log) => {
+                assert!(log.contains("is damaged"), "page {page}: {log}");
+                refused_at_start += 1;
+                continue;
+            }
+        };
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        for number in 0..20 {
+            let name = format!("user{number}");
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            // A page may be unused; then all is well. Else: an error that is no refusal of the user.
+            if let Err(status) = client.login(request).await {
+                let known = ["DATA_LOSS", "UNAVAILABLE", "RESOURCE_EXHAUSTED"];
+                let code = format!("{:?}", status.code()).to_uppercase();
+                assert!(known.iter().any(|known| known.replace('_', "") == code), "page {page}, {name}: {status:?}");
+            }
+        }
+    }
+    assert!(refused_at_start > 0, "no page that a start reads was damaged");
 }
 
 #[tokio::test]

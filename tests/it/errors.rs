@@ -125,6 +125,16 @@ async fn the_password_policy_says_why() {
 }
 
 #[tokio::test]
+async fn a_login_with_an_over_long_password_is_a_bad_field_and_no_matter_of_policy() {
+    let app = app().await;
+    let text = "password has more than 1024 bytes";
+    let row = Row { code: Code::InvalidArgument, reason: "INVALID_FIELD", http: 400, text, may_retry: false };
+    for door in Door::ALL {
+        assert_row(&door.login(&app, "ada", &"x".repeat(1_025)).await, &row);
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_told_so() {
     let app = app().await;
     let row =

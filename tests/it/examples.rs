@@ -1,1 +1,238 @@
-//! Runs the example clients.
+//! The example programs and grpcurl, run as a reader of `examples/` runs them.
+//!
+//! `tests/run` installs what they need. A tool that is missing fails its test and says so; nothing is skipped.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{process::Command, time::timeout};
+use uuid::Uuid;
+
+use crate::support::{App, BINARY, StoreKind, app};
+
+/// No program here takes more than a second or two, even on a busy machine.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a shell makes of grpcurl's exit code for UNAUTHENTICATED: 64 and the gRPC code.
+const UNAUTHENTICATED: i32 = 64 + 16;
+
+const AUTH: &str = "watchword.auth.v1.Auth";
+
+#[tokio::test]
+async fn the_rust_example_registers_logs_in_and_reads_the_refusal() {
+    registers_logs_in_and_reads_the_refusal(rust).await;
+}
+
+#[tokio::test]
+async fn the_python_example_registers_logs_in_and_reads_the_refusal() {
+    registers_logs_in_and_reads_the_refusal(python).await;
+}
+
+#[tokio::test]
+async fn the_node_example_registers_logs_in_and_reads_the_refusal() {
+    registers_logs_in_and_reads_the_refusal(node).await;
+}
+
+#[tokio::test]
+async fn the_go_example_registers_logs_in_and_reads_the_refusal() {
+    registers_logs_in_and_reads_the_refusal(go).await;
+}
+
+#[tokio::test]
+async fn the_reflection_example_registers_and_logs_in_without_proto_files() {
+    let app = app().await;
+    let printed = succeeds(python_reflection().env("WATCHWORD_ADDR", app.grpc_addr())).await;
+    assert_logged_in(printed.trim_end());
+}
+
+#[tokio::test]
+async fn every_example_fails_when_nobody_answers() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for mut program in [rust(), python(), python_reflection(), node(), go()] {
+        let ended = run(program.env("WATCHWORD_ADDR", &nobody)).await;
+        assert!(!ended.status.success() && !ended.stderr.is_empty(), "{program:?}: {ended:?}");
+        assert_eq!(text(&ended.stdout), "", "{program:?}");
+    }
+}
+
+#[tokio::test]
+async fn grpcurl_lists_the_services_by_reflection() {
+    let app = app().await;
+    let listed = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
+    let expected = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+        AUTH,
+    ];
+    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn grpcurl_describes_methods_and_fields_with_their_comments() {
+    let app = app().await;
+    for (symbol, comment) in [
+        ("watchword.auth.v1.Auth", "// Registers users and signs them in."),
+        ("watchword.auth.v1.Auth.Login", "// Checks a user's password and answers the user."),
+        ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
+        ("watchword.auth.v1.ErrorReason", "// The username or the password is wrong"),
+    ] {
+        let described = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "describe", symbol])).await;
+        assert!(described.contains(comment), "{symbol} lacks {comment:?}:\n{described}");
+    }
+}
+
+#[tokio::test]
+async fn grpcurl_registers_and_logs_in_with_the_files_of_examples() {
+    let app = app().await;
+    let registered = succeeds(grpcurl_call(&app, "Register").stdin(request("register.json"))).await;
+    assert!(registered.contains(r#""username": "ada""#), "{registered}");
+    let again = succeeds(grpcurl_call(&app, "Register").stdin(request("register.json"))).await;
+    assert_eq!(registered, again, "the request_id in the file makes it safe to repeat");
+    let logged_in = succeeds(grpcurl_call(&app, "Login").stdin(request("login.json"))).await;
+    let user_id = registered.lines().find(|line| line.contains("userId")).unwrap();
+    assert!(logged_in.contains(user_id), "{registered}\n{logged_in}");
+}
+
+#[tokio::test]
+async fn grpcurl_prints_error_details_as_json() {
+    let app = app().await;
+    assert_refused_readably(&run(grpcurl_call(&app, "Login").stdin(request("login.json"))).await);
+}
+
+#[tokio::test]
+async fn grpcurl_needs_no_reflection_with_the_descriptor_set() {
+    let app = App::with(StoreKind::Memory).args(&["--reflection", "off"]).start().await;
+    let refused = run(grpcurl_call(&app, "Login").stdin(request("login.json"))).await;
+    assert!(text(&refused.stderr).contains("does not support the reflection API"), "{refused:?}");
+
+    let folder = TempDir::new().unwrap();
+    let protoset = folder.path().join("watchword.binpb");
+    fs::write(&protoset, run(Command::new(BINARY).arg("descriptor")).await.stdout).unwrap();
+    let with_protoset = |method| {
+        let mut call = grpcurl();
+        call.args(["-plaintext", "-d", "@", "-protoset"]).arg(&protoset);
+        call.args([app.grpc_addr(), format!("{AUTH}/{method}")]);
+        call
+    };
+    assert_refused_readably(&run(with_protoset("Login").stdin(request("login.json"))).await);
+    succeeds(with_protoset("Register").stdin(request("register.json"))).await;
+    succeeds(with_protoset("Login").stdin(request("login.json"))).await;
+}
+
+// === What a reader would notice
+
+async fn registers_logs_in_and_reads_the_refusal(program: fn() -> Command) {
+    let app = app().await;
+    // A reader runs it twice.
+    for _ in 0..2 {
+        let printed = succeeds(program().env("WATCHWORD_ADDR", app.grpc_addr())).await;
+        let (logged_in, refused) = printed.trim_end().split_once('\n').unwrap();
+        assert_logged_in(logged_in);
+        assert_eq!(refused, "refused: INVALID_CREDENTIALS");
+    }
+}
+
+fn assert_logged_in(line: &str) {
+    let (username, user_id) = line.strip_prefix("logged in: ").unwrap().split_once(' ').unwrap();
+    assert!(username.starts_with("ada-"), "{line}");
+    assert_eq!(Uuid::parse_str(user_id).unwrap().get_version_num(), 7, "{line}");
+}
+
+fn assert_refused_readably(ended: &Output) {
+    let printed = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(UNAUTHENTICATED), "{printed}");
+    assert!(printed.contains(r#""reason": "INVALID_CREDENTIALS""#), "{printed}");
+    // What grpcurl prints for details that it cannot resolve.
+    assert!(!printed.contains("@value") && !printed.contains("@error"), "{printed}");
+}
+
+// === The programs
+
+fn rust() -> Command {
+    // Built by `cargo test`, beside the binary.
+    let built = Path::new(BINARY).with_file_name("examples").join("client");
+    Command::new(existing(built, "the Rust example"))
+}
+
+fn python() -> Command {
+    python_program("client.py")
+}
+
+fn python_reflection() -> Command {
+    python_program("reflection.py")
+}
+
+fn python_program(file: &str) -> Command {
+    let mut command = Command::new(existing(root().join("target/tools/venv/bin/python"), "the Python packages"));
+    // No __pycache__ in the tree.
+    command.arg("-B").arg(root().join("examples/python").join(file));
+    command
+}
+
+fn node() -> Command {
+    existing(root().join("examples/node/node_modules"), "the Node packages");
+    let mut command = Command::new(tool("node"));
+    command.arg(root().join("examples/node/client.mjs"));
+    command
+}
+
+fn go() -> Command {
+    Command::new(tool("go-client"))
+}
+
+fn grpcurl() -> Command {
+    Command::new(tool("grpcurl"))
+}
+
+/// `grpcurl -d @`: the request comes from standard input.
+fn grpcurl_call(app: &App, method: &str) -> Command {
+    let mut command = grpcurl();
+    command.args(["-plaintext", "-d", "@", &app.grpc_addr(), &format!("{AUTH}/{method}")]);
+    command
+}
+
+fn request(file: &str) -> Stdio {
+    File::open(root().join("examples/requests").join(file)).unwrap().into()
+}
+
+// === Finding and running them
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A tool that `tests/run` installed, or else one that the machine has.
+fn tool(name: &str) -> PathBuf {
+    let installed = root().join("target/tools/bin").join(name);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    existing(if installed.is_file() { installed } else { found.unwrap_or(installed) }, name)
+}
+
+fn existing(path: PathBuf, what: &str) -> PathBuf {
+    assert!(path.exists(), "run tests/run once: it installs {what}");
+    path
+}
+
+async fn run(command: &mut Command) -> Output {
+    let ended = timeout(PROGRAM_TIMEOUT, command.kill_on_drop(true).output()).await;
+    ended.unwrap_or_else(|_| panic!("did not end in time: {command:?}")).unwrap()
+}
+
+async fn succeeds(command: &mut Command) -> String {
+    let ended = run(command).await;
+    assert!(ended.status.success(), "{command:?}:\n{}{}", text(&ended.stdout), text(&ended.stderr));
+    text(&ended.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -20,7 +20,9 @@ fn login() -> Vec<u8> {
 async fn unknown_methods_and_services_are_unimplemented() {
     let app = app().await;
     for path in ["/watchword.auth.v1.Auth/Nope", "/nope.v1.Nope/Login", "/", "//", "/watchword.auth.v1.Auth"] {
-        let status = status(call(&app, path, &[], login()).await).await;
+        let response = call(&app, path, &[], login()).await;
+        assert_eq!(response.headers().get_all("content-type").iter().count(), 1, "{path}: {response:?}");
+        let status = status(response).await;
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"), "{path}");
     }
 }
@@ -95,6 +97,16 @@ async fn a_browser_or_curl_is_told_what_this_port_speaks() {
     assert_eq!(web.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let suffixed = call(&app, LOGIN, &[("content-type", "application/grpc+proto")], login()).await;
     assert_eq!(reason(&status(suffixed).await), "INVALID_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn errors_inside_a_stream_have_their_reason_too() {
+    let app = app().await;
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let too_large = status(call(&app, path, &[], vec![0, 0xff, 0xff, 0xff, 0xff]).await).await;
+    assert_eq!((too_large.code(), reason(&too_large).as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
+    let garbage = status(call(&app, path, &[], framed_bytes(&[0xff; 40])).await).await;
+    assert_eq!((garbage.code(), reason(&garbage).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
 }
 
 #[tokio::test]

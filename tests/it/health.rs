@@ -11,7 +11,7 @@ use watchword::{
 use crate::support::{
     App, app,
     fault::{Fault, Faulty},
-    http,
+    http, reason,
 };
 
 fn named(service: &str) -> HealthCheckRequest {
@@ -26,7 +26,8 @@ async fn check_and_list_know_the_node_and_its_service() {
         let answer = health.check(named(service)).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
     }
-    assert_eq!(health.check(named("nope")).await.unwrap_err().code(), Code::NotFound);
+    let unknown = health.check(named("nope")).await.unwrap_err();
+    assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "UNIMPLEMENTED"));
     let mut all: Vec<_> = health.list(HealthListRequest {}).await.unwrap().into_inner().statuses.into_iter().collect();
     all.sort_by(|one, other| one.0.cmp(&other.0));
     let all: Vec<_> = all.iter().map(|(name, answer)| (name.as_str(), answer.status())).collect();

@@ -33,9 +33,9 @@ impl Cost {
     const MAX: Cost = Cost { memory_kib: 262_144, passes: 16, lanes: 16 };
 
     fn is_bearable(self) -> bool {
-        (8 * self.lanes..=Self::MAX.memory_kib).contains(&self.memory_kib)
+        (1..=Self::MAX.lanes).contains(&self.lanes)
             && (1..=Self::MAX.passes).contains(&self.passes)
-            && (1..=Self::MAX.lanes).contains(&self.lanes)
+            && (8 * self.lanes..=Self::MAX.memory_kib).contains(&self.memory_kib)
     }
 }
 
@@ -125,6 +125,7 @@ mod tests {
             ("t=2", "t=65"),
             ("t=2", "t=0"),
             ("p=1", "p=17"),
+            ("p=1", "p=4294967295"),
             ("p=1", "p=1,keyid=AA"),
             ("argon2id", "argon2i"),
             ("v=19", "v=16"),

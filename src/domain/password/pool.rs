@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -31,8 +32,14 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
 /// What a hash is thought to take before the first one was measured.
 const HASH_TIME_GUESS: Duration = Duration::from_millis(10);
 
-/// When to try again after memory for an arena was not to be had.
-const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A measured average above this refuses nobody by itself: the machine may have stood still for a while.
+const HASH_TIME_TRUSTED: Duration = Duration::from_millis(50);
+
+/// One hash raises the average as if it had taken this many times the average at most, for the same reason.
+const HASH_TIME_OUTLIER: u32 = 4;
+
+/// For a hash that could not be made: memory for an arena was not to be had, or a worker panicked.
+const NOT_HASHED: Error = Error::Overloaded { retry_after: Duration::from_secs(1) };
 
 /// How much lower the workers' priority is (`nice`), so that a storm of logins does not slow the cheap calls.
 const WORKER_NICENESS: i32 = 10;
@@ -132,13 +139,21 @@ impl HashPool {
         if queue.draining {
             return Err(Error::Draining);
         }
+        let workers = self.shared.settings.workers;
         let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
-        if left < queue.hash_time {
+        if left < queue.hash_time.min(HASH_TIME_TRUSTED) {
             return Err(Error::DeadlineExceeded);
         }
-        let wait = queue.wait(self.shared.settings.workers);
-        if wait > QUEUE_WAIT_MAX.min(left / 2) || queue.admitted >= self.shared.settings.workers + QUEUE_JOBS_MAX {
-            return Err(Error::Overloaded { retry_after: self.shared.jittered(wait) });
+        // Whoever finds a free worker is let in whatever the average says: only a hash can correct it.
+        if queue.admitted >= workers {
+            let wait = queue.wait(workers);
+            if wait > QUEUE_WAIT_MAX.max(queue.hash_time).min(left / 2) || queue.admitted >= workers + QUEUE_JOBS_MAX {
+                drop(queue);
+                return Err(Error::Overloaded { retry_after: self.shared.jittered(wait) });
+            }
+            if wait + queue.hash_time > left {
+                return Err(Error::DeadlineExceeded);
+            }
         }
         queue.admitted += 1;
         Ok(Slot { deadline, permit: Permit(self.shared.clone()) })
@@ -157,8 +172,13 @@ impl HashPool {
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        let abandoned = std::mem::take(&mut queue.jobs);
+        drop(queue);
         self.shared.work.notify_all();
+        // Outside the lock, which each job's permit takes.
+        drop(abandoned);
     }
 }
 
@@ -169,14 +189,14 @@ impl Slot {
     pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
         let (answer, answered) = oneshot::channel();
         self.submit(Task::Hash { password, answer });
-        answered.await.unwrap_or(Err(Error::Draining))
+        answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
     /// Whether `password` is the one that `hash` was made of.
     pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
         let (answer, answered) = oneshot::channel();
         self.submit(Task::Verify { password, hash, answer });
-        answered.await.unwrap_or(Err(Error::Draining))
+        answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
     fn submit(self, task: Task) {
@@ -204,6 +224,7 @@ impl Queue {
     }
 
     fn learn(&mut self, took: Duration) {
+        let took = took.min(self.hash_time * HASH_TIME_OUTLIER);
         self.hash_time = (self.hash_time * 7 + took) / 8;
     }
 }
@@ -218,13 +239,18 @@ impl Shared {
 
     /// A worker's life.
     fn work(&self, kernel: Kernel) {
-        // Refused where the operating system has no per-thread priority; the pool works all the same.
+        // Elsewhere it is the whole process that would be slowed.
+        #[cfg(target_os = "linux")]
         if let Err(cause) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
             tracing::debug!(%cause, "hash workers keep the normal priority");
         }
         let mut workspace = Workspace::new(kernel);
         while let Some(job) = self.next() {
-            self.run(job, &mut workspace);
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace)));
+            if ran.is_err() {
+                tracing::error!("a hash panicked; the panic is logged above");
+                workspace = Workspace::new(kernel);
+            }
         }
     }
 
@@ -280,13 +306,16 @@ impl Shared {
         workspace.derive(cost, password.as_str().as_bytes(), salt, tag).map_err(|cause| {
             // Parameters were checked when they were read, so it can only be memory.
             tracing::error!(cause, ?cost, "a password could not be hashed; is memory short?");
-            Error::Overloaded { retry_after: MEMORY_RETRY_AFTER }
+            NOT_HASHED
         })?;
+        let took = self.clock.monotonic().saturating_duration_since(started);
         if cost.memory_kib > self.settings.cost.memory_kib {
             workspace.shrink();
         }
-        let took = self.clock.monotonic().saturating_duration_since(started);
-        self.lock().learn(took);
+        // A stored hash of other parameters says nothing about the next one.
+        if cost == self.settings.cost {
+            self.lock().learn(took);
+        }
         self.observer.on(&Event::Hashed { queued, took });
         Ok(())
     }
@@ -311,4 +340,68 @@ fn reply<T>(answer: oneshot::Sender<T>, value: T, permit: Permit) {
     drop(permit);
     // The caller may have gone meanwhile.
     drop(answer.send(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::System;
+
+    struct Deaf;
+    impl Observer for Deaf {
+        fn on(&self, _: &Event<'_>) {}
+    }
+
+    fn pool() -> HashPool {
+        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) };
+        let settings = PoolSettings { workers: 1, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
+        HashPool::start(settings, Kernel::Fast, &world)
+    }
+
+    fn in_seconds(seconds: u64) -> Instant {
+        System.monotonic() + Duration::from_secs(seconds)
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_stood_still_for_a_minute_hashes_again() {
+        let pool = pool();
+        // What one hash looks like that the machine slept through, again and again.
+        for _ in 0..50 {
+            pool.shared.lock().learn(Duration::from_secs(60));
+        }
+        assert!(pool.shared.lock().hash_time > Duration::from_secs(5));
+        for _ in 0..100 {
+            let slot = pool.admit(in_seconds(1)).unwrap();
+            slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
+        }
+        assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_dropped_gives_its_room_back_and_so_does_a_caller_who_leaves() {
+        let pool = pool();
+        for _ in 0..2_000 {
+            drop(pool.admit(in_seconds(5)).unwrap());
+        }
+        for _ in 0..2_000 {
+            let slot = pool.admit(in_seconds(5)).unwrap();
+            drop(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
+        }
+        let slot = pool.admit(in_seconds(5)).unwrap();
+        assert!(!slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
+        assert_eq!(pool.shared.lock().admitted, 0);
+    }
+
+    #[tokio::test]
+    async fn jobs_that_wait_when_the_pool_ends_are_answered() {
+        let pool = pool();
+        pool.shared.lock().closed = true;
+        let slot = pool.admit(in_seconds(5)).unwrap();
+        let waiting = tokio::spawn(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
+        while pool.shared.lock().jobs.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        drop(pool);
+        assert_eq!(waiting.await.unwrap(), Err(NOT_HASHED));
+    }
 }

@@ -4,19 +4,27 @@
 //! that the real name never stands for a half-made file: whatever is found under it was whole once.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{ErrorKind, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use redb::{Builder, Database, ReadableDatabase, backends::FileBackend};
+use rustix::fs::Access;
 
-use super::{CACHE_BYTES, IDS, META, OpenError, USERS};
+use super::{CACHE_BYTES, IDS, META, OpenError, USERS, guarded};
 
 const DATABASE: &str = "watchword.redb";
 const UNFINISHED: &str = "watchword.redb.new";
 const LOCK: &str = "lock";
+
+/// The permissions of a folder that others have.
+const OTHERS: u32 = 0o077;
+
+/// What a disk says that is whole and will not take a write.
+const DISK_REFUSALS: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull];
 
 /// The form of the file, under `format` in [`META`].
 const FORMAT: &str = "1";
@@ -39,11 +47,11 @@ impl Folder {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("cannot be made", e))?;
         let path = fs::canonicalize(path).map_err(|e| failed("cannot be found", e))?;
-        let mut lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
+        let mode = fs::metadata(&path).map_err(|e| failed("cannot be read", e))?.permissions().mode();
+        if mode & OTHERS != 0 {
+            tracing::warn!(folder = %path.display(), mode = format!("{:o}", mode & 0o777), "others may look into the data folder");
+        }
+        let mut lock = private(File::options().create(true).truncate(false))
             .open(path.join(LOCK))
             .map_err(|e| failed("cannot be written", e))?;
         match lock.try_lock() {
@@ -79,13 +87,26 @@ impl Folder {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(failed(&e)),
         }
-        let database = Builder::new().set_cache_size(CACHE_BYTES).create(&unfinished).map_err(|e| failed(&e))?;
+        let file = private(File::options().create_new(true)).open(&unfinished).map_err(|e| failed(&e))?;
+        let file = FileBackend::new(file).map_err(|e| failed(&e))?;
+        let database = builder().create_with_backend(file).map_err(|e| failed(&e))?;
         first_commit(&database).map_err(|e| failed(&e))?;
         fs::rename(&unfinished, path).map_err(|e| failed(&e))?;
         // The new name must be as durable as what it names.
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))?;
         Ok(database)
     }
+}
+
+/// For this user alone: the file holds password hashes, whatever folder it is in.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.read(true).write(true).mode(0o600)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 fn first_commit(database: &Database) -> Result<(), redb::Error> {
@@ -99,34 +120,41 @@ fn first_commit(database: &Database) -> Result<(), redb::Error> {
 }
 
 fn open_existing(path: &Path) -> Result<Database, OpenError> {
-    // redb would make a database of an empty file, and whoever truncated it would never know.
-    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
-        return Err(damaged(path, "the file is empty"));
-    }
-    let database = Builder::new().set_cache_size(CACHE_BYTES).open(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => in_use(path),
-        DatabaseError::Storage(redb::StorageError::Io(e))
-            if matches!(
-                e.kind(),
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::StorageFull
-            ) =>
-        {
-            OpenError(format!("{}: {e}; it must be writable by this user, on a disk with room", path.display()))
+    refuse_empty(path)?;
+    let opened = guarded(|| {
+        let database = builder().open(path)?;
+        format(&database).map(|format| (database, format))
+    });
+    let (database, format) = opened.map_err(|error| match error {
+        redb::Error::DatabaseAlreadyOpen => in_use(path.parent().unwrap_or(path)),
+        redb::Error::Io(cause) if DISK_REFUSALS.contains(&cause.kind()) => {
+            OpenError(format!("{}: {cause}; it must be writable by this user, on a disk with room", path.display()))
         }
         other => damaged(path, &other.to_string()),
     })?;
-    match format(&database) {
-        Ok(Some(format)) if format == FORMAT => Ok(database),
-        Ok(Some(format)) => Err(OpenError(format!(
-            "{}: has format {format}, which a newer version of Watchword wrote; use that version",
+    check_format(path, format.as_deref()).map(|()| database)
+}
+
+/// redb would make a database of an empty file, and whoever truncated it would never know.
+fn refuse_empty(path: &Path) -> Result<(), OpenError> {
+    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return Err(damaged(path, "the file is empty"));
+    }
+    Ok(())
+}
+
+fn check_format(path: &Path, format: Option<&str>) -> Result<(), OpenError> {
+    match format {
+        Some(FORMAT) => Ok(()),
+        Some(newer) => Err(OpenError(format!(
+            "{}: has format {newer}, which a newer version of Watchword wrote; use that version",
             path.display()
         ))),
-        Ok(None) => Err(damaged(path, "it lacks what the first commit wrote")),
-        Err(error) => Err(damaged(path, &error.to_string())),
+        None => Err(damaged(path, "it lacks what the first commit wrote")),
     }
 }
 
-fn format(database: &Database) -> Result<Option<String>, redb::Error> {
+fn format(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
     let transaction = database.begin_read()?;
     // All three, so that a later read finds no surprise.
     transaction.open_table(USERS)?;
@@ -134,23 +162,32 @@ fn format(database: &Database) -> Result<Option<String>, redb::Error> {
     Ok(transaction.open_table(META)?.get("format")?.map(|format| format.value().to_owned()))
 }
 
-/// Says what is in the folder, and changes nothing.
+/// Says what is in the folder, and changes nothing: the database is opened for reading only.
 pub(super) fn inspect(folder: &Path) -> Result<String, OpenError> {
     let path = folder.join(DATABASE);
-    let lock = match File::open(folder.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Ok(format!("embedded: {} will be made", path.display()));
-        }
-        Err(e) => return Err(OpenError(format!("--data-dir {}: {e}", folder.display()))),
-    };
-    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        return Ok(format!("embedded: {} is in use by a running node", path.display()));
-    }
     if !path.exists() {
-        return Ok(format!("embedded: {} will be made", path.display()));
+        // What is there of the folder must take a new one.
+        let ground = folder.ancestors().find(|part| part.exists() || part.as_os_str().is_empty());
+        let ground = ground.filter(|part| !part.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let writable = rustix::fs::access(ground, Access::WRITE_OK | Access::EXEC_OK);
+        return match writable {
+            Ok(()) if ground.is_dir() => Ok(format!("embedded: {} will be made", path.display())),
+            Ok(()) => Err(OpenError(format!("--data-dir {}: {} is no folder", folder.display(), ground.display()))),
+            Err(cause) => Err(OpenError(format!("--data-dir {}: {}: {cause}", folder.display(), ground.display()))),
+        };
     }
-    open_existing(&path).map(|_| format!("embedded: {} is whole", path.display()))
+    refuse_empty(&path)?;
+    let opened = guarded(|| {
+        let database = builder().open_read_only(&path)?;
+        format(&database)
+    });
+    let state = match opened {
+        Ok(format) => check_format(&path, format.as_deref()).map(|()| "is whole")?,
+        Err(redb::Error::DatabaseAlreadyOpen) => "is in use by a running node",
+        Err(redb::Error::RepairAborted) => "was not closed; the next start recovers it",
+        Err(cause) => return Err(damaged(&path, &cause.to_string())),
+    };
+    Ok(format!("embedded: {} {state}", path.display()))
 }
 
 fn in_use(path: &Path) -> OpenError {

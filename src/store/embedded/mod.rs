@@ -10,6 +10,7 @@ mod writer;
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -82,8 +83,8 @@ impl Embedded {
     /// Reads one document. A page that is not in memory is read from the disk on the caller's thread: one page of a
     /// file that usually fits in memory, cheaper than a change of threads.
     fn read(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        let bytes = self.read_bytes(name).map_err(|error| {
-            tracing::error!(cause = %error, "the store cannot be read");
+        let bytes = guarded(|| self.read_bytes(name)).map_err(|cause| {
+            tracing::error!(%cause, "the store cannot be read");
             self.pulse.send_replace(Pulse::Failed);
             StoreError::Unavailable
         })?;
@@ -148,4 +149,11 @@ impl Store for Embedded {
             tracing::error!("the store's writer ended with a panic");
         }
     }
+}
+
+/// Runs a step of redb. It panics where it meets what it never wrote, such as a page that something else overwrote; to
+/// us that is one more way in which a file is damaged.
+fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(step))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("it holds what redb never wrote".into())))
 }

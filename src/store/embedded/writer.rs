@@ -8,7 +8,7 @@ use std::{sync::Arc, thread};
 use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{IDS, USERS};
+use super::{IDS, USERS, guarded};
 use crate::domain::{Pulse, StoreError};
 
 /// Changes in one commit at most; bounds how long the first of them waits for the last.
@@ -68,7 +68,7 @@ fn run(database: &Database, waiting: &mut mpsc::Receiver<Write>, pulse: &watch::
             continue;
         }
         let (answers, changes): (Vec<_>, Vec<_>) = batch.drain(..).map(|write| (write.answer, write.change)).unzip();
-        match commit(database, &changes) {
+        match guarded(|| commit(database, &changes)) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     // The caller may have gone meanwhile; the change stands.

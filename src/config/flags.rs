@@ -1,22 +1,10 @@
-//! Every setting once: its flag, variable, default, range and meaning.
-//!
-//! Flags win over `WATCHWORD_…` variables. What clap cannot check alone, such as two settings that do not go
-//! together, is checked in [`Config::from_settings`]; all such faults are reported at once. README's table is made of
-//! what stands here.
+//! The flags: names, variables, defaults, ranges and help texts, as clap reads them.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{
-    domain::{
-        Rules,
-        password::{Cost, PoolSettings},
-    },
-    machine,
-    server::{Address, Limits},
-    store, telemetry,
-};
+use crate::{server::Address, telemetry};
 
 /// Signs users in. `watchword` alone starts the service.
 #[derive(Debug, Parser)]
@@ -157,129 +145,6 @@ pub enum StoreUrl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers(pub Option<usize>);
 
-/// The settings as the program uses them: checked, and nothing left to decide.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// gRPC door.
-    pub grpc: Address,
-    /// HTTP door.
-    pub http: Option<Address>,
-    /// Ops door.
-    pub ops: Option<Address>,
-    /// The store.
-    pub store: store::Settings,
-    /// What input must keep to.
-    pub rules: Rules,
-    /// The hash pool.
-    pub hashing: PoolSettings,
-    /// What each listener allows.
-    pub limits: Limits,
-    /// Whether the original routes are open.
-    pub legacy_routes: bool,
-    /// Whether reflection answers.
-    pub reflection: bool,
-    /// Time to go on serving after the signal.
-    pub drain_delay: Duration,
-    /// Time for running calls after that.
-    pub drain_timeout: Duration,
-}
-
-/// Settings that do not go together; each line says what to change.
-#[derive(Debug)]
-pub struct ConfigError(Vec<String>);
-
-// === impl Config ===
-
-impl Config {
-    /// Reads arguments as `main` does; for tests and for embedding. The first argument is the program's name.
-    pub fn from_args<I: Into<OsString> + Clone>(args: impl IntoIterator<Item = I>) -> Result<Self, String> {
-        let line = CommandLine::try_parse_from(args).map_err(|error| error.to_string())?;
-        Self::from_settings(&line.settings).map_err(|error| error.to_string())
-    }
-
-    /// Checks what settings mean together.
-    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let doors = [("--grpc-addr", Some(&settings.grpc_addr)), ("--http-addr", settings.http_addr.0.as_ref())];
-        for (flag, address) in doors {
-            if let Some(address) = address.filter(|address| !address.is_local() && !settings.insecure_plaintext) {
-                faults.push(format!(
-                    "{flag} {address} can be reached from other machines, and passwords would travel in plain text: use a loopback \
-                     address, or add --insecure-plaintext when something in front of it speaks TLS"
-                ));
-            }
-        }
-        let limits = Limits {
-            connections_max: machine::connections_possible().min(settings.connections_max as usize),
-            ..Limits::default()
-        };
-        if !faults.is_empty() {
-            return Err(ConfigError(faults));
-        }
-        let is_open = |when, local| match when {
-            When::Auto => local,
-            When::On => true,
-            When::Off => false,
-        };
-        let http_is_local = settings.http_addr.0.as_ref().is_some_and(Address::is_local);
-        Ok(Self {
-            grpc: settings.grpc_addr.clone(),
-            http: settings.http_addr.0.clone(),
-            ops: settings.ops_addr.0.clone(),
-            store: match settings.store {
-                StoreUrl::Memory => store::Settings::Memory,
-                StoreUrl::Embedded => store::Settings::Embedded(settings.data_dir.clone()),
-            },
-            rules: Rules {
-                password_min_length: settings.password_min_length.into(),
-                data_bytes_max: settings.data_max_bytes.into(),
-            },
-            hashing: PoolSettings {
-                workers: settings
-                    .hash_workers
-                    .0
-                    .unwrap_or_else(|| machine::hash_workers(u64::from(Cost::DEFAULT.memory_kib) * 1_024)),
-                cost: Cost::DEFAULT,
-            },
-            limits,
-            legacy_routes: is_open(settings.legacy_routes, http_is_local),
-            reflection: is_open(settings.reflection, settings.grpc_addr.is_local()),
-            drain_delay: settings.drain_delay,
-            drain_timeout: settings.drain_timeout,
-        })
-    }
-}
-
-/// README's table of settings.
-pub fn settings_table() -> String {
-    let mut table = String::from("| flag, variable | default | meaning |\n|---|---|---|\n");
-    for arg in CommandLine::command().get_arguments() {
-        let (Some(flag), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
-        let default = arg.get_default_values().first().map_or("off".into(), |value| value.to_string_lossy());
-        let mut meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
-        if !values.is_empty() && arg.get_action().takes_values() {
-            meaning = format!("{meaning}: {}", values.join(", "));
-        }
-        let variable = variable.to_string_lossy();
-        table.push_str(&format!("| `--{flag}`<br>`{variable}` | `{default}` | {meaning} |\n"));
-    }
-    table
-}
-
-/// Variables that look like settings and are none: probably mistyped.
-pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
-    let command = CommandLine::command();
-    let known: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()).collect();
-    names
-        .filter(|name| !known.contains(&name.as_os_str()))
-        .filter_map(|name| name.into_string().ok())
-        .filter(|name| name.starts_with("WATCHWORD_"))
-        // Kubernetes sets these in every pod for a Service that is called watchword.
-        .filter(|name| !name.starts_with("WATCHWORD_PORT") && !name.starts_with("WATCHWORD_SERVICE_"))
-        .collect()
-}
-
 // === text forms ===
 
 impl FromStr for OrOff {
@@ -337,11 +202,3 @@ impl From<Level> for tracing::Level {
         }
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-impl std::error::Error for ConfigError {}

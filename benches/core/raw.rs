@@ -1,0 +1,67 @@
+//! Hashes without a service around them: what the machine could do at most.
+
+use std::{
+    hint, thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::setpriority_process;
+use watchword::{domain::password::Cost, machine};
+
+/// What the server's hash workers have, so that whatever else runs on the machine hits both alike.
+const NICENESS: i32 = 10;
+
+const PASSWORD: &[u8] = b"correct horse battery staple";
+const SALT: &[u8] = b"sixteen bytes...";
+
+pub(crate) type Tag = [u8; 32];
+
+/// The service's kernel as a worker of its pool uses it: one arena for all hashes.
+pub(crate) fn pooled() -> impl FnMut(&mut Tag) + Send {
+    use argon2_rust::{Algorithm, Argon2, Params, Version, params::Memory};
+    let Cost { memory_kib, passes, lanes } = Cost::DEFAULT;
+    let params = Params::builder().memory(Memory::kib(memory_kib.into())).passes(passes).lanes(lanes).threads(1);
+    let params = params.build().expect("the default is valid");
+    let mut hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hasher();
+    move |tag| hasher.hash_into(PASSWORD, SALT, tag).expect("the default is valid")
+}
+
+/// The `argon2` crate as its own example uses it: new memory for each hash.
+pub(crate) fn one_shot() -> impl FnMut(&mut Tag) + Send {
+    use argon2::{Algorithm, Argon2, Params, Version};
+    let Cost { memory_kib, passes, lanes } = Cost::DEFAULT;
+    let params = Params::new(memory_kib, passes, lanes, None).expect("the default is valid");
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    move |tag| argon2.hash_password_into(PASSWORD, SALT, tag).expect("the default is valid")
+}
+
+/// One for each core.
+pub(crate) fn workers<W>(new: fn() -> W) -> Vec<W> {
+    (0..machine::cores()).map(|_| new()).collect()
+}
+
+pub(crate) fn tag_of(hash: &mut impl FnMut(&mut Tag)) -> Tag {
+    let mut tag = Tag::default();
+    hash(&mut tag);
+    tag
+}
+
+/// Hashes a second of all workers together, each on a thread of its own.
+pub(crate) fn on_all_cores(workers: &mut [impl FnMut(&mut Tag) + Send], time: Duration) -> f64 {
+    thread::scope(|scope| {
+        let threads: Vec<_> = workers.iter_mut().map(|hash| scope.spawn(move || rate(hash, time))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a hash does not panic")).sum()
+    })
+}
+
+fn rate(hash: &mut impl FnMut(&mut Tag), time: Duration) -> f64 {
+    // Of this thread alone.
+    setpriority_process(None, NICENESS).expect("a lower priority is never refused");
+    let start = Instant::now();
+    let mut hashes = 0_u32;
+    while start.elapsed() < time {
+        hint::black_box(tag_of(hash));
+        hashes += 1;
+    }
+    f64::from(hashes) / start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,45 @@
+// First call from Go (`go generate && go run .`): registers, logs in, and reads why a wrong password is refused.
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	pb "watchword.dev/examples/go/gen/watchword/auth/v1"
+)
+
+func main() {
+	deadlines := `{"methodConfig": [{"name": [{"service": "watchword.auth.v1.Auth"}], "timeout": "5s"}]}`
+	conn := must(grpc.NewClient(cmp.Or(os.Getenv("WATCHWORD_ADDR"), "127.0.0.1:50051"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines)))
+	auth, ctx := pb.NewAuthClient(conn), context.Background()
+	name, password := "ada-"+uuid.NewString()[:8], "correct horse battery staple"
+	// With a request_id the same registration can be sent again when its answer was lost.
+	must(auth.Register(ctx, &pb.RegisterRequest{Username: name, Password: password, RequestId: uuid.NewString()}))
+	user := must(auth.Login(ctx, &pb.LoginRequest{Username: name, Password: password})).GetUser()
+	fmt.Println("logged in:", user.GetUsername(), user.GetUserId())
+
+	_, err := auth.Login(ctx, &pb.LoginRequest{Username: name, Password: "wrong"})
+	for _, detail := range status.Convert(err).Details() { // names for programs; err's text is for people
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "INVALID_CREDENTIALS" {
+			fmt.Println("refused:", info.GetReason())
+			return
+		}
+	}
+	log.Fatal("a wrong password was not refused as such: ", err)
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
