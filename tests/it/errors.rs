@@ -1,7 +1,5 @@
 //! One test for each row of the error table, on every door.
 
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -224,23 +222,23 @@ async fn a_deadline_that_passes_is_deadline_exceeded_and_never_cancelled() {
         text: "deadline",
         may_retry: false,
     };
-    let mut request =
-        tonic::Request::new(watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada") });
-    // Longer than ours will take, so that it is the server who answers.
-    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
-    assert_grpc(&app.client().await.login(request).await.unwrap_err(), &row);
+    assert_grpc(&login_within(&app, "200m").await, &row);
     assert_row(&Door::Legacy.login(&app, "ada", &password("ada")).await, &row);
 }
 
 #[tokio::test]
 async fn a_deadline_too_near_for_one_hash_is_refused_before_the_hash() {
     let app = app().await;
-    let mut request =
-        tonic::Request::new(watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada") });
-    request.set_timeout(Duration::from_micros(1));
-    let status = app.client().await.login(request).await.unwrap_err();
+    let status = login_within(&app, "1u").await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert_eq!(app.events.count("hashed"), 0);
+}
+
+/// A refused login whose caller has no timer of his own, so that it is the server who answers.
+async fn login_within(app: &App, timeout: &str) -> Status {
+    let login = watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let path = "/watchword.auth.v1.Auth/Login";
+    h2::status(h2::call(app, path, &[("grpc-timeout", timeout)], h2::framed(&login)).await).await
 }
 
 #[tokio::test]
