@@ -9,18 +9,25 @@ use crate::{
     domain::{Auth, HashPool, Pulse, Store, World, password::Kernel},
     grpc::{Grpc, Readiness},
     http, machine,
-    server::{self, Address, BindError, Drain, Draining, Listener},
+    server::{self, Address, BindError, Drain, Listener},
     store::{self, OpenError},
+    telemetry::Metrics,
 };
 
 /// A node that listens and does not serve yet.
 pub struct App {
     config: Config,
+    listeners: Listeners,
+    store: Arc<dyn Store>,
+    auth: Arc<Auth>,
+    metrics: Arc<Metrics>,
+}
+
+/// The sockets of a node's doors.
+struct Listeners {
     grpc: Listener,
     http: Option<Listener>,
     ops: Option<Listener>,
-    store: Arc<dyn Store>,
-    auth: Arc<Auth>,
 }
 
 /// Where a node listens; ports are the real ones.
@@ -58,43 +65,43 @@ pub enum Ended {
 }
 
 impl App {
-    /// Binds the sockets and opens the store. Needs a tokio runtime.
-    pub fn start(config: Config, world: World) -> Result<Self, StartError> {
-        Self::start_on(config, world, |config| store::open(&config.store))
+    /// Binds the sockets and opens the store.
+    pub async fn start(config: Config, world: World) -> Result<Self, StartError> {
+        // Sockets first: a second node by mistake fails here and touches no file.
+        let listeners = Listeners::bind(&config)?;
+        let store = store::open(&config.store, &world).await.map_err(StartError::Store)?;
+        Ok(Self::assemble(config, listeners, store, world))
     }
 
-    /// The same on a store of the caller's, which is opened last.
-    pub fn start_on(
-        mut config: Config,
-        world: World,
-        open: impl FnOnce(&Config) -> Result<Arc<dyn Store>, OpenError>,
-    ) -> Result<Self, StartError> {
-        // Sockets first: a second node by mistake fails here and touches no file.
-        let bind = |flag, address: &Address| Listener::bind(address).map_err(|error| StartError::Bind { flag, error });
-        let grpc = bind("--grpc-addr", &config.grpc)?;
-        let http = config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?;
-        let ops = config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?;
-        let doors = 1 + usize::from(http.is_some()) + usize::from(ops.is_some());
+    /// The same on a store of the caller's.
+    pub fn start_on(config: Config, world: World, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&config)?;
+        Ok(Self::assemble(config, listeners, store, world))
+    }
+
+    fn assemble(mut config: Config, listeners: Listeners, store: Arc<dyn Store>, mut world: World) -> Self {
         let connections_max = &mut config.limits.connections_max;
-        *connections_max = machine::connections_possible(doors).min(*connections_max);
-        let store = open(&config).map_err(StartError::Store)?;
+        *connections_max = machine::connections_possible(listeners.count()).min(*connections_max);
+        let metrics = Arc::new(Metrics::before(world.observer));
+        world.observer = metrics.clone();
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, world));
-        Ok(Self { config, grpc, http, ops, store, auth })
+        Self { config, listeners, store, auth, metrics }
     }
 
     /// Where the node listens.
     pub fn addresses(&self) -> Addresses {
+        let Listeners { grpc, http, ops } = &self.listeners;
         Addresses {
-            grpc: self.grpc.address(),
-            http: self.http.as_ref().map(Listener::address),
-            ops: self.ops.as_ref().map(Listener::address),
+            grpc: grpc.address(),
+            http: http.as_ref().map(Listener::address),
+            ops: ops.as_ref().map(Listener::address),
         }
     }
 
     /// Serves until `shutdown` or until the store fails, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
-        let Self { config, grpc, http, ops, store, auth } = self;
+        let Self { config, listeners: Listeners { grpc, http, ops }, store, auth, metrics } = self;
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (drain, draining) = Drain::new();
 
@@ -110,7 +117,9 @@ impl App {
         }
         // Hears of no drain: whoever watches the node wants to see it drain, so it answers to the very end.
         let (_ops_drain, never) = Drain::new();
-        let ops_door = ops.map(|listener| tokio::spawn(serve_ops(listener, ready, &config, never)));
+        let views = views(ready, store.clone(), metrics);
+        let ops_door =
+            ops.map(|listener| tokio::spawn(server::serve(listener, http::ops::router(views), config.limits, never)));
 
         let ended = tokio::select! {
             () = shutdown => Ended::Asked,
@@ -143,18 +152,32 @@ impl App {
     }
 }
 
-fn serve_ops(
-    listener: Listener,
-    ready: watch::Receiver<Readiness>,
-    config: &Config,
-    draining: Draining,
-) -> impl Future<Output = ()> + use<> {
-    let state = move || match *ready.borrow() {
-        Readiness::Ready => Ok(()),
-        Readiness::NotReady => Err("the store does not answer"),
-        Readiness::Draining => Err("draining"),
-    };
-    server::serve(listener, http::ops::router(Arc::new(state)), config.limits, draining)
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = |flag, address: &Address| Listener::bind(address).map_err(|error| StartError::Bind { flag, error });
+        Ok(Self {
+            grpc: bind("--grpc-addr", &config.grpc)?,
+            http: config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?,
+            ops: config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?,
+        })
+    }
+
+    fn count(&self) -> usize {
+        1 + usize::from(self.http.is_some()) + usize::from(self.ops.is_some())
+    }
+}
+
+/// What the ops door shows.
+fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> http::ops::Views {
+    let (alarms, pulse) = (store.clone(), store.pulse());
+    http::ops::Views {
+        ready: Box::new(move || match *ready.borrow() {
+            Readiness::Ready => Ok(alarms.alarms().into_iter().map(|alarm| alarm.text).collect()),
+            Readiness::NotReady => Err("the store does not answer"),
+            Readiness::Draining => Err("draining"),
+        }),
+        metrics: Box::new(move || (Metrics::CONTENT_TYPE, metrics.page(*pulse.borrow() == Pulse::Up, &store.alarms()))),
+    }
 }
 
 /// Keeps readiness equal to the store's pulse; returns when the store has failed for good.

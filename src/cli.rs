@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app::{Addresses, App, Ended},
-    config::{self, Command, CommandLine, Config, Settings},
+    config::{self, Command, CommandLine, Config, Settings, StoreUrl},
     domain::{System, World},
     machine,
     server::Address,
@@ -29,12 +29,13 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub fn run() -> ExitCode {
     let matches = CommandLine::command().get_matches();
     let line = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let done = match line.command.unwrap_or(Command::Serve) {
+    let done = match line.command.clone().unwrap_or(Command::Serve) {
         Command::Serve => serve(&line.settings),
         Command::Descriptor => descriptor(),
         Command::Examples => settings_examples(&line.settings),
         Command::CheckConfig => check_config(&line.settings, &matches),
         Command::Healthcheck => healthcheck(&line.settings),
+        Command::Copy { from, to } => copy(&line.settings, &from, &to),
     };
     match done {
         Ok(code) => code,
@@ -51,15 +52,10 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
         Ok(config) => config,
         Err(error) => return Ok(fail_with(&error.to_string(), 2)),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(machine::cores())
-        .enable_all()
-        .build()
-        .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(telemetry::Audit) };
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
-        let app = App::start(config, world).map_err(|error| error.to_string())?;
+        let app = App::start(config, world()).await.map_err(|error| error.to_string())?;
         // After the start: until then a signal ends the process as it always does, however long a recovery takes.
         let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
         announce(&app.addresses(), open)?;
@@ -71,6 +67,18 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
     // Nobody is left who waits for anything; a thread that hangs on a stuck disk must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+fn world() -> World {
+    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(telemetry::Audit) }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(machine::cores())
+        .enable_all()
+        .build()
+        .map_err(|cause| format!("cannot start the runtime: {cause}"))
 }
 
 /// Which parts of the doors there are calls for.
@@ -183,8 +191,17 @@ fn check_config(settings: &Settings, matches: &clap::ArgMatches) -> Result<ExitC
         Ok(config) => config,
         Err(error) => return Ok(fail_with(&error.to_string(), 1)),
     };
-    let store = store::inspect(&config.store).map_err(|error| error.to_string())?;
+    let store = runtime()?.block_on(store::inspect(&config.store)).map_err(|error| error.to_string())?;
     print(&format!("store: {store}\nhash workers: {}\n", config.hashing.workers))
+}
+
+fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode, String> {
+    telemetry::start(settings.log_format, settings.log_level.into(), io::stderr().is_terminal());
+    let store = |flag: &str, url| settings.store_at(url).map_err(|fault| format!("{flag}: {fault}"));
+    let (from, to) = (store("--from", from)?, store("--to", to)?);
+    let report = runtime()?.block_on(store::copy(&from, &to, &world())).map_err(|error| error.to_string())?;
+    print(&report.to_string())?;
+    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn healthcheck(settings: &Settings) -> Result<ExitCode, String> {

@@ -1,10 +1,14 @@
 //! The flags: names, variables, defaults, ranges and help texts, as clap reads them.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
-use crate::{server::Address, telemetry};
+use crate::{
+    server::Address,
+    store::{Durability, Prefix, RedisUrl},
+    telemetry,
+};
 
 /// Signs users in. `watchword` alone starts the service.
 #[derive(Debug, Parser)]
@@ -19,7 +23,7 @@ pub struct CommandLine {
 }
 
 /// What the binary can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Start the service (the default)
     Serve,
@@ -31,6 +35,15 @@ pub enum Command {
     CheckConfig,
     /// Ask a running node on --ops-addr whether it is ready; exit with 0 or 1
     Healthcheck,
+    /// Copy every user from one store to another; no node may use either. Safe to repeat
+    Copy {
+        /// Where users are; the flags for stores hold for both
+        #[arg(long, value_name = "URL", value_parser = StoreUrlParser)]
+        from: StoreUrl,
+        /// Where they shall be; a user who is there already and differs is reported and not touched
+        #[arg(long, value_name = "URL", value_parser = StoreUrlParser)]
+        to: StoreUrl,
+    },
 }
 
 /// The flags.
@@ -44,17 +57,36 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub http_addr: OrOff,
 
-    /// Ops door, /healthz and /readyz: IP:PORT, unix:/path or off
+    /// Ops door, /healthz, /readyz and /metrics: IP:PORT, unix:/path or off
     #[arg(long, global = true, env = "WATCHWORD_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50052")]
     pub ops_addr: OrOff,
 
-    /// Where users are kept: embedded: (a file in --data-dir) or memory: (nothing is kept)
-    #[arg(long, global = true, env = "WATCHWORD_STORE", value_name = "URL", default_value = "embedded:")]
+    /// Where users are kept: embedded: (a file in --data-dir), redis://[user@]host[:port][/database], rediss://… (the
+    /// same over TLS) or memory: (nothing is kept)
+    #[arg(long, global = true, env = "WATCHWORD_STORE", value_name = "URL", default_value = "embedded:",
+          value_parser = StoreUrlParser)]
     pub store: StoreUrl,
 
     /// Folder of the embedded store; made when missing, for this user alone
     #[arg(long, global = true, env = "WATCHWORD_DATA_DIR", value_name = "DIR", default_value = "./watchword-data")]
     pub data_dir: PathBuf,
+
+    /// File whose first line is the password for Redis
+    #[arg(long, global = true, env = "WATCHWORD_STORE_PASSWORD_FILE", value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
+
+    /// File of PEM certificates that sign Redis's own, for rediss://; default: those that the machine trusts
+    #[arg(long, global = true, env = "WATCHWORD_STORE_CA_FILE", value_name = "FILE")]
+    pub store_ca_file: Option<PathBuf>,
+
+    /// What every key in Redis begins with
+    #[arg(long, global = true, env = "WATCHWORD_REDIS_PREFIX", value_name = "TEXT", default_value = "watchword:")]
+    pub redis_prefix: Prefix,
+
+    /// What Redis must promise at start: strict (nothing acknowledged is lost: appendonly yes, appendfsync always,
+    /// maxmemory-policy noeviction) or relaxed (a warning where it falls short)
+    #[arg(long, global = true, env = "WATCHWORD_REDIS_DURABILITY", value_name = "WHAT", default_value = "strict")]
+    pub redis_durability: Durability,
 
     /// Let the gRPC and HTTP doors listen beyond loopback without TLS
     #[arg(long, global = true, env = "WATCHWORD_INSECURE_PLAINTEXT")]
@@ -133,13 +165,19 @@ pub enum Level {
 pub struct OrOff(pub Option<Address>);
 
 /// The value of `--store`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `memory:`
     Memory,
     /// `embedded:`
     Embedded,
+    /// `redis://…` or `rediss://…`
+    Redis(RedisUrl),
 }
+
+/// Reads `--store` without repeating what it refuses, as clap would: it may hold a password.
+#[derive(Debug, Clone)]
+struct StoreUrlParser;
 
 /// A number of hash workers, or what the machine allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,8 +212,23 @@ impl FromStr for StoreUrl {
         match text {
             "memory:" => Ok(StoreUrl::Memory),
             "embedded:" => Ok(StoreUrl::Embedded),
-            _ => Err("expected embedded: or memory:".into()),
+            redis if redis.starts_with("redis://") || redis.starts_with("rediss://") => {
+                redis.parse().map(StoreUrl::Redis)
+            }
+            _ => Err("expected embedded:, memory:, redis://… or rediss://…".into()),
         }
+    }
+}
+
+impl TypedValueParser for StoreUrlParser {
+    type Value = StoreUrl;
+
+    fn parse_ref(&self, _: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<StoreUrl, clap::Error> {
+        let parsed = value.to_str().ok_or_else(|| "is not UTF-8".to_owned()).and_then(StoreUrl::from_str);
+        parsed.map_err(|fault| {
+            let flag = arg.and_then(Arg::get_long).unwrap_or("store");
+            clap::Error::raw(ErrorKind::ValueValidation, format!("--{flag}: {fault}\n"))
+        })
     }
 }
 

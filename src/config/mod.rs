@@ -18,8 +18,11 @@ use crate::{
     },
     machine,
     server::{Address, Limits},
-    store,
+    store::{self, RedisSettings},
 };
+
+/// How often Redis's own settings are read again.
+const REDIS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The settings as the program uses them: checked, and nothing left to decide.
 #[derive(Debug, Clone)]
@@ -73,9 +76,14 @@ impl Config {
                 ));
             }
         }
-        if !faults.is_empty() {
-            return Err(ConfigError(faults));
+        let files =
+            [("--store-password-file", &settings.store_password_file), ("--store-ca-file", &settings.store_ca_file)];
+        let is_redis = matches!(settings.store, StoreUrl::Redis(_));
+        for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !is_redis) {
+            faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
         }
+        let store = settings.store_at(&settings.store).map_err(|fault| faults.push(fault)).ok();
+        let Some(store) = store.filter(|_| faults.is_empty()) else { return Err(ConfigError(faults)) };
         let is_open = |when, local| match when {
             When::Auto => local,
             When::On => true,
@@ -86,10 +94,7 @@ impl Config {
             grpc: settings.grpc_addr.clone(),
             http: settings.http_addr.0.clone(),
             ops: settings.ops_addr.0.clone(),
-            store: match settings.store {
-                StoreUrl::Memory => store::Settings::Memory,
-                StoreUrl::Embedded => store::Settings::Embedded(settings.data_dir.clone()),
-            },
+            store,
             rules: Rules {
                 password_min_length: settings.password_min_length.into(),
                 data_bytes_max: settings.data_max_bytes.into(),
@@ -110,12 +115,38 @@ impl Config {
     }
 }
 
+impl Settings {
+    /// The store at `url`, or which of the other flags does not go with it.
+    pub fn store_at(&self, url: &StoreUrl) -> Result<store::Settings, String> {
+        match url {
+            StoreUrl::Memory => Ok(store::Settings::Memory),
+            StoreUrl::Embedded => Ok(store::Settings::Embedded(self.data_dir.clone())),
+            StoreUrl::Redis(url) if self.store_ca_file.is_some() && !url.is_tls() => {
+                Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"))
+            }
+            StoreUrl::Redis(url) => Ok(store::Settings::Redis(RedisSettings {
+                url: url.clone(),
+                password_file: self.store_password_file.clone(),
+                ca_file: self.store_ca_file.clone(),
+                prefix: self.redis_prefix.clone(),
+                durability: self.redis_durability,
+                check_interval: REDIS_CHECK_INTERVAL,
+            })),
+        }
+    }
+}
+
 /// README's table of settings.
 pub fn settings_table() -> String {
     let mut table = String::from("| flag, variable | default | meaning |\n|---|---|---|\n");
     for arg in CommandLine::command().get_arguments() {
         let (Some(flag), Some(variable)) = (arg.get_long(), arg.get_env()) else { continue };
-        let default = arg.get_default_values().first().map_or("off".into(), |value| value.to_string_lossy());
+        let default = arg
+            .get_default_values()
+            .first()
+            .map_or(if arg.get_action().takes_values() { "none".into() } else { "off".into() }, |value| {
+                value.to_string_lossy()
+            });
         let mut meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
         if !values.is_empty() && arg.get_action().takes_values() {

@@ -65,7 +65,7 @@ impl Auth {
     /// Remembers the hour of the login. It is a convenience, so no failure of it fails the login.
     async fn touch(&self, stored: Stored) -> User {
         let Stored { mut user, revision } = stored;
-        let hour = to_the_hour(self.world.clock.now());
+        let hour = to_the_hour(self.store.now());
         if user.last_login_time.is_some_and(|last| last >= hour) {
             return user;
         }

@@ -24,7 +24,7 @@ pub use self::{
     login::Attempt,
     password::{HashPool, Password, PasswordHash},
     register::Registration,
-    store::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
+    store::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
     user::{RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
     world::{Clock, Entropy, System},
@@ -87,7 +87,7 @@ impl Auth {
     }
 
     fn new_error_id(&self) -> ErrorId {
-        ErrorId(user::new_uuid(self.clock(), &*self.world.entropy))
+        ErrorId(user::new_uuid(self.clock().now(), &*self.world.entropy))
     }
 
     fn note(&self, event: &Event<'_>) {

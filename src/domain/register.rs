@@ -58,9 +58,9 @@ impl Auth {
 
         let slot = self.admit(caller)?;
         let password = slot.hash(wanted.password.clone()).await?;
-        let now = self.world.clock.now();
+        let now = self.store.now();
         let user = User {
-            id: UserId::new(&*self.world.clock, &*self.world.entropy),
+            id: UserId::new(now, &*self.world.entropy),
             username: wanted.username.clone(),
             password,
             data: wanted.data.clone(),

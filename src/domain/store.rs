@@ -6,6 +6,8 @@
 //! - `replace` changes a user only while it is as it was read;
 //! - a user that cannot be read is reported by itself and touches no other user.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -23,8 +25,16 @@ pub trait Store: Send + Sync {
     /// Stores the changed `user`, unless somebody changed it since `seen` was read.
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
 
+    /// What time it is for everybody who shares this store; stored times come from here.
+    fn now(&self) -> SystemTime;
+
     /// Whether the store answers, now and whenever that changes.
     fn pulse(&self) -> watch::Receiver<Pulse>;
+
+    /// What is wrong with the store although it answers.
+    fn alarms(&self) -> Vec<Alarm> {
+        Vec::new()
+    }
 
     /// Ends all work and lets go of files and connections.
     async fn close(&self);
@@ -77,6 +87,15 @@ pub enum StoreError {
     OutcomeUnknown,
     /// This user cannot be read; others can. The text says why, without the record's content.
     Corrupt(String),
+}
+
+/// A setting of the store with which acknowledged users can be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// The setting, as the store calls it.
+    pub setting: &'static str,
+    /// What it is, what that does and how to change it. Holds no secret.
+    pub text: String,
 }
 
 /// Whether a store answers.

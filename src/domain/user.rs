@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use uuid::{Builder, Uuid};
 
 use super::{
-    Clock, Entropy, Username,
+    Entropy, Username,
     error::{Reason, Violation},
     password::PasswordHash,
 };
@@ -41,8 +41,8 @@ pub struct UserId(Uuid);
 
 impl UserId {
     /// Makes up a new one.
-    pub fn new(clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
-        Self(new_uuid(clock, entropy))
+    pub fn new(now: SystemTime, entropy: &dyn Entropy) -> Self {
+        Self(new_uuid(now, entropy))
     }
 
     /// Reads the text form.
@@ -52,10 +52,10 @@ impl UserId {
 }
 
 /// A new UUID of version 7.
-pub(crate) fn new_uuid(clock: &dyn Clock, entropy: &dyn Entropy) -> Uuid {
+pub(crate) fn new_uuid(now: SystemTime, entropy: &dyn Entropy) -> Uuid {
     let mut random = [0; 10];
     entropy.fill(&mut random);
-    let since_1970 = clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }

@@ -1,24 +1,49 @@
-//! The ops door: is the process alive, and should it get calls? Nothing secret, so it may listen anywhere.
+//! The ops door: is the process alive, should it get calls, what has it counted? Nothing secret, so it may listen
+//! anywhere.
 
-use axum::{Router, http::StatusCode, response::Response, routing};
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+    routing,
+};
 
 use super::{plain, with_fallbacks};
 
-/// Answers whether this node should get calls; otherwise why not.
-pub type Ready = std::sync::Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+/// What this door shows, made by whoever knows.
+pub struct Views {
+    /// Whether this node should get calls; what an operator should look at meanwhile, or else why not.
+    pub ready: Box<dyn Fn() -> Result<Vec<String>, &'static str> + Send + Sync>,
+    /// The counters, and their media type.
+    pub metrics: Box<dyn Fn() -> (&'static str, String) + Send + Sync>,
+}
 
 /// The door.
-pub fn router(ready: Ready) -> Router {
+pub fn router(views: Views) -> Router {
+    let views = Arc::new(views);
+    let (ready, metrics) = (views.clone(), views);
     let router = Router::new()
         // Never asks the store: restarting this process would not mend it.
         .route("/healthz", routing::get(|| async { plain(StatusCode::OK, "ok\n") }))
-        .route("/readyz", routing::get(move || async move { answer(ready()) }));
+        .route("/readyz", routing::get(move || async move { readiness((ready.ready)()) }))
+        .route("/metrics", routing::get(move || async move { page((metrics.metrics)()) }));
     with_fallbacks(router)
 }
 
-fn answer(ready: Result<(), &'static str>) -> Response {
+fn readiness(ready: Result<Vec<String>, &'static str>) -> Response {
     match ready {
-        Ok(()) => plain(StatusCode::OK, "ready\n"),
+        Ok(alarms) => {
+            let alarms: String = alarms.iter().map(|alarm| format!("alarm: {alarm}\n")).collect();
+            plain(StatusCode::OK, format!("ready\n{alarms}"))
+        }
         Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
+}
+
+fn page((content_type, text): (&'static str, String)) -> Response {
+    let mut response = plain(StatusCode::OK, text);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }

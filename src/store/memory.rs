@@ -4,29 +4,30 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::record;
-use crate::domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
+use crate::domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
 
 /// A store in memory.
 #[derive(Debug)]
 pub struct Memory {
     users: Mutex<HashMap<Username, Vec<u8>>>,
+    clock: Arc<dyn Clock>,
     pulse: watch::Sender<Pulse>,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self { users: Mutex::default(), pulse: watch::Sender::new(Pulse::Up) }
-    }
-}
-
 impl Memory {
+    /// An empty store.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { users: Mutex::default(), clock, pulse: watch::Sender::new(Pulse::Up) }
+    }
+
     fn users(&self) -> MutexGuard<'_, HashMap<Username, Vec<u8>>> {
         // Each call changes the map once, so a panic elsewhere leaves it whole.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,6 +58,10 @@ impl Store for Memory {
             }
             Some(_) | None => Ok(Replace::Changed),
         }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     fn pulse(&self) -> watch::Receiver<Pulse> {

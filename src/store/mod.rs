@@ -2,14 +2,21 @@
 //!
 //! Every store keeps the same JSON documents (`record.rs`) and keeps the same promises (`tests/it/stores.rs`).
 
+mod copy;
 mod embedded;
 mod memory;
 mod record;
+mod redis;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-pub use self::{embedded::Embedded, memory::Memory};
-use crate::domain::Store;
+pub use self::{
+    copy::{Report, copy},
+    embedded::Embedded,
+    memory::Memory,
+    redis::{Durability, Prefix, Redis, RedisSettings, RedisUrl},
+};
+use crate::domain::{Store, World};
 
 /// Which store, from `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub enum Settings {
     Memory,
     /// A file in this folder.
     Embedded(PathBuf),
+    /// A server that many nodes share.
+    Redis(RedisSettings),
 }
 
 /// A store that could not be opened; says what to do.
@@ -33,20 +42,22 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Opens the store and says in the log which one it is.
-pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, OpenError> {
+pub async fn open(settings: &Settings, world: &World) -> Result<Arc<dyn Store>, OpenError> {
     match settings {
         Settings::Memory => {
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");
-            Ok(Arc::new(Memory::default()))
+            Ok(Arc::new(Memory::new(world.clock.clone())))
         }
-        Settings::Embedded(folder) => Ok(Arc::new(Embedded::open(folder)?)),
+        Settings::Embedded(folder) => Ok(Arc::new(Embedded::open(folder, world.clock.clone())?)),
+        Settings::Redis(settings) => Ok(Arc::new(Redis::open(settings, world).await?)),
     }
 }
 
 /// Says in one line what `open` would find, and changes nothing.
-pub fn inspect(settings: &Settings) -> Result<String, OpenError> {
+pub async fn inspect(settings: &Settings) -> Result<String, OpenError> {
     match settings {
         Settings::Memory => Ok("memory: nothing is kept".into()),
         Settings::Embedded(folder) => Embedded::inspect(folder),
+        Settings::Redis(settings) => Redis::inspect(settings).await,
     }
 }

@@ -2,8 +2,10 @@
 
 mod audit;
 mod log;
+mod metrics;
 
 pub use self::{
     audit::Audit,
     log::{Format, start},
+    metrics::Metrics,
 };

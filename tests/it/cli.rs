@@ -15,7 +15,13 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
         (vec!["--grpc-adr", "x"], vec!["--grpc-adr", "--grpc-addr"]),
         (vec!["--grpc-addr", "nonsense"], vec!["nonsense", "--grpc-addr", "IP:PORT"]),
         (vec!["--http-addr", "127.0.0.1:99999"], vec!["127.0.0.1:99999", "--http-addr", "off"]),
-        (vec!["--store", "redis://user:secret@host"], vec!["--store", "embedded:", "memory:"]),
+        (vec!["--store", "postgres://host"], vec!["--store", "embedded:", "memory:", "redis://"]),
+        (vec!["--store", "redis://user:hunter2@host"], vec!["--store", "--store-password-file"]),
+        (vec!["--store", "redis://host/x"], vec!["--store", "database"]),
+        (vec!["--store-password-file", "x"], vec!["--store-password-file", "redis://"]),
+        (vec!["--store", "redis://h", "--store-ca-file", "x"], vec!["--store-ca-file", "rediss://"]),
+        (vec!["--redis-prefix", "a*"], vec!["a*", "--redis-prefix"]),
+        (vec!["--redis-durability", "none"], vec!["none", "--redis-durability", "strict", "relaxed"]),
         (vec!["--password-min-length", "7"], vec!["7", "--password-min-length", "8..=64"]),
         (vec!["--data-max-bytes", "99999"], vec!["--data-max-bytes", "12288"]),
         (vec!["--hash-workers", "0"], vec!["--hash-workers", "auto", "1024"]),
@@ -29,6 +35,7 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
         for part in expected {
             assert!(err.contains(part), "{args:?} lacks {part}: {err}");
         }
+        assert!(!err.contains("hunter2"), "a refused URL is not repeated: {err}");
     }
 }
 

@@ -9,9 +9,9 @@ use watchword::{
 };
 
 use crate::support::{
-    App, app,
+    App, Door, app,
     fault::{Fault, Faulty},
-    http, reason,
+    http, password, reason,
 };
 
 fn named(service: &str) -> HealthCheckRequest {
@@ -81,8 +81,35 @@ async fn at_the_drain_every_watch_says_not_serving_and_ends() {
 #[tokio::test]
 async fn the_ops_door_answers_only_what_it_has() {
     let app = app().await;
-    let reply = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
-    assert_eq!(reply.status, 404, "nothing is advertised that is not built");
+    let reply = http(app.ops_socket(), "GET", "/login?username=ada&password=x", &[], "").await;
+    assert_eq!(reply.status, 404, "nobody signs in here");
     assert_eq!(http(app.ops_socket(), "POST", "/healthz", &[], "").await.status, 405);
     assert_eq!(http(app.ops_socket(), "HEAD", "/readyz", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_and_shown_without_a_name() {
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).start().await;
+    app.registered("ada").await;
+    for (name, password) in [("ada", password("ada")), ("ada", "wrong guess".into()), ("nobody", "wrong guess".into())]
+    {
+        Door::Legacy.login(&app, name, &password).await;
+    }
+    let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
+    assert_eq!(page.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    for line in [
+        "watchword_registrations_total{outcome=\"ok\"} 1",
+        "watchword_logins_total{outcome=\"ok\"} 1",
+        "watchword_logins_total{outcome=\"wrong_password\"} 1",
+        "watchword_logins_total{outcome=\"unknown_user\"} 1",
+        "watchword_hash_seconds_count 4",
+        "watchword_store_up 1",
+    ] {
+        assert!(page.body.lines().any(|other| other == line), "{line} is not in\n{}", page.body);
+    }
+    assert!(!page.body.contains("ada") && !page.body.contains("nobody") && page.body.ends_with("# EOF\n"));
+    store.set_pulse(Pulse::Down);
+    let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
+    assert!(page.body.contains("watchword_store_up 0"), "{}", page.body);
 }

@@ -1,29 +1,17 @@
 //! One contract for every store: `domain::Store`'s promises, and the form of what is kept.
 //!
-//! A new store adds one line to [`opened`].
+//! A new store adds one kind to `support/place.rs`.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use serde_json::Value;
-use tempfile::TempDir;
-use watchword::{
-    domain::{
-        Claim, PasswordHash, Pulse, Replace, RequestId, Store, StoreError, System, User, UserData, UserId, Username,
-    },
-    store::{self, Settings},
+use watchword::domain::{
+    Claim, PasswordHash, Pulse, Replace, RequestId, Store, StoreError, System, User, UserData, UserId, Username,
 };
 
-use crate::support::StoreKind;
+use crate::support::{Place, StoreKind};
 
 const PHC: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
-
-fn opened(kind: StoreKind, folder: &Path) -> Arc<dyn Store> {
-    store::open(&match kind {
-        StoreKind::Memory => Settings::Memory,
-        StoreKind::Embedded => Settings::Embedded(folder.to_owned()),
-    })
-    .unwrap()
-}
 
 fn name(text: &str) -> Username {
     Username::parse(text).unwrap()
@@ -32,7 +20,7 @@ fn name(text: &str) -> Username {
 fn user(text: &str) -> User {
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_764_000_000_123);
     User {
-        id: UserId::new(&System, &System),
+        id: UserId::new(now, &System),
         username: name(text),
         password: PasswordHash::parse(PHC).unwrap(),
         data: UserData::parse("testing".into(), 100).unwrap(),
@@ -48,8 +36,8 @@ fn user(text: &str) -> User {
 #[tokio::test]
 async fn what_is_claimed_is_read_back_whole() {
     for kind in StoreKind::ALL {
-        let folder = TempDir::new().unwrap();
-        let store = opened(kind, folder.path());
+        let place = Place::new(kind);
+        let store = place.open().await;
         let plain = user("plain");
         let full = User {
             epoch: 7,
@@ -71,8 +59,8 @@ async fn what_is_claimed_is_read_back_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
     for kind in StoreKind::ALL {
-        let folder = TempDir::new().unwrap();
-        let store = opened(kind, folder.path());
+        let place = Place::new(kind);
+        let store = place.open().await;
         for round in 0..50 {
             let mut racers = tokio::task::JoinSet::new();
             for _ in 0..64 {
@@ -96,8 +84,8 @@ async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
 #[tokio::test]
 async fn a_user_is_replaced_only_as_it_was_read() {
     for kind in StoreKind::ALL {
-        let folder = TempDir::new().unwrap();
-        let store = opened(kind, folder.path());
+        let place = Place::new(kind);
+        let store = place.open().await;
         store.claim(&user("ada")).await.unwrap();
         let first = store.user(&name("ada")).await.unwrap().unwrap();
         let changed = User { epoch: 1, ..first.user.clone() };
@@ -115,8 +103,8 @@ async fn a_user_is_replaced_only_as_it_was_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
     for kind in StoreKind::ALL {
-        let folder = TempDir::new().unwrap();
-        let store = opened(kind, folder.path());
+        let place = Place::new(kind);
+        let store = place.open().await;
         store.claim(&user("ada")).await.unwrap();
         for round in 1..=20 {
             let seen = store.user(&name("ada")).await.unwrap().unwrap();
@@ -138,50 +126,33 @@ async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
 #[tokio::test]
 async fn a_store_says_that_it_is_up() {
     for kind in StoreKind::ALL {
-        let folder = TempDir::new().unwrap();
-        let store = opened(kind, folder.path());
+        let place = Place::new(kind);
+        let store = place.open().await;
         assert_eq!(*store.pulse().borrow(), Pulse::Up);
         store.close().await;
     }
 }
 
-/// Writes a document of the test's own where the embedded store keeps that user.
-fn plant(folder: &Path, username: &str, document: &[u8]) {
-    let database = redb::Database::open(folder.join("watchword.redb")).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let table = redb::TableDefinition::<&str, &[u8]>::new("user");
-    transaction.open_table(table).unwrap().insert(username, document).unwrap();
-    transaction.commit().unwrap();
-}
-
-/// The document that the embedded store keeps of that user.
-fn kept(folder: &Path, username: &str) -> String {
-    use redb::ReadableDatabase;
-    let database = redb::Database::open(folder.join("watchword.redb")).unwrap();
-    let table = redb::TableDefinition::<&str, &[u8]>::new("user");
-    let table = database.begin_read().unwrap().open_table(table).unwrap();
-    String::from_utf8(table.get(username).unwrap().unwrap().value().to_vec()).unwrap()
-}
-
-async fn with_document(username: &str, document: &[u8]) -> (TempDir, Arc<dyn Store>) {
-    let folder = TempDir::new().unwrap();
-    let store = opened(StoreKind::Embedded, folder.path());
+/// A store of that kind in which somebody else has put a document.
+async fn with_document(kind: StoreKind, username: &str, document: &[u8]) -> (Place, Arc<dyn Store>) {
+    let place = Place::new(kind);
+    let store = place.open().await;
     store.claim(&user("bystander")).await.unwrap();
     store.close().await;
     drop(store);
-    plant(folder.path(), username, document);
-    let store = opened(StoreKind::Embedded, folder.path());
-    (folder, store)
+    place.plant(username, document);
+    let store = place.open().await;
+    (place, store)
 }
 
 /// Documents of every form that was ever written, each with what must be read from it.
 #[tokio::test]
 async fn every_form_ever_written_is_still_read() {
     let golden: Value = serde_json::from_str(include_str!("../data/records/golden.json")).unwrap();
-    for case in golden["records"].as_array().unwrap() {
+    for (kind, case) in each_kept_kind(golden["records"].as_array().unwrap()) {
         let document = case["stored"].to_string();
         let username = case["stored"]["username"].as_str().unwrap();
-        let (_folder, store) = with_document(username, document.as_bytes()).await;
+        let (_place, store) = with_document(kind, username, document.as_bytes()).await;
         let read = store.user(&name(username)).await.unwrap().unwrap_or_else(|| panic!("{case}")).user;
         assert_eq!(read.id.to_string(), case["stored"]["id"].as_str().unwrap());
         assert_eq!(read.data.as_str(), case["data"].as_str().unwrap());
@@ -193,19 +164,25 @@ async fn every_form_ever_written_is_still_read() {
     }
 }
 
+fn each_kept_kind<T>(cases: &[T]) -> impl Iterator<Item = (StoreKind, &T)> {
+    StoreKind::KEPT.into_iter().flat_map(move |kind| cases.iter().map(move |case| (kind, case)))
+}
+
 #[tokio::test]
 async fn a_new_document_has_the_form_that_is_promised() {
-    let folder = TempDir::new().unwrap();
-    let store = opened(StoreKind::Embedded, folder.path());
-    let user = user("ada");
-    store.claim(&user).await.unwrap();
-    store.close().await;
-    drop(store);
-    let expected = format!(
-        r#"{{"v":1,"id":"{}","username":"ada","password":"{PHC}","data":"testing","create_time":"2025-11-24T16:00:00.123Z","update_time":"2025-11-24T16:00:00.123Z"}}"#,
-        user.id
-    );
-    assert_eq!(kept(folder.path(), "ada"), expected);
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let store = place.open().await;
+        let user = user("ada");
+        store.claim(&user).await.unwrap();
+        store.close().await;
+        drop(store);
+        let expected = format!(
+            r#"{{"v":1,"id":"{}","username":"ada","password":"{PHC}","data":"testing","create_time":"2025-11-24T16:00:00.123Z","update_time":"2025-11-24T16:00:00.123Z"}}"#,
+            user.id
+        );
+        assert_eq!(place.kept("ada"), expected, "{kind:?}");
+    }
 }
 
 #[tokio::test]
@@ -213,16 +190,18 @@ async fn fields_of_a_newer_program_survive_a_rewrite() {
     let document = format!(
         r#"{{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","create_time":"2026-11-24T04:12:47Z","update_time":"2026-11-24T04:12:47.014Z","nickname":"A","x":{{"y":[1,null,"z"]}}}}"#
     );
-    let (folder, store) = with_document("ada", document.as_bytes()).await;
-    let seen = store.user(&name("ada")).await.unwrap().unwrap();
-    let changed = User { epoch: 3, ..seen.user };
-    assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
-    store.close().await;
-    drop(store);
-    let rewritten: Value = serde_json::from_str(&kept(folder.path(), "ada")).unwrap();
-    assert_eq!(rewritten["nickname"], "A");
-    assert_eq!(rewritten["x"]["y"], serde_json::json!([1, null, "z"]));
-    assert_eq!(rewritten["epoch"], 3);
+    for kind in StoreKind::KEPT {
+        let (place, store) = with_document(kind, "ada", document.as_bytes()).await;
+        let seen = store.user(&name("ada")).await.unwrap().unwrap();
+        let changed = User { epoch: 3, ..seen.user };
+        assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
+        store.close().await;
+        drop(store);
+        let rewritten: Value = serde_json::from_str(&place.kept("ada")).unwrap();
+        assert_eq!(rewritten["nickname"], "A", "{kind:?}");
+        assert_eq!(rewritten["x"]["y"], serde_json::json!([1, null, "z"]));
+        assert_eq!(rewritten["epoch"], 3);
+    }
 }
 
 #[tokio::test]
@@ -230,7 +209,7 @@ async fn a_document_that_cannot_be_read_is_its_own_fault_and_nobody_elses() {
     let good = format!(
         r#"{{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","create_time":"2026-11-24T04:12:47Z","update_time":"2026-11-24T04:12:47Z"}}"#
     );
-    for (what, document) in [
+    let cases = [
         ("nothing", String::new()),
         ("torn", good[..good.len() / 2].to_owned()),
         ("no JSON", "soham".into()),
@@ -241,14 +220,15 @@ async fn a_document_that_cannot_be_read_is_its_own_fault_and_nobody_elses() {
         ("a hostile hash", good.replace("m=19456", "m=4194304")),
         ("two passwords", good.replace("\"data\"", "\"password\"").replacen('{', r#"{"password":"x","#, 1)),
         ("a time of day", good.replace("2026-11-24T04:12:47Z", "yesterday")),
-    ] {
-        let (_folder, store) = with_document("ada", document.as_bytes()).await;
+    ];
+    for (kind, (what, document)) in each_kept_kind(&cases) {
+        let (_place, store) = with_document(kind, "ada", document.as_bytes()).await;
         let error = store.user(&name("ada")).await.unwrap_err();
         let StoreError::Corrupt(cause) = error else { panic!("{what}: {error:?}") };
         assert!(!cause.contains("AAEC") && !cause.contains("900150"), "{what}: the cause shows the record: {cause}");
         assert!(
             matches!(store.claim(&user("ada")).await, Err(StoreError::Corrupt(_))),
-            "{what}: the name was claimed anew"
+            "{kind:?}, {what}: the name was claimed anew"
         );
         assert!(store.user(&name("bystander")).await.unwrap().is_some(), "{what}");
         assert_eq!(*store.pulse().borrow(), Pulse::Up, "{what}");

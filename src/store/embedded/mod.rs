@@ -6,6 +6,7 @@
 //! the node ends.
 
 mod folder;
+mod shelf;
 mod writer;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -24,7 +26,7 @@ use self::{
     writer::{Change, Outcome, Write},
 };
 use super::{OpenError, record};
-use crate::domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
+use crate::domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
 
 /// Canonical username -> the user's document.
 const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("user");
@@ -47,6 +49,7 @@ pub struct Embedded {
     /// Becomes true when the writer has ended.
     writer_ended: watch::Receiver<bool>,
     pulse: watch::Sender<Pulse>,
+    clock: Arc<dyn Clock>,
     // Last, so that the folder's lock goes after the database.
     _folder: Folder,
 }
@@ -59,7 +62,7 @@ impl fmt::Debug for Embedded {
 
 impl Embedded {
     /// Opens the store in `folder`; makes both when they are not there.
-    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let folder = Folder::lock(folder)?;
         let (database, new) = folder.open_database()?;
         let database = Arc::new(database);
@@ -68,7 +71,7 @@ impl Embedded {
         let (writes, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let pulse = watch::Sender::new(Pulse::Up);
         let writer_ended = writer::start(database.clone(), waiting, pulse.clone());
-        Ok(Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, _folder: folder })
+        Ok(Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, clock, _folder: folder })
     }
 
     /// Says what is in `folder`, and changes nothing.
@@ -135,6 +138,10 @@ impl Store for Embedded {
             Outcome::Done => Ok(Replace::Replaced),
             Outcome::Refused(_) => Ok(Replace::Changed),
         }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     fn pulse(&self) -> watch::Receiver<Pulse> {

@@ -1,11 +1,11 @@
 //! A store with faults on order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
-    domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username},
+    domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, System, User, Username},
     store::Memory,
 };
 
@@ -36,7 +36,7 @@ pub struct Faulty {
 impl Faulty {
     pub fn with(fault: Fault) -> Arc<Self> {
         Arc::new(Self {
-            inner: Memory::default(),
+            inner: Memory::new(Arc::new(System)),
             fault: watch::Sender::new(fault),
             pulse: watch::Sender::new(Pulse::Up),
             entered: Notify::new(),
@@ -90,6 +90,10 @@ impl Store for Faulty {
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
         self.before().await?;
         self.after(self.inner.replace(seen, user).await?)
+    }
+
+    fn now(&self) -> SystemTime {
+        System.now()
     }
 
     fn pulse(&self) -> watch::Receiver<Pulse> {

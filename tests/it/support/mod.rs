@@ -7,11 +7,13 @@ pub mod fault;
 pub mod h2;
 mod http;
 mod node;
+mod place;
+pub mod proxy;
+pub mod redis;
 mod world;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
@@ -26,6 +28,7 @@ pub use self::{
     door::{Answer, Door, details, reason},
     http::{http, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
+    place::{Place, StoreKind, redis_settings, world},
     world::{Events, ManualClock},
 };
 
@@ -35,36 +38,19 @@ pub const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 /// Nothing on loopback takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a test keeps its users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
-    Memory,
-    Embedded,
-}
-
-impl StoreKind {
-    pub const ALL: [StoreKind; 2] = [StoreKind::Memory, StoreKind::Embedded];
-
-    pub fn url(self) -> &'static str {
-        match self {
-            StoreKind::Memory => "memory:",
-            StoreKind::Embedded => "embedded:",
-        }
-    }
-}
-
 /// A running server.
 pub struct App {
     pub addresses: Addresses,
     pub clock: Arc<ManualClock>,
     pub events: Arc<Events>,
-    _folder: TempDir,
+    _place: Place,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
 }
 
 /// A server to start.
 pub struct Setup {
+    kind: StoreKind,
     args: Vec<String>,
     change: Box<dyn FnOnce(&mut Config) + Send>,
     store: Option<Arc<dyn Store>>,
@@ -76,8 +62,8 @@ pub async fn app() -> App {
 }
 
 impl App {
-    pub fn with(store: StoreKind) -> Setup {
-        Setup::new().args(&["--store", store.url()])
+    pub fn with(kind: StoreKind) -> Setup {
+        Setup { kind, ..Setup::new() }
     }
 
     /// A server on a store of the test's own.
@@ -139,7 +125,7 @@ impl Setup {
     fn new() -> Self {
         let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
         let args = ["watchword"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
-        Self { args, change: Box::new(|_| {}), store: None }
+        Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), store: None }
     }
 
     /// Sets flags, each with its value; the last word counts.
@@ -161,22 +147,22 @@ impl Setup {
     }
 
     pub async fn start(self) -> App {
-        self.start_in(TempDir::new().unwrap()).await
+        let place = Place::new(self.kind);
+        self.start_in(place).await
     }
 
-    /// The same, with the data folder of an earlier server.
-    pub async fn start_in(mut self, folder: TempDir) -> App {
-        let data = folder.path().join("data").display().to_string();
-        self.args.extend(["--data-dir".to_owned(), data]);
+    /// The same, where another server has been or still is.
+    pub async fn start_in(self, place: Place) -> App {
         let mut config = Config::from_args(&self.args).unwrap();
+        config.store = place.settings();
         config.hashing.cost = CHEAP;
         (self.change)(&mut config);
         let (clock, events) = (Arc::new(ManualClock::default()), Arc::new(Events::default()));
         let world =
             World { clock: clock.clone(), entropy: Arc::new(watchword::domain::System), observer: events.clone() };
         let service = match self.store {
-            None => Service::start(config, world),
-            Some(store) => Service::start_on(config, world, |_| Ok(store)),
+            None => Service::start(config, world).await,
+            Some(store) => Service::start_on(config, world, store),
         };
         let service = service.unwrap();
         let addresses = service.addresses();
@@ -185,7 +171,7 @@ impl Setup {
             // A dropped test stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, _folder: folder, stop: Some(stop), running }
+        App { addresses, clock, events, _place: place, stop: Some(stop), running }
     }
 }
 

@@ -1,0 +1,165 @@
+//! Moves users from one store to another: `watchword copy`.
+//!
+//! Streams documents as they are, byte for byte, and never touches one that the target has already. Both stores must be
+//! at rest; the embedded one's lock sees to that by itself. Afterwards the target is read once more: every document of
+//! the source must be in it. Safe to repeat, so whatever stopped half-way is simply started again.
+
+use std::{collections::HashSet, fmt};
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+
+use super::{Embedded, OpenError, Redis, Settings};
+use crate::domain::World;
+
+/// Documents at once; bounds memory and the length of a commit.
+pub(super) const PAGE_DOCUMENTS_MAX: usize = 500;
+
+/// Keys that differ and are named in the report.
+const DIFFERENT_NAMED_MAX: usize = 10;
+
+/// What a document is, which says where each store keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// A user, under the name.
+    User,
+    /// A name, under the user's id.
+    Id,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 2] = [Kind::User, Kind::Id];
+
+    /// The kind's name in keys and tables.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Id => "id",
+        }
+    }
+}
+
+/// One stored document.
+pub(super) struct Document {
+    pub(super) kind: Kind,
+    pub(super) key: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What became of a document in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    New,
+    Same,
+    Different,
+}
+
+/// A store as a shelf of documents.
+#[async_trait]
+pub(super) trait Shelf: Send + Sync {
+    /// The next documents; none when there are no more. May answer one twice.
+    async fn next(&mut self) -> Result<Option<Vec<Document>>, OpenError>;
+
+    /// Begins again with the first document.
+    fn rewind(&mut self);
+
+    /// Keeps each document, unless its key is taken. Durable when it returns.
+    async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError>;
+}
+
+/// What was copied.
+#[derive(Debug, Default)]
+pub struct Report {
+    users: u64,
+    documents: u64,
+    new: u64,
+    checksum: u128,
+    different: Vec<String>,
+    missing: usize,
+}
+
+impl Report {
+    /// Whether the target now has all that the source has.
+    pub fn is_whole(&self) -> bool {
+        self.different.is_empty() && self.missing == 0
+    }
+}
+
+/// Copies every document of `from` to `to`, and reads both to be sure.
+pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Report, OpenError> {
+    if from == to {
+        return Err(OpenError("--from and --to are the same store".into()));
+    }
+    let mut source = open(from, "--from", world).await?;
+    let mut target = open(to, "--to", world).await?;
+    let mut report = Report::default();
+    // 16 bytes a document: Redis may show one twice, and what is left over in the end is missing.
+    let mut digests = HashSet::new();
+    while let Some(documents) = source.next().await? {
+        for (document, put) in documents.iter().zip(target.put(&documents).await?) {
+            if digests.insert(digest(document)) {
+                report.count(document, put);
+            }
+        }
+    }
+    target.rewind();
+    while let Some(documents) = target.next().await? {
+        for document in &documents {
+            digests.remove(&digest(document));
+        }
+    }
+    report.missing = digests.len();
+    Ok(report)
+}
+
+async fn open(settings: &Settings, flag: &str, world: &World) -> Result<Box<dyn Shelf>, OpenError> {
+    match settings {
+        Settings::Memory => Err(OpenError(format!("{flag} memory: keeps nothing that could be copied"))),
+        Settings::Embedded(folder) => Ok(Box::new(Embedded::shelf(folder, world.clock.clone())?)),
+        Settings::Redis(settings) => Ok(Box::new(Redis::shelf(settings).await?)),
+    }
+}
+
+/// Stands for one document among all: two different ones never share it.
+fn digest(document: &Document) -> u128 {
+    let mut hash = Sha256::new();
+    // The lengths keep the parts apart.
+    for part in [document.kind.name().as_bytes(), document.key.as_bytes(), &document.bytes] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let whole = hash.finalize();
+    u128::from_be_bytes(whole[..16].try_into().expect("SHA-256 has 32 bytes"))
+}
+
+impl Report {
+    fn count(&mut self, document: &Document, put: Put) {
+        self.documents += 1;
+        self.users += u64::from(document.kind == Kind::User);
+        self.new += u64::from(put == Put::New);
+        // A sum, so that the order in which a store lists its documents does not matter.
+        self.checksum = self.checksum.wrapping_add(digest(document));
+        if put == Put::Different {
+            self.different.push(format!("{}:{}", document.kind.name(), document.key));
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { users, documents, new, checksum, different, missing } = self;
+        writeln!(f, "{users} users in {documents} documents, {new} of them new to the target")?;
+        writeln!(f, "checksum {checksum:032x}")?;
+        if self.is_whole() {
+            return writeln!(f, "the target was read again: it has all of them");
+        }
+        writeln!(f, "the target lacks {missing} of them")?;
+        for key in different.iter().take(DIFFERENT_NAMED_MAX) {
+            writeln!(f, "  {key} is there already, and differs; it was left as it is")?;
+        }
+        match different.len().checked_sub(DIFFERENT_NAMED_MAX) {
+            Some(more @ 1..) => writeln!(f, "  and {more} more"),
+            Some(0) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a test keeps its users: a store of any kind, with its file or its server, and a way past the program to what
+//! is kept there.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use redb::ReadableDatabase;
+use tempfile::TempDir;
+use watchword::{
+    domain::{Observer, Store, System, World},
+    store::{self, Durability, RedisSettings, Settings},
+};
+
+use super::{redis::RedisServer, world::Events};
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    Embedded,
+    Redis,
+}
+
+impl StoreKind {
+    pub const ALL: [StoreKind; 3] = [StoreKind::Memory, StoreKind::Embedded, StoreKind::Redis];
+
+    /// Those that outlive the process.
+    pub const KEPT: [StoreKind; 2] = [StoreKind::Embedded, StoreKind::Redis];
+}
+
+/// A place for users. Clones are the same place; it vanishes with the last of them.
+#[derive(Clone)]
+pub struct Place {
+    pub kind: StoreKind,
+    folder: Arc<TempDir>,
+    redis: Option<Arc<RedisServer>>,
+}
+
+/// Where both databases keep users' documents.
+const USERS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("user");
+
+impl Place {
+    pub fn new(kind: StoreKind) -> Self {
+        let redis = (kind == StoreKind::Redis).then(|| Arc::new(RedisServer::start()));
+        Self { kind, folder: Arc::new(TempDir::new().unwrap()), redis }
+    }
+
+    pub fn settings(&self) -> Settings {
+        match self.kind {
+            StoreKind::Memory => Settings::Memory,
+            StoreKind::Embedded => Settings::Embedded(self.data_folder()),
+            StoreKind::Redis => Settings::Redis(redis_settings(&self.redis().url())),
+        }
+    }
+
+    pub fn redis(&self) -> &RedisServer {
+        self.redis.as_ref().expect("a place in Redis")
+    }
+
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The flags with which the binary uses this place.
+    pub fn flags(&self) -> Vec<String> {
+        let url = match self.kind {
+            StoreKind::Memory => "memory:".to_owned(),
+            StoreKind::Embedded => "embedded:".to_owned(),
+            StoreKind::Redis => self.redis().url(),
+        };
+        vec!["--store".into(), url, "--data-dir".into(), self.data_folder().display().to_string()]
+    }
+
+    pub async fn open(&self) -> Arc<dyn Store> {
+        store::open(&self.settings(), &world()).await.unwrap()
+    }
+
+    /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.
+    pub fn plant(&self, username: &str, document: &[u8]) {
+        match self.kind {
+            StoreKind::Memory => panic!("nothing is kept there"),
+            StoreKind::Embedded => {
+                let transaction = self.database().begin_write().unwrap();
+                transaction.open_table(USERS).unwrap().insert(username, document).unwrap();
+                transaction.commit().unwrap();
+            }
+            StoreKind::Redis => redis::cmd("SET")
+                .arg(format!("watchword:user:{username}"))
+                .arg(document)
+                .exec(&mut redis::Client::open(self.redis().url()).unwrap().get_connection().unwrap())
+                .unwrap(),
+        }
+    }
+
+    /// The document that the store keeps of that user.
+    pub fn kept(&self, username: &str) -> String {
+        match self.kind {
+            StoreKind::Memory => panic!("nothing is kept there"),
+            StoreKind::Embedded => {
+                let table = self.database().begin_read().unwrap().open_table(USERS).unwrap();
+                String::from_utf8(table.get(username).unwrap().unwrap().value().to_vec()).unwrap()
+            }
+            StoreKind::Redis => self.redis().ask(&["GET", &format!("watchword:user:{username}")]),
+        }
+    }
+
+    fn database(&self) -> redb::Database {
+        redb::Database::open(self.data_folder().join("watchword.redb")).unwrap()
+    }
+}
+
+/// The settings with which a node uses the Redis at `url`.
+pub fn redis_settings(url: &str) -> RedisSettings {
+    RedisSettings {
+        url: url.parse().unwrap(),
+        password_file: None,
+        ca_file: None,
+        prefix: "watchword:".parse().unwrap(),
+        durability: Durability::Strict,
+        check_interval: Duration::from_secs(60),
+    }
+}
+
+/// The machine's own time and chance, and nobody who listens.
+pub fn world() -> World {
+    let observer: Arc<dyn Observer> = Arc::new(Events::default());
+    World { clock: Arc::new(System), entropy: Arc::new(System), observer }
+}

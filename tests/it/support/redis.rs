@@ -1,0 +1,142 @@
+//! A real redis-server of the test's own, on a port and in a folder of its own.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    thread,
+    time::Instant,
+};
+
+use redis::{Client, Connection, FromRedisValue};
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// Settings with which Redis keeps what it acknowledged.
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+
+/// A running redis-server; killed when dropped.
+pub struct RedisServer {
+    child: Mutex<Option<Child>>,
+    folder: TempDir,
+    args: Vec<String>,
+    pub port: u16,
+    /// `user:password@` of an administrator, where the server asks for one.
+    login: String,
+}
+
+impl RedisServer {
+    /// A server that keeps users.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with more settings, which win.
+    pub fn with(args: &[&str]) -> Self {
+        Self::with_login(args, "")
+    }
+
+    /// The same where an administrator needs `login`, `user:password@`.
+    pub fn with_login(args: &[&str], login: &str) -> Self {
+        let args: Vec<_> = DURABLE.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        // A port that was free a moment ago may be taken by now.
+        for _ in 0..20 {
+            let server = Self {
+                child: Mutex::new(None),
+                folder: TempDir::new().unwrap(),
+                args: args.clone(),
+                port: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+                login: login.to_owned(),
+            };
+            if server.run_again() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start; run tests/run once: it installs it");
+    }
+
+    /// Starts the process; says whether it answers.
+    fn run_again(&self) -> bool {
+        let log = fs::File::create(self.folder.path().join("log")).unwrap();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.arg("--dir").arg(self.folder.path()).args(&self.args);
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn();
+        *self.child.lock().unwrap() = Some(child.expect("run tests/run once: it installs redis-server"));
+        self.wait_until_it_answers()
+    }
+
+    fn wait_until_it_answers(&self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.try_ask::<String>(&["PING"]).is_ok() {
+                return true;
+            }
+            if self.child.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            thread::yield_now();
+        }
+        panic!("redis-server does not answer:\n{}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn connection(&self) -> redis::RedisResult<Connection> {
+        Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(PATIENCE)
+    }
+
+    /// Asks the server, past every proxy.
+    pub fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut self.connection()?)
+    }
+
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().unwrap().id()
+    }
+
+    /// Sends a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap().take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port and folder.
+    pub fn restart(&self) {
+        assert!(self.run_again(), "redis-server did not start again:\n{}", self.log());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            // Ended already is as good.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
