@@ -16,6 +16,8 @@ mod grpc;
 mod health;
 mod legacy;
 mod login;
+mod redis_faults;
+mod redis_start;
 mod reflection;
 mod register;
 mod shutdown;

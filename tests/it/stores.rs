@@ -17,7 +17,7 @@ fn name(text: &str) -> Username {
     Username::parse(text).unwrap()
 }
 
-fn user(text: &str) -> User {
+pub fn user(text: &str) -> User {
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_764_000_000_123);
     User {
         id: UserId::new(now, &System),

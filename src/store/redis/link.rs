@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection, pipe};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, aio::MultiplexedConnection, pipe,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -97,8 +99,13 @@ impl Link {
             .set_pipeline_buffer_size(COMMANDS_WAITING_MAX);
         // The crate's own limit does not cover what it asks after the connection stands, such as the password.
         let connected = timeout(CONNECT_WAIT_MAX * 2, client.get_multiplexed_async_connection_with_config(&config));
-        let mut connection = connected.await.map_err(|_| Trouble::silent())?.map_err(Trouble::of)?;
-        let condition = Condition::ask(&mut connection).await.map_err(Trouble::of)?;
+        let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        let silent = || Trouble::silent(is_tls);
+        let mut connection = connected
+            .await
+            .map_err(|_| silent())?
+            .map_err(|error| if error.is_timeout() { silent() } else { Trouble::of(&error) })?;
+        let condition = Condition::ask(&mut connection).await.map_err(|error| Trouble::of(&error))?;
         if condition.is_loading() {
             return Err(Trouble::loading());
         }
@@ -206,7 +213,7 @@ impl Shared {
                 Ok(()) => self.silence.store(0, Ordering::Relaxed),
                 Err(error) if error.is_timeout() => {
                     if self.silence.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCE_MAX {
-                        return Trouble::silent();
+                        return Trouble::silent(false);
                     }
                     // The next question follows at once.
                     self.broken.notify_one();
@@ -258,7 +265,7 @@ impl Shared {
                         tracing::info!("Redis answers again");
                         return connection;
                     }
-                    Err(error) => self.is_down(&Trouble::of(error), &mut said),
+                    Err(error) => self.is_down(&Trouble::of(&error), &mut said),
                 },
                 Err(trouble) => self.is_down(&trouble, &mut said),
             }

@@ -32,7 +32,7 @@ impl Redis {
 
 impl RedisShelf {
     fn failed(&self, error: RedisError) -> OpenError {
-        refused(&self.settings, &Trouble::of(error))
+        refused(&self.settings, &Trouble::of(&error))
     }
 
     async fn scan(&mut self, cursor: u64) -> Result<Vec<String>, OpenError> {

@@ -8,6 +8,7 @@ use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::OpenError;
 
@@ -198,8 +199,12 @@ impl RedisSettings {
         let client = match &self.ca_file {
             None => Client::open(info),
             Some(path) => {
-                let certificates = fs::read(path)
-                    .map_err(|cause| OpenError(format!("--store-ca-file {}: {cause}", path.display())))?;
+                let fault = |what: &str| OpenError(format!("--store-ca-file {}: {what}", path.display()));
+                let certificates = fs::read(path).map_err(|cause| fault(&cause.to_string()))?;
+                // An empty list would be taken, and then nobody is trusted.
+                if CertificateDer::pem_slice_iter(&certificates).next().is_none() {
+                    return Err(fault("holds no certificate in PEM form"));
+                }
                 let certificates = TlsCertificates { client_tls: None, root_cert: Some(certificates) };
                 Client::build_with_tls(info, certificates)
             }

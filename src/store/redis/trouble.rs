@@ -17,8 +17,11 @@ impl Trouble {
         self.passing
     }
 
-    pub(super) fn silent() -> Self {
-        Self { text: "does not answer in time".into(), passing: true }
+    /// No answer within the time; `tls` is whether it was asked in TLS, which a plain Redis takes for the beginning of
+    /// a long line.
+    pub(super) fn silent(tls: bool) -> Self {
+        let hint = if tls { "; if it speaks no TLS, use redis:// instead of rediss://" } else { "" };
+        Self { text: format!("does not answer in time{hint}"), passing: true }
     }
 
     pub(super) fn loading() -> Self {
@@ -35,7 +38,7 @@ impl Trouble {
     }
 
     /// Reads the crate's error.
-    pub(super) fn of(error: RedisError) -> Self {
+    pub(super) fn of(error: &RedisError) -> Self {
         let final_ = |text: String| Self { text, passing: false };
         let passing = |text: String| Self { text, passing: true };
         let said = error.to_string();
@@ -50,20 +53,20 @@ impl Trouble {
                 final_(format!("does not allow this user all that Watchword needs, which README lists: {said}"))
             }
             (_, Some("MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "READONLY")) => passing(said),
-            (ErrorKind::Server(_) | ErrorKind::Extension, _) => final_(format!("refuses: {said}")),
-            _ if said.contains("database") && error.kind() != ErrorKind::Io => {
+            (ErrorKind::Server(_), _) if said.contains("switch database") => {
                 final_("has no such database: look at the number behind the slash in --store".into())
             }
+            (ErrorKind::Server(_) | ErrorKind::Extension, _) => final_(format!("refuses: {said}")),
             (ErrorKind::Parse, _) => final_("is no Redis: it answers something else".into()),
             (ErrorKind::Client, _) => passing(said),
             _ if tls => final_("does not speak TLS: use redis:// instead of rediss://".into()),
             _ if said.contains("certificate") => {
                 final_(format!("shows a certificate that is not trusted: look at --store-ca-file ({said})"))
             }
-            _ if error.is_timeout() => Self::silent(),
+            _ if error.is_timeout() => Self::silent(false),
             _ if error.is_connection_refusal() => passing(format!("cannot be reached: {said}")),
             _ if error.is_connection_dropped() => {
-                passing("closed the connection at once; does it want TLS (rediss://)?".into())
+                passing("closed the connection at once: is it a Redis, and does it want TLS (rediss://)?".into())
             }
             _ => passing(format!("cannot be reached: {said}")),
         }

@@ -175,6 +175,11 @@ impl Setup {
     }
 }
 
+/// Whether the long forms of tests are wanted: `WATCHWORD_TEST_FULL=1 tests/run`.
+pub fn is_full() -> bool {
+    std::env::var_os("WATCHWORD_TEST_FULL").is_some_and(|value| value == "1")
+}
+
 /// A good password that nobody else has.
 pub fn password(name: &str) -> String {
     format!("a password of {name}")

@@ -179,13 +179,12 @@ impl Shared {
         reset(&server);
         let (client_in, client_out) = client.into_split();
         let (server_in, server_out) = server.into_split();
-        let ended = tokio::select! {
-            () = self.pump(client_in, server_out, None) => false,
-            () = self.pump(server_in, client_out, Some(Replies::default())) => false,
-            () = self.told_to_reset(&mut weather) => true,
-        };
-        // The streams were moved into the pumps and are dropped with them.
-        drop(ended);
+        // The streams were moved into the pumps and end with them.
+        tokio::select! {
+            () = self.pump(client_in, server_out, None) => {}
+            () = self.pump(server_in, client_out, Some(Replies::default())) => {}
+            () = self.told_to_reset(&mut weather) => {}
+        }
     }
 
     async fn told_to_reset(&self, weather: &mut watch::Receiver<Weather>) {

@@ -1,9 +1,11 @@
 //! A real redis-server of the test's own, on a port and in a folder of its own.
 
+#![expect(clippy::disallowed_methods, reason = "waits for another process, which no clock of ours moves")]
+
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
     thread,
@@ -31,24 +33,24 @@ pub struct RedisServer {
 impl RedisServer {
     /// A server that keeps users.
     pub fn start() -> Self {
-        Self::with(&[])
+        Self::with::<&str>(&[])
     }
 
     /// The same with more settings, which win.
-    pub fn with(args: &[&str]) -> Self {
+    pub fn with<S: AsRef<str>>(args: &[S]) -> Self {
         Self::with_login(args, "")
     }
 
     /// The same where an administrator needs `login`, `user:password@`.
-    pub fn with_login(args: &[&str], login: &str) -> Self {
-        let args: Vec<_> = DURABLE.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+    pub fn with_login<S: AsRef<str>>(args: &[S], login: &str) -> Self {
+        let args: Vec<_> = DURABLE.iter().copied().chain(args.iter().map(AsRef::as_ref)).map(str::to_owned).collect();
         // A port that was free a moment ago may be taken by now.
         for _ in 0..20 {
             let server = Self {
                 child: Mutex::new(None),
                 folder: TempDir::new().unwrap(),
                 args: args.clone(),
-                port: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+                port: free_port(),
                 login: login.to_owned(),
             };
             if server.run_again() {
@@ -95,6 +97,12 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The port on which it speaks TLS.
+    pub fn tls_port(&self) -> &str {
+        let at = self.args.iter().position(|arg| arg == "--tls-port").expect("TLS was asked for");
+        &self.args[at + 1]
+    }
+
     fn connection(&self) -> redis::RedisResult<Connection> {
         Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(PATIENCE)
     }
@@ -129,6 +137,43 @@ impl RedisServer {
     pub fn restart(&self) {
         assert!(self.run_again(), "redis-server did not start again:\n{}", self.log());
     }
+}
+
+/// A certificate authority of the test's own, and a certificate for `localhost` and 127.0.0.1.
+pub struct Tls(TempDir);
+
+impl Tls {
+    pub fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let script = "
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-authority \
+                -keyout ca.key -out ca.pem
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+                -keyout redis.key -out redis.csr
+            printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' > names
+            openssl x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out redis.pem
+        ";
+        let made = Command::new("sh").args(["-ec", script]).current_dir(folder.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self(folder)
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.0.path().join("ca.pem")
+    }
+
+    /// What makes redis-server speak TLS on a port beside its plain one.
+    pub fn redis_args(&self) -> Vec<String> {
+        let port = free_port().to_string();
+        let file = |name: &str| self.0.path().join(name).display().to_string();
+        let args = ["--tls-port", &port, "--tls-cert-file", &file("redis.pem"), "--tls-key-file", &file("redis.key")];
+        let more = ["--tls-ca-cert-file", &file("ca.pem"), "--tls-auth-clients", "no"];
+        args.iter().chain(&more).map(|arg| (*arg).to_owned()).collect()
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Drop for RedisServer {

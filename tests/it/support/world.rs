@@ -11,17 +11,23 @@ use watchword::domain::{Clock, Event, Observer, Refusal, System};
 #[derive(Debug, Default)]
 pub struct ManualClock {
     ahead: Mutex<Duration>,
+    wrong: Mutex<Duration>,
 }
 
 impl ManualClock {
     pub fn advance(&self, by: Duration) {
         *self.ahead.lock().unwrap() += by;
     }
+
+    /// Sets the time of day wrong, as on a machine whose clock nobody keeps.
+    pub fn advance_wall(&self, by: Duration) {
+        *self.wrong.lock().unwrap() += by;
+    }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        System.now() + *self.ahead.lock().unwrap()
+        System.now() + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap()
     }
 
     fn monotonic(&self) -> Instant {
