@@ -1,85 +1,14 @@
 //! The embedded store against the world: killed processes, second processes, damaged files, full and read-only disks.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
 use watchword::wire::pb::{self, auth_client::AuthClient};
 
-use crate::support::{BINARY, Node, channel, command_by, password, reason};
-
-async fn login(client: &mut AuthClient<tonic::transport::Channel>, name: &str, password: &str) -> Result<(), String> {
-    let request = pb::LoginRequest { username: name.into(), password: password.into() };
-    loop {
-        match client.login(request.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(status) if reason(&status) == "OVERLOADED" => {}
-            Err(status) => return Err(reason(&status)),
-        }
-    }
-}
-
-/// T32: whatever was acknowledged is there after `kill -9`, and nothing is half there.
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_by_kill_9_in_the_middle_of_registrations() {
-    const KILLS: usize = 20;
-    const CALLERS: usize = 4;
-    let folder = TempDir::new().unwrap();
-    let acknowledged = Arc::new(std::sync::Mutex::new(Vec::<String>::new()));
-    let count = Arc::new(AtomicUsize::new(0));
-    for round in 0..KILLS {
-        let node = Node::start(folder.path(), &[]);
-        let channel = channel(&node.grpc).await;
-        let before = count.load(Ordering::SeqCst);
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|caller| {
-                let (mut client, acknowledged, count) =
-                    (AuthClient::new(channel.clone()), acknowledged.clone(), count.clone());
-                tokio::spawn(async move {
-                    for number in 0.. {
-                        let name = format!("r{round}c{caller}n{number}");
-                        let request = pb::RegisterRequest {
-                            username: name.clone(),
-                            password: password(&name),
-                            ..Default::default()
-                        };
-                        match client.register(request).await {
-                            Ok(_) => {
-                                acknowledged.lock().unwrap().push(name);
-                                count.fetch_add(1, Ordering::SeqCst);
-                            }
-                            // Killed: whether this one was stored is nobody's promise.
-                            Err(_) => return,
-                        }
-                    }
-                })
-            })
-            .collect();
-        // Kill at different moments: after 1 acknowledgement in the first round, a few more in each later one.
-        while count.load(Ordering::SeqCst) <= before + round % 7 {
-            tokio::task::yield_now().await;
-        }
-        node.kill();
-        for caller in callers {
-            caller.await.unwrap();
-        }
-    }
-    let node = Node::start(folder.path(), &[]);
-    let mut client = AuthClient::new(channel(&node.grpc).await);
-    let names = acknowledged.lock().unwrap().clone();
-    assert!(names.len() > KILLS, "only {} registrations were acknowledged", names.len());
-    for name in &names {
-        assert_eq!(login(&mut client, name, &password(name)).await, Ok(()), "{name} was acknowledged and is lost");
-    }
-}
+use crate::{
+    kills::login,
+    support::{BINARY, Node, channel, command_by, password, reason},
+};
 
 #[tokio::test]
 async fn a_restart_keeps_users_and_a_repeated_request_id_after_it_makes_no_second_one() {

@@ -89,7 +89,7 @@ fn what_is_no_redis_or_no_such_database_is_told_apart() {
         let mut clients = Vec::new();
         for client in listener.incoming() {
             let mut client = client.unwrap();
-            client.read(&mut [0; 100]).unwrap();
+            assert!(client.read(&mut [0; 100]).unwrap() > 0);
             client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
             clients.push(client);
         }

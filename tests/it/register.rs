@@ -44,41 +44,6 @@ async fn data_comes_back_byte_for_byte() {
     }
 }
 
-/// T5: 64 racers for one name, in case and normalisation variants; the winner's password works.
-#[tokio::test(flavor = "multi_thread")]
-async fn of_racers_for_one_name_exactly_one_wins_and_his_password_works() {
-    for store in StoreKind::ALL {
-        let app = App::with(store).start().await;
-        for round in 0..10 {
-            let spellings = [format!("andré{round}"), format!("ANDRÉ{round}"), format!("andre\u{301}{round}")];
-            let mut racers = tokio::task::JoinSet::new();
-            let channel = app.channel().await;
-            for racer in 0..64_usize {
-                let (mut client, name) = (AuthClient::new(channel.clone()), spellings[racer % 3].clone());
-                racers.spawn(async move {
-                    let password = format!("password of racer {racer}");
-                    loop {
-                        match client.register(request(&name, &password, "")).await {
-                            Ok(_) => return Some(password),
-                            Err(status) if reason(&status) == "OVERLOADED" => {}
-                            Err(status) => {
-                                assert_eq!(reason(&status), "USER_ALREADY_EXISTS");
-                                return None;
-                            }
-                        }
-                    }
-                });
-            }
-            let winners: Vec<String> = racers.join_all().await.into_iter().flatten().collect();
-            let [winner] = winners.as_slice() else {
-                panic!("{} winners in round {round} on {store:?}", winners.len())
-            };
-            assert_eq!(Door::Grpc.login(&app, &spellings[0], winner).await.outcome(), "ok");
-        }
-        assert_eq!(app.events.count("registered"), 10);
-    }
-}
-
 #[tokio::test]
 async fn the_same_request_id_answers_the_first_success_again() {
     for store in StoreKind::ALL {

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, ReadableDatabase, backends::FileBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
 use rustix::fs::Access;
 
 use super::{CACHE_BYTES, IDS, META, OpenError, USERS, guarded};
@@ -117,6 +117,23 @@ fn first_commit(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// What [`Folder::open_database`] does with a file, on any storage.
+pub(super) fn open_storage(storage: impl StorageBackend) -> Result<Database, OpenError> {
+    let name = Path::new("storage");
+    let failed = |cause: redb::Error| damaged(name, &cause.to_string());
+    let is_new = storage.len().map_err(|cause| failed(redb::Error::Io(cause)))? == 0;
+    let database = guarded(|| {
+        let database = builder().create_with_backend(storage)?;
+        if is_new {
+            first_commit(&database)?;
+        }
+        Ok(database)
+    });
+    let database = database.map_err(failed)?;
+    let format = guarded(|| format(&database)).map_err(failed)?;
+    check_format(name, format.as_deref()).map(|()| database)
 }
 
 fn open_existing(path: &Path) -> Result<Database, OpenError> {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -51,7 +51,7 @@ pub struct Embedded {
     pulse: watch::Sender<Pulse>,
     clock: Arc<dyn Clock>,
     // Last, so that the folder's lock goes after the database.
-    _folder: Folder,
+    _folder: Option<Folder>,
 }
 
 impl fmt::Debug for Embedded {
@@ -65,13 +65,22 @@ impl Embedded {
     pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let folder = Folder::lock(folder)?;
         let (database, new) = folder.open_database()?;
-        let database = Arc::new(database);
         let path = folder.database_path();
         tracing::info!(file = %path.display(), new, "store: embedded");
+        Ok(Self::start(database, clock, Some(folder)))
+    }
+
+    /// The same on a storage of the caller's instead of a file, for tests of what a disk may do; an empty one is new.
+    pub fn open_on(storage: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self::start(folder::open_storage(storage)?, clock, None))
+    }
+
+    fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<Folder>) -> Self {
+        let database = Arc::new(database);
         let (writes, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let pulse = watch::Sender::new(Pulse::Up);
         let writer_ended = writer::start(database.clone(), waiting, pulse.clone());
-        Ok(Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, clock, _folder: folder })
+        Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, clock, _folder: folder }
     }
 
     /// Says what is in `folder`, and changes nothing.

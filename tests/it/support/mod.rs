@@ -2,6 +2,7 @@
 //!
 //! [`App`] is a server in this process, with its own clock and event log; [`Node`] is the real binary as a child.
 
+pub mod disk;
 mod door;
 pub mod fault;
 pub mod h2;

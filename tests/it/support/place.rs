@@ -79,7 +79,8 @@ impl Place {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
             StoreKind::Embedded => {
-                let transaction = self.database().begin_write().unwrap();
+                let database = self.database();
+                let transaction = database.begin_write().unwrap();
                 transaction.open_table(USERS).unwrap().insert(username, document).unwrap();
                 transaction.commit().unwrap();
             }
@@ -96,7 +97,8 @@ impl Place {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
             StoreKind::Embedded => {
-                let table = self.database().begin_read().unwrap().open_table(USERS).unwrap();
+                let database = self.database();
+                let table = database.begin_read().unwrap().open_table(USERS).unwrap();
                 String::from_utf8(table.get(username).unwrap().unwrap().value().to_vec()).unwrap()
             }
             StoreKind::Redis => self.redis().ask(&["GET", &format!("watchword:user:{username}")]),

@@ -111,11 +111,6 @@ impl Proxy {
         self.shared.replies_until_loss.store(pass, Ordering::SeqCst);
     }
 
-    /// Whether the reply that was to be lost is.
-    pub fn has_lost_it(&self) -> bool {
-        self.shared.replies_until_loss.load(Ordering::SeqCst) < 0
-    }
-
     /// Connections that stand now.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)

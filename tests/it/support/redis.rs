@@ -24,6 +24,8 @@ const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--
 pub struct RedisServer {
     child: Mutex<Option<Child>>,
     folder: TempDir,
+    /// What runs the server, such as a tracer.
+    wrapper: Vec<String>,
     args: Vec<String>,
     pub port: u16,
     /// `user:password@` of an administrator, where the server asks for one.
@@ -38,17 +40,27 @@ impl RedisServer {
 
     /// The same with more settings, which win.
     pub fn with<S: AsRef<str>>(args: &[S]) -> Self {
-        Self::with_login(args, "")
+        Self::start_as(&[], args, "")
+    }
+
+    /// A server that keeps users, run by another program.
+    pub fn under(wrapper: &[&str]) -> Self {
+        Self::start_as::<&str>(wrapper, &[], "")
     }
 
     /// The same where an administrator needs `login`, `user:password@`.
     pub fn with_login<S: AsRef<str>>(args: &[S], login: &str) -> Self {
+        Self::start_as(&[], args, login)
+    }
+
+    fn start_as<S: AsRef<str>>(wrapper: &[&str], args: &[S], login: &str) -> Self {
         let args: Vec<_> = DURABLE.iter().copied().chain(args.iter().map(AsRef::as_ref)).map(str::to_owned).collect();
         // A port that was free a moment ago may be taken by now.
         for _ in 0..20 {
             let server = Self {
                 child: Mutex::new(None),
                 folder: TempDir::new().unwrap(),
+                wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(),
                 args: args.clone(),
                 port: free_port(),
                 login: login.to_owned(),
@@ -63,8 +75,9 @@ impl RedisServer {
     /// Starts the process; says whether it answers.
     fn run_again(&self) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        let program = self.wrapper.iter().map(String::as_str).chain(["redis-server"]).collect::<Vec<_>>();
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.arg("--dir").arg(self.folder.path()).args(&self.args);
         let child = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn();
         *self.child.lock().unwrap() = Some(child.expect("run tests/run once: it installs redis-server"));

@@ -1,0 +1,122 @@
+//! `watchword copy`: a user base moves to another store, whole or not at all, and as often as one likes.
+
+use tempfile::TempDir;
+use watchword::domain::{Claim, Replace, User};
+
+use crate::{
+    stores::user,
+    support::{App, Door, Place, StoreKind, password, run},
+};
+
+/// Runs the command between two places; both use the folder of the embedded one.
+fn copy(from: &Place, to: &Place) -> (i32, String, String) {
+    let (mut args, to) = (from.flags(), to.flags());
+    args[0] = "--from".into();
+    args.extend(["--to".into(), to[1].clone()]);
+    if from.kind != StoreKind::Embedded {
+        args[3] = to[3].clone();
+    }
+    run(&["copy"].into_iter().chain(args.iter().map(String::as_str)).collect::<Vec<_>>())
+}
+
+/// Registers some users in a place: more than one page of them.
+async fn filled(place: &Place, users: usize) {
+    let store = place.open().await;
+    for number in 0..users {
+        let wanted = user(&format!("user{number:04}"));
+        assert!(matches!(store.claim(&wanted).await.unwrap(), Claim::Claimed));
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn users_move_to_redis_and_back_and_still_log_in() {
+    let (embedded, redis, back) =
+        (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis), Place::new(StoreKind::Embedded));
+    let mut app = App::with(StoreKind::Embedded).start_in(embedded.clone()).await;
+    for name in ["ada", "日本", "a*b[c]?"] {
+        app.registered(name).await;
+    }
+    app.stop();
+    app.ended().await;
+    filled(&embedded, 1_100).await;
+
+    let (code, out, err) = copy(&embedded, &redis);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("1103 users in 2206 documents, 2206 of them new"), "{out}");
+    let checksum = out.lines().find(|line| line.starts_with("checksum ")).unwrap().to_owned();
+    assert_eq!(redis.redis().ask::<usize>(&["DBSIZE"]), 2_206);
+    assert_eq!(redis.kept("user0042"), embedded.kept("user0042"), "byte for byte");
+
+    let (code, out, err) = copy(&embedded, &redis);
+    assert_eq!(code, 0, "safe to repeat: {out}{err}");
+    assert!(out.contains("2206 documents, 0 of them new") && out.contains(&checksum), "{out}");
+
+    let (code, out, err) = copy(&redis, &back);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("2206 of them new") && out.contains(&checksum), "the same users: {out}");
+
+    for place in [redis, back] {
+        let app = App::with(place.kind).start_in(place).await;
+        for name in ["ada", "日本", "a*b[c]?"] {
+            assert_eq!(Door::Grpc.login(&app, name, &password(name)).await.data(), format!("data of {name}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
+    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    filled(&embedded, 3).await;
+    assert_eq!(copy(&embedded, &redis).0, 0);
+    let store = redis.open().await;
+    let seen = store.user(&user("user0001").username).await.unwrap().unwrap();
+    let changed = User { epoch: 9, ..seen.user };
+    assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
+    let (code, out, _) = copy(&embedded, &redis);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("user:user0001 is there already, and differs"), "{out}");
+    assert!(out.contains("lacks 1 of them"), "{out}");
+    assert_eq!(store.user(&changed.username).await.unwrap().unwrap().user, changed);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
+    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    filled(&embedded, 700).await;
+    assert_eq!(copy(&embedded, &redis).0, 0);
+    for number in (0..700).step_by(3) {
+        redis.redis().ask::<()>(&["DEL", &format!("watchword:user:user{number:04}")]);
+    }
+    let (code, out, err) = copy(&embedded, &redis);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("700 users in 1400 documents, 234 of them new"), "{out}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_copied_is_told() {
+    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    filled(&embedded, 1).await;
+    for (from, to, why) in [
+        ("memory:", "embedded:", "keeps nothing"),
+        ("embedded:", "embedded:", "the same store"),
+        ("embedded:", "nowhere:", "expected embedded:"),
+    ] {
+        let data = TempDir::new().unwrap();
+        let (code, _, err) = run(&["copy", "--from", from, "--to", to, "--data-dir", data.path().to_str().unwrap()]);
+        assert!(code != 0 && err.contains(why), "{from} {to}: {err}");
+    }
+    // A node has the folder.
+    let app = App::with(StoreKind::Embedded).start_in(embedded.clone()).await;
+    let (code, _, err) = copy(&embedded, &redis);
+    assert!(code == 1 && err.contains("another watchword"), "{err}");
+    app.stopped().await;
+    // Keys of ours that a newer version wrote.
+    redis.redis().ask::<()>(&["SET", "watchword:future:x", "1"]);
+    let (code, _, err) = copy(&redis, &embedded);
+    assert!(code == 1 && err.contains("watchword:future:"), "{err}");
+    redis.redis().ask::<()>(&["DEL", "watchword:future:x"]);
+    redis.redis().ask::<()>(&["LPUSH", "watchword:user:eve", "1"]);
+    let (code, _, err) = copy(&redis, &embedded);
+    assert!(code == 1 && err.contains("WRONGTYPE"), "{err}");
+}
