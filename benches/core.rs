@@ -16,13 +16,14 @@
 #![expect(clippy::disallowed_methods, reason = "measures the real time, and waits for it to pass")]
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 
-#[path = "core/load.rs"]
+#[path = "common/load.rs"]
 mod load;
 #[path = "core/raw.rs"]
 mod raw;
-#[path = "core/report.rs"]
+#[path = "common/report.rs"]
 mod report;
-#[path = "core/server.rs"]
+#[path = "common/server.rs"]
+#[expect(dead_code, reason = "the other bench uses the rest")]
 mod server;
 
 use std::{
@@ -84,7 +85,7 @@ fn main() {
     measure_rates(&plan, &runtime, &mut report);
     measure_storms(&plan, &runtime, &mut report);
     measure_starts(&plan, &runtime, &mut report);
-    report.publish();
+    report.publish("core");
 }
 
 /// A folder on the disk of the target folder: `/tmp` may be memory, where nothing is durable.

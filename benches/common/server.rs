@@ -22,13 +22,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it listens.
+    /// Starts it on the embedded store and waits until it listens.
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_on(folder, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_on(folder: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_watchword"))
             .env_clear()
             .args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(folder)
+            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary was built with this program");
@@ -46,6 +52,11 @@ impl Server {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// `kill -9`, and waits.
+    pub(crate) fn kill(self) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).expect("it is ours and not waited for");
     }
 
     /// A new connection.

@@ -51,8 +51,8 @@ impl Report {
         self.notes.push(note);
     }
 
-    /// Prints the table and writes the file.
-    pub(crate) fn publish(&self) {
+    /// Prints the table and writes the file of that name.
+    pub(crate) fn publish(&self, name: &str) {
         println!("\n{:<43} {:>11} {:>15}   spread", "figure", "value", "gate");
         for figure in &self.figures {
             println!("{}", figure.line());
@@ -64,7 +64,7 @@ impl Report {
         let text = format!("{:#}\n", json!({ "figures": figures, "notes": self.notes }));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&folder).expect("cargo writes beside it");
-        fs::write(folder.join("core.json"), text).expect("cargo writes beside it");
+        fs::write(folder.join(name).with_extension("json"), text).expect("cargo writes beside it");
     }
 }
 

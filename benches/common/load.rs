@@ -76,12 +76,15 @@ fn user(number: usize) -> String {
 // === impl Load ===
 
 impl<'a> Load<'a> {
-    /// Connects and registers the users.
+    /// Connects and registers the users, unless an earlier load did.
     pub(crate) fn new(runtime: &'a Runtime, server: &'a Server) -> Self {
         let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
         for number in 0..CONCURRENCY {
-            let registered = runtime.block_on(register(clients[0].clone(), user(number)));
-            registered.expect("a new server registers users");
+            match runtime.block_on(register(clients[0].clone(), user(number))) {
+                Ok(()) => {}
+                Err(status) if status.code() == Code::AlreadyExists => {}
+                Err(status) => panic!("a server registers users: {status:?}"),
+            }
         }
         Self { runtime, server, clients, names: Arc::default() }
     }
