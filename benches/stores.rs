@@ -1,6 +1,6 @@
-//! Measures the stores: how much of a login and of a registration each costs, how many acknowledgements share a commit,
-//! and, with `-- --scale`, what a million users take of disk, memory and start-up. `cargo bench --bench stores` takes
-//! under two minutes, with `--scale` about six.
+//! Measures the stores: what each makes of a login and of a registration, and how many acknowledgements share a commit.
+//! With `-- --scale` also what a million users take of disk, memory and start-up. `cargo bench --bench stores` takes under
+//! two minutes, with `--scale` about six.
 //!
 //! Real servers in processes of their own on the disk of the target folder, and a real redis-server that syncs its file
 //! at every write. Rates are ratios of arms that take turns in one run; `embedded / embedded` is the control. The

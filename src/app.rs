@@ -171,10 +171,13 @@ impl Listeners {
 fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> http::ops::Views {
     let (alarms, pulse) = (store.clone(), store.pulse());
     http::ops::Views {
-        ready: Box::new(move || match *ready.borrow() {
-            Readiness::Ready => Ok(alarms.alarms().into_iter().map(|alarm| alarm.text).collect()),
-            Readiness::NotReady => Err("the store does not answer"),
-            Readiness::Draining => Err("draining"),
+        ready: Box::new(move || {
+            let alarms = alarms.alarms().into_iter().map(|alarm| alarm.text).collect();
+            match *ready.borrow() {
+                Readiness::Ready => (Ok(()), alarms),
+                Readiness::NotReady => (Err("the store cannot be used"), alarms),
+                Readiness::Draining => (Err("draining"), alarms),
+            }
         }),
         metrics: Box::new(move || (Metrics::CONTENT_TYPE, metrics.page(*pulse.borrow() == Pulse::Up, &store.alarms()))),
     }

@@ -197,8 +197,10 @@ fn check_config(settings: &Settings, matches: &clap::ArgMatches) -> Result<ExitC
 
 fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode, String> {
     telemetry::start(settings.log_format, settings.log_level.into(), io::stderr().is_terminal());
-    let store = |flag: &str, url| settings.store_at(url).map_err(|fault| format!("{flag}: {fault}"));
-    let (from, to) = (store("--from", from)?, store("--to", to)?);
+    let (from, to) = match (settings.store_at(from), settings.store_at(to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(fault), _) | (_, Err(fault)) => return Ok(fail_with(&fault, 2)),
+    };
     let report = runtime()?.block_on(store::copy(&from, &to, &world())).map_err(|error| error.to_string())?;
     print(&report.to_string())?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

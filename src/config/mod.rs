@@ -124,6 +124,9 @@ impl Settings {
             StoreUrl::Redis(url) if self.store_ca_file.is_some() && !url.is_tls() => {
                 Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"))
             }
+            StoreUrl::Redis(url) if url.user().is_some() && self.store_password_file.is_none() => {
+                Err(format!("{url}: a user needs a password: name its file with --store-password-file"))
+            }
             StoreUrl::Redis(url) => Ok(store::Settings::Redis(RedisSettings {
                 url: url.clone(),
                 password_file: self.store_password_file.clone(),

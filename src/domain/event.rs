@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Caller, UserId};
+use super::{Caller, StoreError, UserId};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub enum Event<'a> {
     LoginRefused { caller: &'a Caller, why: Refusal },
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
+    /// The store did not do as asked.
+    StoreFailed { error: &'a StoreError },
     /// A call was turned away because the hash queue is full.
     Overloaded { caller: &'a Caller, retry_after: Duration },
 }

@@ -96,6 +96,7 @@ impl Auth {
 
     /// The caller's view of a store's error.
     fn store_error(&self, error: StoreError) -> Error {
+        self.note(&Event::StoreFailed { error: &error });
         match error {
             StoreError::Unavailable => Error::StoreUnavailable,
             StoreError::OutcomeUnknown => Error::OutcomeUnknown,

@@ -14,8 +14,8 @@ use super::{plain, with_fallbacks};
 
 /// What this door shows, made by whoever knows.
 pub struct Views {
-    /// Whether this node should get calls; what an operator should look at meanwhile, or else why not.
-    pub ready: Box<dyn Fn() -> Result<Vec<String>, &'static str> + Send + Sync>,
+    /// Whether this node should get calls, or why not; and what an operator should look at.
+    pub ready: Box<dyn Fn() -> (Result<(), &'static str>, Vec<String>) + Send + Sync>,
     /// The counters, and their media type.
     pub metrics: Box<dyn Fn() -> (&'static str, String) + Send + Sync>,
 }
@@ -32,13 +32,11 @@ pub fn router(views: Views) -> Router {
     with_fallbacks(router)
 }
 
-fn readiness(ready: Result<Vec<String>, &'static str>) -> Response {
+fn readiness((ready, alarms): (Result<(), &'static str>, Vec<String>)) -> Response {
+    let alarms: String = alarms.iter().map(|alarm| format!("alarm: {alarm}\n")).collect();
     match ready {
-        Ok(alarms) => {
-            let alarms: String = alarms.iter().map(|alarm| format!("alarm: {alarm}\n")).collect();
-            plain(StatusCode::OK, format!("ready\n{alarms}"))
-        }
-        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        Ok(()) => plain(StatusCode::OK, format!("ready\n{alarms}")),
+        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n{alarms}")),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Streams documents as they are, byte for byte, and never touches one that the target has already. Both stores must be
 //! at rest; the embedded one's lock sees to that by itself. Afterwards the target is read once more: every document of
-//! the source must be in it. Safe to repeat, so whatever stopped half-way is simply started again.
+//! the source must be in it. Safe to repeat, so whatever stopped half-way is simply started again; until it ended well
+//! the target must not be used.
 
 use std::{collections::HashSet, fmt};
 
@@ -21,14 +22,15 @@ const DIFFERENT_NAMED_MAX: usize = 10;
 /// What a document is, which says where each store keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// A user, under the name.
-    User,
     /// A name, under the user's id.
     Id,
+    /// A user, under the name.
+    User,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 2] = [Kind::User, Kind::Id];
+    /// Ids first: an id without a user is harmless, a user without an id is not.
+    pub(super) const ALL: [Kind; 2] = [Kind::Id, Kind::User];
 
     /// The kind's name in keys and tables.
     pub(super) fn name(self) -> &'static str {
@@ -63,8 +65,11 @@ pub(super) trait Shelf: Send + Sync {
     /// Begins again with the first document.
     fn rewind(&mut self);
 
-    /// Keeps each document, unless its key is taken. Durable when it returns.
+    /// Keeps each document, unless its key is taken.
     async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError>;
+
+    /// Ends all work.
+    async fn close(&mut self);
 }
 
 /// What was copied.
@@ -74,24 +79,33 @@ pub struct Report {
     documents: u64,
     new: u64,
     checksum: u128,
-    different: Vec<String>,
+    different: u64,
+    /// The first of them.
+    different_keys: Vec<String>,
     missing: usize,
 }
 
 impl Report {
     /// Whether the target now has all that the source has.
     pub fn is_whole(&self) -> bool {
-        self.different.is_empty() && self.missing == 0
+        self.different == 0 && self.missing == 0
     }
 }
 
-/// Copies every document of `from` to `to`, and reads both to be sure.
+/// Copies every document of `from` to `to`, and reads `to` again to be sure.
 pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Report, OpenError> {
     if from == to {
         return Err(OpenError("--from and --to are the same store".into()));
     }
-    let mut source = open(from, "--from", world).await?;
-    let mut target = open(to, "--to", world).await?;
+    let mut source = open(from, "--from", false, world).await?;
+    let mut target = open(to, "--to", true, world).await?;
+    let report = copy_all(&mut *source, &mut *target).await;
+    source.close().await;
+    target.close().await;
+    report
+}
+
+async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf) -> Result<Report, OpenError> {
     let mut report = Report::default();
     // 16 bytes a document: Redis may show one twice, and what is left over in the end is missing.
     let mut digests = HashSet::new();
@@ -101,6 +115,9 @@ pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Repor
                 report.count(document, put);
             }
         }
+    }
+    if report.documents == 0 {
+        return Err(OpenError("--from holds no user; is it the right folder, database or prefix?".into()));
     }
     target.rewind();
     while let Some(documents) = target.next().await? {
@@ -112,12 +129,15 @@ pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Repor
     Ok(report)
 }
 
-async fn open(settings: &Settings, flag: &str, world: &World) -> Result<Box<dyn Shelf>, OpenError> {
-    match settings {
-        Settings::Memory => Err(OpenError(format!("{flag} memory: keeps nothing that could be copied"))),
-        Settings::Embedded(folder) => Ok(Box::new(Embedded::shelf(folder, world.clock.clone())?)),
-        Settings::Redis(settings) => Ok(Box::new(Redis::shelf(settings).await?)),
-    }
+async fn open(settings: &Settings, flag: &str, may_be_new: bool, world: &World) -> Result<Box<dyn Shelf>, OpenError> {
+    let opened: Result<Box<dyn Shelf>, OpenError> = match settings {
+        Settings::Memory => Err(OpenError("memory: keeps nothing that could be copied".into())),
+        Settings::Embedded(folder) => {
+            Embedded::shelf(folder, may_be_new, world.clock.clone()).map(|shelf| Box::new(shelf) as _)
+        }
+        Settings::Redis(settings) => Redis::shelf(settings).await.map(|shelf| Box::new(shelf) as _),
+    };
+    opened.map_err(|OpenError(why)| OpenError(format!("{flag} {why}")))
 }
 
 /// Stands for one document among all: two different ones never share it.
@@ -140,26 +160,29 @@ impl Report {
         // A sum, so that the order in which a store lists its documents does not matter.
         self.checksum = self.checksum.wrapping_add(digest(document));
         if put == Put::Different {
-            self.different.push(format!("{}:{}", document.kind.name(), document.key));
+            self.different += 1;
+            if self.different_keys.len() < DIFFERENT_NAMED_MAX {
+                self.different_keys.push(format!("{}:{}", document.kind.name(), document.key));
+            }
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { users, documents, new, checksum, different, missing } = self;
+        let Self { users, documents, new, checksum, different, different_keys, missing } = self;
         writeln!(f, "{users} users in {documents} documents, {new} of them new to the target")?;
         writeln!(f, "checksum {checksum:032x}")?;
         if self.is_whole() {
             return writeln!(f, "the target was read again: it has all of them");
         }
         writeln!(f, "the target lacks {missing} of them")?;
-        for key in different.iter().take(DIFFERENT_NAMED_MAX) {
+        for key in different_keys {
             writeln!(f, "  {key} is there already, and differs; it was left as it is")?;
         }
-        match different.len().checked_sub(DIFFERENT_NAMED_MAX) {
-            Some(more @ 1..) => writeln!(f, "  and {more} more"),
-            Some(0) | None => Ok(()),
+        match *different - different_keys.len() as u64 {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more"),
         }
     }
 }

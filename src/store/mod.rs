@@ -49,7 +49,7 @@ pub async fn open(settings: &Settings, world: &World) -> Result<Arc<dyn Store>, 
             Ok(Arc::new(Memory::new(world.clock.clone())))
         }
         Settings::Embedded(folder) => Ok(Arc::new(Embedded::open(folder, world.clock.clone())?)),
-        Settings::Redis(settings) => Ok(Arc::new(Redis::open(settings, world).await?)),
+        Settings::Redis(settings) => Ok(Arc::new(Redis::open(settings, world).await.map_err(in_store)?)),
     }
 }
 
@@ -58,6 +58,10 @@ pub async fn inspect(settings: &Settings) -> Result<String, OpenError> {
     match settings {
         Settings::Memory => Ok("memory: nothing is kept".into()),
         Settings::Embedded(folder) => Embedded::inspect(folder),
-        Settings::Redis(settings) => Redis::inspect(settings).await,
+        Settings::Redis(settings) => Redis::inspect(settings).await.map_err(in_store),
     }
+}
+
+fn in_store(OpenError(why): OpenError) -> OpenError {
+    OpenError(format!("--store {why}"))
 }

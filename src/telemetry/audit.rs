@@ -27,6 +27,8 @@ impl Observer for Audit {
             Event::Overloaded { caller, retry_after } => {
                 tracing::debug!(event = "overloaded", ?retry_after, door = caller.door.name(), peer = %peer(caller));
             }
+            // The store has logged why.
+            Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
         }
     }

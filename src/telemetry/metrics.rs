@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::domain::{Alarm, Event, Observer, Refusal};
+use crate::domain::{Alarm, Event, Observer, Refusal, StoreError};
 
 /// Bounds of the histograms in seconds: fine around what a hash takes, coarse where a caller has given up.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 5.0];
@@ -21,6 +21,7 @@ pub struct Metrics {
     registry: Registry,
     logins: Family<Outcome, Counter>,
     registrations: Family<Outcome, Counter>,
+    store_failures: Family<Outcome, Counter>,
     shed: Counter,
     hash: Histogram,
     queued: Histogram,
@@ -47,12 +48,13 @@ impl Metrics {
     /// Counts events before `then` hears them.
     pub fn before(then: Arc<dyn Observer>) -> Self {
         let mut registry = Registry::with_prefix("watchword");
-        let (logins, registrations) = (Family::default(), Family::default());
+        let (logins, registrations, store_failures) = (Family::default(), Family::default(), Family::default());
         let (shed, store_up, store_alarms) = (Counter::default(), Gauge::default(), Family::default());
         let (hash, queued) = (Histogram::new(SECONDS), Histogram::new(SECONDS));
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("logins", "Logins by outcome", logins.clone());
         registry.register("registrations", "Registrations by outcome", registrations.clone());
+        registry.register("store_failures", "Calls that the store failed, by outcome", store_failures.clone());
         registry.register("shed", "Calls turned away because the hash queue was full", shed.clone());
         registry.register_with_unit("hash", "What one password hash took", Unit::Seconds, hash.clone());
         registry.register_with_unit("hash_queue", "How long a hash waited for a worker", Unit::Seconds, queued.clone());
@@ -60,7 +62,7 @@ impl Metrics {
         let help = "1 while this setting of the store can lose acknowledged users";
         registry.register("store_alarm", help, store_alarms.clone());
         let page = Mutex::default();
-        Self { then, registry, logins, registrations, shed, hash, queued, store_up, store_alarms, page }
+        Self { then, registry, logins, registrations, store_failures, shed, hash, queued, store_up, store_alarms, page }
     }
 
     /// The page that Prometheus fetches.
@@ -85,6 +87,9 @@ impl Metrics {
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => (&self.logins, "unknown_user"),
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => (&self.logins, "wrong_password"),
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => (&self.logins, "disabled"),
+            Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
+            Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),
+            Event::StoreFailed { error: StoreError::Corrupt(_) } => (&self.store_failures, "corrupt_record"),
             Event::Overloaded { .. } => {
                 self.shed.inc();
                 return;

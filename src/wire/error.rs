@@ -68,7 +68,7 @@ pub fn row(error: &Error) -> Row {
         Error::Draining => Row::new(Code::Unavailable, 503, R::Draining, "this node is shutting down; try again")
             .with_retry(RETRY_AFTER),
         Error::StoreUnavailable => {
-            Row::new(Code::Unavailable, 503, R::StoreUnavailable, "the store does not answer; try again")
+            Row::new(Code::Unavailable, 503, R::StoreUnavailable, "the store cannot be used now; try again")
                 .with_retry(RETRY_AFTER)
         }
         Error::OutcomeUnknown => {

@@ -54,6 +54,9 @@ async fn users_move_to_redis_and_back_and_still_log_in() {
 
     let (code, out, err) = copy(&redis, &back);
     assert_eq!(code, 0, "{out}{err}");
+    let args = back.flags();
+    let args: Vec<_> = ["check-config"].into_iter().chain(args.iter().map(String::as_str)).collect();
+    assert!(run(&args).1.contains("is whole"), "the file was closed");
     assert!(out.contains("2206 of them new") && out.contains(&checksum), "the same users: {out}");
 
     for place in [redis, back] {
@@ -99,11 +102,14 @@ async fn what_cannot_be_copied_is_told() {
     filled(&embedded, 1).await;
     for (from, to, why) in [
         ("memory:", "embedded:", "keeps nothing"),
+        ("embedded:", &redis.redis().url(), "there is no store in it"),
+        (&redis.redis().url(), "embedded:", "holds no user"),
         ("embedded:", "embedded:", "the same store"),
         ("embedded:", "nowhere:", "expected embedded:"),
     ] {
         let data = TempDir::new().unwrap();
-        let (code, _, err) = run(&["copy", "--from", from, "--to", to, "--data-dir", data.path().to_str().unwrap()]);
+        let folder = data.path().join("data");
+        let (code, _, err) = run(&["copy", "--from", from, "--to", to, "--data-dir", folder.to_str().unwrap()]);
         assert!(code != 0 && err.contains(why), "{from} {to}: {err}");
     }
     // A node has the folder.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use watchword::{
-    domain::{Claim, Store, StoreError, Username},
+    domain::{Claim, Store, StoreError, Stored, Username},
     store::{RedisSettings, Settings},
     wire::{
         health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
@@ -80,7 +80,8 @@ impl Stage {
             assert_eq!(register.outcome(), "STORE_UNAVAILABLE", "{what}: a registration");
             assert!(took <= TOLD_WITHIN + ROOM, "{what}: callers waited {took:?}");
         }
-        assert!(self.proxy.connections() <= CONNECTIONS_MAX, "{what}: {} connections", self.proxy.connections());
+        let connections = connections_to(self.proxy.address.port());
+        assert!(connections <= CONNECTIONS_MAX, "{what}: {connections} connections");
         self.readiness(503, what).await;
         let mut health = HealthClient::new(self.app.channel().await);
         let answer = health.check(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
@@ -106,6 +107,17 @@ impl Stage {
         let name = format!("carol{}", self.proxy.accepted());
         assert_eq!(Door::Grpc.register(&self.app, &name, &password(&name), "").await.outcome(), "ok", "{what}");
     }
+}
+
+/// Connections that this process has to that port, as the kernel sees them from our end.
+fn connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let [remote, established] = [format!(":{port:04X}"), "01".to_owned()];
+    let ours = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[2].ends_with(&remote) && fields[3] == established
+    };
+    table.lines().skip(1).filter(ours).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,18 +183,56 @@ async fn a_slow_or_slicing_network_is_no_failure() {
 async fn a_primary_that_becomes_a_replica_is_down_and_nothing_is_read_from_it() {
     let stage = Stage::new().await;
     let other = RedisServer::start();
-    stage.redis.ask::<()>(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]);
+    let in_step = |redis: &RedisServer| redis.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    other.ask::<()>(&["REPLICAOF", "127.0.0.1", &stage.redis.port.to_string()]);
+    while !in_step(&other) {}
+    other.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
     stage.redis.ask::<()>(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]);
     stage.readiness(503, "READONLY").await;
+    while !in_step(&stage.redis) {}
     stage.is_down("READONLY").await;
-    while !stage.redis.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up") {}
+    let why = http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body;
+    assert!(why.contains("replica of 127.0.0.1"), "{why}");
     stage.redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
-    // As a replica it took over the other one's users: none.
-    let begun = Instant::now();
-    while stage.login().await.outcome() != "INVALID_CREDENTIALS" {
-        assert!(begun.elapsed() < BACK_WITHIN + ROOM, "not back");
-    }
-    stage.readiness(200, "a primary again").await;
+    stage.comes_back("a primary again").await;
+}
+
+/// Otherwise every user would be unknown, and every name free for whoever asks first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_lost_its_data_is_down_and_no_name_can_be_taken_over() {
+    let stage = Stage::new().await;
+    stage.redis.ask::<()>(&["FLUSHALL"]);
+    stage.readiness(503, "FLUSHALL").await;
+    let thief = Door::Grpc.register(&stage.app, "ada", &password("thief"), "").await;
+    assert_eq!(thief.outcome(), "STORE_UNAVAILABLE");
+    let why = http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body;
+    assert!(why.contains("has lost its data"), "{why}");
+}
+
+/// Started again by hand, and the flags forgotten: it does not even read its file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_without_its_file_is_down_until_it_has_it_again() {
+    let stage = Stage::new().await;
+    stage.redis.kill();
+    stage.redis.restart_with(&["--appendonly", "no"]);
+    stage.readiness(503, "without its file").await;
+    stage.is_down("without its file").await;
+    stage.redis.kill();
+    stage.redis.restart();
+    stage.comes_back("with its file").await;
+}
+
+/// Nothing is lost yet, but it would be at the next power cut: as at a start, a node does not begin with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_was_started_again_with_worse_settings_is_down() {
+    let stage = Stage::new().await;
+    stage.redis.kill();
+    stage.redis.restart_with(&["--appendfsync", "everysec"]);
+    stage.readiness(503, "everysec").await;
+    let why = http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body;
+    assert!(why.contains("CONFIG SET appendfsync always"), "{why}");
+    stage.redis.ask::<()>(&["CONFIG", "SET", "appendfsync", "always"]);
+    stage.comes_back("always again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,6 +280,61 @@ async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_en
         assert_eq!(ready().await.status, 200, "an alarm is not an outage");
         let metrics = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
         assert_eq!(metrics.contains("watchword_store_alarm{setting=\"appendfsync\"} 1"), alarm, "{metrics}");
+    }
+}
+
+/// The ordinary end of a Redis that is set as it must be: its memory is full. Logins go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_without_memory_refuses_registrations_and_says_so_and_logins_go_on() {
+    let stage = Stage::new().await;
+    stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(Door::Grpc.register(&stage.app, "bob", &password("bob"), "").await.outcome(), "STORE_UNAVAILABLE");
+    assert_eq!(stage.login().await.data(), "data of ada");
+    for (memory, alarm) in [(None, true), (Some("0"), false)] {
+        if let Some(memory) = memory {
+            stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", memory]);
+        }
+        let begun = Instant::now();
+        while http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body.contains("(OOM)") != alarm {
+            assert!(begun.elapsed() < PATIENCE, "the alarm does not become {alarm}");
+        }
+        stage.readiness(200, "logins go on").await;
+        let metrics = http(stage.app.ops_socket(), "GET", "/metrics", &[], "").await.body;
+        assert_eq!(metrics.contains("watchword_store_alarm{setting=\"OOM\"} 1"), alarm, "{metrics}");
+    }
+    stage.comes_back("with memory again").await;
+    assert_eq!(stage.proxy.accepted(), 1, "the connection was given up without need");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_holds_writes_back_is_down_and_not_up_and_down() {
+    let stage = Stage::new().await;
+    stage.redis.ask::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    stage.readiness(503, "writes are held back").await;
+    for _ in 0..50 {
+        assert_eq!(http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.status, 503);
+        assert_eq!(stage.login().await.outcome(), "STORE_UNAVAILABLE");
+    }
+    stage.redis.ask::<()>(&["CLIENT", "UNPAUSE"]);
+    stage.comes_back("writes go on").await;
+}
+
+/// A secret that is rotated in Redis and in its file needs no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_is_read_when_the_next_connection_is_made() {
+    let redis = RedisServer::with_login(&["--requirepass", "first"], ":first@");
+    let folder = tempfile::TempDir::new().unwrap();
+    let secret = folder.path().join("password");
+    std::fs::write(&secret, "first").unwrap();
+    let settings = RedisSettings { password_file: Some(secret.clone()), ..redis_settings(&redis.url()) };
+    let app = App::with(StoreKind::Memory).change(move |config| config.store = Settings::Redis(settings)).start().await;
+    app.registered("ada").await;
+    std::fs::write(&secret, "second").unwrap();
+    redis.ask::<()>(&["CONFIG", "SET", "requirepass", "second"]);
+    redis.try_ask_as(":second", &["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    let begun = Instant::now();
+    while Door::Grpc.login(&app, "ada", &password("ada")).await.outcome() != "ok" {
+        assert!(begun.elapsed() < BACK_WITHIN + ROOM, "not back");
     }
 }
 
@@ -317,27 +422,30 @@ async fn one_caller(
     for call in 0..calls {
         let number = (caller * 31 + call * 7) % 50;
         let name = Username::parse(&format!("user{number}")).unwrap();
-        if let Some(how) = lost.filter(|_| caller == 0 && call % 50 == 25) {
+        if let Some(how) = lost.filter(|_| caller == 0 && call % 100 == 50) {
             proxy.lose_reply_after(3, how);
         }
-        let wait = Duration::from_micros(((caller * 7 + call * 13) % 40_000) as u64);
-        // A third of the callers stay, however long it takes.
-        let answer = if call % 3 == 0 {
-            store.user(&name).await
-        } else {
-            match tokio::time::timeout(wait, store.user(&name)).await {
-                Ok(answer) => answer,
-                Err(_) => continue,
-            }
-        };
+        // A third of the callers stay, however long it takes; the others leave at any moment.
+        let wait =
+            if call % 3 == 0 { PATIENCE } else { Duration::from_micros(((caller * 7 + call * 13) % 40_000) as u64) };
+        let Ok(answer) = tokio::time::timeout(wait, answered_by(store, &name)).await else { continue };
         match answer {
             Ok(Some(stored)) if stored.user.username == name => answered += 1,
             // What the store makes of another user's document, or of an answer to another question.
-            Ok(_) | Err(StoreError::Corrupt(_)) => crossed += 1,
-            Err(StoreError::Unavailable | StoreError::OutcomeUnknown) => {}
+            Ok(_) | Err(_) => crossed += 1,
         }
     }
     (crossed, answered)
+}
+
+/// Asks until the store answers.
+async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored>, StoreError> {
+    loop {
+        match store.user(name).await {
+            Err(StoreError::Unavailable) => tokio::task::yield_now().await,
+            answer => return answer,
+        }
+    }
 }
 
 /// `WATCHWORD_TEST_FULL=1` takes the full number of calls that T30 asks for.
@@ -351,7 +459,7 @@ async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does(
     ] {
         let (crossed, answered) = crossed_answers(weather, calls / 3, lost).await;
         assert_eq!(crossed, 0, "{weather:?}, {lost:?}");
-        assert!(answered > calls / 60, "{weather:?}, {lost:?}: only {answered} answers");
+        assert!(answered > calls / 12, "{weather:?}, {lost:?}: only {answered} answers");
     }
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use watchword::wire::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    App, Door, Node, Place, StoreKind, channel, http, password,
+    App, Door, ManualClock, Node, Place, StoreKind, channel, http, password,
     redis::{RedisServer, Tls},
     redis_settings, run,
 };
@@ -36,6 +36,11 @@ fn a_redis_that_would_lose_users_is_refused_with_the_command_that_mends_it() {
     for (args, setting, cure) in [
         (["--appendonly", "no"], "appendonly is no", "redis-cli CONFIG SET appendonly yes"),
         (["--appendfsync", "everysec"], "appendfsync is everysec", "redis-cli CONFIG SET appendfsync always"),
+        (
+            ["--no-appendfsync-on-rewrite", "yes"],
+            "no-appendfsync-on-rewrite is yes",
+            "redis-cli CONFIG SET no-appendfsync-on-rewrite no",
+        ),
         (
             ["--maxmemory-policy", "allkeys-lru"],
             "maxmemory-policy is allkeys-lru",
@@ -109,7 +114,8 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     let redis = RedisServer::start();
     let words: Vec<_> = ["ACL", "SETUSER", "watchword"].into_iter().chain(ACL.split_whitespace()).collect();
     redis.ask::<()>(&words);
-    redis.ask::<()>(&["ACL", "SETUSER", "default", "resetkeys", "-@all", "+acl|deluser"]);
+    redis.ask::<()>(&["ACL", "SETUSER", "admin", "on", ">x", "+@all", "~*"]);
+    redis.ask::<()>(&["ACL", "SETUSER", "default", "resetkeys", "-@all"]);
     let folder = TempDir::new().unwrap();
     let secret = folder.path().join("password");
     fs::write(&secret, "correct-horse\n").unwrap();
@@ -127,12 +133,22 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     let log = node.wait().1;
     assert!(!log.contains("refused a command") && !log.contains("forbids"), "{log}");
 
+    // Each of them is needed: without any one the start refuses, rather than the first registration.
+    for needed in ["get", "set", "eval", "time", "role", "info"] {
+        redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("-{needed}")]).unwrap();
+        let log = refused(&url, &with_password);
+        assert!(log.contains("does not allow this user") && log.contains(needed), "without {needed}: {log}");
+        redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("+{needed}")]).unwrap();
+    }
+    let log = refused(&url, &[&with_password[..], &["--redis-prefix", "other:"]].concat());
+    assert!(log.contains("does not allow this user"), "keys of another prefix: {log}");
+
     // README has the same line, so that this test is about what operators copy.
     let readme = include_str!("../../README.md");
     let commands = ACL.split_once("resetchannels").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(readme.contains(&commands), "README should name {commands}");
 
-    // Without the password, with another one, and with a user who may do less.
+    // Without the password, with another one, and as a user who may do nothing.
     let log = refused(&format!("redis://127.0.0.1:{}", redis.port), &[]);
     assert!(log.contains("does not allow this user"), "{log}");
     let log = refused(&url, &[]);
@@ -147,6 +163,8 @@ fn a_password_is_asked_for_by_name_and_an_empty_file_is_none() {
     let redis = RedisServer::with_login(&["--requirepass", "correct-horse"], ":correct-horse@");
     let log = refused(&redis.url(), &[]);
     assert!(log.contains("asks for a password") && log.contains("--store-password-file"), "{log}");
+    let log = refused(&format!("{}/3", redis.url()), &[]);
+    assert!(log.contains("asks for a password"), "{log}");
     let folder = TempDir::new().unwrap();
     let secret = folder.path().join("password");
     fs::write(&secret, "correct-horse").unwrap();
@@ -232,7 +250,7 @@ async fn keys_are_as_documented_and_a_prefix_moves_them() {
     keys.sort();
     let user: serde_json::Value = serde_json::from_str(&place.kept("ada")).unwrap();
     let id = user["id"].as_str().unwrap();
-    assert_eq!(keys, [format!("watchword:id:{id}"), "watchword:user:ada".into()]);
+    assert_eq!(keys, [format!("watchword:id:{id}"), "watchword:store".into(), "watchword:user:ada".into()]);
     assert_eq!(place.redis().ask::<String>(&["GET", &keys[0]]), "ada");
     assert_eq!(place.redis().ask::<i64>(&["TTL", "watchword:user:ada"]), -1, "users do not expire");
 
@@ -248,9 +266,10 @@ async fn keys_are_as_documented_and_a_prefix_moves_them() {
 #[tokio::test]
 async fn a_node_whose_clock_is_wrong_stores_the_right_time() {
     let place = Place::new(StoreKind::Redis);
-    let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
+    let clock = ManualClock::default();
+    clock.advance_wall(std::time::Duration::from_secs(86_400));
+    let app = App::with(StoreKind::Redis).clock(clock).start_in(place.clone()).await;
     let [seconds, _]: [i64; 2] = place.redis().ask(&["TIME"]);
-    app.clock.advance_wall(std::time::Duration::from_secs(86_400));
     app.registered("ada").await;
     let user: serde_json::Value = serde_json::from_str(&place.kept("ada")).unwrap();
     let stored = humantime::parse_rfc3339(user["create_time"].as_str().unwrap()).unwrap();

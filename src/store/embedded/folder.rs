@@ -179,6 +179,11 @@ fn format(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Erro
     Ok(transaction.open_table(META)?.get("format")?.map(|format| format.value().to_owned()))
 }
 
+/// Whether there is a database in the folder.
+pub(super) fn exists(folder: &Path) -> bool {
+    folder.join(DATABASE).exists()
+}
+
 /// Says what is in the folder, and changes nothing: the database is opened for reading only.
 pub(super) fn inspect(folder: &Path) -> Result<String, OpenError> {
     let path = folder.join(DATABASE);

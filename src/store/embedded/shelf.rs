@@ -5,9 +5,9 @@ use std::{ops::Bound, path::Path, sync::Arc};
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::{Embedded, IDS, USERS, guarded};
+use super::{Embedded, IDS, USERS, folder, guarded};
 use crate::{
-    domain::Clock,
+    domain::{Clock, Store},
     store::{
         OpenError,
         copy::{Document, Kind, PAGE_DOCUMENTS_MAX, Put, Shelf},
@@ -23,8 +23,15 @@ pub(in crate::store) struct EmbeddedShelf {
 }
 
 impl Embedded {
-    /// Opens the store in `folder` for copying; makes both when they are not there.
-    pub(in crate::store) fn shelf(folder: &Path, clock: Arc<dyn Clock>) -> Result<EmbeddedShelf, OpenError> {
+    /// Opens the store in `folder` for copying; makes both when they are not there and `may_be_new`.
+    pub(in crate::store) fn shelf(
+        folder: &Path,
+        may_be_new: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<EmbeddedShelf, OpenError> {
+        if !may_be_new && !folder::exists(folder) {
+            return Err(OpenError(format!("--data-dir {}: there is no store in it", folder.display())));
+        }
         let store = Embedded::open(folder, clock)?;
         Ok(EmbeddedShelf { file: folder.display().to_string(), store, after: None })
     }
@@ -51,6 +58,10 @@ impl Shelf for EmbeddedShelf {
     async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError> {
         guarded(|| put(&self.store.database, documents)).map_err(|cause| self.failed(&cause))
     }
+
+    async fn close(&mut self) {
+        self.store.close().await;
+    }
 }
 
 /// The documents behind `after`, at most a page of one kind.
@@ -59,12 +70,12 @@ fn page(database: &Database, after: Option<&(Kind, String)>) -> Result<Vec<Docum
     let users = transaction.open_table(USERS)?;
     let ids = transaction.open_table(IDS)?;
     let mut page = Vec::new();
-    for kind in Kind::ALL {
+    // Kinds before the last one were read to their end.
+    let first = after.and_then(|(last, _)| Kind::ALL.iter().position(|kind| kind == last)).unwrap_or(0);
+    for kind in Kind::ALL.into_iter().skip(first) {
         let from = match after {
             Some((last, key)) if *last == kind => Bound::Excluded(key.as_str()),
-            // A kind that was read to its end.
-            Some((Kind::Id, _)) => continue,
-            Some((Kind::User, _)) | None => Bound::Unbounded,
+            Some(_) | None => Bound::Unbounded,
         };
         let range = (from, Bound::<&str>::Unbounded);
         match kind {
@@ -119,5 +130,6 @@ fn put(database: &Database, documents: &[Document]) -> Result<Vec<Put>, redb::Er
 }
 
 fn text(bytes: &[u8]) -> Result<&str, redb::Error> {
-    std::str::from_utf8(bytes).map_err(|_| redb::Error::Corrupted("a user's name is not UTF-8".into()))
+    // Whoever the source is, it holds what no Watchword wrote.
+    std::str::from_utf8(bytes).map_err(|_| redb::Error::Corrupted("a name in the source is not UTF-8".into()))
 }

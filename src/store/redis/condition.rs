@@ -3,7 +3,9 @@
 //! Read at start, at every new connection and every minute, since anybody with redis-cli can change it: at start a
 //! shortfall refuses, later it is an alarm. As Debian ships it, Redis loses users: no append-only file.
 
-use redis::{FromRedisValue, RedisError, aio::MultiplexedConnection, cmd};
+use std::collections::HashMap;
+
+use redis::{RedisError, aio::MultiplexedConnection, cmd};
 
 use crate::domain::Alarm;
 
@@ -21,25 +23,39 @@ pub(super) struct Condition {
     eviction: String,
     append_only: bool,
     append_ok: bool,
+    /// Another one after every start of the server.
+    run: String,
+    /// Whether it makes its first append-only file: until that is done nothing is kept, whatever `aof_enabled` says.
+    append_begins: bool,
     /// `None` where CONFIG is forbidden.
-    append_sync: Option<String>,
+    sync: Option<Sync>,
 }
+
+/// When Redis syncs its append-only file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sync {
+    when: String,
+    not_while_rewriting: String,
+}
+
+/// Settings that only CONFIG shows.
+const SHOWN_BY_CONFIG: [&str; 2] = ["appendfsync", "no-appendfsync-on-rewrite"];
 
 impl Condition {
     /// Asks over `connection`.
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let info: String = cmd("INFO").query_async(connection).await?;
-        let config = cmd("CONFIG").arg("GET").arg("appendfsync").query_async::<redis::Value>(connection).await;
-        let append_sync = match config {
-            Ok(value) => <Vec<String>>::from_redis_value(value)?.into_iter().nth(1),
-            // Managed services forbid or rename it; anything else went wrong on the way.
-            Err(error) if error.code().is_some() => None,
+        let config = cmd("CONFIG").arg("GET").arg(&SHOWN_BY_CONFIG).query_async(connection).await;
+        let sync = match config {
+            Ok(values) => Some(Sync::read(values)),
+            // Managed services forbid or rename it.
+            Err(error) if is_forbidden(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self::read(&info, append_sync))
+        Ok(Self::read(&info, sync))
     }
 
-    fn read(info: &str, append_sync: Option<String>) -> Self {
+    fn read(info: &str, sync: Option<Sync>) -> Self {
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or_default().trim().to_owned()
@@ -52,14 +68,20 @@ impl Condition {
             loading: field("loading") == "1",
             eviction: field("maxmemory_policy"),
             append_only: field("aof_enabled") == "1",
-            append_ok: field("aof_last_write_status") != "err",
-            append_sync,
+            append_ok: field("aof_last_write_status") != "err" && field("aof_last_bgrewrite_status") != "err",
+            run: field("run_id"),
+            append_begins: field("aof_current_size") == "0"
+                && (field("aof_rewrite_in_progress") == "1" || field("aof_rewrite_scheduled") == "1"),
+            sync,
         }
     }
 
-    /// Whether it is still reading its file.
-    pub(super) fn is_loading(&self) -> bool {
-        self.loading
+    /// Why this server must be waited for.
+    pub(super) fn not_yet(&self) -> Option<&'static str> {
+        if self.loading {
+            return Some("is still reading its file (LOADING)");
+        }
+        self.append_begins.then_some("is still making its first append-only file")
     }
 
     /// Why this server cannot be the store at all.
@@ -83,8 +105,9 @@ impl Condition {
         None
     }
 
-    /// Settings with which acknowledged users can be lost.
-    pub(super) fn shortfalls(&self) -> Vec<Alarm> {
+    /// Settings with which acknowledged users can be lost. Where CONFIG is forbidden by now, what was known `before`
+    /// stands.
+    pub(super) fn shortfalls(&self, before: &[Alarm]) -> Vec<Alarm> {
         let mut found = Vec::new();
         let mut add = |setting, value: &str, danger: &str, wanted: &str| {
             let text = format!("{setting} is {value}, so {danger}: redis-cli CONFIG SET {setting} {wanted}");
@@ -94,26 +117,46 @@ impl Condition {
             add("maxmemory-policy", &self.eviction, "users are deleted when memory runs short", "noeviction");
         }
         if !self.append_only {
-            add("appendonly", "no", "users are lost when Redis ends", "yes");
+            add(
+                "appendonly",
+                "no",
+                "users are lost when Redis ends",
+                "yes (only where it never was: this overwrites an older append-only file, which a restart with \
+                 --appendonly yes reads)",
+            );
         }
-        if let Some(sync) = self.append_sync.as_deref().filter(|sync| *sync != "always") {
-            add("appendfsync", sync, "a power cut loses users who were told that they are registered", "always");
+        let danger = "a power cut loses users who were told that they are registered";
+        match &self.sync {
+            None => found.extend(before.iter().filter(|alarm| SHOWN_BY_CONFIG.contains(&alarm.setting)).cloned()),
+            Some(Sync { when, not_while_rewriting }) => {
+                if when != "always" {
+                    add("appendfsync", when, danger, "always");
+                }
+                if not_while_rewriting != "no" {
+                    add("no-appendfsync-on-rewrite", not_while_rewriting, danger, "no");
+                }
+            }
         }
         if !self.append_ok {
-            let text = "the last write to the append-only file failed; is the disk full?".into();
+            let text = "append-only file could not be written the last time; look at Redis's disk and log".into();
             found.push(Alarm { setting: "aof_last_write_status", text });
         }
         found
     }
 
+    /// Whether this is still the process that `earlier` was about.
+    pub(super) fn is_same_run(&self, earlier: &Self) -> bool {
+        self.run == earlier.run
+    }
+
     /// Whether `appendfsync` could not be read.
     pub(super) fn is_partly_hidden(&self) -> bool {
-        self.append_sync.is_none()
+        self.sync.is_none()
     }
 
     /// One line for `check-config`.
     pub(super) fn summary(&self) -> String {
-        let sync = self.append_sync.as_deref().unwrap_or("not to be read");
+        let sync = self.sync.as_ref().map_or("not to be read", |sync| &sync.when);
         let append = if self.append_only { "yes" } else { "no" };
         format!("Redis {}, appendonly {append}, appendfsync {sync}, maxmemory-policy {}", self.version, self.eviction)
     }
@@ -124,6 +167,17 @@ impl Condition {
     }
 }
 
+impl Sync {
+    fn read(mut values: HashMap<String, String>) -> Self {
+        let [when, not_while_rewriting] = SHOWN_BY_CONFIG.map(|name| values.remove(name).unwrap_or_default());
+        Self { when, not_while_rewriting }
+    }
+}
+
+fn is_forbidden(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || error.detail().is_some_and(|detail| detail.contains("unknown command"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,14 +186,16 @@ mod tests {
                         aof_last_write_status:ok\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n";
 
     fn condition(from: &str, to: &str, sync: &str) -> Condition {
-        Condition::read(&GOOD.replace(from, to), Some(sync.to_owned()))
+        let sync = Sync { when: sync.into(), not_while_rewriting: "no".into() };
+        Condition::read(&GOOD.replace(from, to), Some(sync))
     }
 
     #[test]
     fn a_server_that_keeps_users_is_fit_and_falls_short_of_nothing() {
         let good = condition("", "", "always");
         assert_eq!(good.unfit(), None);
-        assert_eq!(good.shortfalls(), []);
+        assert_eq!(good.shortfalls(&[]), []);
+        assert_eq!(good.not_yet(), None);
     }
 
     #[test]
@@ -148,12 +204,31 @@ mod tests {
             ("noeviction", "allkeys-lru", "always", "CONFIG SET maxmemory-policy noeviction"),
             ("aof_enabled:1", "aof_enabled:0", "always", "CONFIG SET appendonly yes"),
             ("", "", "everysec", "CONFIG SET appendfsync always"),
-            ("status:ok", "status:err", "always", "disk full"),
+            ("status:ok", "status:err", "always", "Redis's disk"),
         ] {
-            let found = condition(from, to, sync).shortfalls();
+            let found = condition(from, to, sync).shortfalls(&[]);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].text.contains(cure), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_sync_that_pauses_while_redis_rewrites_its_file_is_a_shortfall() {
+        let sync = Sync { when: "always".into(), not_while_rewriting: "yes".into() };
+        let found = Condition::read(GOOD, Some(sync)).shortfalls(&[]);
+        assert!(found[0].text.contains("CONFIG SET no-appendfsync-on-rewrite no"), "{found:?}");
+        let hidden = Condition::read(GOOD, None);
+        assert_eq!(hidden.shortfalls(&found), found, "what can no longer be read is not mended");
+    }
+
+    #[test]
+    fn a_first_append_only_file_that_is_still_made_keeps_nobody_yet() {
+        for state in ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"] {
+            let begins = format!("aof_enabled:1\r\naof_current_size:0\r\n{state}");
+            assert!(condition("aof_enabled:1", &begins, "always").not_yet().is_some(), "{state}");
+        }
+        let later = "aof_enabled:1\r\naof_current_size:88\r\naof_rewrite_in_progress:1";
+        assert_eq!(condition("aof_enabled:1", later, "always").not_yet(), None, "an ordinary rewrite");
     }
 
     #[test]

@@ -1,35 +1,34 @@
 //! The one connection to Redis, and the task that tends it.
 //!
 //! redis-rs multiplexes all calls over one connection but never replaces one on which nothing comes back: a timeout is
-//! an error to it and no reason. So the task here asks a small question all the time, and after two answers in a row
-//! that did not come, or one broken connection, makes a new one, for ever. While there is none, calls are refused at
-//! once and nothing of them is executed.
+//! an error to it and no reason. So the task here asks a small question all the time (`probe.rs`), and after two answers
+//! in a row that did not come, or one broken connection, makes a new one, for ever. While there is none, calls are
+//! refused at once and nothing of them is executed.
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, RedisError, aio::MultiplexedConnection, pipe,
-};
+use redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
-use super::{condition::Condition, trouble::Trouble};
+use super::{
+    RedisSettings,
+    condition::Condition,
+    connect::{self, Connected},
+    probe::{self, Health},
+    trouble::{Trouble, first_sentence},
+};
 use crate::domain::{Alarm, Clock, Entropy, Pulse, World};
-
-/// How long an answer may take. A caller hears within this and a little more that the store is down.
-const ANSWER_WAIT_MAX: Duration = Duration::from_millis(400);
-
-/// How long a connection may take: TCP, TLS, password and database.
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Between two questions of the tending task.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
@@ -40,10 +39,10 @@ const SILENCE_MAX: u32 = 2;
 /// Between two attempts to connect: at first, and at most. Each is shortened by up to a half, so that the nodes of a
 /// Redis that comes back do not come all at once.
 const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(1_000);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Commands that may wait for their turn on the connection; beyond it callers wait, within their time.
-const COMMANDS_WAITING_MAX: usize = 1_024;
+/// A connection that lived this long was a good one: after it the first attempt follows at once again.
+const GOOD_LIFE: Duration = Duration::from_secs(10);
 
 /// Between two log lines about commands that Redis refused.
 const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,26 +58,38 @@ pub(super) struct Link {
 pub(super) enum NoAnswer {
     /// Redis never saw the command.
     NotSent,
-    /// Redis answered that it did not do it.
+    /// Redis answered with an error.
     Refused(RedisError),
     /// The command was sent, or may have been, and nobody knows what became of it.
     Lost,
 }
 
 struct Shared {
-    client: Client,
-    /// A key to read: it need not exist.
-    probe_key: String,
-    check_interval: Duration,
-    connection: Mutex<Option<MultiplexedConnection>>,
-    silence: AtomicU32,
+    settings: RedisSettings,
+    /// Which store it was at the start.
+    marker: String,
+    slot: Mutex<Slot>,
     broken: Notify,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     time: Mutex<Time>,
     pulse: watch::Sender<Pulse>,
-    alarms: Mutex<Vec<Alarm>>,
+    alarms: Mutex<Alarms>,
     refusal_logged: Mutex<Option<Instant>>,
+}
+
+/// Where callers find the connection.
+#[derive(Default)]
+struct Slot {
+    live: Option<Live>,
+    closed: bool,
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    /// Answers in a row that did not come.
+    silence: Arc<AtomicU32>,
 }
 
 /// What time it is at Redis, and when we heard it.
@@ -88,73 +99,46 @@ struct Time {
     heard: Instant,
 }
 
+#[derive(Default)]
+struct Alarms {
+    settings: Vec<Alarm>,
+    writes: Option<Alarm>,
+    down: Option<Alarm>,
+}
+
 // === impl Link ===
 
 impl Link {
-    /// Connects once and learns what Redis says of itself.
-    pub(super) async fn try_once(client: &Client) -> Result<(MultiplexedConnection, Condition), Trouble> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WAIT_MAX))
-            .set_response_timeout(Some(ANSWER_WAIT_MAX))
-            .set_pipeline_buffer_size(COMMANDS_WAITING_MAX);
-        // The crate's own limit does not cover what it asks after the connection stands, such as the password.
-        let connected = timeout(CONNECT_WAIT_MAX * 2, client.get_multiplexed_async_connection_with_config(&config));
-        let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
-        let silent = || Trouble::silent(is_tls);
-        let mut connection = connected
-            .await
-            .map_err(|_| silent())?
-            .map_err(|error| if error.is_timeout() { silent() } else { Trouble::of(&error) })?;
-        let condition = Condition::ask(&mut connection).await.map_err(|error| Trouble::of(&error))?;
-        if condition.is_loading() {
-            return Err(Trouble::loading());
-        }
-        match condition.unfit() {
-            Some(why) => Err(Trouble::unfit(why)),
-            None => Ok((connection, condition)),
-        }
-    }
-
-    /// Tends `connection` and its successors.
-    pub(super) fn tend(
-        client: Client,
-        first: (MultiplexedConnection, Condition),
-        probe_key: String,
-        check_interval: Duration,
-        world: &World,
-    ) -> Self {
-        let now = Time { told: world.clock.now(), heard: world.clock.monotonic() };
+    /// Tends a connection and its successors.
+    pub(super) fn tend(settings: &RedisSettings, marker: String, first: Connected, world: &World) -> Self {
+        let condition = first.condition.clone();
         let shared = Arc::new(Shared {
-            client,
-            probe_key,
-            check_interval,
-            connection: Mutex::new(None),
-            silence: AtomicU32::new(0),
+            settings: settings.clone(),
+            marker,
+            slot: Mutex::default(),
             broken: Notify::new(),
             clock: world.clock.clone(),
             entropy: world.entropy.clone(),
-            time: Mutex::new(now),
+            time: Mutex::new(Time { told: first.health.time, heard: world.clock.monotonic() }),
             pulse: watch::Sender::new(Pulse::Up),
             alarms: Mutex::default(),
             refusal_logged: Mutex::default(),
         });
-        let (connection, condition) = first;
-        shared.note(&condition);
-        *lock(&shared.connection) = Some(connection.clone());
-        let tending = tokio::spawn(shared.clone().keep(connection));
+        let live = shared.take_over(first);
+        let tending = tokio::spawn(shared.clone().keep(live, condition));
         Self { shared, tending }
     }
 
     /// Asks Redis.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, NoAnswer> {
-        let connection = lock(&self.shared.connection).clone();
-        let Some(mut connection) = connection else { return Err(NoAnswer::NotSent) };
+        let live = lock(&self.shared.slot).live.clone();
+        let Some(Live { mut connection, silence }) = live else { return Err(NoAnswer::NotSent) };
         match command.query_async(&mut connection).await {
             Ok(answer) => {
-                self.shared.silence.store(0, Ordering::Relaxed);
+                silence.store(0, Ordering::Relaxed);
                 Ok(answer)
             }
-            Err(error) => Err(self.shared.no_answer(error)),
+            Err(error) => Err(self.shared.no_answer(error, &silence)),
         }
     }
 
@@ -169,13 +153,14 @@ impl Link {
     }
 
     pub(super) fn alarms(&self) -> Vec<Alarm> {
-        lock(&self.shared.alarms).clone()
+        let alarms = lock(&self.shared.alarms);
+        alarms.down.iter().chain(&alarms.writes).chain(&alarms.settings).cloned().collect()
     }
 
     /// Lets go of the connection; no new one is made.
     pub(super) fn close(&self) {
         self.tending.abort();
-        drop(lock(&self.shared.connection).take());
+        *lock(&self.shared.slot) = Slot { live: None, closed: true };
     }
 }
 
@@ -189,30 +174,47 @@ impl Drop for Link {
 
 impl Shared {
     /// The tending task's life: look after one connection until it breaks, then make another.
-    async fn keep(self: Arc<Self>, mut connection: MultiplexedConnection) {
+    async fn keep(self: Arc<Self>, mut live: Live, mut condition: Condition) {
+        let _guard = NeverAlone(&self.pulse);
+        let mut pause = RETRY_MIN;
         loop {
-            let trouble = self.look_after(connection).await;
-            drop(lock(&self.connection).take());
+            let begun = self.clock.monotonic();
+            let trouble = self.look_after(&live).await;
+            drop(lock(&self.slot).live.take());
             tracing::warn!(cause = %trouble, "the connection to Redis is replaced");
-            connection = self.reconnect().await;
-            self.silence.store(0, Ordering::Relaxed);
-            *lock(&self.connection) = Some(connection.clone());
-            self.pulse.send_replace(Pulse::Up);
+            if !trouble.is_broken() {
+                self.is_down(&trouble);
+            }
+            if self.clock.monotonic().saturating_duration_since(begun) >= GOOD_LIFE {
+                pause = RETRY_MIN;
+            } else {
+                self.wait(&mut pause).await;
+            }
+            let connected = self.reconnect(&condition, &mut pause).await;
+            condition = connected.condition.clone();
+            live = self.take_over(connected);
+            self.is_up();
         }
     }
 
     /// Returns why the connection must be replaced.
-    async fn look_after(&self, mut connection: MultiplexedConnection) -> Trouble {
-        let mut next_check = self.clock.monotonic() + self.check_interval;
+    async fn look_after(&self, live: &Live) -> Trouble {
+        let mut connection = live.connection.clone();
+        let mut next_check = self.clock.monotonic() + self.settings.check_interval;
         loop {
             tokio::select! {
                 () = sleep(PROBE_INTERVAL) => {}
                 () = self.broken.notified() => {}
             }
-            match self.probe(&mut connection).await {
-                Ok(()) => self.silence.store(0, Ordering::Relaxed),
+            let asked = self.clock.monotonic();
+            match probe::ask(&mut connection, &self.settings.prefix).await {
+                Ok(health) if health.marker.as_ref() != Some(&self.marker) => return lost_data(),
+                Ok(health) => {
+                    live.silence.store(0, Ordering::Relaxed);
+                    self.heard(asked, health);
+                }
                 Err(error) if error.is_timeout() => {
-                    if self.silence.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCE_MAX {
+                    if live.silence.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCE_MAX {
                         return Trouble::silent(false);
                     }
                     // The next question follows at once.
@@ -222,7 +224,7 @@ impl Shared {
                 Err(error) => return Trouble::broken(&error),
             }
             if self.clock.monotonic() >= next_check {
-                next_check = self.clock.monotonic() + self.check_interval;
+                next_check = self.clock.monotonic() + self.settings.check_interval;
                 match Condition::ask(&mut connection).await {
                     Ok(condition) => match condition.unfit() {
                         Some(why) => return Trouble::unfit(why),
@@ -235,60 +237,86 @@ impl Shared {
         }
     }
 
-    /// One round trip that only a primary which has read its file answers; brings its time along.
-    async fn probe(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        let asked = self.clock.monotonic();
-        let mut questions = pipe();
-        questions.cmd("TIME").cmd("ROLE").cmd("GET").arg(&self.probe_key);
-        let ((seconds, micros), role, _): ((u64, u64), Vec<redis::Value>, redis::Value) =
-            questions.query_async(connection).await?;
-        let heard = self.clock.monotonic();
-        let is_primary =
-            role.first().is_some_and(|role| matches!(role, redis::Value::BulkString(name) if name == b"master"));
-        if !is_primary {
-            return Err((redis::ErrorKind::Client, "it is no longer a primary").into());
-        }
-        let told = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros);
-        // It was told somewhere between the question and its answer.
-        *lock(&self.time) = Time { told: told + (heard.saturating_duration_since(asked) / 2), heard };
-        Ok(())
-    }
-
-    async fn reconnect(&self) -> MultiplexedConnection {
-        let mut pause = RETRY_MIN;
+    /// Tries until a Redis answers that is still the store that it was.
+    async fn reconnect(&self, before: &Condition, pause: &mut Duration) -> Connected {
         let mut said = String::new();
         loop {
-            match Link::try_once(&self.client).await {
-                Ok((mut connection, condition)) => match self.probe(&mut connection).await {
-                    Ok(()) => {
-                        self.note(&condition);
-                        tracing::info!("Redis answers again");
-                        return connection;
+            match connect::once(&self.settings).await.and_then(|connected| self.is_the_same(before, connected)) {
+                Ok(connected) => {
+                    tracing::info!("Redis answers again");
+                    return connected;
+                }
+                Err(trouble) => {
+                    let cause = self.is_down(&trouble);
+                    // Once for each cause, however often it is met.
+                    if cause != said {
+                        tracing::error!(cause, "Redis cannot be used; trying again until it can");
+                        said = cause;
                     }
-                    Err(error) => self.is_down(&Trouble::of(&error), &mut said),
-                },
-                Err(trouble) => self.is_down(&trouble, &mut said),
+                }
             }
-            sleep(self.shortened(pause)).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            self.wait(pause).await;
         }
     }
 
-    /// Says so once for each cause, however often it is met.
-    fn is_down(&self, trouble: &Trouble, said: &mut String) {
-        self.pulse.send_replace(Pulse::Down);
+    /// A Redis that was started again is looked at as at our own start: with other settings it may have come back without
+    /// its users.
+    fn is_the_same(&self, before: &Condition, connected: Connected) -> Result<Connected, Trouble> {
+        if connected.health.marker.as_ref() != Some(&self.marker) {
+            return Err(lost_data());
+        }
+        if !connected.condition.is_same_run(before) {
+            connect::tolerable(&self.settings, &connected.condition).map_err(Trouble::unfit)?;
+        }
+        Ok(connected)
+    }
+
+    fn is_down(&self, trouble: &Trouble) -> String {
         let cause = trouble.to_string();
-        if cause != *said {
-            tracing::error!(cause, "Redis cannot be used; trying again until it can");
-            *said = cause;
+        lock(&self.alarms).down = Some(Alarm { setting: "unusable", text: format!("Redis {cause}") });
+        self.pulse.send_replace(Pulse::Down);
+        cause
+    }
+
+    fn is_up(&self) {
+        lock(&self.alarms).down = None;
+        self.pulse.send_replace(Pulse::Up);
+    }
+
+    /// Lets callers use a new connection.
+    fn take_over(&self, connected: Connected) -> Live {
+        let Connected { connection, condition, health } = connected;
+        self.note(&condition);
+        self.heard(self.clock.monotonic(), health);
+        let live = Live { connection, silence: Arc::default() };
+        let mut slot = lock(&self.slot);
+        if !slot.closed {
+            slot.live = Some(live.clone());
+        }
+        live
+    }
+
+    fn heard(&self, asked: Instant, health: Health) {
+        let heard = self.clock.monotonic();
+        // It was told somewhere between the question and its answer.
+        let told = health.time + heard.saturating_duration_since(asked) / 2;
+        *lock(&self.time) = Time { told, heard };
+        let before = std::mem::replace(&mut lock(&self.alarms).writes, health.writes_refused.clone());
+        match (before, health.writes_refused) {
+            (before, Some(alarm)) if before.as_ref() != Some(&alarm) => tracing::error!("{}", alarm.text),
+            (Some(_), None) => tracing::info!("Redis takes writes again"),
+            _ => {}
         }
     }
 
     /// Keeps what is wrong with Redis's settings, and says so when it changed.
     fn note(&self, condition: &Condition) {
-        let found = condition.shortfalls();
-        let mut alarms = lock(&self.alarms);
-        if *alarms == found {
+        let (before, found) = {
+            let mut alarms = lock(&self.alarms);
+            let found = condition.shortfalls(&alarms.settings);
+            (std::mem::replace(&mut alarms.settings, found.clone()), found)
+        };
+        if before == found {
             return;
         }
         for alarm in &found {
@@ -297,18 +325,17 @@ impl Shared {
         if found.is_empty() {
             tracing::info!("Redis's settings are as they must be again");
         }
-        *alarms = found;
     }
 
-    fn no_answer(&self, error: RedisError) -> NoAnswer {
+    fn no_answer(&self, error: RedisError, silence: &AtomicU32) -> NoAnswer {
         if error.code().is_some() {
             // Redis lives, and says what it minds.
-            self.silence.store(0, Ordering::Relaxed);
+            silence.store(0, Ordering::Relaxed);
             self.log_refusal(&error);
             return NoAnswer::Refused(error);
         }
         if error.is_timeout() {
-            self.silence.fetch_add(1, Ordering::Relaxed);
+            silence.fetch_add(1, Ordering::Relaxed);
         }
         // Whatever it was, the tending task looks for itself.
         self.broken.notify_one();
@@ -321,14 +348,36 @@ impl Shared {
         let mut logged = lock(&self.refusal_logged);
         if logged.is_none_or(|at| now.saturating_duration_since(at) >= REFUSED_LOG_INTERVAL) {
             *logged = Some(now);
-            tracing::warn!(code = error.code(), detail = error.detail(), "Redis refused a command");
+            drop(logged);
+            tracing::warn!(cause = first_sentence(error), "Redis refused a command");
         }
     }
 
-    fn shortened(&self, pause: Duration) -> Duration {
+    /// Waits, and makes the next wait longer.
+    async fn wait(&self, pause: &mut Duration) {
         let mut byte = [0];
         self.entropy.fill(&mut byte);
-        pause - pause / 2 * u32::from(byte[0]) / 255
+        sleep(*pause - *pause / 2 * u32::from(byte[0]) / 255).await;
+        *pause = (*pause * 2).min(RETRY_MAX);
+    }
+}
+
+fn lost_data() -> Trouble {
+    Trouble::unfit(
+        "has lost its data: its marker, the key …store, is gone or another one. Give it its file back, or start \
+         Watchword again if the users shall be gone"
+            .into(),
+    )
+}
+
+/// A connection that nobody tends must not look healthy: a panic of the task fails the store, and the node ends.
+struct NeverAlone<'a>(&'a watch::Sender<Pulse>);
+
+impl Drop for NeverAlone<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.send_replace(Pulse::Failed);
+        }
     }
 }
 

@@ -5,7 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{RedisError, aio::MultiplexedConnection, cmd, pipe};
 
-use super::{OpenError, Prefix, Redis, RedisSettings, accept, link::Link, refused, trouble::Trouble};
+use super::{
+    OpenError, Prefix, Redis, RedisSettings,
+    connect::{self, Connected},
+    marker,
+    trouble::Trouble,
+};
 use crate::store::copy::{Document, Kind, PAGE_DOCUMENTS_MAX, Put, Shelf};
 
 /// How long an answer about a page of documents may take.
@@ -22,9 +27,7 @@ pub(in crate::store) struct RedisShelf {
 impl Redis {
     /// Connects for copying.
     pub(in crate::store) async fn shelf(settings: &RedisSettings) -> Result<RedisShelf, OpenError> {
-        let (mut connection, condition) =
-            Link::try_once(&settings.client()?).await.map_err(|trouble| refused(settings, &trouble))?;
-        accept(settings, &condition)?;
+        let Connected { mut connection, .. } = connect::at_once(settings).await?;
         connection.set_response_timeout(PAGE_WAIT_MAX);
         Ok(RedisShelf { connection, settings: settings.clone(), cursor: Some(0) })
     }
@@ -32,16 +35,27 @@ impl Redis {
 
 impl RedisShelf {
     fn failed(&self, error: RedisError) -> OpenError {
-        refused(&self.settings, &Trouble::of(&error))
+        if error.to_string().contains("WRONGTYPE") {
+            return self.foreign("a key holds no string (WRONGTYPE)");
+        }
+        connect::refused(&self.settings, &Trouble::of(&error))
+    }
+
+    fn foreign(&self, what: &str) -> OpenError {
+        OpenError(format!("{}, keys {}…: {what}; Watchword did not write it", self.settings.url, self.settings.prefix))
     }
 
     async fn scan(&mut self, cursor: u64) -> Result<Vec<String>, OpenError> {
         let mut scan = cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(format!("{}*", self.settings.prefix));
         scan.arg("COUNT").arg(PAGE_DOCUMENTS_MAX);
-        let (next, keys): (u64, Vec<String>) =
+        let (next, keys): (u64, Vec<Vec<u8>>) =
             scan.query_async(&mut self.connection).await.map_err(|error| self.failed(error))?;
         self.cursor = (next != 0).then_some(next);
+        let keys: Result<Vec<_>, _> = keys.into_iter().map(String::from_utf8).collect();
+        let mut keys = keys.map_err(|_| self.foreign("a key is not UTF-8"))?;
+        // Which store a target is, no copy changes.
+        keys.retain(|key| *key != self.settings.prefix.own_key(marker::NAME));
         Ok(keys)
     }
 
@@ -56,11 +70,12 @@ impl RedisShelf {
         if documents.is_empty() {
             return Ok(documents);
         }
-        let all: Vec<Vec<u8>> = gets.query_async(&mut self.connection).await.map_err(|error| self.failed(error))?;
-        for (document, bytes) in documents.iter_mut().zip(all) {
-            document.bytes = bytes;
-        }
-        Ok(documents)
+        let all: Vec<Option<Vec<u8>>> =
+            gets.query_async(&mut self.connection).await.map_err(|error| self.failed(error))?;
+        // What was deleted since SCAN showed it is none of the source's any more.
+        let there =
+            documents.into_iter().zip(all).filter_map(|(document, bytes)| Some(Document { bytes: bytes?, ..document }));
+        Ok(there.collect())
     }
 }
 
@@ -106,4 +121,6 @@ impl Shelf for RedisShelf {
         });
         Ok(outcomes.collect())
     }
+
+    async fn close(&mut self) {}
 }

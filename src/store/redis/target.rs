@@ -95,6 +95,11 @@ impl fmt::Display for Durability {
 // === impl RedisUrl ===
 
 impl RedisUrl {
+    /// The user that Redis knows, if one is named.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Whether it is `rediss://`.
     pub fn is_tls(&self) -> bool {
         self.tls
@@ -129,9 +134,11 @@ impl FromStr for RedisUrl {
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(FORM.into());
         }
-        let database = match parsed.path().trim_start_matches('/') {
+        let database = match parsed.path().strip_prefix('/').unwrap_or_default() {
             "" => 0,
-            number => number.parse().map_err(|_| format!("{number:?} is no number of a database; {FORM}"))?,
+            number => {
+                number.parse().map_err(|_| format!("behind the slash stands the number of a database; {FORM}"))?
+            }
         };
         // `[::1]` in a URL, `::1` to a socket.
         let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or(FORM)?;
@@ -164,6 +171,11 @@ impl Prefix {
     /// The key of one thing.
     pub(super) fn key(&self, kind: &str, name: &str) -> String {
         format!("{}{kind}:{name}", self.0)
+    }
+
+    /// The key of a thing of which there is one.
+    pub(super) fn own_key(&self, name: &str) -> String {
+        format!("{}{name}", self.0)
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -222,12 +234,6 @@ impl RedisSettings {
         } else {
             ConnectionAddr::Tcp(host.clone(), *port)
         };
-        if user.is_some() && self.password_file.is_none() {
-            return Err(OpenError(format!(
-                "--store {}: a user needs a password: name its file with --store-password-file",
-                self.url
-            )));
-        }
         let info =
             address.into_connection_info().map_err(|cause| OpenError(format!("--store {}: {cause}", self.url)))?;
         // RESP2: nothing here needs more, and HELLO would be one more command to allow.
@@ -257,6 +263,9 @@ impl RedisSettings {
         if password.is_empty() || text.len() > PASSWORD_FILE_BYTES_MAX {
             return Err(fault("its first line must be the password, and nothing else need be in it"));
         }
+        if password.trim() != password || password.starts_with('\u{feff}') {
+            tracing::warn!(file = %path.display(), "the password in it begins or ends with a blank or a byte-order mark");
+        }
         Ok(Some(password.to_owned().into()))
     }
 }
@@ -281,13 +290,27 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused_and_a_password_is_never_repeated() {
-        for text in
-            ["redis:", "redis://", "http://h", "redis://h/x", "redis://h/-1", "redis://h?db=1", "redis://h/99999"]
-        {
+        for text in [
+            "redis:",
+            "redis://",
+            "http://h",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h//3",
+            "redis://h?db=1",
+            "redis://h/99999",
+        ] {
             assert!(text.parse::<RedisUrl>().is_err(), "{text}");
         }
-        let refused = "redis://user:hunter2secret@h".parse::<RedisUrl>().unwrap_err();
-        assert!(refused.contains("--store-password-file") && !refused.contains("hunter2"), "{refused}");
+        // A password may hold a slash, and then what stands before it looks like a host and a port.
+        for text in
+            ["redis://user:hunter2@h", "redis://user:/hunter2@h", "redis://user:12/hunter2@h", "redis://:hunter2@h"]
+        {
+            let refused = text.parse::<RedisUrl>().unwrap_err();
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
+        let refused = "redis://user:hunter2@h".parse::<RedisUrl>().unwrap_err();
+        assert!(refused.contains("--store-password-file"), "{refused}");
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub struct Setup {
     kind: StoreKind,
     args: Vec<String>,
     change: Box<dyn FnOnce(&mut Config) + Send>,
+    clock: ManualClock,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -126,7 +127,7 @@ impl Setup {
     fn new() -> Self {
         let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
         let args = ["watchword"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
-        Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), store: None }
+        Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), clock: ManualClock::default(), store: None }
     }
 
     /// Sets flags, each with its value; the last word counts.
@@ -147,6 +148,12 @@ impl Setup {
         self
     }
 
+    /// Gives the machine a clock of the test's own.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     pub async fn start(self) -> App {
         let place = Place::new(self.kind);
         self.start_in(place).await
@@ -158,7 +165,7 @@ impl Setup {
         config.store = place.settings();
         config.hashing.cost = CHEAP;
         (self.change)(&mut config);
-        let (clock, events) = (Arc::new(ManualClock::default()), Arc::new(Events::default()));
+        let (clock, events) = (Arc::new(self.clock), Arc::new(Events::default()));
         let world =
             World { clock: clock.clone(), entropy: Arc::new(watchword::domain::System), observer: events.clone() };
         let service = match self.store {

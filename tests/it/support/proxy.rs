@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -68,7 +68,6 @@ struct Shared {
     /// Replies that still pass; the next is lost. Below zero none is.
     replies_until_loss: AtomicI64,
     lost: Mutex<LostReply>,
-    connections: AtomicUsize,
     accepted: AtomicU64,
     chance: AtomicU64,
 }
@@ -84,7 +83,6 @@ impl Proxy {
             cut_after: AtomicI64::new(-1),
             replies_until_loss: AtomicI64::new(-1),
             lost: Mutex::new(LostReply::AndCut),
-            connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             chance: AtomicU64::new(1),
         });
@@ -109,11 +107,6 @@ impl Proxy {
     pub fn lose_reply_after(&self, pass: i64, how: LostReply) {
         *self.shared.lost.lock().unwrap() = how;
         self.shared.replies_until_loss.store(pass, Ordering::SeqCst);
-    }
-
-    /// Connections that stand now.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Connections that were ever accepted.
@@ -157,12 +150,6 @@ impl Shared {
     }
 
     async fn serve(self: Arc<Self>, client: TcpStream) {
-        self.connections.fetch_add(1, Ordering::SeqCst);
-        self.pass(client).await;
-        self.connections.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    async fn pass(&self, client: TcpStream) {
         let mut weather = self.weather.subscribe();
         if matches!(*weather.borrow_and_update(), Weather::Reset | Weather::Closed) {
             return reset(&client);

@@ -65,7 +65,7 @@ impl RedisServer {
                 port: free_port(),
                 login: login.to_owned(),
             };
-            if server.run_again() {
+            if server.run_again(&[]) {
                 return server;
             }
         }
@@ -73,12 +73,12 @@ impl RedisServer {
     }
 
     /// Starts the process; says whether it answers.
-    fn run_again(&self) -> bool {
+    fn run_again(&self, more: &[&str]) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let program = self.wrapper.iter().map(String::as_str).chain(["redis-server"]).collect::<Vec<_>>();
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.arg("--dir").arg(self.folder.path()).args(&self.args);
+        command.arg("--dir").arg(self.folder.path()).args(&self.args).args(more);
         let child = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn();
         *self.child.lock().unwrap() = Some(child.expect("run tests/run once: it installs redis-server"));
         self.wait_until_it_answers()
@@ -126,6 +126,12 @@ impl RedisServer {
         command.arg(&words[1..]).query(&mut self.connection()?)
     }
 
+    /// Asks as that `user:password`.
+    pub fn try_ask_as(&self, login: &str, words: &[&str]) -> redis::RedisResult<()> {
+        let client = Client::open(format!("redis://{login}@127.0.0.1:{}", self.port))?;
+        redis::cmd(words[0]).arg(&words[1..]).exec(&mut client.get_connection_with_timeout(PATIENCE)?)
+    }
+
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
@@ -148,7 +154,12 @@ impl RedisServer {
 
     /// Starts it again on the same port and folder.
     pub fn restart(&self) {
-        assert!(self.run_again(), "redis-server did not start again:\n{}", self.log());
+        self.restart_with(&[]);
+    }
+
+    /// The same with more settings, which win.
+    pub fn restart_with(&self, args: &[&str]) {
+        assert!(self.run_again(args), "redis-server did not start again:\n{}", self.log());
     }
 }
 

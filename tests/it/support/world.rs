@@ -55,6 +55,7 @@ impl Observer for Events {
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => "unknown user",
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => "wrong password",
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
+            Event::StoreFailed { .. } => "store failed",
             Event::Hashed { .. } => "hashed",
             Event::Overloaded { .. } => "overloaded",
         });
