@@ -12,10 +12,13 @@ use axum::{
 
 use super::{plain, with_fallbacks};
 
+/// Whether this node should get calls, or why not; and what an operator should look at.
+pub type Readiness = (Result<(), &'static str>, Vec<String>);
+
 /// What this door shows, made by whoever knows.
 pub struct Views {
-    /// Whether this node should get calls, or why not; and what an operator should look at.
-    pub ready: Box<dyn Fn() -> (Result<(), &'static str>, Vec<String>) + Send + Sync>,
+    /// Answered by `/readyz`.
+    pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// The counters, and their media type.
     pub metrics: Box<dyn Fn() -> (&'static str, String) + Send + Sync>,
 }
@@ -32,7 +35,7 @@ pub fn router(views: Views) -> Router {
     with_fallbacks(router)
 }
 
-fn readiness((ready, alarms): (Result<(), &'static str>, Vec<String>)) -> Response {
+fn readiness((ready, alarms): Readiness) -> Response {
     let alarms: String = alarms.iter().map(|alarm| format!("alarm: {alarm}\n")).collect();
     match ready {
         Ok(()) => plain(StatusCode::OK, format!("ready\n{alarms}")),
