@@ -61,8 +61,8 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50052")]
     pub ops_addr: OrOff,
 
-    /// Where users are kept: embedded: (a file in --data-dir), redis://[user@]host[:port][/database], rediss://… (the
-    /// same over TLS) or memory: (nothing is kept)
+    /// Where users are kept: embedded: (a file in --data-dir), redis://USER@HOST:PORT/DATABASE (all but the host may be
+    /// left out), rediss://… (the same over TLS) or memory: (nothing is kept)
     #[arg(long, global = true, env = "WATCHWORD_STORE", value_name = "URL", default_value = "embedded:",
           value_parser = StoreUrlParser)]
     pub store: StoreUrl,
