@@ -43,7 +43,7 @@ use tokio::{
 };
 use watchword::{
     domain::{Claim, Event, Observer, PasswordHash, Store, System, User, UserData, UserId, Username, World},
-    store::{self, Durability, Embedded, RedisSettings, Settings},
+    store::{self, Durability, Embedded, Records, RedisSettings, Settings},
 };
 
 use self::{
@@ -157,7 +157,7 @@ fn measure_commits(runtime: &Runtime, report: &mut Report) {
     let counted = Counted { file, syncs: syncs.clone() };
     let embedded = Embedded::open_on(counted, Arc::new(System)).expect("a new file can be opened");
     let (mut per_commit, mut rates, mut rates_shared) = (Vec::new(), Vec::new(), Vec::new());
-    let embedded: Arc<dyn Store> = Arc::new(embedded);
+    let embedded: Arc<dyn Store> = Arc::new(Records::over(Arc::new(embedded)));
     let redis = Redis::start();
     let shared = runtime.block_on(redis.open());
     let names = AtomicU64::new(0);

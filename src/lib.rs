@@ -27,7 +27,9 @@
 //! # How to add
 //!
 //! - **an RPC**: `proto/`, a file in `domain/`, `wire/convert.rs`, `grpc/auth.rs`, a file in `tests/it/`.
-//! - **a store**: a file in `store/`, an arm in `store/mod.rs`, its URL in `config/flags.rs`, a line in `tests/it/stores.rs`.
+//! - **a store**: a file in `store/` that implements [`store::Documents`], an arm in `store/mod.rs`, its URL in
+//!   `config/flags.rs`, a kind in `tests/it/support/place.rs`.
+//! - **something to store**: a method in `domain/store.rs`, its JSON in `store/record/`, its key in `store/records.rs`.
 //! - **a password scheme**: `domain/password/hash.rs`; stores never see schemes and doors never see hashes.
 //! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; README's table is compared by a test.
 //! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.

@@ -43,17 +43,17 @@ impl Auth {
     pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
         let slot = self.admit(caller)?;
         let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
-        let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.user.password.clone());
+        let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
         let matches = slot.verify(attempt.password, hash).await?;
 
         let Some(stored) = stored else { return self.refuse(caller, Refusal::UnknownUser) };
-        if stored.user.disabled {
-            return self.refuse(caller, Refusal::Disabled(stored.user.id));
+        if stored.value.disabled {
+            return self.refuse(caller, Refusal::Disabled(stored.value.id));
         }
         if !matches {
-            return self.refuse(caller, Refusal::WrongPassword(stored.user.id));
+            return self.refuse(caller, Refusal::WrongPassword(stored.value.id));
         }
-        self.note(&Event::LoggedIn { caller, user: stored.user.id });
+        self.note(&Event::LoggedIn { caller, user: stored.value.id });
         Ok(self.touch(stored).await)
     }
 
@@ -63,8 +63,8 @@ impl Auth {
     }
 
     /// Remembers the hour of the login. It is a convenience, so no failure of it fails the login.
-    async fn touch(&self, stored: Stored) -> User {
-        let Stored { mut user, revision } = stored;
+    async fn touch(&self, stored: Stored<User>) -> User {
+        let Stored { value: mut user, revision } = stored;
         let hour = to_the_hour(self.store.now());
         if user.last_login_time.is_some_and(|last| last >= hour) {
             return user;

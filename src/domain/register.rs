@@ -79,7 +79,7 @@ impl Auth {
     }
 
     /// Claims the name in a task of its own: a user who was stored is noted even when the caller has gone meanwhile.
-    async fn claim(&self, caller: &Caller, user: User) -> Result<Claim, StoreError> {
+    async fn claim(&self, caller: &Caller, user: User) -> Result<Claim<User>, StoreError> {
         let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
         let claimed = tokio::spawn(async move {
             let claim = store.claim(&user).await?;
@@ -95,8 +95,8 @@ impl Auth {
     /// Answers the first success again when this is the same request, and that the name is taken otherwise.
     ///
     /// The password must verify too: a request id is no secret, and the answer holds the user's data.
-    async fn repeat(&self, caller: &Caller, wanted: &Registration, existing: Stored) -> Result<User, Error> {
-        let user = existing.user;
+    async fn repeat(&self, caller: &Caller, wanted: &Registration, existing: Stored<User>) -> Result<User, Error> {
+        let user = existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
         if is_repeated && !user.disabled {
             let slot = self.admit(caller)?;

@@ -17,10 +17,10 @@ use super::{User, Username};
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Reads the user of that name.
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError>;
+    async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError>;
 
     /// Stores a new user, unless the name is taken.
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError>;
+    async fn claim(&self, user: &User) -> Result<Claim<User>, StoreError>;
 
     /// Stores the changed `user`, unless somebody changed it since `seen` was read.
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
@@ -40,16 +40,16 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
-/// A user as it was read.
+/// A user, or whatever is kept, as it was read.
 #[derive(Debug, Clone)]
-pub struct Stored {
-    /// The user.
-    pub user: User,
+pub struct Stored<T> {
+    /// It.
+    pub value: T,
     /// Which state of it this is.
     pub revision: Revision,
 }
 
-/// One state of a stored user: its bytes. Only stores look inside.
+/// One state of something stored: its bytes. Only stores look inside.
 #[derive(Clone)]
 pub struct Revision(pub(crate) Box<[u8]>);
 
@@ -62,11 +62,11 @@ impl std::fmt::Debug for Revision {
 
 /// What became of a claim.
 #[derive(Debug)]
-pub enum Claim {
-    /// The user is stored.
+pub enum Claim<T> {
+    /// It is stored.
     Claimed,
-    /// This user has the name.
-    Taken(Box<Stored>),
+    /// This one has the place.
+    Taken(Box<Stored<T>>),
 }
 
 /// What became of a replacement.

@@ -8,9 +8,13 @@
 use std::{collections::HashSet, fmt};
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{Context, SHA256};
 
-use super::{Embedded, OpenError, Redis, Settings};
+use super::{
+    Embedded, OpenError, Redis, Settings,
+    documents::{Document, Key, Kind, Outcome},
+    record,
+};
 use crate::domain::World;
 
 /// Documents at once; bounds memory and the length of a commit.
@@ -19,54 +23,30 @@ pub(super) const PAGE_DOCUMENTS_MAX: usize = 500;
 /// Keys that differ and are named in the report.
 const DIFFERENT_NAMED_MAX: usize = 10;
 
-/// What a document is, which says where each store keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// A name, under the user's id.
-    Id,
-    /// A user, under the name.
-    User,
-}
-
-impl Kind {
-    /// Ids first: an id without a user is harmless, a user without an id is not.
-    pub(super) const ALL: [Kind; 2] = [Kind::Id, Kind::User];
-
-    /// The kind's name in keys and tables.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::User => "user",
-            Kind::Id => "id",
-        }
-    }
-}
-
-/// One stored document.
-pub(super) struct Document {
-    pub(super) kind: Kind,
-    pub(super) key: String,
+/// One stored document and where it is.
+pub(super) struct Placed {
+    pub(super) key: Key,
     pub(super) bytes: Vec<u8>,
 }
 
-/// What became of a document in the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Put {
-    New,
-    Same,
-    Different,
+impl Placed {
+    /// The document with the time at which it expires, which it says itself.
+    pub(super) fn document(&self) -> Result<Document, String> {
+        Ok(Document { bytes: self.bytes.clone(), expire_time: record::expire_time(self.key.kind, &self.bytes)? })
+    }
 }
 
 /// A store as a shelf of documents.
 #[async_trait]
 pub(super) trait Shelf: Send + Sync {
     /// The next documents; none when there are no more. May answer one twice.
-    async fn next(&mut self) -> Result<Option<Vec<Document>>, OpenError>;
+    async fn next(&mut self) -> Result<Option<Vec<Placed>>, OpenError>;
 
     /// Begins again with the first document.
     fn rewind(&mut self);
 
     /// Keeps each document, unless its key is taken.
-    async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError>;
+    async fn put(&mut self, documents: &[Placed]) -> Result<Vec<Outcome>, OpenError>;
 
     /// Ends all work.
     async fn close(&mut self);
@@ -110,9 +90,9 @@ async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf) -> Result<Repo
     // 16 bytes a document: Redis may show one twice, and what is left over in the end is missing.
     let mut digests = HashSet::new();
     while let Some(documents) = source.next().await? {
-        for (document, put) in documents.iter().zip(target.put(&documents).await?) {
+        for (document, outcome) in documents.iter().zip(target.put(&documents).await?) {
             if digests.insert(digest(document)) {
-                report.count(document, put);
+                report.count(document, &outcome);
             }
         }
     }
@@ -141,28 +121,27 @@ async fn open(settings: &Settings, flag: &str, may_be_new: bool, world: &World) 
 }
 
 /// Stands for one document among all: two different ones never share it.
-fn digest(document: &Document) -> u128 {
-    let mut hash = Sha256::new();
+fn digest(document: &Placed) -> u128 {
+    let mut hash = Context::new(&SHA256);
     // The lengths keep the parts apart.
-    for part in [document.kind.name().as_bytes(), document.key.as_bytes(), &document.bytes] {
-        hash.update((part.len() as u64).to_be_bytes());
+    for part in [document.key.kind.name().as_bytes(), document.key.name.as_bytes(), &document.bytes] {
+        hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let whole = hash.finalize();
-    u128::from_be_bytes(whole[..16].try_into().expect("SHA-256 has 32 bytes"))
+    u128::from_be_bytes(hash.finish().as_ref()[..16].try_into().expect("SHA-256 has 32 bytes"))
 }
 
 impl Report {
-    fn count(&mut self, document: &Document, put: Put) {
+    fn count(&mut self, document: &Placed, outcome: &Outcome) {
         self.documents += 1;
-        self.users += u64::from(document.kind == Kind::User);
-        self.new += u64::from(put == Put::New);
+        self.users += u64::from(document.key.kind == Kind::User);
+        self.new += u64::from(*outcome == Outcome::Done);
         // A sum, so that the order in which a store lists its documents does not matter.
         self.checksum = self.checksum.wrapping_add(digest(document));
-        if put == Put::Different {
+        if matches!(outcome, Outcome::Refused(present) if *present != document.bytes) {
             self.different += 1;
             if self.different_keys.len() < DIFFERENT_NAMED_MAX {
-                self.different_keys.push(format!("{}:{}", document.kind.name(), document.key));
+                self.different_keys.push(format!("{}:{}", document.key.kind.name(), document.key.name));
             }
         }
     }

@@ -1,9 +1,7 @@
-//! Users in a map: for tests and for a first look. Nothing outlives the process.
-//!
-//! Keeps documents, not values, so that it reads and writes what every store does.
+//! Documents in a map: for tests and for a first look. Nothing outlives the process.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -11,53 +9,79 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::record;
-use crate::domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
+use super::documents::{Change, Document, Documents, Key, Outcome, Put};
+use crate::domain::{Clock, Pulse, StoreError};
+
+/// Documents forgotten with each change at most; bounds its time.
+const FORGOTTEN_MAX: usize = 64;
 
 /// A store in memory.
-#[derive(Debug)]
 pub struct Memory {
-    users: Mutex<HashMap<Username, Vec<u8>>>,
+    kept: Mutex<Kept>,
     clock: Arc<dyn Clock>,
     pulse: watch::Sender<Pulse>,
+}
+
+#[derive(Default)]
+struct Kept {
+    documents: HashMap<Key, Vec<u8>>,
+    expiring: BTreeSet<(SystemTime, Key)>,
 }
 
 impl Memory {
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { users: Mutex::default(), clock, pulse: watch::Sender::new(Pulse::Up) }
+        Self { kept: Mutex::default(), clock, pulse: watch::Sender::new(Pulse::Up) }
     }
 
-    fn users(&self) -> MutexGuard<'_, HashMap<Username, Vec<u8>>> {
-        // Each call changes the map once, so a panic elsewhere leaves it whole.
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing that can panic stands between two halves of a change.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn put(&mut self, key: Key, document: Document) {
+        if let Some(time) = document.expire_time {
+            self.expiring.insert((time, key.clone()));
+        }
+        self.documents.insert(key, document.bytes);
+    }
+
+    fn forget(&mut self, now: SystemTime) {
+        for _ in 0..FORGOTTEN_MAX {
+            match self.expiring.first() {
+                Some((time, _)) if *time < now => {
+                    let (_, key) = self.expiring.pop_first().expect("it was just seen");
+                    self.documents.remove(&key);
+                }
+                Some(_) | None => return,
+            }
+        }
     }
 }
 
 #[async_trait]
-impl Store for Memory {
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        self.users().get(name).map(|bytes| record::read(name, bytes)).transpose()
+impl Documents for Memory {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.kept().documents.get(key).cloned())
     }
 
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
-        let mut users = self.users();
-        if let Some(bytes) = users.get(&user.username) {
-            return Ok(Claim::Taken(Box::new(record::read(&user.username, bytes)?)));
+    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+        let mut kept = self.kept();
+        kept.forget(self.clock.now());
+        for put in first {
+            kept.put(put.key, put.document);
         }
-        users.insert(user.username.clone(), record::write(user));
-        Ok(Claim::Claimed)
-    }
-
-    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        let document = record::rewrite(seen, user)?;
-        match self.users().get_mut(&user.username) {
-            Some(bytes) if **bytes == *seen.0 => {
-                *bytes = document;
-                Ok(Replace::Replaced)
-            }
-            Some(_) | None => Ok(Replace::Changed),
+        let present = kept.documents.get(&key);
+        if let Some(refused) = change.refusal(present.map(Vec::as_slice)) {
+            return Ok(refused);
         }
+        match change {
+            Change::Insert(document) | Change::Replace { document, .. } => kept.put(key, document),
+            Change::Remove { .. } => drop(kept.documents.remove(&key)),
+        }
+        Ok(Outcome::Done)
     }
 
     fn now(&self) -> SystemTime {

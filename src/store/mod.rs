@@ -1,19 +1,24 @@
 //! Where users are kept. Implements `domain::Store`.
 //!
-//! Every store keeps the same JSON documents (`record.rs`) and keeps the same promises (`tests/it/stores.rs`).
+//! Every store keeps documents under keys (`documents.rs`), one place each. What they mean is the same everywhere
+//! (`records.rs`), and so are their JSON (`record/`) and the promises (`tests/it/stores.rs`).
 
 mod copy;
+mod documents;
 mod embedded;
 mod memory;
 mod record;
+mod records;
 mod redis;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use self::{
     copy::{Report, copy},
+    documents::{Change, Document, Documents, Key, Kind, Outcome, Put},
     embedded::Embedded,
     memory::Memory,
+    records::Records,
     redis::{Durability, Prefix, Redis, RedisSettings, RedisUrl},
 };
 use crate::domain::{Store, World};
@@ -43,14 +48,15 @@ impl std::error::Error for OpenError {}
 
 /// Opens the store and says in the log which one it is.
 pub async fn open(settings: &Settings, world: &World) -> Result<Arc<dyn Store>, OpenError> {
-    match settings {
+    let documents: Arc<dyn Documents> = match settings {
         Settings::Memory => {
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");
-            Ok(Arc::new(Memory::new(world.clock.clone())))
+            Arc::new(Memory::new(world.clock.clone()))
         }
-        Settings::Embedded(folder) => Ok(Arc::new(Embedded::open(folder, world.clock.clone())?)),
-        Settings::Redis(settings) => Ok(Arc::new(Redis::open(settings, world).await.map_err(in_store)?)),
-    }
+        Settings::Embedded(folder) => Arc::new(Embedded::open(folder, world.clock.clone())?),
+        Settings::Redis(settings) => Arc::new(Redis::open(settings, world).await.map_err(in_store)?),
+    };
+    Ok(Arc::new(Records::over(documents)))
 }
 
 /// Says in one line what `open` would find, and changes nothing.

@@ -197,18 +197,20 @@ fn production_lines(text: &str) -> Vec<&str> {
 
 fn is_function(line: &str) -> bool {
     let line = line.trim_start();
-    [
-        "fn ",
-        "pub fn ",
-        "async fn ",
-        "pub async fn ",
-        "pub(super) fn ",
-        "pub(super) async fn ",
-        "pub(crate) fn ",
-        "pub(crate) async fn ",
-    ]
-    .iter()
-    .any(|start| line.starts_with(start))
+    // What a trait asks for has no body.
+    !line.ends_with(';')
+        && [
+            "fn ",
+            "pub fn ",
+            "async fn ",
+            "pub async fn ",
+            "pub(super) fn ",
+            "pub(super) async fn ",
+            "pub(crate) fn ",
+            "pub(crate) async fn ",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start))
 }
 
 #[test]

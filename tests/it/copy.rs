@@ -74,13 +74,13 @@ async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
     assert_eq!(copy(&embedded, &redis).0, 0);
     let store = redis.open().await;
     let seen = store.user(&user("user0001").username).await.unwrap().unwrap();
-    let changed = User { epoch: 9, ..seen.user };
+    let changed = User { epoch: 9, ..seen.value };
     assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
     let (code, out, _) = copy(&embedded, &redis);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("user:user0001 is there already, and differs"), "{out}");
     assert!(out.contains("lacks 1 of them"), "{out}");
-    assert_eq!(store.user(&changed.username).await.unwrap().unwrap().user, changed);
+    assert_eq!(store.user(&changed.username).await.unwrap().unwrap().value, changed);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn whatever_stands_in_names_and_data_is_read_back_as_it_is() {
             let data = UserData::parse(text(&mut chance, 40), 8_192).unwrap();
             let wanted = User { username: username.clone(), data, ..user("template") };
             assert!(matches!(store.claim(&wanted).await.unwrap(), Claim::Claimed), "{name:?}");
-            assert_eq!(store.user(&username).await.unwrap().unwrap().user, wanted, "{name:?}");
+            assert_eq!(store.user(&username).await.unwrap().unwrap().value, wanted, "{name:?}");
         }
         assert!(names.len() > count / 3, "only {} names were fit", names.len());
         if kind == StoreKind::Redis {

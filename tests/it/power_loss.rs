@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use watchword::{
     domain::{Claim, Replace, Store, System, User, UserData},
-    store::Embedded,
+    store::{Documents, Embedded, Records},
 };
 
 use crate::{
@@ -38,7 +38,8 @@ async fn story() -> (Vec<u8>, Vec<Asked>) {
     let first = made.power_cut(&mut Chance(0));
 
     let disk = Disk::with(first.clone());
-    let store = Arc::new(Embedded::open_on(disk.clone(), Arc::new(System)).unwrap());
+    let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).unwrap();
+    let store = Arc::new(Records::over(Arc::new(embedded)));
     let mut done = 0;
     while done < USERS {
         // Some alone, some in one commit.
@@ -53,7 +54,7 @@ async fn story() -> (Vec<u8>, Vec<Asked>) {
         disk.acknowledged(done);
         if done % 3 == 0 {
             let seen = store.user(&user(&format!("user{}", done - 1)).username).await.unwrap().unwrap();
-            let changed = User { epoch: 1, data: data(done + 40), ..seen.user };
+            let changed = User { epoch: 1, data: data(done + 40), ..seen.value };
             assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
             disk.acknowledged(done);
         }
@@ -69,7 +70,8 @@ async fn examine(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, Stri
 
 async fn open_and_read(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, String> {
     let disk = Disk::with(image);
-    let store = Embedded::open_on(disk.clone(), Arc::new(System)).map_err(|error| format!("unopenable: {error}"))?;
+    let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).map_err(|error| format!("unopenable: {error}"))?;
+    let store = Records::over(Arc::new(embedded));
     let mut lost = Vec::new();
     for number in 0..acknowledged {
         let found = store.user(&user(&format!("user{number}")).username).await;

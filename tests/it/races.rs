@@ -5,8 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use watchword::{
-    domain::{Claim, Pulse, Replace, Revision, Store, StoreError, Stored, System, User, Username},
-    store::Memory,
+    domain::{Pulse, StoreError, System},
+    store::{Change, Documents, Key, Memory, Outcome, Put},
 };
 
 use crate::support::{App, Door, Place, StoreKind, is_full};
@@ -72,24 +72,22 @@ async fn of_racers_for_one_name_exactly_one_wins_and_his_password_works_on_every
 struct LooksFirst(Memory);
 
 #[async_trait]
-impl Store for LooksFirst {
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        self.0.user(name).await
+impl Documents for LooksFirst {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.get(key).await
     }
 
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
-        if let Some(existing) = self.0.user(&user.username).await? {
-            return Ok(Claim::Taken(Box::new(existing)));
+    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+        let Change::Insert(document) = change else { return self.0.change(first, key, change).await };
+        if let Some(present) = self.0.get(&key).await? {
+            return Ok(Outcome::Refused(present));
         }
         tokio::task::yield_now().await;
-        if let Claim::Taken(existing) = self.0.claim(user).await? {
-            self.0.replace(&existing.revision, user).await?;
+        if let Outcome::Refused(present) = self.0.change(first, key.clone(), Change::Insert(document.clone())).await? {
+            let change = Change::Replace { seen: present.into(), document };
+            self.0.change(Vec::new(), key, change).await?;
         }
-        Ok(Claim::Claimed)
-    }
-
-    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        self.0.replace(seen, user).await
+        Ok(Outcome::Done)
     }
 
     fn now(&self) -> SystemTime {

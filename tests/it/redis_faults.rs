@@ -10,7 +10,7 @@ use std::{
 };
 
 use watchword::{
-    domain::{Claim, Store, StoreError, Stored, Username},
+    domain::{Claim, Store, StoreError, Stored, User, Username},
     store::{RedisSettings, Settings},
     wire::{
         health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
@@ -430,7 +430,7 @@ async fn one_caller(
             if call % 3 == 0 { PATIENCE } else { Duration::from_micros(((caller * 7 + call * 13) % 40_000) as u64) };
         let Ok(answer) = tokio::time::timeout(wait, answered_by(store, &name)).await else { continue };
         match answer {
-            Ok(Some(stored)) if stored.user.username == name => answered += 1,
+            Ok(Some(stored)) if stored.value.username == name => answered += 1,
             // What the store makes of another user's document, or of an answer to another question.
             Ok(_) | Err(_) => crossed += 1,
         }
@@ -439,7 +439,7 @@ async fn one_caller(
 }
 
 /// Asks until the store answers.
-async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored>, StoreError> {
+async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
     loop {
         match store.user(name).await {
             Err(StoreError::Unavailable) => tokio::task::yield_now().await,

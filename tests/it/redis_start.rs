@@ -17,8 +17,7 @@ use crate::support::{
 };
 
 /// What README asks operators to set, with a password.
-const ACL: &str =
-    "on >correct-horse resetchannels -@all +get +set +eval +time +role +info +config|get +select +ping ~watchword:*";
+const ACL: &str = "on >correct-horse resetchannels -@all +get +set +del +eval +time +role +info +config|get +select +ping ~watchword:*";
 
 /// Starts a node on that URL, which must refuse; answers what it said.
 fn refused(url: &str, more: &[&str]) -> String {
@@ -134,7 +133,7 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     assert!(!log.contains("refused a command") && !log.contains("forbids"), "{log}");
 
     // Each of them is needed: without any one the start refuses, rather than the first registration.
-    for needed in ["get", "set", "eval", "time", "role", "info"] {
+    for needed in ["get", "set", "del", "eval", "time", "role", "info"] {
         redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("-{needed}")]).unwrap();
         let log = refused(&url, &with_password);
         assert!(log.contains("does not allow this user") && log.contains(needed), "without {needed}: {log}");

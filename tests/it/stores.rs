@@ -50,7 +50,7 @@ async fn what_is_claimed_is_read_back_whole() {
         for user in [&plain, &full] {
             assert!(store.user(&user.username).await.unwrap().is_none());
             assert!(matches!(store.claim(user).await.unwrap(), Claim::Claimed), "{kind:?}");
-            assert_eq!(store.user(&user.username).await.unwrap().unwrap().user, *user, "{kind:?}");
+            assert_eq!(store.user(&user.username).await.unwrap().unwrap().value, *user, "{kind:?}");
         }
         store.close().await;
     }
@@ -68,7 +68,7 @@ async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
                 racers.spawn(async move {
                     match store.claim(&user).await.unwrap() {
                         Claim::Claimed => (true, user.id),
-                        Claim::Taken(existing) => (false, existing.user.id),
+                        Claim::Taken(existing) => (false, existing.value.id),
                     }
                 });
             }
@@ -88,11 +88,11 @@ async fn a_user_is_replaced_only_as_it_was_read() {
         let store = place.open().await;
         store.claim(&user("ada")).await.unwrap();
         let first = store.user(&name("ada")).await.unwrap().unwrap();
-        let changed = User { epoch: 1, ..first.user.clone() };
+        let changed = User { epoch: 1, ..first.value.clone() };
         assert_eq!(store.replace(&first.revision, &changed).await.unwrap(), Replace::Replaced);
-        let late = User { epoch: 9, ..first.user.clone() };
+        let late = User { epoch: 9, ..first.value.clone() };
         assert_eq!(store.replace(&first.revision, &late).await.unwrap(), Replace::Changed, "{kind:?}");
-        assert_eq!(store.user(&name("ada")).await.unwrap().unwrap().user, changed);
+        assert_eq!(store.user(&name("ada")).await.unwrap().unwrap().value, changed);
         let nobody = User { username: name("bob"), ..late };
         assert_eq!(store.replace(&first.revision, &nobody).await.unwrap(), Replace::Changed);
         assert!(store.user(&name("bob")).await.unwrap().is_none(), "a replacement made a user");
@@ -112,7 +112,7 @@ async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
             for racer in 0..16 {
                 let (store, seen) = (store.clone(), seen.clone());
                 racers.spawn(async move {
-                    let changed = User { epoch: round * 100 + racer, ..seen.user };
+                    let changed = User { epoch: round * 100 + racer, ..seen.value };
                     store.replace(&seen.revision, &changed).await.unwrap()
                 });
             }
@@ -153,7 +153,7 @@ async fn every_form_ever_written_is_still_read() {
         let document = case["stored"].to_string();
         let username = case["stored"]["username"].as_str().unwrap();
         let (_place, store) = with_document(kind, username, document.as_bytes()).await;
-        let read = store.user(&name(username)).await.unwrap().unwrap_or_else(|| panic!("{case}")).user;
+        let read = store.user(&name(username)).await.unwrap().unwrap_or_else(|| panic!("{case}")).value;
         assert_eq!(read.id.to_string(), case["stored"]["id"].as_str().unwrap());
         assert_eq!(read.data.as_str(), case["data"].as_str().unwrap());
         assert_eq!(read.epoch, case["epoch"].as_u64().unwrap());
@@ -193,7 +193,7 @@ async fn fields_of_a_newer_program_survive_a_rewrite() {
     for kind in StoreKind::KEPT {
         let (place, store) = with_document(kind, "ada", document.as_bytes()).await;
         let seen = store.user(&name("ada")).await.unwrap().unwrap();
-        let changed = User { epoch: 3, ..seen.user };
+        let changed = User { epoch: 3, ..seen.value };
         assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
         store.close().await;
         drop(store);

@@ -13,7 +13,10 @@ use std::{
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
 use rustix::fs::Access;
 
-use super::{CACHE_BYTES, IDS, META, OpenError, USERS, guarded};
+use super::{
+    CACHE_BYTES, OpenError, guarded,
+    tables::{self, META, Tables},
+};
 
 const DATABASE: &str = "watchword.redb";
 const UNFINISHED: &str = "watchword.redb.new";
@@ -112,8 +115,7 @@ fn builder() -> Builder {
 fn first_commit(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    transaction.open_table(USERS)?;
-    transaction.open_table(IDS)?;
+    drop(Tables::open(&transaction)?);
     transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.commit()?;
     Ok(())
@@ -173,9 +175,7 @@ fn check_format(path: &Path, format: Option<&str>) -> Result<(), OpenError> {
 
 fn format(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
     let transaction = database.begin_read()?;
-    // All three, so that a later read finds no surprise.
-    transaction.open_table(USERS)?;
-    transaction.open_table(IDS)?;
+    tables::check(&transaction)?;
     Ok(transaction.open_table(META)?.get("format")?.map(|format| format.value().to_owned()))
 }
 

@@ -1,4 +1,4 @@
-//! Users in one file, with redb: the default.
+//! Documents in one file, with redb: the default.
 //!
 //! One thread writes and groups what waits into one commit; reads run beside it. Every commit is durable, two-phase
 //! and carries what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
@@ -7,6 +7,7 @@
 
 mod folder;
 mod shelf;
+mod tables;
 mod writer;
 
 use std::{
@@ -18,22 +19,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::{
-    folder::Folder,
-    writer::{Change, Outcome, Write},
+use self::{folder::Folder, writer::Write};
+use super::{
+    OpenError,
+    documents::{Change, Documents, Key, Outcome, Put},
 };
-use super::{OpenError, record};
-use crate::domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
-
-/// Canonical username -> the user's document.
-const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("user");
-/// User id -> canonical username.
-const IDS: TableDefinition<&str, &str> = TableDefinition::new("id");
-/// What the file is; written by the first commit.
-const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+use crate::domain::{Clock, Pulse, StoreError};
 
 /// Bytes of pages kept in memory at most.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -79,7 +73,7 @@ impl Embedded {
         let database = Arc::new(database);
         let (writes, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let pulse = watch::Sender::new(Pulse::Up);
-        let writer_ended = writer::start(database.clone(), waiting, pulse.clone());
+        let writer_ended = writer::start(database.clone(), waiting, pulse.clone(), clock.clone());
         Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, clock, _folder: folder }
     }
 
@@ -91,62 +85,28 @@ impl Embedded {
     fn writes(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
         self.writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Reads one document. A page that is not in memory is read from the disk on the caller's thread: one page of a
-    /// file that usually fits in memory, cheaper than a change of threads.
-    fn read(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        let bytes = guarded(|| self.read_bytes(name)).map_err(|cause| {
-            tracing::error!(%cause, "the store cannot be read");
-            self.pulse.send_replace(Pulse::Failed);
-            StoreError::Unavailable
-        })?;
-        bytes.map(|bytes| record::read(name, &bytes)).transpose()
-    }
-
-    fn read_bytes(&self, name: &Username) -> Result<Option<Vec<u8>>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(USERS)?;
-        Ok(table.get(name.as_str())?.map(|document| document.value().to_vec()))
-    }
-
-    /// Hands a change to the writer and waits for its commit.
-    async fn write(&self, change: Change) -> Result<Outcome, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let writes = self.writes().clone().ok_or(StoreError::Unavailable)?;
-        // Not sent: the writer is gone, nothing was executed. Sent and not answered: nobody knows.
-        writes.send(Write { change, answer }).await.map_err(|_| StoreError::Unavailable)?;
-        drop(writes);
-        answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
-    }
 }
 
 #[async_trait]
-impl Store for Embedded {
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        self.read(name)
+impl Documents for Embedded {
+    /// A page that is not in memory is read from the disk on the caller's thread: one page of a file that usually fits in
+    /// memory, cheaper than a change of threads.
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        guarded(|| tables::get(&self.database.begin_read()?, key)).map_err(|cause| {
+            tracing::error!(%cause, "the store cannot be read");
+            self.pulse.send_replace(Pulse::Failed);
+            StoreError::Unavailable
+        })
     }
 
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
-        let change = Change::Claim {
-            username: user.username.as_str().into(),
-            id: user.id.to_string(),
-            document: record::write(user),
-        };
-        match self.write(change).await? {
-            Outcome::Done => Ok(Claim::Claimed),
-            Outcome::Refused(existing) => Ok(Claim::Taken(Box::new(record::read(&user.username, &existing)?))),
-        }
-    }
-
-    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        let change = Change::Replace {
-            username: user.username.as_str().into(),
-            seen: seen.0.clone(),
-            document: record::rewrite(seen, user)?,
-        };
-        match self.write(change).await? {
-            Outcome::Done => Ok(Replace::Replaced),
-            Outcome::Refused(_) => Ok(Replace::Changed),
-        }
+    /// Hands the change to the writer and waits for its commit.
+    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let writes = self.writes().clone().ok_or(StoreError::Unavailable)?;
+        // Not sent: the writer is gone, nothing was executed. Sent and not answered: nobody knows.
+        writes.send(Write { first, key, change, answer }).await.map_err(|_| StoreError::Unavailable)?;
+        drop(writes);
+        answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }
 
     fn now(&self) -> SystemTime {
@@ -172,4 +132,10 @@ impl Store for Embedded {
 fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     catch_unwind(AssertUnwindSafe(step))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("it holds what redb never wrote".into())))
+}
+
+/// As times stand in the file.
+fn millis(time: SystemTime) -> u64 {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

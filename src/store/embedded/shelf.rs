@@ -1,16 +1,16 @@
 //! The embedded store as a shelf of documents, for `watchword copy`.
 
-use std::{ops::Bound, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase};
 
-use super::{Embedded, IDS, USERS, folder, guarded};
+use super::{Embedded, OpenError, folder, guarded, tables};
 use crate::{
-    domain::{Clock, Store},
+    domain::{Clock, StoreError},
     store::{
-        OpenError,
-        copy::{Document, Kind, PAGE_DOCUMENTS_MAX, Put, Shelf},
+        copy::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
+        documents::{Change, Documents, Key, Kind, Outcome},
     },
 };
 
@@ -19,7 +19,7 @@ pub(in crate::store) struct EmbeddedShelf {
     store: Embedded,
     file: String,
     /// The last document that was read; `None` before the first.
-    after: Option<(Kind, String)>,
+    after: Option<Key>,
 }
 
 impl Embedded {
@@ -38,16 +38,16 @@ impl Embedded {
 }
 
 impl EmbeddedShelf {
-    fn failed(&self, cause: &redb::Error) -> OpenError {
+    fn failed(&self, cause: impl std::fmt::Display) -> OpenError {
         OpenError(format!("--data-dir {}: {cause}", self.file))
     }
 }
 
 #[async_trait]
 impl Shelf for EmbeddedShelf {
-    async fn next(&mut self) -> Result<Option<Vec<Document>>, OpenError> {
-        let page = guarded(|| page(&self.store.database, self.after.as_ref())).map_err(|cause| self.failed(&cause))?;
-        self.after = page.last().map(|document| (document.kind, document.key.clone()));
+    async fn next(&mut self) -> Result<Option<Vec<Placed>>, OpenError> {
+        let page = guarded(|| page(&self.store.database, self.after.as_ref())).map_err(|cause| self.failed(cause))?;
+        self.after = page.last().map(|placed| placed.key.clone());
         Ok((!page.is_empty()).then_some(page))
     }
 
@@ -55,8 +55,13 @@ impl Shelf for EmbeddedShelf {
         self.after = None;
     }
 
-    async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError> {
-        guarded(|| put(&self.store.database, documents)).map_err(|cause| self.failed(&cause))
+    async fn put(&mut self, documents: &[Placed]) -> Result<Vec<Outcome>, OpenError> {
+        // All at once, so that the writer makes them one commit.
+        let inserts = documents.iter().map(|placed| {
+            let document = placed.document().map_err(|why| self.failed(why));
+            async { self.insert(placed.key.clone(), Change::Insert(document?)).await }
+        });
+        futures_util::future::try_join_all(inserts).await
     }
 
     async fn close(&mut self) {
@@ -64,72 +69,28 @@ impl Shelf for EmbeddedShelf {
     }
 }
 
+impl EmbeddedShelf {
+    async fn insert(&self, key: Key, change: Change) -> Result<Outcome, OpenError> {
+        let changed = self.store.change(Vec::new(), key, change).await;
+        changed.map_err(|error| match error {
+            StoreError::Unavailable => self.failed("cannot be written"),
+            StoreError::OutcomeUnknown => self.failed("could not be written; the log has the cause"),
+            StoreError::Corrupt(why) => self.failed(why),
+        })
+    }
+}
+
 /// The documents behind `after`, at most a page of one kind.
-fn page(database: &Database, after: Option<&(Kind, String)>) -> Result<Vec<Document>, redb::Error> {
+fn page(database: &Database, after: Option<&Key>) -> Result<Vec<Placed>, redb::Error> {
     let transaction = database.begin_read()?;
-    let users = transaction.open_table(USERS)?;
-    let ids = transaction.open_table(IDS)?;
-    let mut page = Vec::new();
     // Kinds before the last one were read to their end.
-    let first = after.and_then(|(last, _)| Kind::ALL.iter().position(|kind| kind == last)).unwrap_or(0);
+    let first = after.and_then(|last| Kind::ALL.iter().position(|kind| *kind == last.kind)).unwrap_or(0);
     for kind in Kind::ALL.into_iter().skip(first) {
-        let from = match after {
-            Some((last, key)) if *last == kind => Bound::Excluded(key.as_str()),
-            Some(_) | None => Bound::Unbounded,
-        };
-        let range = (from, Bound::<&str>::Unbounded);
-        match kind {
-            Kind::User => {
-                for entry in users.range::<&str>(range)?.take(PAGE_DOCUMENTS_MAX) {
-                    let (key, document) = entry?;
-                    page.push(Document { kind, key: key.value().into(), bytes: document.value().into() });
-                }
-            }
-            Kind::Id => {
-                for entry in ids.range::<&str>(range)?.take(PAGE_DOCUMENTS_MAX) {
-                    let (key, name) = entry?;
-                    page.push(Document { kind, key: key.value().into(), bytes: name.value().into() });
-                }
-            }
-        }
+        let after = after.filter(|last| last.kind == kind).map(|last| last.name.as_str());
+        let page = tables::page(&transaction, kind, after, PAGE_DOCUMENTS_MAX)?;
         if !page.is_empty() {
-            break;
+            return Ok(page.into_iter().map(|(name, bytes)| Placed { key: Key::new(kind, name), bytes }).collect());
         }
     }
-    Ok(page)
-}
-
-fn put(database: &Database, documents: &[Document]) -> Result<Vec<Put>, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    let mut outcomes = Vec::with_capacity(documents.len());
-    {
-        let mut users = transaction.open_table(USERS)?;
-        let mut ids = transaction.open_table(IDS)?;
-        for document in documents {
-            let key = document.key.as_str();
-            let present = match document.kind {
-                Kind::User => users.get(key)?.map(|present| present.value() == document.bytes),
-                Kind::Id => ids.get(key)?.map(|present| present.value().as_bytes() == document.bytes),
-            };
-            outcomes.push(match present {
-                Some(true) => Put::Same,
-                Some(false) => Put::Different,
-                None => Put::New,
-            });
-            if present.is_none() {
-                match document.kind {
-                    Kind::User => drop(users.insert(key, document.bytes.as_slice())?),
-                    Kind::Id => drop(ids.insert(key, text(&document.bytes)?)?),
-                }
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(outcomes)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, redb::Error> {
-    // Whoever the source is, it holds what no Watchword wrote.
-    std::str::from_utf8(bytes).map_err(|_| redb::Error::Corrupted("a name in the source is not UTF-8".into()))
+    Ok(Vec::new())
 }

@@ -5,34 +5,26 @@
 
 use std::{sync::Arc, thread};
 
-use redb::{Database, ReadableTable, Table};
+use redb::Database;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{IDS, USERS, guarded};
-use crate::domain::{Pulse, StoreError};
+use super::{guarded, millis, tables::Tables};
+use crate::{
+    domain::{Clock, Pulse, StoreError},
+    store::documents::{Change, Key, Outcome, Put},
+};
 
 /// Changes in one commit at most; bounds how long the first of them waits for the last.
 const COMMIT_CHANGES_MAX: usize = 256;
 
+type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
+
 /// A change, and who waits for it.
 pub(super) struct Write {
+    pub(super) first: Vec<Put>,
+    pub(super) key: Key,
     pub(super) change: Change,
-    pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
-}
-
-/// What to change. Each is decided by one document alone.
-pub(super) enum Change {
-    /// Stores a new user, unless the name is taken.
-    Claim { username: Box<str>, id: String, document: Vec<u8> },
-    /// Stores the document, if the present one is `seen`.
-    Replace { username: Box<str>, seen: Box<[u8]>, document: Vec<u8> },
-}
-
-/// What became of a change.
-pub(super) enum Outcome {
-    Done,
-    /// Not as asked; the present document, empty when there is none.
-    Refused(Vec<u8>),
+    pub(super) answer: Answer,
 }
 
 /// Starts the writer. It ends when every sender is gone, and then says true.
@@ -40,12 +32,13 @@ pub(super) fn start(
     database: Arc<Database>,
     mut waiting: mpsc::Receiver<Write>,
     pulse: watch::Sender<Pulse>,
+    clock: Arc<dyn Clock>,
 ) -> watch::Receiver<bool> {
     let (end, ended) = watch::channel(false);
     thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || {
-            run(&database, &mut waiting, &pulse);
+            run(&database, &mut waiting, &pulse, &*clock);
             // The database is let go before anybody hears that it is.
             drop(database);
             end.send_replace(true);
@@ -54,7 +47,7 @@ pub(super) fn start(
     ended
 }
 
-fn run(database: &Database, waiting: &mut mpsc::Receiver<Write>, pulse: &watch::Sender<Pulse>) {
+fn run(database: &Database, waiting: &mut mpsc::Receiver<Write>, pulse: &watch::Sender<Pulse>, clock: &dyn Clock) {
     let mut batch = Vec::new();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
@@ -64,72 +57,50 @@ fn run(database: &Database, waiting: &mut mpsc::Receiver<Write>, pulse: &watch::
             batch.push(next);
         }
         if *pulse.borrow() == Pulse::Failed {
-            answer_all(batch.drain(..).map(|write| write.answer), || Err(StoreError::Unavailable));
+            answer_all(batch.drain(..), || Err(StoreError::Unavailable));
             continue;
         }
-        let (answers, changes): (Vec<_>, Vec<_>) = batch.drain(..).map(|write| (write.answer, write.change)).unzip();
-        match guarded(|| commit(database, &changes)) {
+        match guarded(|| commit(database, &batch, millis(clock.now()))) {
             Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                for (write, outcome) in batch.drain(..).zip(outcomes) {
                     // The caller may have gone meanwhile; the change stands.
-                    drop(answer.send(Ok(outcome)));
+                    drop(write.answer.send(Ok(outcome)));
                 }
             }
             Err(cause) => {
-                tracing::error!(%cause, changes = changes.len(), "a commit failed; the store takes no more writes");
+                tracing::error!(%cause, changes = batch.len(), "a commit failed; the store takes no more writes");
                 pulse.send_replace(Pulse::Failed);
-                answer_all(answers.into_iter(), || Err(StoreError::OutcomeUnknown));
+                answer_all(batch.drain(..), || Err(StoreError::OutcomeUnknown));
             }
         }
     }
 }
 
-fn answer_all(
-    answers: impl Iterator<Item = oneshot::Sender<Result<Outcome, StoreError>>>,
-    result: impl Fn() -> Result<Outcome, StoreError>,
-) {
-    for answer in answers {
-        drop(answer.send(result()));
+fn answer_all(writes: impl Iterator<Item = Write>, result: impl Fn() -> Result<Outcome, StoreError>) {
+    for write in writes {
+        drop(write.answer.send(result()));
     }
 }
 
-fn commit(database: &Database, changes: &[Change]) -> Result<Vec<Outcome>, redb::Error> {
+fn commit(database: &Database, batch: &[Write], now_millis: u64) -> Result<Vec<Outcome>, redb::Error> {
     let mut transaction = database.begin_write()?;
     // Implies two-phase commit: the bytes that attackers choose cannot fool the recovery's checksums.
     transaction.set_quick_repair(true);
-    let outcomes = {
-        let mut users = transaction.open_table(USERS)?;
-        let mut ids = transaction.open_table(IDS)?;
-        changes.iter().map(|change| apply(change, &mut users, &mut ids)).collect::<Result<Vec<_>, _>>()?
-    };
-    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Done)) {
+    let mut changed = false;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    {
+        let mut tables = Tables::open(&transaction)?;
+        for write in batch {
+            let outcome = tables.apply(&write.first, &write.key, &write.change)?;
+            changed |= outcome == Outcome::Done || !write.first.is_empty();
+            outcomes.push(outcome);
+        }
+        changed |= tables.forget(now_millis)?;
+    }
+    if changed {
         transaction.commit()?;
     } else {
         transaction.abort()?;
     }
     Ok(outcomes)
-}
-
-fn apply(
-    change: &Change,
-    users: &mut Table<'_, &str, &[u8]>,
-    ids: &mut Table<'_, &str, &str>,
-) -> Result<Outcome, redb::Error> {
-    match change {
-        Change::Claim { username, id, document } => {
-            if let Some(existing) = users.get(&**username)? {
-                return Ok(Outcome::Refused(existing.value().to_vec()));
-            }
-            ids.insert(id.as_str(), &**username)?;
-            users.insert(&**username, document.as_slice())?;
-        }
-        Change::Replace { username, seen, document } => {
-            let present = users.get(&**username)?.map(|present| present.value().to_vec()).unwrap_or_default();
-            if present != **seen {
-                return Ok(Outcome::Refused(present));
-            }
-            users.insert(&**username, document.as_slice())?;
-        }
-    }
-    Ok(Outcome::Done)
 }

@@ -1,7 +1,7 @@
-//! Users in Redis, where many nodes share them.
+//! Documents in Redis, where many nodes share them.
 //!
-//! The same documents as everywhere, each under a key of its own: `watchword:user:<name>`, and `watchword:id:<id>` with
-//! the name. Whatever must be atomic touches one key: `SET … NX GET` claims a name, one small script compares and sets.
+//! The same as everywhere, each under a key of its own, such as `watchword:user:<name>`. Whatever must be atomic touches
+//! one key: `SET … NX GET` inserts, one small script compares and sets or deletes. What expires does so by Redis's clock.
 //! A read that fails was not executed; a write that may have been sent is an unknown outcome, unless Redis itself said
 //! that it refused. How a connection is made is `connect.rs`, how it heals `link.rs`, what Redis must promise
 //! `condition.rs`.
@@ -18,7 +18,7 @@ mod trouble;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use redis::cmd;
+use redis::{Cmd, Value, cmd};
 use tokio::{sync::watch, time::timeout_at};
 
 pub use self::target::{Durability, Prefix, RedisSettings, RedisUrl};
@@ -26,16 +26,24 @@ use self::{
     link::{Link, NoAnswer},
     trouble::Trouble,
 };
-use super::{OpenError, record};
-use crate::domain::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username, World};
+use super::{
+    OpenError,
+    documents::{Change, Document, Documents, Key, Outcome, Put},
+};
+use crate::domain::{Alarm, Pulse, StoreError, World};
 
 /// How long an answer may take. A caller hears within this and a little more that the store is down.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(400);
 
-/// Stores ARGV[2] if the key holds ARGV[1]. Redis 7 has no command for this, and WATCH is unsafe on a connection that
-/// many calls share. Errors of a script repeat no argument.
-const COMPARE_AND_SET: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) \
-                               return 1 else return 0 end";
+/// If the key holds ARGV[1]: stores ARGV[2] until ARGV[3], or for good without that, or deletes it without either.
+/// Redis 7 has no command for this, and WATCH is unsafe on a connection that many calls share. Errors of a script repeat
+/// no argument.
+const COMPARE_AND_SET: &str = "\
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
+    if #ARGV == 1 then redis.call('DEL', KEYS[1]) \
+    elseif #ARGV == 2 then redis.call('SET', KEYS[1], ARGV[2]) \
+    else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end \
+    return 1";
 
 /// Errors with which Redis refuses a command before it does anything. Any other may come from something in between,
 /// after the command was passed on.
@@ -64,40 +72,69 @@ impl Redis {
         let connected = connect::at_once(settings).await?;
         Ok(format!("{}: {}", settings.url, connected.condition.summary()))
     }
+}
 
-    fn user_key(&self, name: &Username) -> String {
-        self.prefix.key("user", name.as_str())
+/// Writes a document unless its key is taken, and answers what is there.
+fn insert(key: &str, document: &Document) -> Cmd {
+    let mut insert = cmd("SET");
+    insert.arg(key).arg(&document.bytes).arg("NX").arg("GET");
+    expiring(&mut insert, document);
+    insert
+}
+
+fn expiring(command: &mut Cmd, document: &Document) {
+    if let Some(time) = document.expire_time {
+        command.arg("PXAT").arg(millis(time));
     }
 }
 
-#[async_trait]
-impl Store for Redis {
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
-        let document: Option<Vec<u8>> = self.link.ask(cmd("GET").arg(self.user_key(name))).await.map_err(not_read)?;
-        document.map(|bytes| record::read(name, &bytes)).transpose()
-    }
+fn millis(time: SystemTime) -> u64 {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
 
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
-        // Both together take no longer than one: a caller must hear in time that the store is down.
-        let until = tokio::time::Instant::now() + ANSWER_WAIT_MAX;
-        // First, and by itself: an id without a user is harmless, a user without an id is not.
-        let id_key = self.prefix.key("id", &user.id.to_string());
-        self.link.ask::<()>(cmd("SET").arg(id_key).arg(user.username.as_str())).await.map_err(not_read)?;
-        let mut claim = cmd("SET");
-        claim.arg(self.user_key(&user.username)).arg(record::write(user)).arg("NX").arg("GET");
-        let claimed = timeout_at(until, self.link.ask::<Option<Vec<u8>>>(&claim)).await;
-        match claimed.unwrap_or(Err(NoAnswer::Lost)).map_err(not_written)? {
-            None => Ok(Claim::Claimed),
-            Some(bytes) => Ok(Claim::Taken(Box::new(record::read(&user.username, &bytes)?))),
+fn compare_and(key: &str, seen: &[u8], document: Option<&Document>) -> Cmd {
+    let mut script = cmd("EVAL");
+    script.arg(COMPARE_AND_SET).arg(1).arg(key).arg(seen);
+    if let Some(document) = document {
+        script.arg(&document.bytes);
+        if let Some(time) = document.expire_time {
+            script.arg(millis(time));
         }
     }
+    script
+}
 
-    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        let mut script = cmd("EVAL");
-        script.arg(COMPARE_AND_SET).arg(1).arg(self.user_key(&user.username));
-        script.arg(&*seen.0).arg(record::rewrite(seen, user)?);
-        let replaced: bool = self.link.ask(&script).await.map_err(not_written)?;
-        Ok(if replaced { Replace::Replaced } else { Replace::Changed })
+#[async_trait]
+impl Documents for Redis {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(not_read)
+    }
+
+    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+        // All together take no longer than one: a caller must hear in time that the store is down.
+        let until = tokio::time::Instant::now() + ANSWER_WAIT_MAX;
+        for put in first {
+            let mut set = cmd("SET");
+            set.arg(self.prefix.key(&put.key)).arg(&put.document.bytes);
+            expiring(&mut set, &put.document);
+            let set = timeout_at(until, self.link.ask::<()>(&set)).await;
+            set.unwrap_or(Err(NoAnswer::Lost)).map_err(not_read)?;
+        }
+        let key = self.prefix.key(&key);
+        let command = match &change {
+            Change::Insert(document) => insert(&key, document),
+            Change::Replace { seen, document } => compare_and(&key, seen, Some(document)),
+            Change::Remove { seen } => compare_and(&key, seen, None),
+        };
+        let answer = timeout_at(until, self.link.ask::<Value>(&command)).await;
+        let answer = answer.unwrap_or(Err(NoAnswer::Lost)).map_err(not_written)?;
+        match answer {
+            Value::Nil | Value::Int(1) => Ok(Outcome::Done),
+            Value::BulkString(present) => Ok(Outcome::Refused(present)),
+            Value::Int(_) => Ok(Outcome::Refused(Vec::new())),
+            _ => Err(StoreError::OutcomeUnknown),
+        }
     }
 
     fn now(&self) -> SystemTime {

@@ -31,17 +31,18 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection, prefix: &Prefix)
     let nobody = prefix.own_key(NOBODY);
     let mut questions = pipe();
     questions.cmd("TIME").cmd("ROLE").cmd("GET").arg(prefix.own_key(marker::NAME));
-    // Neither finds anything to write over, and both are refused where a real write would be.
+    // None of them finds anything to write over, and both are refused where a real write would be.
     questions.cmd("SET").arg(&nobody).arg("").arg("XX");
     questions.cmd("EVAL").arg(COMPARE_AND_SET).arg(1).arg(&nobody).arg("nothing").arg("nothing");
+    questions.cmd("DEL").arg(&nobody);
     let answers: Vec<RedisResult<Value>> = questions.ignore_errors().query_async(connection).await?;
-    let [time, role, read, set, script] = <[RedisResult<Value>; 5]>::try_from(answers)
-        .map_err(|_| RedisError::from((ErrorKind::Parse, "five questions have five answers")))?;
+    let [time, role, read, set, script, delete] = <[RedisResult<Value>; 6]>::try_from(answers)
+        .map_err(|_| RedisError::from((ErrorKind::Parse, "six questions have six answers")))?;
     let marker = Option::from_redis_value(read?)?;
     is_primary(Vec::from_redis_value(role?)?)?;
     let time = time_of(<(u64, u64)>::from_redis_value(time?)?)?;
     let mut writes_refused = None;
-    for write in [set, script] {
+    for write in [set, script, delete] {
         match write {
             Ok(_) => {}
             Err(error) => writes_refused = Some(alarm(error)?),

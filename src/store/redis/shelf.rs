@@ -6,12 +6,15 @@ use async_trait::async_trait;
 use redis::{RedisError, aio::MultiplexedConnection, cmd, pipe};
 
 use super::{
-    OpenError, Prefix, Redis, RedisSettings,
+    OpenError, Redis, RedisSettings,
     connect::{self, Connected},
-    marker,
+    insert, marker,
     trouble::Trouble,
 };
-use crate::store::copy::{Document, Kind, PAGE_DOCUMENTS_MAX, Put, Shelf};
+use crate::store::{
+    copy::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
+    documents::Outcome,
+};
 
 /// How long an answer about a page of documents may take.
 const PAGE_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -59,40 +62,28 @@ impl RedisShelf {
         Ok(keys)
     }
 
-    async fn read(&mut self, keys: Vec<String>) -> Result<Vec<Document>, OpenError> {
+    async fn read(&mut self, keys: Vec<String>) -> Result<Vec<Placed>, OpenError> {
         let mut gets = pipe();
-        let mut documents = Vec::with_capacity(keys.len());
+        let mut places = Vec::with_capacity(keys.len());
         for key in keys {
             gets.cmd("GET").arg(&key);
-            let (kind, key) = parse(&self.settings.prefix, &key)?;
-            documents.push(Document { kind, key, bytes: Vec::new() });
+            places.push(self.settings.prefix.parse(&key).map_err(|unknown| {
+                OpenError(format!("there are keys {unknown}…, of which this version of Watchword knows nothing"))
+            })?);
         }
-        if documents.is_empty() {
-            return Ok(documents);
+        if places.is_empty() {
+            return Ok(Vec::new());
         }
         let all: Vec<Option<Vec<u8>>> =
             gets.query_async(&mut self.connection).await.map_err(|error| self.failed(error))?;
         // What was deleted since SCAN showed it is none of the source's any more.
-        let there =
-            documents.into_iter().zip(all).filter_map(|(document, bytes)| Some(Document { bytes: bytes?, ..document }));
-        Ok(there.collect())
+        Ok(places.into_iter().zip(all).filter_map(|(key, bytes)| Some(Placed { key, bytes: bytes? })).collect())
     }
-}
-
-/// What a key is, and of whom.
-fn parse(prefix: &Prefix, key: &str) -> Result<(Kind, String), OpenError> {
-    let rest = key.strip_prefix(prefix.as_str()).unwrap_or(key);
-    let parsed = Kind::ALL.iter().find_map(|kind| Some((*kind, rest.strip_prefix(kind.name())?.strip_prefix(':')?)));
-    let (kind, name) = parsed.ok_or_else(|| {
-        let kind = rest.split(':').next().unwrap_or_default();
-        OpenError(format!("there are keys {prefix}{kind}:…, of which this version of Watchword knows nothing"))
-    })?;
-    Ok((kind, name.to_owned()))
 }
 
 #[async_trait]
 impl Shelf for RedisShelf {
-    async fn next(&mut self) -> Result<Option<Vec<Document>>, OpenError> {
+    async fn next(&mut self) -> Result<Option<Vec<Placed>>, OpenError> {
         let Some(cursor) = self.cursor else { return Ok(None) };
         let keys = self.scan(cursor).await?;
         // Empty pages are usual: SCAN counts keys that it looks at, not those that match.
@@ -103,23 +94,18 @@ impl Shelf for RedisShelf {
         self.cursor = Some(0);
     }
 
-    async fn put(&mut self, documents: &[Document]) -> Result<Vec<Put>, OpenError> {
+    async fn put(&mut self, documents: &[Placed]) -> Result<Vec<Outcome>, OpenError> {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
         let mut sets = pipe();
-        for document in documents {
-            let key = self.settings.prefix.key(document.kind.name(), &document.key);
-            sets.cmd("SET").arg(key).arg(&document.bytes).arg("NX").arg("GET");
+        for placed in documents {
+            let document = placed.document().map_err(|why| self.foreign(&why))?;
+            sets.add_command(insert(&self.settings.prefix.key(&placed.key), &document));
         }
         let all: Vec<Option<Vec<u8>>> =
             sets.query_async(&mut self.connection).await.map_err(|error| self.failed(error))?;
-        let outcomes = documents.iter().zip(all).map(|(document, present)| match present {
-            None => Put::New,
-            Some(bytes) if bytes == document.bytes => Put::Same,
-            Some(_) => Put::Different,
-        });
-        Ok(outcomes.collect())
+        Ok(all.into_iter().map(|present| present.map_or(Outcome::Done, Outcome::Refused)).collect())
     }
 
     async fn close(&mut self) {}

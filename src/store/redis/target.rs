@@ -11,6 +11,7 @@ use redis::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::OpenError;
+use crate::store::documents::{Key, Kind};
 
 /// A port that no URL names.
 const PORT: u16 = 6379;
@@ -168,18 +169,24 @@ impl fmt::Display for RedisUrl {
 // === impl Prefix ===
 
 impl Prefix {
-    /// The key of one thing.
-    pub(super) fn key(&self, kind: &str, name: &str) -> String {
-        format!("{}{kind}:{name}", self.0)
+    /// Where a document is.
+    pub(super) fn key(&self, key: &Key) -> String {
+        let kind = key.kind.name();
+        // Of what there is one the kind says it all.
+        if key.name.is_empty() { self.own_key(kind) } else { format!("{}{kind}:{}", self.0, key.name) }
+    }
+
+    /// Reads what `key` wrote; otherwise answers the part that says of which kind it would be.
+    pub(super) fn parse(&self, text: &str) -> Result<Key, String> {
+        let rest = text.strip_prefix(&self.0).unwrap_or(text);
+        let (kind, name) = rest.split_once(':').unwrap_or((rest, ""));
+        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+        known.map(|kind| Key::new(kind, name)).ok_or_else(|| format!("{}{kind}:", self.0))
     }
 
     /// The key of a thing of which there is one.
     pub(super) fn own_key(&self, name: &str) -> String {
         format!("{}{name}", self.0)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -325,6 +332,15 @@ mod tests {
         for text in ["", "a*", "{a}", "a b", "ä", "a?"] {
             assert!(text.parse::<Prefix>().is_err(), "{text:?}");
         }
-        assert_eq!("watchword:".parse::<Prefix>().unwrap().key("user", "ada"), "watchword:user:ada");
+        let prefix: Prefix = "watchword:".parse().unwrap();
+        for (key, text) in [
+            (Key::new(Kind::User, "a:b"), "watchword:user:a:b"),
+            (Key::new(Kind::Sessions, "x"), "watchword:sessions:x"),
+            (Key::new(Kind::Keys, ""), "watchword:keys"),
+        ] {
+            assert_eq!(prefix.key(&key), text);
+            assert!(prefix.parse(text) == Ok(key), "{text}");
+        }
+        assert_eq!(prefix.parse("watchword:future:x"), Err("watchword:future:".into()));
     }
 }

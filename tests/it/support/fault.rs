@@ -5,8 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
-    domain::{Claim, Clock, Pulse, Replace, Revision, Store, StoreError, Stored, System, User, Username},
-    store::Memory,
+    domain::{Pulse, StoreError, System},
+    store::{Change, Documents, Key, Memory, Outcome, Put},
 };
 
 /// What goes wrong.
@@ -76,24 +76,19 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Store for Faulty {
-    async fn user(&self, name: &Username) -> Result<Option<Stored>, StoreError> {
+impl Documents for Faulty {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.before().await?;
-        self.inner.user(name).await
+        self.inner.get(key).await
     }
 
-    async fn claim(&self, user: &User) -> Result<Claim, StoreError> {
+    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
         self.before().await?;
-        self.after(self.inner.claim(user).await?)
-    }
-
-    async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        self.before().await?;
-        self.after(self.inner.replace(seen, user).await?)
+        self.after(self.inner.change(first, key, change).await?)
     }
 
     fn now(&self) -> SystemTime {
-        System.now()
+        self.inner.now()
     }
 
     fn pulse(&self) -> watch::Receiver<Pulse> {

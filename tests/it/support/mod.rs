@@ -22,6 +22,7 @@ use watchword::{
     config::Config,
     domain::{Store, World, password::Cost},
     server::Address,
+    store::{Documents, Records},
     wire::pb::auth_client::AuthClient,
 };
 
@@ -69,8 +70,8 @@ impl App {
     }
 
     /// A server on a store of the test's own.
-    pub fn on(store: Arc<dyn Store>) -> Setup {
-        Setup { store: Some(store), ..Setup::new() }
+    pub fn on(documents: Arc<dyn Documents>) -> Setup {
+        Setup { store: Some(Arc::new(Records::over(documents))), ..Setup::new() }
     }
 
     pub fn grpc_addr(&self) -> String {

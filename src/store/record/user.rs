@@ -6,9 +6,10 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::{Time, decode, is_zero, read_time, write_time};
 use crate::domain::{PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username};
 
 /// The newest version of the form that this program reads.
@@ -39,40 +40,21 @@ struct Record {
     unknown: Map<String, Value>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Time(#[serde(serialize_with = "write_time", deserialize_with = "read_time")] SystemTime);
-
 /// Reads the document stored under `name`.
-pub(super) fn read(name: &Username, bytes: &[u8]) -> Result<Stored, StoreError> {
-    let user = parse(bytes).and_then(|record| user(name, record)).map_err(StoreError::Corrupt)?;
-    Ok(Stored { user, revision: Revision(bytes.into()) })
+pub(in crate::store) fn read(name: &Username, bytes: &[u8]) -> Result<Stored<User>, StoreError> {
+    let user = decode::<Record>(bytes, VERSION).and_then(|record| user(name, record)).map_err(StoreError::Corrupt)?;
+    Ok(Stored { value: user, revision: Revision(bytes.into()) })
 }
 
 /// The document of a new user.
-pub(super) fn write(user: &User) -> Vec<u8> {
+pub(in crate::store) fn write(user: &User) -> Vec<u8> {
     encode(user, Map::new())
 }
 
 /// The document of a changed user: what was in `seen` and is not known here stays.
-pub(super) fn rewrite(seen: &Revision, user: &User) -> Result<Vec<u8>, StoreError> {
-    let unknown = parse(&seen.0).map_err(StoreError::Corrupt)?.unknown;
+pub(in crate::store) fn rewrite(seen: &Revision, user: &User) -> Result<Vec<u8>, StoreError> {
+    let unknown = decode::<Record>(&seen.0, VERSION).map_err(StoreError::Corrupt)?.unknown;
     Ok(encode(user, unknown))
-}
-
-fn parse(bytes: &[u8]) -> Result<Record, String> {
-    /// Read before anything else: a newer form may differ in every other field.
-    #[derive(Deserialize)]
-    struct Version {
-        v: u32,
-    }
-    // The position is enough to find the fault; the content stays out of the log.
-    let fault =
-        |error: serde_json::Error| format!("not a user's JSON (line {}, column {})", error.line(), error.column());
-    let Version { v } = serde_json::from_slice(bytes).map_err(fault)?;
-    if v > VERSION {
-        return Err(format!("written by a newer version of Watchword (v{v}; this one reads up to v{VERSION})"));
-    }
-    serde_json::from_slice(bytes).map_err(fault)
 }
 
 fn user(name: &Username, record: Record) -> Result<User, String> {
@@ -110,17 +92,4 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         unknown,
     };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-fn write_time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
-}
-
-fn read_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_rfc3339(&text).map_err(|_| de::Error::custom("not a time of RFC 3339 in UTC"))
 }
