@@ -19,7 +19,16 @@ const FILES: [&str; 6] = [
 const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 
 /// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
-const SECRET: [&str; 2] = ["watchword.auth.v1.RegisterRequest", "watchword.auth.v1.LoginRequest"];
+const SECRET: [&str; 8] = [
+    "watchword.auth.v1.RegisterRequest",
+    "watchword.auth.v1.LoginRequest",
+    "watchword.auth.v1.RefreshTokenRequest",
+    "watchword.auth.v1.IntrospectTokenRequest",
+    "watchword.auth.v1.RevokeTokenRequest",
+    "watchword.auth.v1.ChangePasswordRequest",
+    "watchword.auth.v1.DeleteUserRequest",
+    "watchword.auth.v1.Tokens",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

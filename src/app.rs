@@ -6,7 +6,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
     config::Config,
-    domain::{Auth, HashPool, Pulse, Store, World, password::Kernel},
+    domain::{Auth, HashPool, Names, Pulse, Store, TokenSettings, World, password::Kernel},
     grpc::{Grpc, Readiness},
     http, machine,
     server::{self, Address, BindError, Drain, Listener},
@@ -85,8 +85,20 @@ impl App {
         let metrics = Arc::new(Metrics::before(world.observer));
         world.observer = metrics.clone();
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
-        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, world));
+        let tokens = TokenSettings {
+            names: Names {
+                issuer: config.token_issuer.clone().unwrap_or_else(|| listeners.issuer()),
+                audience: config.token_audience.clone(),
+            },
+            lifetimes: config.lifetimes,
+        };
+        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, world));
         Self { config, listeners, store, auth, metrics }
+    }
+
+    /// The rules behind every door.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.auth.clone()
     }
 
     /// Where the node listens.
@@ -160,6 +172,14 @@ impl Listeners {
             http: config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?,
             ops: config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?,
         })
+    }
+
+    /// What tokens name as their issuer when nobody said: where the HTTP door is.
+    fn issuer(&self) -> String {
+        match self.http.as_ref().map(Listener::address) {
+            Some(Address::Tcp(address)) => format!("http://{address}"),
+            Some(Address::Unix(_)) | None => "http://127.0.0.1".into(),
+        }
     }
 
     fn count(&self) -> usize {

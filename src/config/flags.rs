@@ -110,6 +110,30 @@ pub struct Settings {
           value_parser = clap::value_parser!(u16).range(0..=12_288))]
     pub data_max_bytes: u16,
 
+    /// Who makes the tokens: their `iss`, the same on all nodes that share a store; default: the address of the HTTP door,
+    /// where that is loopback
+    #[arg(long, global = true, env = "WATCHWORD_TOKEN_ISSUER", value_name = "URL", value_parser = name)]
+    pub token_issuer: Option<String>,
+
+    /// For whom the tokens are: their `aud`; default: watchword, where the doors are loopback
+    #[arg(long, global = true, env = "WATCHWORD_TOKEN_AUDIENCE", value_name = "NAME", value_parser = name)]
+    pub token_audience: Option<String>,
+
+    /// How long an access token lives (10s to 1h)
+    #[arg(long, global = true, env = "WATCHWORD_ACCESS_TOKEN_LIFETIME", value_name = "TIME", default_value = "5m",
+          value_parser = |text: &str| time(text, Duration::from_secs(10), Duration::from_secs(3_600)))]
+    pub access_token_lifetime: Duration,
+
+    /// How long a session lives that nobody refreshes (1m to 90d)
+    #[arg(long, global = true, env = "WATCHWORD_SESSION_IDLE_LIFETIME", value_name = "TIME", default_value = "30d",
+          value_parser = |text: &str| time(text, Duration::from_secs(60), SESSION_MAX))]
+    pub session_idle_lifetime: Duration,
+
+    /// How long a session lives, whatever happens (1m to 90d)
+    #[arg(long, global = true, env = "WATCHWORD_SESSION_LIFETIME", value_name = "TIME", default_value = "90d",
+          value_parser = |text: &str| time(text, Duration::from_secs(60), SESSION_MAX))]
+    pub session_lifetime: Duration,
+
     /// Passwords hashed at once, 19 MiB each (1 to 1024); auto: one a core, fewer when a container has little memory
     #[arg(long, global = true, env = "WATCHWORD_HASH_WORKERS", value_name = "COUNT", default_value = "auto")]
     pub hash_workers: Workers,
@@ -182,6 +206,28 @@ struct StoreUrlParser;
 /// A number of hash workers, or what the machine allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers(pub Option<usize>);
+
+/// No session lives longer.
+const SESSION_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// Characters of an issuer or audience at most.
+const NAME_CHARS_MAX: usize = 200;
+
+fn time(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|fault| fault.to_string())?;
+    if (least..=most).contains(&time) {
+        return Ok(time);
+    }
+    Err(format!("expected {} to {}", humantime::format_duration(least), humantime::format_duration(most)))
+}
+
+/// What stands in tokens for a party.
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_CHARS_MAX || !text.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(format!("expected 1 to {NAME_CHARS_MAX} printable ASCII characters without blanks"));
+    }
+    Ok(text.to_owned())
+}
 
 // === text forms ===
 

@@ -13,13 +13,16 @@ use clap::{CommandFactory, Parser};
 pub use self::flags::{Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
 use crate::{
     domain::{
-        Rules,
+        Lifetimes, Rules,
         password::{Cost, PoolSettings},
     },
     machine,
     server::{Address, Limits},
     store::{self, RedisSettings},
 };
+
+/// The audience of tokens on a machine of one's own.
+const AUDIENCE: &str = "watchword";
 
 /// How often Redis's own settings are read again.
 const REDIS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -37,6 +40,12 @@ pub struct Config {
     pub store: store::Settings,
     /// What input must keep to.
     pub rules: Rules,
+    /// Who makes tokens; by default the HTTP door's address says it.
+    pub token_issuer: Option<String>,
+    /// For whom tokens are.
+    pub token_audience: String,
+    /// How long tokens and sessions live.
+    pub lifetimes: Lifetimes,
     /// The hash pool.
     pub hashing: PoolSettings,
     /// What each listener allows.
@@ -76,6 +85,14 @@ impl Config {
                 ));
             }
         }
+        let names = [("--token-issuer", &settings.token_issuer), ("--token-audience", &settings.token_audience)];
+        let is_local = doors.iter().filter_map(|(_, address)| *address).all(Address::is_local);
+        for (flag, _) in names.iter().filter(|(_, name)| name.is_none() && !is_local) {
+            faults.push(format!(
+                "{flag} must be set when a door can be reached from other machines: it stands in every token, and whoever \
+                 checks one compares it"
+            ));
+        }
         let files =
             [("--store-password-file", &settings.store_password_file), ("--store-ca-file", &settings.store_ca_file)];
         let is_redis = matches!(settings.store, StoreUrl::Redis(_));
@@ -98,6 +115,13 @@ impl Config {
             rules: Rules {
                 password_min_length: settings.password_min_length.into(),
                 data_bytes_max: settings.data_max_bytes.into(),
+            },
+            token_issuer: settings.token_issuer.clone(),
+            token_audience: settings.token_audience.clone().unwrap_or_else(|| AUDIENCE.into()),
+            lifetimes: Lifetimes {
+                access: settings.access_token_lifetime,
+                idle: settings.session_idle_lifetime,
+                absolute: settings.session_lifetime,
             },
             hashing: PoolSettings {
                 workers: settings

@@ -17,6 +17,33 @@ pub struct Caller {
     pub peer: Peer,
     /// When the answer is of no more use to the caller.
     pub deadline: Instant,
+    /// The token that came with the call.
+    pub bearer: Bearer,
+    /// What the caller says it is; empty when it does not.
+    pub user_agent: String,
+}
+
+/// The access token of a call (RFC 6750 2.1).
+#[derive(Clone, Default)]
+pub enum Bearer {
+    /// None came.
+    #[default]
+    Missing,
+    /// Something came that is not exactly one token.
+    Malformed,
+    /// This one; nobody has looked at it yet.
+    Token(String),
+}
+
+// Whoever has the token is the user.
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Bearer::Missing => "Missing",
+            Bearer::Malformed => "Malformed",
+            Bearer::Token(_) => "Token",
+        })
+    }
 }
 
 /// A way into the service.
@@ -50,5 +77,31 @@ pub enum Peer {
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
         Peer::Ip(address.ip().to_canonical())
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Ip(address) => address.fmt(f),
+            Peer::Local => f.write_str("local"),
+        }
+    }
+}
+
+impl Bearer {
+    /// Reads the values of `authorization`: exactly one, of the scheme Bearer, with one token of the characters that
+    /// tokens have.
+    pub fn parse<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+        let Some(value) = values.next() else { return Bearer::Missing };
+        if values.next().is_some() {
+            return Bearer::Malformed;
+        }
+        let token = std::str::from_utf8(value).ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            let fits = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+            (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.chars().all(fits)).then_some(token)
+        });
+        token.map_or(Bearer::Malformed, |token| Bearer::Token(token.to_owned()))
     }
 }

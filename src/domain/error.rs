@@ -12,6 +12,14 @@ use uuid::Uuid;
 pub enum Error {
     /// Wrong password, unknown user or disabled user: nobody learns which.
     InvalidCredentials,
+    /// The call needs a token and brought none.
+    TokenMissing,
+    /// Not a token of ours, or not one for this.
+    TokenInvalid,
+    /// The token's time, or its session's, is over.
+    TokenExpired,
+    /// The token's session was ended.
+    TokenRevoked,
     /// The name is taken.
     UserAlreadyExists,
     /// Fields that cannot be accepted, all of them at once.
@@ -25,6 +33,8 @@ pub enum Error {
         /// When a new try has a chance.
         retry_after: Duration,
     },
+    /// Somebody else changed it meanwhile; nothing was changed.
+    Conflict,
     /// This node is shutting down; nothing was executed.
     Draining,
     /// The store does not answer; nothing was executed.
@@ -115,6 +125,11 @@ impl Violation {
     pub fn new(field: &'static str, reason: Reason, description: impl Into<String>) -> Self {
         Self { field, reason, description: description.into() }
     }
+
+    /// The same about another field.
+    pub(crate) fn of(self, field: &'static str) -> Self {
+        Self { field, ..self }
+    }
 }
 
 // === impl Violations ===
@@ -126,9 +141,15 @@ impl Violations {
     }
 }
 
+impl From<Violation> for Violations {
+    fn from(violation: Violation) -> Self {
+        Violations(vec![violation])
+    }
+}
+
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
-        Error::Invalid(Violations(vec![violation]))
+        Error::Invalid(violation.into())
     }
 }
 
@@ -148,8 +169,8 @@ impl Check {
     }
 
     /// The same where a password is new: then its violations are the policy's, unless there is none at all.
-    pub(crate) fn done_with_new_password(self) -> Result<(), Error> {
-        let of_policy = |violation: &Violation| violation.field == "password" && violation.reason != Reason::Required;
+    pub(crate) fn done_with_new_password(self, field: &str) -> Result<(), Error> {
+        let of_policy = |violation: &Violation| violation.field == field && violation.reason != Reason::Required;
         let only_policy = self.0.iter().all(of_policy);
         self.done().map_err(|error| match error {
             Error::Invalid(violations) if only_policy => Error::PasswordPolicy(violations),

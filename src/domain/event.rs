@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Caller, StoreError, UserId};
+use super::{Caller, SessionId, StoreError, UserId};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
@@ -21,6 +21,26 @@ pub enum Event<'a> {
     LoggedIn { caller: &'a Caller, user: UserId },
     /// A login was refused. `why` is for the log alone, never for an answer.
     LoginRefused { caller: &'a Caller, why: Refusal },
+    /// A session was refreshed; `again` when its answer had been lost.
+    TokenRefreshed { caller: &'a Caller, user: UserId, session: SessionId, again: bool },
+    /// A refresh token was used that had been used before; its session was ended.
+    TokenReused { caller: &'a Caller, user: UserId, session: SessionId },
+    /// A token was refused. `why` is for the log.
+    TokenRefused { caller: &'a Caller, why: &'static str },
+    /// A session was ended by its user.
+    SessionEnded { caller: &'a Caller, user: UserId, session: SessionId },
+    /// All sessions of a user were ended by the user.
+    AllSessionsEnded { caller: &'a Caller, user: UserId },
+    /// A user has a new password.
+    PasswordChanged { caller: &'a Caller, user: UserId },
+    /// A password did not match where the user had to show it again.
+    PasswordNotShown { caller: &'a Caller, user: UserId },
+    /// A user's data were changed.
+    UserChanged { caller: &'a Caller, user: UserId },
+    /// A user was forgotten.
+    UserDeleted { caller: &'a Caller, user: UserId },
+    /// Whether logins are refused was changed.
+    UserDisabled { user: UserId, disabled: bool },
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.

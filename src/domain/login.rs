@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Caller, Check, Error, Event, Password, Refusal, Replace, Stored, User, Username};
+use super::{Auth, Caller, Check, Error, Event, Password, Refusal, Replace, Stored, Tokens, User, Username};
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
@@ -35,12 +35,31 @@ impl Attempt {
 }
 
 impl Auth {
-    /// Checks a password and answers the user.
+    /// Checks a password and begins a session.
     ///
     /// # Errors
     /// `InvalidCredentials`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
     /// `CorruptRecord`.
-    pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+    pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
+        let stored = self.check(caller, attempt).await?;
+        // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
+        let (tokens, user) = tokio::join!(self.begin_session(caller, &stored.value), self.touch(stored.clone()));
+        let tokens = tokens?;
+        self.note(&Event::LoggedIn { caller, user: user.id });
+        Ok((user, tokens))
+    }
+
+    /// Checks a password and answers the user, for callers who can do nothing with tokens.
+    ///
+    /// # Errors
+    /// As for `login`.
+    pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+        let stored = self.check(caller, attempt).await?;
+        self.note(&Event::LoggedIn { caller, user: stored.value.id });
+        Ok(self.touch(stored).await)
+    }
+
+    async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
         let slot = self.admit(caller)?;
         let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
         let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
@@ -53,11 +72,10 @@ impl Auth {
         if !matches {
             return self.refuse(caller, Refusal::WrongPassword(stored.value.id));
         }
-        self.note(&Event::LoggedIn { caller, user: stored.value.id });
-        Ok(self.touch(stored).await)
+        Ok(stored)
     }
 
-    fn refuse(&self, caller: &Caller, why: Refusal) -> Result<User, Error> {
+    fn refuse<T>(&self, caller: &Caller, why: Refusal) -> Result<T, Error> {
         self.note(&Event::LoginRefused { caller, why });
         Err(Error::InvalidCredentials)
     }

@@ -3,13 +3,20 @@
 //! [`Auth`] has one method for each thing a user can ask for, each in a file of its name. Doors parse input into the
 //! types below and call it; stores implement [`Store`]; `telemetry` implements [`Observer`]. Imports nobody.
 
+mod account;
 mod caller;
 mod error;
 mod event;
+mod introspect_token;
 mod login;
 pub mod password;
+mod refresh_token;
 mod register;
+mod revoke_token;
+mod session;
+mod sessions;
 mod store;
+mod token;
 mod user;
 mod username;
 mod world;
@@ -18,13 +25,18 @@ use std::sync::Arc;
 
 pub(crate) use self::error::Check;
 pub use self::{
-    caller::{Caller, DEADLINE_DEFAULT, Door, Peer},
+    account::{DataChange, PasswordChange},
+    caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},
+    introspect_token::{Introspection, TokenUse},
     login::Attempt,
     password::{HashPool, Password, PasswordHash},
     register::Registration,
+    session::{Ended, Lifetimes, SESSIONS_MAX, Session, SessionId},
+    sessions::SessionPage,
     store::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
+    token::{Claims, KeyRing, Names, StoredKey, TokenSettings, Tokens},
     user::{RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
     world::{Clock, Entropy, System},
@@ -44,6 +56,8 @@ pub struct Auth {
     store: Arc<dyn Store>,
     passwords: HashPool,
     rules: Rules,
+    tokens: TokenSettings,
+    keys: token::Keys,
     world: World,
 }
 
@@ -60,13 +74,18 @@ pub struct World {
 
 impl Auth {
     /// Puts the parts together.
-    pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, world: World) -> Self {
-        Self { store, passwords, rules, world }
+    pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
+        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), world }
     }
 
     /// What input must keep to.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// How long tokens and sessions live.
+    pub fn lifetimes(&self) -> &Lifetimes {
+        &self.tokens.lifetimes
     }
 
     /// The clock that deadlines are measured by.
@@ -106,6 +125,12 @@ impl Auth {
                 Error::CorruptRecord(id)
             }
         }
+    }
+
+    /// The keys that tokens are made with.
+    async fn ring(&self) -> Result<Arc<token::Ring>, Error> {
+        let ring = self.keys.ring(&*self.store, &*self.world.clock, &*self.world.entropy).await;
+        ring.map_err(|error| self.store_error(error))
     }
 
     /// Asks for room in the hash queue.

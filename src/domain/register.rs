@@ -34,7 +34,7 @@ impl Registration {
         }
         let data = check.field(UserData::parse(data, rules.data_bytes_max));
         let request_id = check.field(RequestId::parse(request_id));
-        check.done_with_new_password()?;
+        check.done_with_new_password("password")?;
         match (username, password, data, request_id) {
             (Some(username), Some(password), Some(data), Some(request_id)) => {
                 Ok(Self { username, password, data, request_id })

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{User, Username};
+use super::{KeyRing, Session, SessionId, User, UserId, Username};
 
 /// Where users are kept.
 #[async_trait]
@@ -24,6 +24,42 @@ pub trait Store: Send + Sync {
 
     /// Stores the changed `user`, unless somebody changed it since `seen` was read.
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
+
+    /// Forgets a user, unless somebody changed it since `seen` was read. The name is free then.
+    async fn remove(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
+
+    /// Reads a session.
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
+
+    /// Stores a new session, whatever becomes of the list; and the list of its user's sessions, unless somebody changed
+    /// that since `seen` was read.
+    async fn begin_session(
+        &self,
+        session: &Session,
+        seen: Option<&Revision>,
+        list: &[SessionId],
+    ) -> Result<Replace, StoreError>;
+
+    /// Stores the changed session, unless somebody changed it since `seen` was read.
+    async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError>;
+
+    /// Forgets a session, unless somebody changed it since `seen` was read.
+    async fn end_session(&self, seen: &Revision, id: SessionId) -> Result<Replace, StoreError>;
+
+    /// Which sessions a user has: a hint, since a session is stored before it is listed.
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionId>>>, StoreError>;
+
+    /// Stores the list, unless somebody changed it since `seen` was read.
+    async fn replace_sessions(&self, user: UserId, seen: &Revision, list: &[SessionId]) -> Result<Replace, StoreError>;
+
+    /// Reads the keys that tokens are made with.
+    async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError>;
+
+    /// Stores the first keys, unless another node did.
+    async fn claim_keys(&self, keys: &KeyRing) -> Result<Claim<KeyRing>, StoreError>;
+
+    /// Stores the changed keys, unless somebody changed them since `seen` was read.
+    async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError>;
 
     /// What time it is for everybody who shares this store; stored times come from here.
     fn now(&self) -> SystemTime;

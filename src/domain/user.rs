@@ -2,6 +2,8 @@
 
 use std::{fmt, time::SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::{Builder, Uuid};
 
 use super::{
@@ -116,6 +118,11 @@ impl UserData {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Stands for this very text (AIP-154): another text has another etag.
+    pub fn etag(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&digest(&SHA256, self.0.as_bytes()).as_ref()[..12])
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    domain::{Auth, Caller},
+    domain::{Auth, Caller, Error},
     wire::{convert, error::status, pb},
 };
 
@@ -21,24 +21,107 @@ impl AuthService {
     }
 }
 
+type Answer<T> = Result<Response<T>, Status>;
+
 #[tonic::async_trait]
 impl pb::auth_server::Auth for AuthService {
-    async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterResponse>, Status> {
+    async fn register(&self, request: Request<pb::RegisterRequest>) -> Answer<pb::RegisterResponse> {
         let (caller, request) = open(request);
-        let wanted = convert::registration(self.auth.rules(), request).map_err(|error| status(&error))?;
-        let user = self.auth.register(&caller, wanted).await.map_err(|error| status(&error))?;
+        let wanted = convert::registration(self.auth.rules(), request).map_err(refused)?;
+        let user = self.auth.register(&caller, wanted).await.map_err(refused)?;
         Ok(Response::new(pb::RegisterResponse { user: Some(user.into()) }))
     }
 
-    async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
         let (caller, request) = open(request);
-        let attempt = convert::attempt(request).map_err(|error| status(&error))?;
-        let user = self.auth.login(&caller, attempt).await.map_err(|error| status(&error))?;
-        Ok(Response::new(pb::LoginResponse { user: Some(user.into()) }))
+        let attempt = convert::attempt(request).map_err(refused)?;
+        let (user, tokens) = self.auth.login(&caller, attempt).await.map_err(refused)?;
+        Ok(Response::new(pb::LoginResponse { user: Some(user.into()), tokens: Some(tokens.into()) }))
+    }
+
+    async fn refresh_token(&self, request: Request<pb::RefreshTokenRequest>) -> Answer<pb::RefreshTokenResponse> {
+        let (caller, request) = open(request);
+        let token = convert::token("refresh_token", request.refresh_token).map_err(refused)?;
+        let tokens = self.auth.refresh_token(&caller, &token).await.map_err(refused)?;
+        Ok(Response::new(pb::RefreshTokenResponse { tokens: Some(tokens.into()) }))
+    }
+
+    async fn introspect_token(
+        &self,
+        request: Request<pb::IntrospectTokenRequest>,
+    ) -> Answer<pb::IntrospectTokenResponse> {
+        let token = convert::token("token", request.into_inner().token).map_err(refused)?;
+        let found = self.auth.introspect_token(&token).await.map_err(refused)?;
+        Ok(Response::new(found.into()))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answer<pb::RevokeTokenResponse> {
+        let (caller, request) = open(request);
+        let token = convert::token("token", request.token).map_err(refused)?;
+        self.auth.revoke_token(&caller, &token).await.map_err(refused)?;
+        Ok(Response::new(pb::RevokeTokenResponse {}))
+    }
+
+    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
+        let (caller, _) = open(request);
+        let user = self.auth.get_user(&caller).await.map_err(refused)?;
+        Ok(Response::new(pb::GetUserResponse { user: Some(user.into()) }))
+    }
+
+    async fn update_user_data(
+        &self,
+        request: Request<pb::UpdateUserDataRequest>,
+    ) -> Answer<pb::UpdateUserDataResponse> {
+        let (caller, request) = open(request);
+        let change = convert::data_change(self.auth.rules(), request).map_err(refused)?;
+        let user = self.auth.update_user_data(&caller, change).await.map_err(refused)?;
+        Ok(Response::new(pb::UpdateUserDataResponse { user: Some(user.into()) }))
+    }
+
+    async fn change_password(&self, request: Request<pb::ChangePasswordRequest>) -> Answer<pb::ChangePasswordResponse> {
+        let (caller, request) = open(request);
+        let change = convert::password_change(self.auth.rules(), request).map_err(refused)?;
+        let tokens = self.auth.change_password(&caller, change).await.map_err(refused)?;
+        Ok(Response::new(pb::ChangePasswordResponse { tokens: Some(tokens.into()) }))
+    }
+
+    async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
+        let (caller, request) = open(request);
+        let current = convert::current_password(request.current_password).map_err(refused)?;
+        self.auth.delete_user(&caller, current).await.map_err(refused)?;
+        Ok(Response::new(pb::DeleteUserResponse {}))
+    }
+
+    async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Answer<pb::ListSessionsResponse> {
+        let (caller, request) = open(request);
+        let (after, size) = convert::page(&request).map_err(refused)?;
+        let page = self.auth.list_sessions(&caller, after, size).await.map_err(refused)?;
+        Ok(Response::new(convert::session_page(self.auth.lifetimes(), page)))
+    }
+
+    async fn revoke_session(&self, request: Request<pb::RevokeSessionRequest>) -> Answer<pb::RevokeSessionResponse> {
+        let (caller, request) = open(request);
+        let id = convert::session_id(&request.session_id).map_err(refused)?;
+        self.auth.revoke_session(&caller, id).await.map_err(refused)?;
+        Ok(Response::new(pb::RevokeSessionResponse {}))
+    }
+
+    async fn revoke_all_sessions(
+        &self,
+        request: Request<pb::RevokeAllSessionsRequest>,
+    ) -> Answer<pb::RevokeAllSessionsResponse> {
+        let (caller, request) = open(request);
+        let revoked = self.auth.revoke_all_sessions(&caller, request.keep_current).await.map_err(refused)?;
+        let revoked_count = i32::try_from(revoked).unwrap_or(i32::MAX);
+        Ok(Response::new(pb::RevokeAllSessionsResponse { revoked_count }))
     }
 }
 
 fn open<T>(request: Request<T>) -> (Caller, T) {
     let (_, mut extensions, message) = request.into_parts();
     (extensions.remove::<Caller>().expect("the door says who calls before it routes"), message)
+}
+
+fn refused(error: Error) -> Status {
+    status(&error)
 }

@@ -28,7 +28,7 @@ use tonic::{body::Body, codegen::Service, server::NamedService};
 pub use self::health::Readiness;
 use self::{auth::AuthService, health::Health, reflection::Reflection};
 use crate::{
-    domain::{Auth, Caller, Door, Peer},
+    domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
         self, health::health_server::HealthServer, pb::auth_server::AuthServer,
         reflection::server_reflection_server::ServerReflectionServer,
@@ -102,7 +102,16 @@ impl Grpc {
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
         };
         let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
-        request.extensions_mut().insert(Caller { door: Door::Grpc, peer, deadline });
+        let caller = Caller {
+            door: Door::Grpc,
+            peer,
+            deadline,
+            bearer: Bearer::parse(
+                request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),
+            ),
+            user_agent: user_agent(request.headers()),
+        };
+        request.extensions_mut().insert(caller);
         let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
         match tokio::time::timeout(left, self.auth.1.call(request)).await {
             Ok(response) => infallible(response),
@@ -131,6 +140,11 @@ impl Service<Request<Incoming>> for Grpc {
             Ok(status::complete(response))
         })
     }
+}
+
+/// What the caller says it is; what is not text is nothing.
+fn user_agent(headers: &http::HeaderMap) -> String {
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn name_of<S: NamedService>(_: &S) -> &'static str {

@@ -16,7 +16,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::{BODY_BYTES_MAX, plain, query::Query};
 use crate::{
-    domain::{Attempt, Auth, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Registration, User, Violation},
+    domain::{
+        Attempt, Auth, Bearer, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Registration, User, Violation,
+    },
     wire::error::{Row, row},
 };
 
@@ -59,12 +61,14 @@ async fn try_register(auth: &Auth, caller: &Caller, request: Request<Body>) -> R
 async fn try_login(auth: &Auth, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     let [username, password] = ["username", "password"].map(|name| query.take(name).unwrap_or_default());
-    auth.login(caller, Attempt::parse(&username, password)?).await
+    // These clients can do nothing with tokens, so no session begins.
+    auth.check_password(caller, Attempt::parse(&username, password)?).await
 }
 
 fn caller(auth: &Auth, request: &Request<Body>) -> Caller {
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
-    Caller { door: Door::Legacy, peer, deadline: auth.clock().monotonic() + DEADLINE_DEFAULT }
+    let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
+    Caller { door: Door::Legacy, peer, deadline, bearer: Bearer::Missing, user_agent: String::new() }
 }
 
 /// Answers in time, whatever happens: a body may never end.

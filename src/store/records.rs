@@ -9,7 +9,10 @@ use super::{
     documents::{Change, Document, Documents, Key, Kind, Outcome, Put},
     record,
 };
-use crate::domain::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored, User, Username};
+use crate::domain::{
+    Alarm, Claim, KeyRing, Pulse, Replace, Revision, Session, SessionId, Store, StoreError, Stored, User, UserId,
+    Username,
+};
 
 /// A store over documents.
 pub struct Records(Arc<dyn Documents>);
@@ -20,10 +23,26 @@ impl Records {
         Self(documents)
     }
 
-    async fn replace_user(&self, user: &User, change: Change) -> Result<Replace, StoreError> {
-        let key = Key::new(Kind::User, user.username.as_str());
+    /// Makes a change that nothing goes before.
+    async fn change(&self, key: Key, change: Change) -> Result<Replace, StoreError> {
         Ok(replaced(self.0.change(Vec::new(), key, change).await?))
     }
+}
+
+fn user_key(user: &User) -> Key {
+    Key::new(Kind::User, user.username.as_str())
+}
+
+fn session_key(id: SessionId) -> Key {
+    Key::new(Kind::Session, id.to_string())
+}
+
+fn list_key(user: UserId) -> Key {
+    Key::new(Kind::Sessions, user.to_string())
+}
+
+fn ring_key() -> Key {
+    Key::new(Kind::Keys, "")
 }
 
 fn replaced(outcome: Outcome) -> Replace {
@@ -47,7 +66,7 @@ impl Store for Records {
             document: Document::lasting(user.username.as_str().into()),
         };
         let change = Change::Insert(Document::lasting(record::user::write(user)));
-        match self.0.change(vec![id], Key::new(Kind::User, user.username.as_str()), change).await? {
+        match self.0.change(vec![id], user_key(user), change).await? {
             Outcome::Done => Ok(Claim::Claimed),
             Outcome::Refused(existing) => Ok(Claim::Taken(Box::new(record::user::read(&user.username, &existing)?))),
         }
@@ -55,7 +74,82 @@ impl Store for Records {
 
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
         let document = Document::lasting(record::user::rewrite(seen, user)?);
-        self.replace_user(user, Change::Replace { seen: seen.0.clone(), document }).await
+        self.change(user_key(user), Change::Replace { seen: seen.0.clone(), document }).await
+    }
+
+    async fn remove(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
+        let removed = self.change(user_key(user), Change::Remove { seen: seen.0.clone() }).await?;
+        if removed == Replace::Replaced {
+            // What is left is harmless, so a failure here is no failure of the call.
+            let seen = user.username.as_str().as_bytes().into();
+            drop(self.change(Key::new(Kind::Id, user.id.to_string()), Change::Remove { seen }).await);
+            if let Ok(Some(list)) = self.sessions(user.id).await {
+                drop(self.change(list_key(user.id), Change::Remove { seen: list.revision.0 }).await);
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        let document = self.0.get(&session_key(id)).await?;
+        document.map(|bytes| record::session::read(id, &bytes)).transpose()
+    }
+
+    async fn begin_session(
+        &self,
+        session: &Session,
+        seen: Option<&Revision>,
+        list: &[SessionId],
+    ) -> Result<Replace, StoreError> {
+        let document = Document {
+            bytes: record::session::write(session),
+            expire_time: Some(record::session::forget_time(session)),
+        };
+        let first = Put { key: session_key(session.id), document };
+        let list = Document::lasting(record::session::write_list(list));
+        let change = match seen {
+            None => Change::Insert(list),
+            Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
+        };
+        Ok(replaced(self.0.change(vec![first], list_key(session.user_id), change).await?))
+    }
+
+    async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {
+        let bytes = record::session::rewrite(seen, session)?;
+        let document = Document { bytes, expire_time: Some(record::session::forget_time(session)) };
+        self.change(session_key(session.id), Change::Replace { seen: seen.0.clone(), document }).await
+    }
+
+    async fn end_session(&self, seen: &Revision, id: SessionId) -> Result<Replace, StoreError> {
+        self.change(session_key(id), Change::Remove { seen: seen.0.clone() }).await
+    }
+
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionId>>>, StoreError> {
+        let document = self.0.get(&list_key(user)).await?;
+        document.map(|bytes| record::session::read_list(&bytes)).transpose()
+    }
+
+    async fn replace_sessions(&self, user: UserId, seen: &Revision, list: &[SessionId]) -> Result<Replace, StoreError> {
+        let document = Document::lasting(record::session::write_list(list));
+        self.change(list_key(user), Change::Replace { seen: seen.0.clone(), document }).await
+    }
+
+    async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError> {
+        let document = self.0.get(&ring_key()).await?;
+        document.map(|bytes| record::keys::read(&bytes)).transpose()
+    }
+
+    async fn claim_keys(&self, keys: &KeyRing) -> Result<Claim<KeyRing>, StoreError> {
+        let change = Change::Insert(Document::lasting(record::keys::write(keys)));
+        match self.0.change(Vec::new(), ring_key(), change).await? {
+            Outcome::Done => Ok(Claim::Claimed),
+            Outcome::Refused(theirs) => Ok(Claim::Taken(Box::new(record::keys::read(&theirs)?))),
+        }
+    }
+
+    async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError> {
+        let document = Document::lasting(record::keys::write(keys));
+        self.change(ring_key(), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
     fn now(&self) -> SystemTime {

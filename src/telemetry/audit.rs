@@ -27,6 +27,34 @@ impl Observer for Audit {
             Event::Overloaded { caller, retry_after } => {
                 tracing::debug!(event = "overloaded", ?retry_after, door = caller.door.name(), peer = %peer(caller));
             }
+            Event::TokenRefreshed { caller, user, session, again } => {
+                tracing::info!(event = "authn_token_created", %user, %session, again, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::TokenReused { caller, user, session } => {
+                tracing::warn!(event = "authn_token_reuse", %user, %session, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::TokenRefused { caller, why } => {
+                tracing::debug!(event = "authn_token_refused", why, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::SessionEnded { caller, user, session } => {
+                tracing::info!(event = "authn_token_revoked", %user, %session, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::AllSessionsEnded { caller, user } => {
+                tracing::info!(event = "authn_token_revoked", %user, session = "all", door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::PasswordChanged { caller, user } => {
+                tracing::info!(event = "authn_password_change", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::PasswordNotShown { caller, user } => {
+                tracing::info!(event = "authn_password_change_fail", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::UserChanged { caller, user } => {
+                tracing::info!(event = "user_updated", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::UserDeleted { caller, user } => {
+                tracing::info!(event = "user_deleted", %user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::UserDisabled { user, disabled } => tracing::info!(event = "user_disabled", %user, disabled),
             // The store has logged why.
             Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
@@ -45,9 +73,6 @@ fn refused(caller: &Caller, why: Refusal) {
     }
 }
 
-fn peer(caller: &Caller) -> String {
-    match caller.peer {
-        Peer::Ip(address) => address.to_string(),
-        Peer::Local => "local".into(),
-    }
+fn peer(caller: &Caller) -> Peer {
+    caller.peer
 }

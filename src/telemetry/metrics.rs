@@ -21,6 +21,7 @@ pub struct Metrics {
     registry: Registry,
     logins: Family<Outcome, Counter>,
     registrations: Family<Outcome, Counter>,
+    refreshes: Family<Outcome, Counter>,
     store_failures: Family<Outcome, Counter>,
     shed: Counter,
     hash: Histogram,
@@ -48,12 +49,14 @@ impl Metrics {
     /// Counts events before `then` hears them.
     pub fn before(then: Arc<dyn Observer>) -> Self {
         let mut registry = Registry::with_prefix("watchword");
-        let (logins, registrations, store_failures) = (Family::default(), Family::default(), Family::default());
+        let (logins, registrations) = (Family::default(), Family::default());
+        let (refreshes, store_failures) = (Family::default(), Family::default());
         let (shed, store_up, store_alarms) = (Counter::default(), Gauge::default(), Family::default());
         let (hash, queued) = (Histogram::new(SECONDS), Histogram::new(SECONDS));
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("logins", "Logins by outcome", logins.clone());
         registry.register("registrations", "Registrations by outcome", registrations.clone());
+        registry.register("refreshes", "Refresh tokens by what became of them", refreshes.clone());
         registry.register("store_failures", "Calls that the store failed, by outcome", store_failures.clone());
         registry.register("shed", "Calls turned away because the hash queue was full", shed.clone());
         registry.register_with_unit("hash", "What one password hash took", Unit::Seconds, hash.clone());
@@ -62,7 +65,20 @@ impl Metrics {
         let help = "1 while this setting of the store can lose acknowledged users";
         registry.register("store_alarm", help, store_alarms.clone());
         let page = Mutex::default();
-        Self { then, registry, logins, registrations, store_failures, shed, hash, queued, store_up, store_alarms, page }
+        Self {
+            then,
+            registry,
+            logins,
+            registrations,
+            refreshes,
+            store_failures,
+            shed,
+            hash,
+            queued,
+            store_up,
+            store_alarms,
+            page,
+        }
     }
 
     /// The page that Prometheus fetches.
@@ -87,6 +103,18 @@ impl Metrics {
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => (&self.logins, "unknown_user"),
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => (&self.logins, "wrong_password"),
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => (&self.logins, "disabled"),
+            Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
+            Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
+            Event::TokenReused { .. } => (&self.refreshes, "reused"),
+            // Whoever calls with bad tokens shall not fill a page of counters; the audit has them at debug.
+            Event::TokenRefused { .. }
+            | Event::SessionEnded { .. }
+            | Event::AllSessionsEnded { .. }
+            | Event::PasswordChanged { .. }
+            | Event::PasswordNotShown { .. }
+            | Event::UserChanged { .. }
+            | Event::UserDeleted { .. }
+            | Event::UserDisabled { .. } => return,
             Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),
             Event::StoreFailed { error: StoreError::Corrupt(_) } => (&self.store_failures, "corrupt_record"),

@@ -51,6 +51,13 @@ pub fn row(error: &Error) -> Row {
         Error::InvalidCredentials => {
             Row::new(Code::Unauthenticated, 401, R::InvalidCredentials, "username or password is wrong")
         }
+        Error::TokenMissing => {
+            Row::new(Code::Unauthenticated, 401, R::TokenMissing, "send an access token: authorization: Bearer <token>")
+        }
+        Error::TokenInvalid => Row::new(Code::Unauthenticated, 401, R::TokenInvalid, "the token is not valid"),
+        Error::TokenExpired => Row::new(Code::Unauthenticated, 401, R::TokenExpired, "the token has expired"),
+        Error::TokenRevoked => Row::new(Code::Unauthenticated, 401, R::TokenRevoked, "the session was ended"),
+        Error::Conflict => Row::new(Code::Aborted, 409, R::Conflict, "it was changed meanwhile; read it again"),
         Error::UserAlreadyExists => Row::new(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
         Error::PasswordPolicy(violations) => {
             Row::new(Code::InvalidArgument, 400, R::PasswordPolicy, "").with_violations(violations)

@@ -5,8 +5,6 @@ pub mod error;
 
 use std::fmt;
 
-use self::pb::{LoginRequest, RegisterRequest};
-
 #[expect(
     missing_docs,
     unreachable_pub,
@@ -29,14 +27,23 @@ pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), 
 
 // Messages with secrets show no field; `build.rs` leaves their `Debug` to us, and a test holds the two together.
 
-impl fmt::Debug for RegisterRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RegisterRequest")
-    }
+macro_rules! show_no_field_of {
+    ($($message:ident),+) => {$(
+        impl fmt::Debug for pb::$message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($message))
+            }
+        }
+    )+};
 }
 
-impl fmt::Debug for LoginRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LoginRequest")
-    }
-}
+show_no_field_of!(
+    RegisterRequest,
+    LoginRequest,
+    RefreshTokenRequest,
+    IntrospectTokenRequest,
+    RevokeTokenRequest,
+    ChangePasswordRequest,
+    DeleteUserRequest,
+    Tokens
+);

@@ -21,6 +21,9 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
         (vec!["--store-password-file", "x"], vec!["--store-password-file", "redis://"]),
         (vec!["--store", "redis://h", "--store-ca-file", "x"], vec!["--store-ca-file", "rediss://"]),
         (vec!["--redis-prefix", "a*"], vec!["a*", "--redis-prefix"]),
+        (vec!["--token-issuer", "a b"], vec!["a b", "--token-issuer", "printable"]),
+        (vec!["--access-token-lifetime", "1s"], vec!["1s", "--access-token-lifetime", "10s"]),
+        (vec!["--session-lifetime", "91d"], vec!["91d", "--session-lifetime", "2months 29days"]),
         (vec!["--redis-durability", "none"], vec!["none", "--redis-durability", "strict", "relaxed"]),
         (vec!["--password-min-length", "7"], vec!["7", "--password-min-length", "8..=64"]),
         (vec!["--data-max-bytes", "99999"], vec!["--data-max-bytes", "12288"]),
@@ -46,13 +49,19 @@ fn beyond_loopback_plain_text_needs_a_word() {
     for part in ["--grpc-addr 0.0.0.0:0", "--http-addr [::]:0", "--insecure-plaintext"] {
         assert!(err.contains(part), "both faults at once: {err}");
     }
-    let open = Config::from_args(["watchword", "--grpc-addr", "0.0.0.0:0", "--insecure-plaintext"]).unwrap();
-    assert!(!open.reflection, "reflection is closed where strangers can reach it");
-    assert!(open.legacy_routes, "the HTTP door is still on loopback");
-    let open = Config::from_args(["watchword", "--http-addr", "0.0.0.0:0", "--insecure-plaintext"]).unwrap();
-    assert!(!open.legacy_routes && open.reflection);
-    let forced = ["watchword", "--http-addr", "0.0.0.0:0", "--insecure-plaintext", "--legacy-routes", "on"];
-    assert!(Config::from_args(forced).unwrap().legacy_routes);
+    for part in ["--token-issuer must be set", "--token-audience must be set"] {
+        assert!(err.contains(part), "and who makes tokens, and for whom: {err}");
+    }
+    let open = |door: &str, more: &[&str]| {
+        let known = ["--insecure-plaintext", "--token-issuer", "https://auth.example", "--token-audience", "shop"];
+        Config::from_args([&["watchword", door, "0.0.0.0:0"], &known[..], more].concat()).unwrap()
+    };
+    let grpc = open("--grpc-addr", &[]);
+    assert!(!grpc.reflection, "reflection is closed where strangers can reach it");
+    assert!(grpc.legacy_routes, "the HTTP door is still on loopback");
+    let http = open("--http-addr", &[]);
+    assert!(!http.legacy_routes && http.reflection);
+    assert!(open("--http-addr", &["--legacy-routes", "on"]).legacy_routes);
 }
 
 #[test]

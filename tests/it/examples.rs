@@ -79,8 +79,8 @@ async fn grpcurl_lists_the_services_by_reflection() {
 async fn grpcurl_describes_methods_and_fields_with_their_comments() {
     let app = app().await;
     for (symbol, comment) in [
-        ("watchword.auth.v1.Auth", "// Registers users and signs them in."),
-        ("watchword.auth.v1.Auth.Login", "// Checks a user's password and answers the user."),
+        ("watchword.auth.v1.Auth", "// Registers users, signs them in, and checks and ends what that began."),
+        ("watchword.auth.v1.Auth.Login", "// Checks a user's password and begins a session."),
         ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
         ("watchword.auth.v1.ErrorReason", "// The username or the password is wrong"),
     ] {

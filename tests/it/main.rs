@@ -25,5 +25,6 @@ mod redis_faults;
 mod redis_start;
 mod reflection;
 mod register;
+mod sessions;
 mod shutdown;
 mod stores;

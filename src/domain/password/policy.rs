@@ -19,9 +19,15 @@ pub(crate) fn check(password: &Password, username: Option<&Username>, chars_min:
     if is_common(text) {
         return violation(Reason::TooCommon, "is one of the most common passwords; choose another".into());
     }
+    username.map_or(Ok(()), |username| equals_username(password, username))
+}
+
+/// The part of the policy that needs to know whose password it is.
+pub(crate) fn equals_username(password: &Password, username: &Username) -> Result<(), Violation> {
     // Compared in canonical form: `Ada@Example.com` is no password for `ada@example.com`.
-    if username.is_some() && Username::parse(text).ok().as_ref() == username {
-        return violation(Reason::EqualsUsername, "equals the username; choose another".into());
+    if Username::parse(password.as_str()).ok().as_ref() == Some(username) {
+        let what = "equals the username; choose another";
+        return Err(Violation::new("password", Reason::EqualsUsername, what));
     }
     Ok(())
 }

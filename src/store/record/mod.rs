@@ -3,19 +3,32 @@
 //! Times are RFC 3339 in UTC, empty fields are left out, and each document says the version of its form in `v`. Golden
 //! documents of every form ever written: `tests/data/records/`.
 
+pub(super) mod keys;
+pub(super) mod session;
 pub(super) mod user;
 
 use std::time::SystemTime;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::documents::Kind;
 
 /// When a document says that it is of no more use; `None` when it stays.
-pub(super) fn expire_time(kind: Kind, _bytes: &[u8]) -> Result<Option<SystemTime>, String> {
+pub(super) fn expire_time(kind: Kind, bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     match kind {
-        Kind::Id | Kind::User | Kind::Sessions | Kind::Keys | Kind::Session => Ok(None),
+        Kind::Session => session::expire_time(bytes).map(Some),
+        Kind::Id | Kind::User | Kind::Sessions | Kind::Keys => Ok(None),
     }
+}
+
+fn encode_base64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode_base64(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| "has a part that is not base64url".into())
 }
 
 #[derive(Serialize, Deserialize)]

@@ -20,10 +20,10 @@ use tonic::transport::{Channel, Endpoint};
 use watchword::{
     app::{Addresses, App as Service, Ended},
     config::Config,
-    domain::{Store, World, password::Cost},
+    domain::{Auth, Store, World, password::Cost},
     server::Address,
     store::{Documents, Records},
-    wire::pb::auth_client::AuthClient,
+    wire::pb::{self, auth_client::AuthClient},
 };
 
 pub use self::{
@@ -45,6 +45,7 @@ pub struct App {
     pub addresses: Addresses,
     pub clock: Arc<ManualClock>,
     pub events: Arc<Events>,
+    pub rules: Arc<Auth>,
     _place: Place,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
@@ -103,6 +104,18 @@ impl App {
     pub async fn registered(&self, name: &str) {
         let answer = Door::Grpc.register(self, name, &password(name), &format!("data of {name}")).await;
         assert_eq!(answer.outcome(), "ok", "{name} could not be registered");
+    }
+
+    /// Tokens of a new session of [`Self::registered`]'s user.
+    pub async fn signed_in(&self, name: &str) -> pb::Tokens {
+        let request = pb::LoginRequest { username: name.into(), password: password(name) };
+        self.client().await.login(request).await.unwrap().into_inner().tokens.unwrap()
+    }
+
+    /// What the server makes of a token.
+    pub async fn introspect(&self, token: &str) -> pb::IntrospectTokenResponse {
+        let request = pb::IntrospectTokenRequest { token: token.into() };
+        self.client().await.introspect_token(request).await.unwrap().into_inner()
     }
 
     /// Asks the server to stop.
@@ -174,13 +187,13 @@ impl Setup {
             Some(store) => Service::start_on(config, world, store),
         };
         let service = service.unwrap();
-        let addresses = service.addresses();
+        let (addresses, rules) = (service.addresses(), service.auth());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(service.run(async {
             // A dropped test stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, _place: place, stop: Some(stop), running }
+        App { addresses, clock, events, rules, _place: place, stop: Some(stop), running }
     }
 }
 

@@ -1,0 +1,148 @@
+//! What users do with their own account: read it, change its data and its password, delete it; and what is done to it.
+
+use super::{
+    Auth, Caller, Check, Error, Event, Password, Replace, Rules, Stored, Tokens, User, UserData, Username,
+    password::policy, sessions::SignedIn,
+};
+
+/// New data for a user.
+#[derive(Debug)]
+pub struct DataChange {
+    data: UserData,
+    /// What the data must be now, if that matters.
+    etag: Option<String>,
+}
+
+/// A new password for a user.
+#[derive(Debug)]
+pub struct PasswordChange {
+    current: Password,
+    new: Password,
+}
+
+impl DataChange {
+    /// Parses a request; an empty etag is none.
+    pub fn parse(rules: &Rules, data: String, etag: String) -> Result<Self, Error> {
+        let data = UserData::parse(data, rules.data_bytes_max)?;
+        Ok(Self { data, etag: (!etag.is_empty()).then_some(etag) })
+    }
+}
+
+impl PasswordChange {
+    /// Parses a request, or names all its violations at once.
+    pub fn parse(rules: &Rules, current: String, new: String) -> Result<Self, Error> {
+        let mut check = Check::default();
+        let current = check.field(Password::parse(current).map_err(|fault| fault.of("current_password")));
+        let new = check.field(Password::parse(new).map_err(|fault| fault.of("new_password")));
+        if let Some(new) = &new {
+            let policy = policy::check(new, None, rules.password_min_length);
+            check.field(policy.map_err(|fault| fault.of("new_password")));
+        }
+        check.done_with_new_password("new_password")?;
+        match (current, new) {
+            (Some(current), Some(new)) => Ok(Self { current, new }),
+            _ => unreachable!("a part is missing only after a violation"),
+        }
+    }
+}
+
+impl Auth {
+    /// The user whose call it is.
+    ///
+    /// # Errors
+    /// Those of a bearer token; `StoreUnavailable`.
+    pub async fn get_user(&self, caller: &Caller) -> Result<User, Error> {
+        Ok(self.signed_in(caller).await?.user.value)
+    }
+
+    /// Replaces the user's data.
+    ///
+    /// # Errors
+    /// Those of a bearer token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
+    pub async fn update_user_data(&self, caller: &Caller, change: DataChange) -> Result<User, Error> {
+        let SignedIn { user, .. } = self.signed_in(caller).await?;
+        let now = self.store.now();
+        let mut stored = user;
+        for _ in 0..super::sessions::TRIES_MAX {
+            if change.etag.as_ref().is_some_and(|etag| *etag != stored.value.data.etag()) {
+                return Err(Error::Conflict);
+            }
+            let user = User { data: change.data.clone(), update_time: now, ..stored.value.clone() };
+            let replaced = self.store.replace(&stored.revision, &user).await;
+            if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
+                self.note(&Event::UserChanged { caller, user: user.id });
+                return Ok(user);
+            }
+            let again = self.store.user(&user.username).await.map_err(|error| self.store_error(error))?;
+            match again {
+                Some(again) if (again.value.id, again.value.epoch) == (user.id, user.epoch) => stored = again,
+                Some(_) | None => return Err(Error::Conflict),
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Replaces the user's password, ends all sessions and begins a new one.
+    ///
+    /// # Errors
+    /// Those of a bearer token; `InvalidCredentials` when the current password is another one; `PasswordPolicy`;
+    /// `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
+    pub async fn change_password(&self, caller: &Caller, change: PasswordChange) -> Result<Tokens, Error> {
+        let SignedIn { user, .. } = self.signed_in(caller).await?;
+        let equals_name = policy::equals_username(&change.new, &user.value.username);
+        equals_name.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
+        self.show_password(caller, &user, change.current).await?;
+        let password = self.admit(caller)?.hash(change.new).await?;
+        let now = self.store.now();
+        let changed = self.change_user(user, |user| {
+            user.password = password.clone();
+            user.epoch += 1;
+            user.update_time = now;
+        });
+        let changed = changed.await?;
+        self.note(&Event::PasswordChanged { caller, user: changed.id });
+        self.begin_session(caller, &changed).await
+    }
+
+    /// Forgets the user and ends all sessions.
+    ///
+    /// # Errors
+    /// As for `change_password`.
+    pub async fn delete_user(&self, caller: &Caller, current: Password) -> Result<(), Error> {
+        let SignedIn { user, .. } = self.signed_in(caller).await?;
+        self.show_password(caller, &user, current).await?;
+        let removed = self.store.remove(&user.revision, &user.value).await.map_err(|error| self.store_error(error))?;
+        match removed {
+            Replace::Replaced => {
+                self.note(&Event::UserDeleted { caller, user: user.value.id });
+                Ok(())
+            }
+            Replace::Changed => Err(Error::Conflict),
+        }
+    }
+
+    /// Refuses or allows a user's logins; both end all sessions.
+    ///
+    /// # Errors
+    /// `InvalidCredentials` when there is no such user; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`.
+    pub async fn set_disabled(&self, name: &Username, disabled: bool) -> Result<(), Error> {
+        let user = self.store.user(name).await.map_err(|error| self.store_error(error))?;
+        let user = user.ok_or(Error::InvalidCredentials)?;
+        let changed = self.change_user(user, |user| {
+            user.disabled = disabled;
+            user.epoch += 1;
+        });
+        let changed = changed.await?;
+        self.note(&Event::UserDisabled { user: changed.id, disabled });
+        Ok(())
+    }
+
+    /// Asks for the password once more, as before everything that cannot be undone (ASVS 7.5.1).
+    async fn show_password(&self, caller: &Caller, user: &Stored<User>, current: Password) -> Result<(), Error> {
+        if self.admit(caller)?.verify(current, user.value.password.clone()).await? {
+            return Ok(());
+        }
+        self.note(&Event::PasswordNotShown { caller, user: user.value.id });
+        Err(Error::InvalidCredentials)
+    }
+}

@@ -1,0 +1,62 @@
+//! Gives new tokens for a refresh token, once.
+//!
+//! Each refresh replaces the token (RFC 9700 4.14.2). The same token sent again within seconds gets the same answer, as
+//! long as nobody used that: answers are lost, and tabs race. Anything older that was ours was stolen or kept: its session
+//! ends.
+
+use std::time::Duration;
+
+use super::{
+    Auth, Caller, Ended, Error, Event, Replace, Session, Tokens,
+    sessions::{SignedIn, TRIES_MAX},
+};
+
+/// How long the last token may be sent again.
+const AGAIN_WITHIN: Duration = Duration::from_secs(10);
+
+impl Auth {
+    /// Replaces a refresh token.
+    ///
+    /// # Errors
+    /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `StoreUnavailable`, `OutcomeUnknown`: send the same token again.
+    pub async fn refresh_token(&self, caller: &Caller, text: &str) -> Result<Tokens, Error> {
+        let ring = self.ring().await?;
+        let Some(token) = ring.read_refresh(text) else {
+            return self.refuse_token(caller, "no refresh token of ours", Error::TokenInvalid);
+        };
+        let (successor, entropy) = (ring.successor(&token), &*self.world.entropy);
+        for _ in 0..TRIES_MAX {
+            let SignedIn { user, session } = match self.live(token.session).await? {
+                Ok(signed_in) => signed_in,
+                Err(Ended::Expired) => return self.refuse_token(caller, "session expired", Error::TokenExpired),
+                Err(Ended::Revoked) => return self.refuse_token(caller, "session ended", Error::TokenRevoked),
+            };
+            let (now, present, user) = (self.store.now(), session.value, user.value.id);
+            let is_present = token.generation == present.generation && token.secret_hash() == present.secret_hash;
+            // Unused: a use would have made yet another generation.
+            let is_last = successor.generation == present.generation && successor.secret_hash() == present.secret_hash;
+            if is_last && now < present.refresh_time + AGAIN_WITHIN {
+                self.note(&Event::TokenRefreshed { caller, user, session: present.id, again: true });
+                return Ok(ring.tokens(&self.tokens, &present, &successor, now, entropy));
+            }
+            if !is_present {
+                self.forget_session(present.id).await.map_err(|error| self.store_error(error))?;
+                self.note(&Event::TokenReused { caller, user, session: present.id });
+                return Err(Error::TokenRevoked);
+            }
+            let next = Session {
+                generation: successor.generation,
+                secret_hash: successor.secret_hash(),
+                refresh_time: now,
+                ..present
+            };
+            let replaced = self.store.replace_session(&session.revision, &next).await;
+            if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
+                self.note(&Event::TokenRefreshed { caller, user, session: next.id, again: false });
+                return Ok(ring.tokens(&self.tokens, &next, &successor, now, entropy));
+            }
+            // Somebody was faster with the same token: look what became of it.
+        }
+        Err(Error::StoreUnavailable)
+    }
+}

@@ -1,0 +1,27 @@
+//! Ends the session of a token of either kind (RFC 7009). What is no token is nothing to end.
+
+use super::{Auth, Caller, Error, Event, SessionId};
+
+impl Auth {
+    /// Ends the token's session.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, `OutcomeUnknown`: try again.
+    pub async fn revoke_token(&self, caller: &Caller, token: &str) -> Result<(), Error> {
+        let ring = self.ring().await?;
+        // An expired token still names its session, whose owner wants it ended.
+        let access = ring.read_access(&self.tokens, token).map(|claims| claims.session_id);
+        let Some(id) = access.or_else(|| ring.read_refresh(token).map(|refresh| refresh.session)) else {
+            return Ok(());
+        };
+        self.end(caller, id).await
+    }
+
+    async fn end(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
+        let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
+        let Some(session) = session else { return Ok(()) };
+        self.forget_session(id).await.map_err(|error| self.store_error(error))?;
+        self.note(&Event::SessionEnded { caller, user: session.value.user_id, session: id });
+        Ok(())
+    }
+}

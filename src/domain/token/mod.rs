@@ -1,0 +1,203 @@
+//! Tokens: what a login gives, and what is made of one that comes back.
+//!
+//! Access tokens (`access.rs`) can be checked by anybody who knows the public keys; refresh tokens (`refresh.rs`) only
+//! here. The keys (`keys.rs`) are read from the store when they are first needed, and again every minute, so that a ring
+//! that another node rotated is known in time.
+
+mod access;
+mod keys;
+mod refresh;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant, SystemTime},
+};
+
+pub(crate) use self::refresh::RefreshToken;
+pub use self::{
+    access::{Claims, Names},
+    keys::{KeyRing, StoredKey},
+};
+use self::{keys::Signer, refresh::RefreshKey};
+use super::{Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, user::new_uuid};
+
+/// How often the ring is read again.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+
+/// What tokens say and how long they live.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// Who makes them, and for whom.
+    pub names: Names,
+    /// How long they live.
+    pub lifetimes: Lifetimes,
+}
+
+/// What a caller gets to stay signed in with.
+#[derive(Clone)]
+pub struct Tokens {
+    /// For every call.
+    pub access: String,
+    /// When that one expires.
+    pub expire_time: SystemTime,
+    /// For the next access token.
+    pub refresh: String,
+    /// When that one expires, unless it is used.
+    pub refresh_expire_time: SystemTime,
+    /// Which session they belong to.
+    pub session: Session,
+}
+
+// Whoever has them is the user.
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+/// The ring as it was last read.
+pub(super) struct Keys {
+    read: RwLock<Option<(Arc<Ring>, Instant)>>,
+    /// Held by whoever reads it again; the others go on with what they have.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// Keys at work.
+pub(super) struct Ring {
+    refresh: RefreshKey,
+    signers: Vec<Signer>,
+}
+
+// === impl Keys ===
+
+impl Keys {
+    pub(super) fn unread() -> Self {
+        Self { read: RwLock::new(None), reading: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The ring; made when there is none, rotated when it is time.
+    pub(super) async fn ring(
+        &self,
+        store: &dyn Store,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Arc<Ring>, StoreError> {
+        if let Some(ring) = self.fresh(clock) {
+            return Ok(ring);
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(ring) = self.fresh(clock) {
+            return Ok(ring);
+        }
+        match current(store, entropy).await {
+            Ok(stored) => {
+                let ring = Arc::new(Ring::new(&stored)?);
+                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), clock.monotonic()));
+                Ok(ring)
+            }
+            // Keys do not age in a minute: whoever uses them asks the store about the session anyway.
+            Err(error) => self.last().ok_or(error),
+        }
+    }
+
+    fn fresh(&self, clock: &dyn Clock) -> Option<Arc<Ring>> {
+        let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
+        let (ring, at) = read.as_ref()?;
+        (clock.monotonic().saturating_duration_since(*at) < READ_AGAIN).then(|| ring.clone())
+    }
+
+    fn last(&self) -> Option<Arc<Ring>> {
+        self.read.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(ring, _)| ring.clone())
+    }
+}
+
+/// The ring that is in the store when this returns.
+async fn current(store: &dyn Store, entropy: &dyn Entropy) -> Result<KeyRing, StoreError> {
+    let Some(stored) = store.keys().await? else {
+        let ring = KeyRing::new(store.now(), entropy);
+        return Ok(match store.claim_keys(&ring).await? {
+            Claim::Claimed => ring,
+            Claim::Taken(theirs) => theirs.value,
+        });
+    };
+    let Some(next) = stored.value.rotated(store.now()) else { return Ok(stored.value) };
+    match store.replace_keys(&stored.revision, &next).await? {
+        Replace::Replaced => {
+            tracing::info!("signing keys were rotated");
+            Ok(next)
+        }
+        // Another node did it in this moment; the next reading shows its ring.
+        Replace::Changed => Ok(stored.value),
+    }
+}
+
+// === impl Ring ===
+
+impl Ring {
+    fn new(stored: &KeyRing) -> Result<Self, StoreError> {
+        let signers: Option<Vec<_>> = stored.signing.iter().map(Signer::new).collect();
+        let signers = signers.filter(|signers| !signers.is_empty());
+        let signers = signers.ok_or_else(|| StoreError::Corrupt("a signing key cannot be read".into()))?;
+        Ok(Self { refresh: RefreshKey::new(&*stored.refresh), signers })
+    }
+
+    /// The key that signs now: the newest that everybody had time to hear of.
+    fn signer(&self, now: SystemTime) -> &Signer {
+        let in_use = self.signers.iter().filter(|signer| signer.use_time <= now).max_by_key(|signer| signer.use_time);
+        in_use.unwrap_or(&self.signers[0])
+    }
+
+    /// Tokens of a session; `refresh` is its present one.
+    pub(super) fn tokens(
+        &self,
+        settings: &TokenSettings,
+        session: &Session,
+        refresh: &RefreshToken,
+        now: SystemTime,
+        entropy: &dyn Entropy,
+    ) -> Tokens {
+        let refresh_expire_time = session.idle_end(&settings.lifetimes);
+        // An access token does not outlive its session.
+        let expire_time = (now + settings.lifetimes.access).min(session.expire_time);
+        let claims = Claims {
+            user_id: session.user_id,
+            session_id: session.id,
+            issued_at: access::seconds(now),
+            expires_at: access::seconds(expire_time),
+        };
+        let token_id = new_uuid(now, entropy).to_string();
+        Tokens {
+            access: access::write(self.signer(now), &settings.names, &claims, &token_id),
+            expire_time: SystemTime::UNIX_EPOCH + Duration::from_secs(claims.expires_at),
+            refresh: self.refresh.write(refresh),
+            refresh_expire_time,
+            session: session.clone(),
+        }
+    }
+
+    /// The first refresh token of a session.
+    pub(super) fn first_refresh(&self, session: super::SessionId, entropy: &dyn Entropy) -> RefreshToken {
+        let mut secret = [0; 32];
+        entropy.fill(&mut secret);
+        self.refresh.first(session, secret)
+    }
+
+    pub(super) fn successor(&self, token: &RefreshToken) -> RefreshToken {
+        self.refresh.successor(token)
+    }
+
+    pub(super) fn read_refresh(&self, text: &str) -> Option<RefreshToken> {
+        self.refresh.read(text)
+    }
+
+    pub(super) fn read_access(&self, settings: &TokenSettings, text: &str) -> Option<Claims> {
+        access::read(&self.signers, &settings.names, text)
+    }
+}
+
+impl Claims {
+    /// Whether the token's time is over.
+    pub(super) fn is_expired(&self, now: SystemTime) -> bool {
+        access::seconds(now) >= self.expires_at
+    }
+}

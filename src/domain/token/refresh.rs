@@ -1,0 +1,144 @@
+//! Refresh tokens: session, generation, secret, tag.
+//!
+//! The tag lets garbage be refused without touching a session. The next secret is made of the present one with a key that
+//! only servers have: the store keeps a hash alone, and yet the same successor can be answered again when its answer was
+//! lost.
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+    hmac,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::domain::SessionId;
+
+/// What the token begins with, so that scanners for leaked secrets know it.
+const PREFIX: &str = "wwr_";
+
+const SECRET_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
+const BYTES: usize = 16 + 4 + SECRET_BYTES + TAG_BYTES;
+
+/// A refresh token that some server of ours made.
+#[derive(Clone)]
+pub(crate) struct RefreshToken {
+    pub(crate) session: SessionId,
+    pub(crate) generation: u32,
+    secret: Zeroizing<[u8; SECRET_BYTES]>,
+}
+
+/// What makes and knows refresh tokens.
+pub(crate) struct RefreshKey(hmac::Key);
+
+impl RefreshKey {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The first token of a session.
+    pub(crate) fn first(&self, session: SessionId, secret: [u8; SECRET_BYTES]) -> RefreshToken {
+        RefreshToken { session, generation: 0, secret: secret.into() }
+    }
+
+    /// The token after `token`; always the same.
+    pub(crate) fn successor(&self, token: &RefreshToken) -> RefreshToken {
+        let generation = token.generation.saturating_add(1);
+        let mut mac = hmac::Context::with_key(&self.0);
+        for part in [b"successor".as_slice(), token.session.0.as_bytes(), &generation.to_be_bytes(), &*token.secret] {
+            mac.update(part);
+        }
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+        secret.copy_from_slice(mac.sign().as_ref());
+        RefreshToken { session: token.session, generation, secret }
+    }
+
+    /// Reads a token; `None` unless a server with this key made it.
+    pub(crate) fn read(&self, text: &str) -> Option<RefreshToken> {
+        let encoded = text.strip_prefix(PREFIX)?;
+        let mut bytes = Zeroizing::new([0; BYTES]);
+        let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
+        if length != BYTES {
+            return None;
+        }
+        let (body, tag) = bytes.split_at(BYTES - TAG_BYTES);
+        verify_slices_are_equal(tag, &self.tag(body)).ok()?;
+        let (session, rest) = body.split_at(16);
+        let (generation, secret) = rest.split_at(4);
+        Some(RefreshToken {
+            session: SessionId(Uuid::from_slice(session).ok()?),
+            generation: u32::from_be_bytes(generation.try_into().ok()?),
+            secret: Zeroizing::new(secret.try_into().ok()?),
+        })
+    }
+
+    /// The text that the caller keeps.
+    pub(crate) fn write(&self, token: &RefreshToken) -> String {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES));
+        bytes.extend_from_slice(token.session.0.as_bytes());
+        bytes.extend_from_slice(&token.generation.to_be_bytes());
+        bytes.extend_from_slice(&*token.secret);
+        let tag = self.tag(&bytes);
+        bytes.extend_from_slice(&tag);
+        let mut text = PREFIX.to_owned();
+        URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+        text
+    }
+
+    fn tag(&self, body: &[u8]) -> [u8; TAG_BYTES] {
+        let mut mac = hmac::Context::with_key(&self.0);
+        mac.update(b"tag");
+        mac.update(body);
+        mac.sign().as_ref()[..TAG_BYTES].try_into().expect("a tag of SHA-256 is longer")
+    }
+}
+
+impl RefreshToken {
+    /// What is stored of the secret.
+    pub(crate) fn secret_hash(&self) -> [u8; 32] {
+        digest(&SHA256, &*self.secret).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(key: &RefreshKey) -> RefreshToken {
+        key.first(SessionId(Uuid::from_u128(7)), [5; SECRET_BYTES])
+    }
+
+    #[test]
+    fn a_token_is_read_back_and_its_successor_is_always_the_same() {
+        let key = RefreshKey::new(b"key");
+        let text = key.write(&token(&key));
+        let read = key.read(&text).unwrap();
+        assert_eq!(
+            (read.session, read.generation, read.secret_hash()),
+            (token(&key).session, 0, token(&key).secret_hash())
+        );
+        let (one, other) = (key.successor(&read), key.successor(&token(&key)));
+        assert_eq!(key.write(&one), key.write(&other));
+        assert_eq!(one.generation, 1);
+        assert_ne!(one.secret_hash(), read.secret_hash());
+    }
+
+    #[test]
+    fn whatever_was_changed_or_made_elsewhere_is_no_token() {
+        let key = RefreshKey::new(b"key");
+        let text = key.write(&token(&key));
+        assert!(RefreshKey::new(b"other").read(&text).is_none());
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert!(key.read(std::str::from_utf8(&changed).unwrap()).is_none(), "byte {at}");
+        }
+        for hostile in
+            ["", "wwr_", &text[4..], &text[..text.len() - 1], &format!("{text}A"), &format!("{text}="), "wwr_é"]
+        {
+            assert!(key.read(hostile).is_none(), "{hostile}");
+        }
+    }
+}

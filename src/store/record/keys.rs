@@ -1,0 +1,57 @@
+//! The stored form of the keys that tokens are made with.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{decode, decode_base64, encode_base64, read_time, write_time};
+use crate::domain::{KeyRing, Revision, StoreError, Stored, StoredKey};
+
+/// The newest version of the form that this program reads.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    v: u32,
+    /// 32 bytes, in base64url.
+    refresh: String,
+    signing: Vec<Key>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Key {
+    /// PKCS #8, in base64url.
+    private: String,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    create_time: SystemTime,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    use_time: SystemTime,
+}
+
+/// Reads the document.
+pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
+    let ring = decode::<Record>(bytes, VERSION).and_then(|record| ring(&record)).map_err(StoreError::Corrupt)?;
+    Ok(Stored { value: ring, revision: Revision(bytes.into()) })
+}
+
+fn ring(record: &Record) -> Result<KeyRing, String> {
+    let refresh = decode_base64(&record.refresh)?;
+    let mut signing = Vec::new();
+    for key in &record.signing {
+        let private = decode_base64(&key.private)?;
+        signing.push(StoredKey { private, create_time: key.create_time, use_time: key.use_time });
+    }
+    let refresh: [u8; 32] = refresh.as_slice().try_into().map_err(|_| "its refresh key has not 32 bytes")?;
+    Ok(KeyRing { refresh: refresh.into(), signing })
+}
+
+/// The document.
+pub(in crate::store) fn write(ring: &KeyRing) -> Vec<u8> {
+    let signing = ring.signing.iter().map(|key| Key {
+        private: encode_base64(&key.private),
+        create_time: key.create_time,
+        use_time: key.use_time,
+    });
+    let record = Record { v: VERSION, refresh: encode_base64(&*ring.refresh), signing: signing.collect() };
+    serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")
+}

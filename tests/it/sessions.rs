@@ -1,0 +1,563 @@
+//! Sessions and their tokens: what a login begins, what prolongs it, and all that ends it, on every node at once.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tonic::{Code, Request, Status, metadata::MetadataValue};
+use watchword::{
+    domain::Username,
+    wire::pb::{self, auth_client::AuthClient},
+};
+
+use crate::support::{App, Node, Place, StoreKind, app, channel, is_full, password, reason};
+
+/// A call with an access token.
+fn with<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
+    request
+}
+
+async fn refresh(app: &App, token: &str) -> Result<pb::Tokens, String> {
+    let request = pb::RefreshTokenRequest { refresh_token: token.into() };
+    let answer = app.client().await.refresh_token(request).await;
+    answer.map(|answer| answer.into_inner().tokens.unwrap()).map_err(|status| reason(&status))
+}
+
+async fn user_of(app: &App, token: &str) -> Result<String, String> {
+    let answer = app.client().await.get_user(with(token, pb::GetUserRequest {})).await;
+    answer.map(|answer| answer.into_inner().user.unwrap().username).map_err(|status| reason(&status))
+}
+
+async fn change_password(app: &App, token: &str, current: &str, new: &str) -> Result<pb::Tokens, Status> {
+    let request = pb::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+    let answer = app.client().await.change_password(with(token, request)).await;
+    answer.map(|answer| answer.into_inner().tokens.unwrap())
+}
+
+async fn with_ada(kind: StoreKind) -> (App, pb::Tokens) {
+    let app = App::with(kind).start().await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    (app, tokens)
+}
+
+fn part(token: &str, number: usize) -> Value {
+    let part = token.split('.').nth(number).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_login_answers_tokens_that_count_and_say_no_more_than_they_must() {
+    for kind in StoreKind::ALL {
+        let (app, tokens) = with_ada(kind).await;
+        assert_eq!(tokens.token_type, "Bearer");
+        let (head, claims) = (part(&tokens.access_token, 0), part(&tokens.access_token, 1));
+        assert_eq!((head["typ"].as_str(), head["alg"].as_str()), (Some("at+jwt"), Some("ES256")));
+        assert_eq!(head["kid"].as_str().unwrap().len(), 43, "an RFC 7638 thumbprint");
+        let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "sid", "sub"], "and nothing of the user");
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 300);
+        assert_eq!(claims["aud"], "watchword");
+        assert_eq!(claims["iss"], format!("http://{}", app.http_socket()));
+        assert_eq!(claims["sid"], tokens.session_id);
+
+        let found = app.introspect(&tokens.access_token).await;
+        assert!(found.active && found.token_use() == pb::TokenUse::Access, "{found:?}");
+        assert_eq!((found.username.as_str(), &found.session_id), ("ada", &tokens.session_id));
+        assert_eq!(json!(found.user_id), claims["sub"]);
+        let found = app.introspect(&tokens.refresh_token).await;
+        assert!(found.active && found.token_use() == pb::TokenUse::Refresh, "{found:?}");
+        assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_replaces_both_tokens_and_an_old_one_used_again_ends_the_session() {
+    for kind in StoreKind::ALL {
+        let (app, first) = with_ada(kind).await;
+        let second = refresh(&app, &first.refresh_token).await.unwrap();
+        assert_ne!(first.refresh_token, second.refresh_token);
+        assert_eq!(first.session_id, second.session_id);
+        let third = refresh(&app, &second.refresh_token).await.unwrap();
+        assert_eq!(user_of(&app, &third.access_token).await, Ok("ada".into()));
+
+        assert_eq!(refresh(&app, &first.refresh_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        assert_eq!(app.events.count("reused"), 1);
+        assert_eq!(refresh(&app, &third.refresh_token).await, Err("TOKEN_REVOKED".into()), "the thief's too");
+        for token in [&first.access_token, &third.access_token] {
+            assert_eq!(user_of(&app, token).await, Err("TOKEN_REVOKED".into()));
+            assert_eq!(
+                app.introspect(token).await,
+                pb::IntrospectTokenResponse::default(),
+                "inactive, and nothing else"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_can_be_asked_for_again_for_ten_seconds_while_nobody_used_it() {
+    let (app, first) = with_ada(StoreKind::Memory).await;
+    let second = refresh(&app, &first.refresh_token).await.unwrap();
+    app.clock.advance(Duration::from_millis(9_500));
+    let again = refresh(&app, &first.refresh_token).await.unwrap();
+    assert_eq!(again.refresh_token, second.refresh_token, "the very same successor");
+    assert_eq!(user_of(&app, &again.access_token).await, Ok("ada".into()));
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(refresh(&app, &first.refresh_token).await, Err("TOKEN_REVOKED".into()), "too late");
+    assert_eq!(refresh(&app, &second.refresh_token).await, Err("TOKEN_REVOKED".into()));
+}
+
+/// T12: 64 at once with one token, over two nodes where there can be two; `WATCHWORD_TEST_FULL=1` takes 500 sessions.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_refreshes_at_once_all_get_the_same_successor() {
+    for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
+        let place = Place::new(kind);
+        let mut started = Vec::new();
+        for _ in 0..nodes {
+            started.push(App::with(kind).start_in(place.clone()).await);
+        }
+        started[0].registered("ada").await;
+        let nodes = Arc::new(started);
+        for round in 0..if is_full() { 500 } else { 10 } {
+            let tokens = nodes[0].signed_in("ada").await;
+            let mut racers = JoinSet::new();
+            for racer in 0..64 {
+                let (nodes, token) = (nodes.clone(), tokens.refresh_token.clone());
+                racers.spawn(async move { refresh(&nodes[racer % nodes.len()], &token).await });
+            }
+            let answers: Vec<_> = racers.join_all().await;
+            let successors: Vec<_> =
+                answers.iter().map(|answer| answer.as_ref().map(|tokens| &tokens.refresh_token)).collect();
+            assert!(
+                successors.iter().all(|other| other.is_ok() && *other == successors[0]),
+                "{kind:?}, round {round}: {successors:?}"
+            );
+            let refreshed: usize = nodes.iter().map(|node| node.events.count("refreshed")).sum();
+            assert_eq!(refreshed, round + 1, "{kind:?}: one rotation");
+        }
+    }
+}
+
+/// T13: what was rotated before a crash is old after it.
+#[tokio::test]
+async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let flags = place.flags();
+        let start = || {
+            let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+            let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"];
+            Node::spawn(crate::support::command(&[&free[..], &flags].concat())).unwrap_or_else(|log| panic!("{log}"))
+        };
+        let node = start();
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        let request = pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
+        client.register(request).await.unwrap();
+        let login = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+        let first = client.login(login).await.unwrap().into_inner().tokens.unwrap();
+        let mut tokens = first.clone();
+        for _ in 0..3 {
+            let request = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token };
+            tokens = client.refresh_token(request).await.unwrap().into_inner().tokens.unwrap();
+        }
+        node.kill();
+        let node = start();
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        let still = client.get_user(with(&tokens.access_token, pb::GetUserRequest {})).await;
+        assert_eq!(still.unwrap().into_inner().user.unwrap().username, "ada", "{kind:?}: the session outlives a crash");
+        for old in [first.refresh_token, tokens.refresh_token] {
+            let refused = client.refresh_token(pb::RefreshTokenRequest { refresh_token: old }).await.unwrap_err();
+            assert_eq!(reason(&refused), "TOKEN_REVOKED", "{kind:?}");
+        }
+    }
+}
+
+/// The control of both: a store that forgets what it replaced, as one that restarts from an old copy does.
+#[tokio::test]
+async fn a_store_that_goes_back_in_time_is_found_out() {
+    let place = Place::new(StoreKind::Redis);
+    let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
+    app.registered("ada").await;
+    let first = app.signed_in("ada").await;
+    let key = format!("watchword:session:{}", first.session_id);
+    let before: String = place.redis().ask(&["GET", &key]);
+    let second = refresh(&app, &first.refresh_token).await.unwrap();
+    refresh(&app, &second.refresh_token).await.unwrap();
+    place.redis().ask::<()>(&["SET", &key, &before]);
+    assert!(refresh(&app, &first.refresh_token).await.is_ok(), "the control shows nothing");
+}
+
+/// T15: on the node where it was not done.
+#[tokio::test]
+async fn whatever_ends_a_session_ends_it_on_every_node() {
+    for kind in [StoreKind::Embedded, StoreKind::Redis] {
+        let place = Place::new(kind);
+        // Nodes that share users share their name.
+        let node = || App::with(kind).args(&["--token-issuer", "https://auth.example"]);
+        let app = node().start_in(place.clone()).await;
+        let other = if kind == StoreKind::Redis { Some(node().start_in(place).await) } else { None };
+        let elsewhere = other.as_ref().unwrap_or(&app);
+        for (number, how) in
+            ["logout", "by refresh token", "one session", "all sessions", "password", "deletion"].iter().enumerate()
+        {
+            let name = format!("user{number}");
+            app.registered(&name).await;
+            let (tokens, caller) = (app.signed_in(&name).await, app.signed_in(&name).await);
+            assert!(elsewhere.introspect(&tokens.access_token).await.active);
+            let mut client = app.client().await;
+            let (token, mine) = (&caller.access_token, password(&name));
+            match *how {
+                "logout" => drop(
+                    client.revoke_token(pb::RevokeTokenRequest { token: tokens.access_token.clone() }).await.unwrap(),
+                ),
+                "by refresh token" => drop(
+                    client.revoke_token(pb::RevokeTokenRequest { token: tokens.refresh_token.clone() }).await.unwrap(),
+                ),
+                "one session" => {
+                    let session_id = tokens.session_id.clone();
+                    client.revoke_session(with(token, pb::RevokeSessionRequest { session_id })).await.unwrap();
+                }
+                "all sessions" => {
+                    let answer =
+                        client.revoke_all_sessions(with(token, pb::RevokeAllSessionsRequest { keep_current: true }));
+                    assert_eq!(answer.await.unwrap().into_inner().revoked_count, 1);
+                    assert_eq!(user_of(elsewhere, token).await, Ok(name.clone()), "the one of the call goes on");
+                    assert!(refresh(elsewhere, &caller.refresh_token).await.is_ok());
+                }
+                "password" => drop(change_password(&app, token, &mine, "another long one").await.unwrap()),
+                _ => drop(
+                    client.delete_user(with(token, pb::DeleteUserRequest { current_password: mine })).await.unwrap(),
+                ),
+            }
+            assert_eq!(
+                elsewhere.introspect(&tokens.access_token).await,
+                pb::IntrospectTokenResponse::default(),
+                "{kind:?}: {how}"
+            );
+            assert_eq!(user_of(elsewhere, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}: {how}");
+            assert_eq!(refresh(elsewhere, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}: {how}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_its_user_even_when_the_name_is_taken_again() {
+    for kind in StoreKind::ALL {
+        let (app, tokens) = with_ada(kind).await;
+        let request = pb::DeleteUserRequest { current_password: "not hers at all".into() };
+        let refused = app.client().await.delete_user(with(&tokens.access_token, request)).await.unwrap_err();
+        assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
+        let request = pb::DeleteUserRequest { current_password: password("ada") };
+        app.client().await.delete_user(with(&tokens.access_token, request)).await.unwrap();
+        app.registered("ada").await;
+        assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+    }
+}
+
+/// T10: logins with the old password that race its change leave no session alive; `WATCHWORD_TEST_FULL=1` takes 2 000.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_races_a_new_password_leaves_no_living_session() {
+    for kind in [StoreKind::Memory, StoreKind::Redis] {
+        let app = Arc::new(App::with(kind).start().await);
+        for round in 0..if is_full() { 2_000 } else { 40 } {
+            let name = format!("user{round}");
+            app.registered(&name).await;
+            let tokens = app.signed_in(&name).await;
+            let mut logins = JoinSet::new();
+            for _ in 0..8 {
+                let (app, name) = (app.clone(), name.clone());
+                logins.spawn(async move {
+                    let request = pb::LoginRequest { password: password(&name), username: name };
+                    app.client().await.login(request).await.ok().and_then(|answer| answer.into_inner().tokens)
+                });
+            }
+            let new = change_password(&app, &tokens.access_token, &password(&name), "another long one").await.unwrap();
+            for old in logins.join_all().await.into_iter().flatten() {
+                assert!(!app.introspect(&old.access_token).await.active, "{kind:?}, round {round}");
+                assert!(refresh(&app, &old.refresh_token).await.is_err(), "{kind:?}, round {round}");
+            }
+            assert!(app.introspect(&new.access_token).await.active);
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            let refused = app.client().await.login(request).await.unwrap_err();
+            assert_eq!(reason(&refused), "INVALID_CREDENTIALS", "{kind:?}: the old password, round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn time_ends_tokens_and_sessions() {
+    for kind in [StoreKind::Memory, StoreKind::Embedded] {
+        let (app, tokens) = with_ada(kind).await;
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        app.clock.advance(Duration::from_secs(298));
+        assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()));
+        app.clock.advance(Duration::from_secs(2));
+        assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_EXPIRED".into()), "after five minutes");
+        assert!(!app.introspect(&tokens.access_token).await.active);
+        // Idle for 29 days three times over; then 90 days are over, although it was never idle for long.
+        let mut tokens = tokens;
+        for _ in 0..3 {
+            app.clock.advance(days(29));
+            tokens = refresh(&app, &tokens.refresh_token).await.unwrap();
+        }
+        app.clock.advance(days(3));
+        assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_EXPIRED".into()), "after 90 days");
+        let tokens = app.signed_in("ada").await;
+        app.clock.advance(days(30));
+        assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_EXPIRED".into()), "idle for 30 days");
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
+    for kind in StoreKind::ALL {
+        let (app, first) = with_ada(kind).await;
+        let second = app.signed_in("ada").await;
+        let mut last = second.clone();
+        for _ in 0..99 {
+            last = app.signed_in("ada").await;
+        }
+        assert!(!app.introspect(&first.access_token).await.active, "{kind:?}: the 101st ended the first");
+        assert!(app.introspect(&second.access_token).await.active, "{kind:?}");
+        let mut client = app.client().await;
+        let mut seen = Vec::new();
+        let mut request = pb::ListSessionsRequest { page_size: 30, page_token: String::new() };
+        loop {
+            let page = client.list_sessions(with(&last.access_token, request.clone())).await.unwrap().into_inner();
+            assert!(page.sessions.len() <= 30);
+            seen.extend(page.sessions);
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        assert_eq!(seen.len(), 100, "{kind:?}");
+        assert!(seen[0].current && seen[0].session_id == last.session_id, "the newest first");
+        assert_eq!(seen.iter().filter(|session| session.current).count(), 1);
+        assert_eq!((seen[0].client_address.as_str(), seen[0].user_agent.contains("tonic")), ("127.0.0.1", true));
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_session_cannot_be_ended() {
+    let (app, ada) = with_ada(StoreKind::Memory).await;
+    app.registered("bob").await;
+    let bob = app.signed_in("bob").await;
+    let mut client = app.client().await;
+    let request = pb::RevokeSessionRequest { session_id: ada.session_id.clone() };
+    client.revoke_session(with(&bob.access_token, request)).await.unwrap();
+    assert!(app.introspect(&ada.access_token).await.active);
+    for (id, code) in [("", "INVALID_FIELD"), ("x", "INVALID_FIELD")] {
+        let request = pb::RevokeSessionRequest { session_id: id.into() };
+        let refused = client.revoke_session(with(&bob.access_token, request)).await.unwrap_err();
+        assert_eq!(reason(&refused), code);
+    }
+}
+
+#[tokio::test]
+async fn data_are_replaced_as_they_were_seen_or_not_at_all() {
+    for kind in StoreKind::ALL {
+        let (app, tokens) = with_ada(kind).await;
+        let mut client = app.client().await;
+        let user = client
+            .get_user(with(&tokens.access_token, pb::GetUserRequest {}))
+            .await
+            .unwrap()
+            .into_inner()
+            .user
+            .unwrap();
+        let request = |data: &str, etag: &str| {
+            with(&tokens.access_token, pb::UpdateUserDataRequest { data: data.into(), etag: etag.into() })
+        };
+        let changed = client.update_user_data(request("new", &user.etag)).await.unwrap().into_inner().user.unwrap();
+        assert_eq!(changed.data.as_deref(), Some("new"));
+        assert_ne!(changed.etag, user.etag);
+        let late = client.update_user_data(request("lost", &user.etag)).await.unwrap_err();
+        assert_eq!((late.code(), reason(&late).as_str()), (Code::Aborted, "CONFLICT"), "{kind:?}");
+        client.update_user_data(request("", "")).await.unwrap();
+        assert_eq!(crate::support::Door::Legacy.login(&app, "ada", &password("ada")).await.data(), "");
+        let long = client.update_user_data(request(&"d".repeat(8_193), "")).await.unwrap_err();
+        assert_eq!(reason(&long), "INVALID_FIELD");
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_keeps_to_the_policy_and_needs_the_current_one() {
+    let (app, tokens) = with_ada(StoreKind::Memory).await;
+    let token = &tokens.access_token;
+    for (current, new, why) in [
+        ("", "", "INVALID_FIELD"),
+        ("not hers at all", "another long one", "INVALID_CREDENTIALS"),
+        (&*password("ada"), "short", "PASSWORD_POLICY"),
+        (&*password("ada"), "passw0rd", "PASSWORD_POLICY"),
+    ] {
+        let refused = change_password(&app, token, current, new).await.unwrap_err();
+        assert_eq!(reason(&refused), why, "{current} {new}");
+        if why == "INVALID_FIELD" {
+            for field in ["current_password is required", "new_password is required"] {
+                assert!(refused.message().contains(field), "{refused:?}");
+            }
+        }
+    }
+    assert_eq!(user_of(&app, token).await, Ok("ada".into()), "nothing was changed");
+    let new = change_password(&app, token, &password("ada"), "another long one").await.unwrap();
+    assert_eq!(user_of(&app, token).await, Err("TOKEN_REVOKED".into()));
+    assert_eq!(user_of(&app, &new.access_token).await, Ok("ada".into()));
+}
+
+#[tokio::test]
+async fn disabling_ends_sessions_and_refuses_logins_like_wrong_passwords() {
+    let (app, tokens) = with_ada(StoreKind::Memory).await;
+    // Its door comes later; here the rule itself.
+    let name = Username::parse("ada").unwrap();
+    app.rules.set_disabled(&name, true).await.unwrap();
+    assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
+    assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()));
+    let login = || pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let refused = app.client().await.login(login()).await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
+    app.rules.set_disabled(&name, false).await.unwrap();
+    assert!(app.client().await.login(login()).await.is_ok());
+    assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "what was ended stays so");
+}
+
+#[tokio::test]
+async fn a_bearer_token_is_exactly_one() {
+    let (app, tokens) = with_ada(StoreKind::Memory).await;
+    let good = format!("Bearer {}", tokens.access_token);
+    for (values, outcome) in [
+        (vec![], Err("TOKEN_MISSING")),
+        (vec![good.clone()], Ok("ada")),
+        (vec![good.replace("Bearer", "bEARER")], Ok("ada")),
+        (vec![good.clone(), good.clone()], Err("TOKEN_INVALID")),
+        (vec![good.replace("Bearer ", "Bearer  ")], Err("TOKEN_INVALID")),
+        (vec![tokens.access_token.clone()], Err("TOKEN_INVALID")),
+        (vec![good.replace("Bearer", "Basic")], Err("TOKEN_INVALID")),
+        (vec!["Bearer".into()], Err("TOKEN_INVALID")),
+        (vec!["Bearer ".into()], Err("TOKEN_INVALID")),
+        (vec![format!("{good} ")], Err("TOKEN_INVALID")),
+        (vec![format!("{good}, {good}")], Err("TOKEN_INVALID")),
+        (vec![format!("Bearer {}", tokens.refresh_token)], Err("TOKEN_INVALID")),
+        (vec![String::new()], Err("TOKEN_INVALID")),
+    ] {
+        let mut request = Request::new(pb::GetUserRequest {});
+        for value in &values {
+            request.metadata_mut().append("authorization", MetadataValue::try_from(value.as_str()).unwrap());
+        }
+        let answer = app.client().await.get_user(request).await;
+        let answer = answer.map(|answer| answer.into_inner().user.unwrap().username).map_err(|status| reason(&status));
+        assert_eq!(answer.as_deref().map_err(String::as_str), outcome, "{values:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_token_is_a_bad_field_and_a_huge_one_too_large() {
+    let app = app().await;
+    let mut client = app.client().await;
+    let empty = client.introspect_token(pb::IntrospectTokenRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&empty), "INVALID_FIELD");
+    let huge = pb::IntrospectTokenRequest { token: "a".repeat(1 << 20) };
+    assert_eq!(reason(&client.introspect_token(huge).await.unwrap_err()), "REQUEST_TOO_LARGE");
+    assert_eq!(reason(&client.refresh_token(pb::RefreshTokenRequest::default()).await.unwrap_err()), "INVALID_FIELD");
+    client.revoke_token(pb::RevokeTokenRequest { token: "garbage".into() }).await.unwrap();
+}
+
+/// T14: tokens that somebody might take for ours.
+#[tokio::test]
+async fn no_hostile_token_counts() {
+    let (app, tokens) = with_ada(StoreKind::Memory).await;
+    let corpus = hostile(&tokens.access_token);
+    assert!(corpus.len() >= 200, "only {} tokens", corpus.len());
+    let mut client = app.client().await;
+    for (what, token) in corpus {
+        let found = client.introspect_token(pb::IntrospectTokenRequest { token }).await.unwrap().into_inner();
+        assert_eq!(found, pb::IntrospectTokenResponse::default(), "{what}");
+    }
+    assert!(app.introspect(&tokens.access_token).await.active, "the honest one still counts");
+}
+
+fn hostile(good: &str) -> Vec<(String, String)> {
+    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let [head, payload, signature] = <[&str; 3]>::try_from(good.split('.').collect::<Vec<_>>()).unwrap();
+    let (header, claims) = (part(good, 0), part(good, 1));
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut add = |what: String, token: String| all.push((what, token));
+    // Other headers before the same signature, and before none.
+    for algorithm in [
+        "none", "None", "NONE", "nOnE", "noNE", "HS256", "HS384", "RS256", "PS256", "ES384", "EdDSA", "es256", "",
+        " ES256",
+    ] {
+        let mut changed = header.clone();
+        changed["alg"] = json!(algorithm);
+        let changed = encode(&changed.to_string());
+        add(format!("alg {algorithm}"), format!("{changed}.{payload}.{signature}"));
+        add(format!("alg {algorithm}, no signature"), format!("{changed}.{payload}."));
+        add(format!("alg {algorithm}, no third part"), format!("{changed}.{payload}"));
+    }
+    for kid in ["../../../../dev/null", "", "0", "' OR 1=1 --", "http://evil.example/key", "\u{0}", "watchword:keys"] {
+        let mut changed = header.clone();
+        changed["kid"] = json!(kid);
+        add(format!("kid {kid}"), format!("{}.{payload}.{signature}", encode(&changed.to_string())));
+    }
+    for (name, value) in [
+        ("jku", json!("http://evil.example/jwks.json")),
+        ("x5u", json!("http://evil.example/cert.pem")),
+        ("jwk", json!({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"})),
+        ("crit", json!(["exp"])),
+        ("b64", json!(false)),
+        ("typ", json!("JWT")),
+        ("typ", json!("at+JWT")),
+        ("zip", json!("DEF")),
+        ("enc", json!("A256GCM")),
+    ] {
+        let mut changed = header.clone();
+        changed[name] = value;
+        add(format!("{name} in the header"), format!("{}.{payload}.{signature}", encode(&changed.to_string())));
+    }
+    // Other claims under the same signature.
+    for (name, value) in [
+        ("sub", json!("00000000-0000-7000-8000-000000000000")),
+        ("exp", json!(u64::MAX)),
+        ("exp", json!(claims["exp"].as_u64().unwrap() + 1)),
+        ("exp", json!("never")),
+        ("iat", json!(0)),
+        ("nbf", json!(0)),
+        ("aud", json!("another")),
+        ("aud", json!(["watchword", "another"])),
+        ("iss", json!("https://evil.example")),
+        ("sid", json!("00000000-0000-7000-8000-000000000000")),
+        ("admin", json!(true)),
+    ] {
+        let mut changed = claims.clone();
+        changed[name] = value;
+        add(format!("{name} changed"), format!("{head}.{}.{signature}", encode(&changed.to_string())));
+    }
+    // Truncations, additions, and every byte of the signature changed.
+    for cut in (0..good.len()).step_by(good.len() / 60) {
+        add(format!("cut at {cut}"), good[..cut.max(1)].to_owned());
+    }
+    for at in 0..signature.len() {
+        let mut changed = signature.as_bytes().to_vec();
+        changed[at] = if changed[at] == b'A' { b'Q' } else { b'A' };
+        add(format!("signature byte {at}"), format!("{head}.{payload}.{}", String::from_utf8(changed).unwrap()));
+    }
+    for suffix in ["=", "==", ".", "..", ".x", " ", "\n", "\0", "%00", "é"] {
+        add(format!("with {suffix:?} behind"), format!("{good}{suffix}"));
+        add(format!("with {suffix:?} before"), format!("{suffix}{good}"));
+    }
+    add("signature of zeros".into(), format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([0; 64])));
+    add("signature in DER".into(), format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([0x30, 6, 2, 1, 1, 2, 1, 1])));
+    add("long".into(), format!("{head}.{}.{signature}", "A".repeat(12_000)));
+    let flat = json!({"protected": head, "payload": payload, "signature": signature});
+    add("JSON serialisation".into(), flat.to_string());
+    add("general JSON serialisation".into(), json!({"payload": payload, "signatures": [flat]}).to_string());
+    add("five parts".into(), format!("{head}.AA.AA.{payload}.{signature}"));
+    add("in quotes".into(), format!("\"{good}\""));
+    add("with a scheme".into(), format!("Bearer {good}"));
+    all
+}
