@@ -23,7 +23,6 @@ mod world;
 
 use std::sync::Arc;
 
-pub(crate) use self::error::Check;
 pub use self::{
     account::{DataChange, PasswordChange},
     caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
@@ -36,11 +35,12 @@ pub use self::{
     session::{Ended, Lifetimes, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
     store::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
-    token::{Claims, KeyRing, Names, StoredKey, TokenSettings, Tokens},
+    token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},
     user::{RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
     world::{Clock, Entropy, System},
 };
+pub(crate) use self::{error::Check, user::fingerprint};
 
 /// What input must keep to; operators set it.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +81,19 @@ impl Auth {
     /// What input must keep to.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The public keys of all tokens that count now or soon.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn public_keys(&self) -> Result<Vec<PublicKey>, Error> {
+        Ok(self.ring().await?.public_keys())
+    }
+
+    /// Who makes the tokens: their `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.tokens.names.issuer
     }
 
     /// How long tokens and sessions live.

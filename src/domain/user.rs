@@ -122,8 +122,13 @@ impl UserData {
 
     /// Stands for this very text (AIP-154): another text has another etag.
     pub fn etag(&self) -> String {
-        URL_SAFE_NO_PAD.encode(&digest(&SHA256, self.0.as_bytes()).as_ref()[..12])
+        fingerprint(&self.0)
     }
+}
+
+/// A short text that stands for a long one: 96 bits of SHA-256.
+pub(crate) fn fingerprint(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..12])
 }
 
 // May hold anything, so it never reaches a log.

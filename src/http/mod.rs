@@ -7,6 +7,7 @@ mod legacy;
 pub mod ops;
 mod query;
 mod same_site;
+mod well_known;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -37,7 +38,12 @@ pub struct Settings {
 
 /// The door.
 pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
-    let mut router = Router::new();
+    let metadata = || routing::get(well_known::metadata).options(|| options("GET, HEAD, OPTIONS"));
+    let mut router = Router::new()
+        .route("/.well-known/jwks.json", routing::get(well_known::keys).options(|| options("GET, HEAD, OPTIONS")))
+        .route("/.well-known/oauth-authorization-server", metadata())
+        .route("/.well-known/openid-configuration", metadata())
+        .with_state(auth.clone());
     if settings.legacy_routes {
         let routes = Router::new()
             .route("/", routing::get(legacy::hello).options(|| options("GET, HEAD, OPTIONS")))

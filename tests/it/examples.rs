@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 use uuid::Uuid;
 
-use crate::support::{App, BINARY, StoreKind, app};
+use crate::support::{App, BINARY, ManualClock, StoreKind, app};
 
 /// No program here takes more than a second or two, even on a busy machine.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -127,6 +127,46 @@ async fn grpcurl_needs_no_reflection_with_the_descriptor_set() {
     succeeds(with_protoset("Login").stdin(request("login.json"))).await;
 }
 
+/// Each with its language's usual library, and nothing but the published keys.
+#[tokio::test]
+async fn other_languages_call_with_a_token_and_verify_it_by_themselves() {
+    let app = app().await;
+    for (language, program) in verifiers() {
+        let printed = succeeds(&mut verifier(&app, program())).await;
+        let (called, verified) = printed.trim_end().split_once('\n').unwrap();
+        let user_id = called.strip_prefix("called as: ada-").unwrap().split_once(' ').unwrap().1;
+        assert_eq!(verified, format!("verified: {user_id}"), "{language}");
+    }
+}
+
+/// A server whose clock is an hour behind makes tokens that are old for everybody else.
+#[tokio::test]
+async fn other_languages_refuse_a_token_whose_time_is_over() {
+    let clock = ManualClock::default();
+    clock.set_back(Duration::from_secs(3_600));
+    let app = App::with(StoreKind::Memory).clock(clock).start().await;
+    for (language, program) in verifiers() {
+        let ended = run(&mut verifier(&app, program())).await;
+        let said = text(&ended.stderr).to_lowercase();
+        assert!(!ended.status.success() && said.contains("exp"), "{language}: {said}");
+        assert!(text(&ended.stdout).starts_with("called as: "), "{language}: the server itself goes by its clock");
+    }
+}
+
+fn verifiers() -> [(&'static str, fn() -> Command); 3] {
+    [
+        ("Python", || python_program("verify.py")),
+        ("Node", || node_program("verify.mjs")),
+        ("Go", || Command::new(tool("go-verify"))),
+    ]
+}
+
+fn verifier(app: &App, mut program: Command) -> Command {
+    program.env("WATCHWORD_ADDR", app.grpc_addr());
+    program.env("WATCHWORD_ISSUER", format!("http://{}", app.http_socket()));
+    program
+}
+
 // === What a reader would notice
 
 async fn registers_logs_in_and_reads_the_refusal(program: fn() -> Command) {
@@ -178,9 +218,13 @@ fn python_program(file: &str) -> Command {
 }
 
 fn node() -> Command {
+    node_program("client.mjs")
+}
+
+fn node_program(file: &str) -> Command {
     existing(root().join("examples/node/node_modules"), "the Node packages");
     let mut command = Command::new(tool("node"));
-    command.arg(root().join("examples/node/client.mjs"));
+    command.arg(root().join("examples/node").join(file));
     command
 }
 

@@ -28,3 +28,4 @@ mod register;
 mod sessions;
 mod shutdown;
 mod stores;
+mod well_known;

@@ -53,6 +53,17 @@ pub(crate) struct Signer {
     pub(crate) use_time: SystemTime,
 }
 
+/// What everybody may know of a signing key, as a JWK has it (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// RFC 7638 thumbprint.
+    pub key_id: String,
+    /// The point on P-256.
+    pub x: String,
+    /// The same.
+    pub y: String,
+}
+
 // === impl KeyRing ===
 
 impl KeyRing {
@@ -108,6 +119,11 @@ impl Signer {
     pub(crate) fn new(stored: &StoredKey) -> Option<Self> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &stored.private).ok()?;
         Some(Self { key_id: thumbprint(&pair), pair, use_time: stored.use_time })
+    }
+
+    pub(crate) fn public(&self) -> PublicKey {
+        let [x, y] = coordinates(&self.pair);
+        PublicKey { key_id: self.key_id.clone(), x, y }
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 pub(crate) use self::refresh::RefreshToken;
 pub use self::{
     access::{Claims, Names},
-    keys::{KeyRing, StoredKey},
+    keys::{KeyRing, PublicKey, StoredKey},
 };
 use self::{keys::Signer, refresh::RefreshKey};
 use super::{Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, user::new_uuid};
@@ -173,6 +173,11 @@ impl Ring {
             refresh_expire_time,
             session: session.clone(),
         }
+    }
+
+    /// What others need to check access tokens; keys that will sign later included.
+    pub(super) fn public_keys(&self) -> Vec<PublicKey> {
+        self.signers.iter().map(Signer::public).collect()
     }
 
     /// The first refresh token of a session.

@@ -12,6 +12,7 @@ use watchword::domain::{Clock, Event, Observer, Refusal, System};
 pub struct ManualClock {
     ahead: Mutex<Duration>,
     wrong: Mutex<Duration>,
+    behind: Mutex<Duration>,
 }
 
 impl ManualClock {
@@ -25,9 +26,16 @@ impl ManualClock {
     }
 }
 
+impl ManualClock {
+    /// Sets the time of day back.
+    pub fn set_back(&self, by: Duration) {
+        *self.behind.lock().unwrap() += by;
+    }
+}
+
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        System.now() + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap()
+        System.now() + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap() - *self.behind.lock().unwrap()
     }
 
     fn monotonic(&self) -> Instant {

@@ -1,0 +1,69 @@
+//! What others need to check our tokens by themselves: the public keys (RFC 7517) and where everything is (RFC 8414).
+//!
+//! The same document stands where OpenID providers have theirs, since some gateways look only there; it says that this is
+//! none.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Request, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::legacy::refusal;
+use crate::domain::{Auth, fingerprint};
+
+/// How long anybody may go on with what he fetched: shorter than a key is published before it is used.
+const CACHE_CONTROL: &str = "public, max-age=300";
+
+/// `GET /.well-known/jwks.json`
+pub(super) async fn keys(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    let keys = match auth.public_keys().await {
+        Ok(keys) => keys,
+        Err(error) => return refusal(&error),
+    };
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": key.key_id, "x": key.x, "y": key.y})
+        })
+        .collect();
+    document(&request, &json!({ "keys": keys }))
+}
+
+/// `GET /.well-known/oauth-authorization-server`, and the same for OpenID's name.
+pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    let issuer = auth.issuer();
+    let metadata = json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),
+        // Required by RFC 8414, and none: users sign in over gRPC, by services that they trust.
+        "response_types_supported": [],
+        "grant_types_supported": [],
+        "access_token_signing_alg_values_supported": ["ES256"],
+        "note": "Watchword is not an OpenID Provider and not an OAuth authorization server: it issues no ID tokens and has \
+                 no authorization endpoint. This document is here so that gateways find the keys of its access tokens.",
+    });
+    document(&request, &metadata)
+}
+
+/// JSON that may be kept for a while, or word that it has not changed.
+fn document(request: &Request<Body>, document: &Value) -> Response {
+    let text = document.to_string();
+    let etag = fingerprint(&text);
+    let etag = HeaderValue::from_str(&format!("\"{etag}\"")).expect("base64 is a header value");
+    let known = request.headers().get_all(header::IF_NONE_MATCH).iter().any(|values| {
+        let mut values = values.to_str().unwrap_or_default().split(',').map(str::trim);
+        values.any(|value| value == "*" || value.trim_start_matches("W/").as_bytes() == etag.as_bytes())
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(CACHE_CONTROL)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::ETAG, etag),
+    ];
+    if known { (StatusCode::NOT_MODIFIED, headers).into_response() } else { (headers, text).into_response() }
+}
