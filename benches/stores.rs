@@ -155,6 +155,7 @@ fn measure_commits(runtime: &Runtime, report: &mut Report) {
     let file = fs::File::options().read(true).write(true).create_new(true).open(folder.path().join("counted.redb"));
     let file = FileBackend::new(file.expect("the folder is new")).expect("it is not locked");
     let counted = Counted { file, syncs: syncs.clone() };
+    let _runtime = runtime.enter();
     let embedded = Embedded::open_on(counted, Arc::new(System)).expect("a new file can be opened");
     let (mut per_commit, mut rates, mut rates_shared) = (Vec::new(), Vec::new(), Vec::new());
     let embedded: Arc<dyn Store> = Arc::new(Records::over(Arc::new(embedded)));

@@ -65,10 +65,7 @@ impl Auth {
             let list: Vec<_> = listed.filter(|id| *id != session.id).chain([session.id]).collect();
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            if self.store.begin_session(session, revision, kept).await? == Replace::Replaced {
-                for id in over.iter().copied() {
-                    self.forget_session(id).await?;
-                }
+            if self.store.begin_session(session, revision, kept, over).await? == Replace::Replaced {
                 return Ok(());
             }
         }

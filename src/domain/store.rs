@@ -31,13 +31,14 @@ pub trait Store: Send + Sync {
     /// Reads a session.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Stores a new session, whatever becomes of the list; and the list of its user's sessions, unless somebody changed
-    /// that since `seen` was read.
+    /// Stores a new session and forgets those that are `over`, whatever becomes of the list; and the list of the user's
+    /// sessions, unless somebody changed that since `seen` was read.
     async fn begin_session(
         &self,
         session: &Session,
         seen: Option<&Revision>,
         list: &[SessionId],
+        over: &[SessionId],
     ) -> Result<Replace, StoreError>;
 
     /// Stores the changed session, unless somebody changed it since `seen` was read.

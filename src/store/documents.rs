@@ -58,13 +58,13 @@ pub struct Key {
     pub name: String,
 }
 
-/// A document to write whatever is there.
+/// A document to write, or to delete, whatever is there.
 #[derive(Clone)]
 pub struct Put {
     /// Where.
     pub key: Key,
-    /// What.
-    pub document: Document,
+    /// What; `None` deletes.
+    pub document: Option<Document>,
 }
 
 /// A document, and when it is of no more use.

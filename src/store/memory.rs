@@ -71,7 +71,10 @@ impl Documents for Memory {
         let mut kept = self.kept();
         kept.forget(self.clock.now());
         for put in first {
-            kept.put(put.key, put.document);
+            match put.document {
+                Some(document) => kept.put(put.key, document),
+                None => drop(kept.documents.remove(&put.key)),
+            }
         }
         let present = kept.documents.get(&key);
         if let Some(refused) = change.refusal(present.map(Vec::as_slice)) {

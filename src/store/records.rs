@@ -63,7 +63,7 @@ impl Store for Records {
         // Before the user: an id without a user is harmless, a user without an id is not.
         let id = Put {
             key: Key::new(Kind::Id, user.id.to_string()),
-            document: Document::lasting(user.username.as_str().into()),
+            document: Some(Document::lasting(user.username.as_str().into())),
         };
         let change = Change::Insert(Document::lasting(record::user::write(user)));
         match self.0.change(vec![id], user_key(user), change).await? {
@@ -100,18 +100,21 @@ impl Store for Records {
         session: &Session,
         seen: Option<&Revision>,
         list: &[SessionId],
+        over: &[SessionId],
     ) -> Result<Replace, StoreError> {
         let document = Document {
             bytes: record::session::write(session),
             expire_time: Some(record::session::forget_time(session)),
         };
-        let first = Put { key: session_key(session.id), document };
+        let begin = Put { key: session_key(session.id), document: Some(document) };
+        let end = over.iter().map(|id| Put { key: session_key(*id), document: None });
+        let first = [begin].into_iter().chain(end).collect();
         let list = Document::lasting(record::session::write_list(list));
         let change = match seen {
             None => Change::Insert(list),
             Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
         };
-        Ok(replaced(self.0.change(vec![first], list_key(session.user_id), change).await?))
+        Ok(replaced(self.0.change(first, list_key(session.user_id), change).await?))
     }
 
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {

@@ -55,7 +55,7 @@ impl fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in `folder`; makes both when they are not there.
+    /// Opens the store in `folder`; makes both when they are not there. Needs a tokio runtime.
     pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let folder = Folder::lock(folder)?;
         let (database, new) = folder.open_database()?;

@@ -155,7 +155,10 @@ impl<'t> Tables<'t> {
     /// Makes one change, if its condition holds.
     pub(super) fn apply(&mut self, first: &[Put], key: &Key, change: &Change) -> Result<Outcome, redb::Error> {
         for put in first {
-            self.put(&put.key, &put.document)?;
+            match &put.document {
+                Some(document) => self.put(&put.key, document)?,
+                None => self.remove(&put.key)?,
+            }
         }
         let present = self.get(key)?;
         if let Some(refused) = change.refusal(present.as_deref()) {

@@ -74,6 +74,17 @@ impl Redis {
     }
 }
 
+impl Redis {
+    fn put(&self, put: &Put) -> Cmd {
+        let key = self.prefix.key(&put.key);
+        let Some(document) = &put.document else { return cmd("DEL").arg(key).to_owned() };
+        let mut set = cmd("SET");
+        set.arg(key).arg(&document.bytes);
+        expiring(&mut set, document);
+        set
+    }
+}
+
 /// Writes a document unless its key is taken, and answers what is there.
 fn insert(key: &str, document: &Document) -> Cmd {
     let mut insert = cmd("SET");
@@ -115,11 +126,8 @@ impl Documents for Redis {
         // All together take no longer than one: a caller must hear in time that the store is down.
         let until = tokio::time::Instant::now() + ANSWER_WAIT_MAX;
         for put in first {
-            let mut set = cmd("SET");
-            set.arg(self.prefix.key(&put.key)).arg(&put.document.bytes);
-            expiring(&mut set, &put.document);
-            let set = timeout_at(until, self.link.ask::<()>(&set)).await;
-            set.unwrap_or(Err(NoAnswer::Lost)).map_err(not_read)?;
+            let done = timeout_at(until, self.link.ask::<Value>(&self.put(&put))).await;
+            done.unwrap_or(Err(NoAnswer::Lost)).map_err(not_read)?;
         }
         let key = self.prefix.key(&key);
         let command = match &change {
