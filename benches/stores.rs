@@ -211,6 +211,7 @@ fn user(number: u64) -> User {
         password: PasswordHash::parse(phc).expect("a hash"),
         data: UserData::parse("testing".into(), 100).expect("short data"),
         epoch: 0,
+        kept_session: None,
         create_time: now,
         update_time: now,
         last_login_time: None,

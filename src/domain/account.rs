@@ -46,6 +46,11 @@ impl PasswordChange {
     }
 }
 
+/// Whether both are one user with one password, and nothing has ended all sessions in between.
+pub(super) fn has_same_credentials(one: &User, other: &User) -> bool {
+    (one.id, one.epoch, &one.password) == (other.id, other.epoch, &other.password)
+}
+
 impl Auth {
     /// The user whose call it is.
     ///
@@ -91,17 +96,20 @@ impl Auth {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let equals_name = policy::equals_username(&change.new, &user.value.username);
         equals_name.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
+        // Whatever can fail without harm fails before the change.
+        self.ring().await?;
         self.show_password(caller, &user, change.current).await?;
         let password = self.admit(caller)?.hash(change.new).await?;
         let now = self.store.now();
         let changed = self.change_user(user, |user| {
             user.password = password.clone();
-            user.epoch += 1;
+            user.end_sessions(None);
             user.update_time = now;
         });
         let changed = changed.await?;
         self.note(&Event::PasswordChanged { caller, user: changed.id });
-        self.begin_session(caller, &changed).await
+        // The password is changed: an answer that nothing was would be a lie.
+        self.begin_session(caller, &changed).await.map_err(|_| Error::OutcomeUnknown)
     }
 
     /// Forgets the user and ends all sessions.
@@ -111,14 +119,26 @@ impl Auth {
     pub async fn delete_user(&self, caller: &Caller, current: Password) -> Result<(), Error> {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         self.show_password(caller, &user, current).await?;
-        let removed = self.store.remove(&user.revision, &user.value).await.map_err(|error| self.store_error(error))?;
-        match removed {
-            Replace::Replaced => {
-                self.note(&Event::UserDeleted { caller, user: user.value.id });
-                Ok(())
+        // In a task of its own: a user who is gone is noted even when the caller has gone meanwhile.
+        let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
+        let removed = tokio::spawn(async move {
+            let mut seen = user;
+            for _ in 0..super::sessions::TRIES_MAX {
+                if store.remove(&seen.revision, &seen.value).await? == Replace::Replaced {
+                    observer.on(&Event::UserDeleted { caller: &caller, user: seen.value.id });
+                    return Ok(true);
+                }
+                // New data, or the hour of a login; not another password.
+                match store.user(&seen.value.username).await? {
+                    Some(again) if has_same_credentials(&again.value, &seen.value) => seen = again,
+                    Some(_) | None => return Ok(false),
+                }
             }
-            Replace::Changed => Err(Error::Conflict),
-        }
+            Ok(false)
+        });
+        // The task is never cancelled, so it can only have panicked; its caller's guard answers.
+        let removed = removed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
+        if removed.map_err(|error| self.store_error(error))? { Ok(()) } else { Err(Error::Conflict) }
     }
 
     /// Refuses or allows a user's logins; both end all sessions.
@@ -128,10 +148,15 @@ impl Auth {
     pub async fn set_disabled(&self, name: &Username, disabled: bool) -> Result<(), Error> {
         let user = self.store.user(name).await.map_err(|error| self.store_error(error))?;
         let user = user.ok_or(Error::InvalidCredentials)?;
-        let changed = self.change_user(user, |user| {
-            user.disabled = disabled;
-            user.epoch += 1;
-        });
+        // Whatever the user does meanwhile must not prevent it.
+        let changed = self.change_user_if(
+            user,
+            |_, _| true,
+            |user| {
+                user.disabled = disabled;
+                user.end_sessions(None);
+            },
+        );
         let changed = changed.await?;
         self.note(&Event::UserDisabled { user: changed.id, disabled });
         Ok(())

@@ -32,7 +32,7 @@ pub use self::{
     login::Attempt,
     password::{HashPool, Password, PasswordHash},
     register::Registration,
-    session::{Ended, Lifetimes, SESSIONS_MAX, Session, SessionId},
+    session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
     store::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
     token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},

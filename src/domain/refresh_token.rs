@@ -40,7 +40,7 @@ impl Auth {
                 return Ok(ring.tokens(&self.tokens, &present, &successor, now, entropy));
             }
             if !is_present {
-                self.forget_session(present.id).await.map_err(|error| self.store_error(error))?;
+                self.forget_session(user, present.id).await.map_err(|error| self.store_error(error))?;
                 self.note(&Event::TokenReused { caller, user, session: present.id });
                 return Err(Error::TokenRevoked);
             }

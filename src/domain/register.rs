@@ -65,6 +65,7 @@ impl Auth {
             password,
             data: wanted.data.clone(),
             epoch: 0,
+            kept_session: None,
             create_time: now,
             update_time: now,
             last_login_time: None,

@@ -20,7 +20,7 @@ impl Auth {
     async fn end(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
         let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         let Some(session) = session else { return Ok(()) };
-        self.forget_session(id).await.map_err(|error| self.store_error(error))?;
+        self.forget_session(session.value.user_id, id).await.map_err(|error| self.store_error(error))?;
         self.note(&Event::SessionEnded { caller, user: session.value.user_id, session: id });
         Ok(())
     }

@@ -71,6 +71,15 @@ pub struct Session {
     pub client_address: String,
 }
 
+/// What a user's list says of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Which one.
+    pub id: SessionId,
+    /// Its epoch.
+    pub epoch: u64,
+}
+
 /// Why a session is no longer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -118,10 +127,29 @@ impl Session {
     pub fn check(&self, user: Option<&User>, now: SystemTime, lifetimes: &Lifetimes) -> Result<(), Ended> {
         let Some(user) = user else { return Err(Ended::Revoked) };
         // A deleted user's name may belong to somebody else by now.
-        if user.id != self.user_id || user.epoch != self.epoch || user.disabled {
+        if user.id != self.user_id || !self.listed().is_of_now(user) || user.disabled {
             return Err(Ended::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(Ended::Expired) } else { Ok(()) }
+    }
+}
+
+impl Session {
+    /// What the list says of it.
+    pub fn listed(&self) -> Listed {
+        Listed { id: self.id, epoch: self.epoch }
+    }
+}
+
+impl Listed {
+    /// Whether the user's epoch has not ended it.
+    pub fn is_of_now(&self, user: &User) -> bool {
+        self.epoch == user.epoch || user.kept_session == Some(*self)
+    }
+
+    /// Whether nothing that comes can make it count: a later epoch is one that this reader does not know yet.
+    pub fn is_past(&self, user: &User) -> bool {
+        self.epoch < user.epoch && user.kept_session != Some(*self)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Bearer, Caller, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored, Tokens,
-    User, session::shortened,
+    User, UserId, account::has_same_credentials, session::shortened,
 };
 
 /// How often a change is tried again that somebody else was faster with.
@@ -48,7 +48,7 @@ impl Auth {
             user_agent: shortened(&caller.user_agent),
             client_address: caller.peer.to_string(),
         };
-        self.list_session(&session).await.map_err(|error| match error {
+        self.list_session(user, &session).await.map_err(|error| match error {
             // A session whose tokens nobody has is as good as none: trying again is safe.
             StoreError::OutcomeUnknown => Error::StoreUnavailable,
             other => self.store_error(other),
@@ -57,21 +57,23 @@ impl Auth {
     }
 
     /// Stores a session and its place in the list; the oldest ones beyond the limit end.
-    async fn list_session(&self, session: &Session) -> Result<(), StoreError> {
+    async fn list_session(&self, user: &User, session: &Session) -> Result<(), StoreError> {
         for _ in 0..TRIES_MAX {
-            let seen = self.store.sessions(session.user_id).await?;
+            let seen = self.store.sessions(user.id).await?;
             let listed = seen.iter().flat_map(|seen| &seen.value).copied();
-            // The newest last.
-            let list: Vec<_> = listed.filter(|id| *id != session.id).chain([session.id]).collect();
+            // What the epoch has ended takes nobody's place. The newest last.
+            let others = listed.filter(|listed| listed.id != session.id && !listed.is_past(user));
+            let list: Vec<_> = others.chain([session.listed()]).collect();
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
+            let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            if self.store.begin_session(session, revision, kept, over).await? == Replace::Replaced {
+            let changed = self.store.change_sessions(user.id, Some(session), &over, revision, kept).await?;
+            if changed == Replace::Replaced {
                 return Ok(());
             }
         }
-        // So many logins of one user at once: the session lives all the same, and a refresh does not need the list.
-        tracing::debug!(user = %session.user_id, "a session was not listed");
-        Ok(())
+        // So many logins of one user at once. The session that was stored is nobody's: its tokens were never given.
+        Err(StoreError::Unavailable)
     }
 
     /// Says whose call it is.
@@ -89,6 +91,9 @@ impl Auth {
             return self.refuse_token(caller, "expired", Error::TokenExpired);
         }
         match self.live(claims.session_id).await? {
+            Ok(signed_in) if signed_in.user.value.id != claims.user_id => {
+                self.refuse_token(caller, "another user's session", Error::TokenInvalid)
+            }
             Ok(signed_in) => Ok(signed_in),
             Err(Ended::Expired) => self.refuse_token(caller, "session expired", Error::TokenExpired),
             Err(Ended::Revoked) => self.refuse_token(caller, "session ended", Error::TokenRevoked),
@@ -114,15 +119,20 @@ impl Auth {
         })
     }
 
-    /// Ends one session, whatever state it is in.
-    pub(super) async fn forget_session(&self, id: SessionId) -> Result<(), StoreError> {
+    /// Ends one session, whatever state it is in, and takes it off its user's list.
+    pub(super) async fn forget_session(&self, user: UserId, id: SessionId) -> Result<(), StoreError> {
         for _ in 0..TRIES_MAX {
-            let Some(session) = self.store.session(id).await? else { return Ok(()) };
-            if self.store.end_session(&session.revision, id).await? == Replace::Replaced {
+            let seen = self.store.sessions(user).await?;
+            let listed = seen.iter().flat_map(|seen| &seen.value).copied();
+            let kept: Vec<_> = listed.filter(|listed| listed.id != id).collect();
+            let revision = seen.as_ref().map(|seen| &seen.revision);
+            let changed = self.store.change_sessions(user, None, &[id], revision, &kept).await?;
+            if changed == Replace::Replaced {
                 return Ok(());
             }
         }
-        Err(StoreError::Unavailable)
+        // It has ended; only the list was always faster, and a list is a hint.
+        Ok(())
     }
 
     /// Lists the caller's sessions, the newest first: those behind `after`, at most `size` of them.
@@ -148,19 +158,36 @@ impl Auth {
         Ok(SessionPage { sessions, current: session.value.id, next })
     }
 
-    /// The living sessions of a user, the newest first. Takes what is dead off the list.
+    /// The living sessions of a user, the newest first. Takes what is dead off the list; one that cannot be read is left
+    /// out, and left alone.
     async fn sessions_of(&self, user: &User) -> Result<Vec<Session>, Error> {
         let list = self.store.sessions(user.id).await.map_err(|error| self.store_error(error))?;
         let Some(list) = list else { return Ok(Vec::new()) };
-        let read = list.value.iter().map(|id| self.store.session(*id));
-        let read = futures_util::future::try_join_all(read).await.map_err(|error| self.store_error(error))?;
+        let read = list.value.iter().map(|listed| self.store.session(listed.id));
+        let read = futures_util::future::join_all(read).await;
         let (now, lifetimes) = (self.store.now(), &self.tokens.lifetimes);
-        let lives = |session: &Session| session.check(Some(user), now, lifetimes).is_ok();
-        let mut living: Vec<_> = read.into_iter().flatten().map(|stored| stored.value).filter(lives).collect();
-        if living.len() < list.value.len() {
-            let ids: Vec<_> = living.iter().map(|session| session.id).collect();
-            // The list is a hint: whoever reads it next may repair it too.
-            drop(self.store.replace_sessions(user.id, &list.revision, &ids).await);
+        let (mut living, mut kept) = (Vec::new(), Vec::new());
+        for (listed, session) in list.value.iter().zip(read) {
+            let session = match session {
+                Ok(session) => session,
+                Err(StoreError::Corrupt(_)) => {
+                    kept.push(*listed);
+                    continue;
+                }
+                Err(error) => return Err(self.store_error(error)),
+            };
+            let Some(session) = session.map(|stored| stored.value) else { continue };
+            if session.check(Some(user), now, lifetimes).is_ok() {
+                kept.push(*listed);
+                living.push(session);
+            } else if !listed.is_past(user) && now < session.idle_end(lifetimes) {
+                // Begun in an epoch that came after `user` was read.
+                kept.push(*listed);
+            }
+        }
+        if kept.len() < list.value.len() {
+            // Whoever reads it next may repair it too.
+            drop(self.store.change_sessions(user.id, None, &[], Some(&list.revision), &kept).await);
         }
         living.reverse();
         Ok(living)
@@ -174,7 +201,7 @@ impl Auth {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let wanted = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         if wanted.is_some_and(|session| session.value.user_id == user.value.id) {
-            self.forget_session(id).await.map_err(|error| self.store_error(error))?;
+            self.forget_session(user.value.id, id).await.map_err(|error| self.store_error(error))?;
             self.note(&Event::SessionEnded { caller, user: user.value.id, session: id });
         }
         Ok(())
@@ -186,22 +213,26 @@ impl Auth {
     /// Those of a bearer token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
     pub async fn revoke_all_sessions(&self, caller: &Caller, keep_current: bool) -> Result<usize, Error> {
         let SignedIn { user, session } = self.signed_in(caller).await?;
-        let known = self.sessions_of(&user.value).await?.len();
-        let raised = self.change_user(user, |user| user.epoch += 1).await?;
+        // Only to say how many: whatever goes wrong here must not keep them alive.
+        let known = self.sessions_of(&user.value).await.map_or(0, |sessions| sessions.len());
+        let keep = keep_current.then(|| session.value.listed());
+        let raised = self.change_user(user, |user| user.end_sessions(keep)).await?;
         self.note(&Event::AllSessionsEnded { caller, user: raised.id });
-        if !keep_current {
-            return Ok(known);
-        }
-        let kept = Session { epoch: raised.epoch, ..session.value.clone() };
-        match self.store.replace_session(&session.revision, &kept).await.map_err(|error| self.store_error(error))? {
-            Replace::Replaced => Ok(known.saturating_sub(1)),
-            // It was refreshed or ended in this moment.
-            Replace::Changed => Err(Error::Conflict),
-        }
+        Ok(known.saturating_sub(usize::from(keep_current)))
     }
 
     /// Changes a user's record, over whatever others change in it meanwhile but its password and epoch.
     pub(super) async fn change_user(&self, seen: Stored<User>, change: impl Fn(&mut User)) -> Result<User, Error> {
+        self.change_user_if(seen, has_same_credentials, change).await
+    }
+
+    /// Changes a user's record while it is one that may be changed, given what it was.
+    pub(super) async fn change_user_if(
+        &self,
+        seen: Stored<User>,
+        may: impl Fn(&User, &User) -> bool,
+        change: impl Fn(&mut User),
+    ) -> Result<User, Error> {
         let mut stored = seen;
         for _ in 0..TRIES_MAX {
             let mut user = stored.value.clone();
@@ -211,12 +242,8 @@ impl Auth {
                 return Ok(user);
             }
             let again = self.store.user(&user.username).await.map_err(|error| self.store_error(error))?;
-            let same = |again: &Stored<User>| {
-                let (one, other) = (&again.value, &stored.value);
-                (one.id, one.epoch, &one.password) == (other.id, other.epoch, &other.password)
-            };
             match again {
-                Some(again) if same(&again) => stored = again,
+                Some(again) if again.value.id == stored.value.id && may(&again.value, &stored.value) => stored = again,
                 Some(_) | None => return Err(Error::Conflict),
             }
         }

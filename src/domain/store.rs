@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{KeyRing, Session, SessionId, User, UserId, Username};
+use super::{KeyRing, Listed, Session, SessionId, User, UserId, Username};
 
 /// Where users are kept.
 #[async_trait]
@@ -31,27 +31,23 @@ pub trait Store: Send + Sync {
     /// Reads a session.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Stores a new session and forgets those that are `over`, whatever becomes of the list; and the list of the user's
-    /// sessions, unless somebody changed that since `seen` was read.
-    async fn begin_session(
+    /// Stores a new session if there is one, and forgets those that `end`, whatever becomes of the list; and the list of
+    /// the user's sessions, unless somebody changed that since `seen` was read.
+    async fn change_sessions(
         &self,
-        session: &Session,
+        user: UserId,
+        begin: Option<&Session>,
+        end: &[SessionId],
         seen: Option<&Revision>,
-        list: &[SessionId],
-        over: &[SessionId],
+        list: &[Listed],
     ) -> Result<Replace, StoreError>;
 
     /// Stores the changed session, unless somebody changed it since `seen` was read.
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError>;
 
-    /// Forgets a session, unless somebody changed it since `seen` was read.
-    async fn end_session(&self, seen: &Revision, id: SessionId) -> Result<Replace, StoreError>;
-
-    /// Which sessions a user has: a hint, since a session is stored before it is listed.
-    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionId>>>, StoreError>;
-
-    /// Stores the list, unless somebody changed it since `seen` was read.
-    async fn replace_sessions(&self, user: UserId, seen: &Revision, list: &[SessionId]) -> Result<Replace, StoreError>;
+    /// Which sessions a user has, the newest last: a hint, since a session is stored before it is listed. One that cannot
+    /// be read is an empty one.
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError>;
 
     /// Reads the keys that tokens are made with.
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError>;

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::{Builder, Uuid};
 
 use super::{
-    Entropy, Username,
+    Entropy, Listed, Username,
     error::{Reason, Violation},
     password::PasswordHash,
 };
@@ -25,6 +25,8 @@ pub struct User {
     pub data: UserData,
     /// Raised to end every session of the user at once.
     pub epoch: u64,
+    /// The one session that the present epoch did not end.
+    pub kept_session: Option<Listed>,
     /// When the user was registered.
     pub create_time: SystemTime,
     /// When the user was last changed; a login is no change.
@@ -40,6 +42,14 @@ pub struct User {
 /// A user's permanent identifier: a UUID of version 7 (RFC 9562), so that ids sort by time of registration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(Uuid);
+
+impl User {
+    /// Ends all sessions, or all but one.
+    pub(super) fn end_sessions(&mut self, keep: Option<Listed>) {
+        self.epoch += 1;
+        self.kept_session = keep;
+    }
+}
 
 impl UserId {
     /// Makes up a new one.

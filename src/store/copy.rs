@@ -5,7 +5,11 @@
 //! the source must be in it. Safe to repeat, so whatever stopped half-way is simply started again; until it ended well
 //! the target must not be used.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::HashSet,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -19,6 +23,9 @@ use crate::domain::World;
 
 /// Documents at once; bounds memory and the length of a commit.
 pub(super) const PAGE_DOCUMENTS_MAX: usize = 500;
+
+/// What expires within this is not worth copying.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
 
 /// Keys that differ and are named in the report.
 const DIFFERENT_NAMED_MAX: usize = 10;
@@ -59,6 +66,7 @@ pub struct Report {
     documents: u64,
     new: u64,
     checksum: u128,
+    expired: u64,
     different: u64,
     /// The first of them.
     different_keys: Vec<String>,
@@ -79,17 +87,20 @@ pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Repor
     }
     let mut source = open(from, "--from", false, world).await?;
     let mut target = open(to, "--to", true, world).await?;
-    let report = copy_all(&mut *source, &mut *target).await;
+    let report = copy_all(&mut *source, &mut *target, world.clock.now()).await;
     source.close().await;
     target.close().await;
     report
 }
 
-async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf) -> Result<Report, OpenError> {
+async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf, now: SystemTime) -> Result<Report, OpenError> {
     let mut report = Report::default();
     // 16 bytes a document: Redis may show one twice, and what is left over in the end is missing.
     let mut digests = HashSet::new();
-    while let Some(documents) = source.next().await? {
+    while let Some(mut documents) = source.next().await? {
+        let all = documents.len();
+        documents.retain(|document| !is_over(document, now));
+        report.expired += (all - documents.len()) as u64;
         for (document, outcome) in documents.iter().zip(target.put(&documents).await?) {
             if digests.insert(digest(document)) {
                 report.count(document, &outcome);
@@ -118,6 +129,12 @@ async fn open(settings: &Settings, flag: &str, may_be_new: bool, world: &World) 
         Settings::Redis(settings) => Redis::shelf(settings).await.map(|shelf| Box::new(shelf) as _),
     };
     opened.map_err(|OpenError(why)| OpenError(format!("{flag} {why}")))
+}
+
+/// Whether a document would be forgotten before the copy is done with it.
+fn is_over(document: &Placed, now: SystemTime) -> bool {
+    // What cannot be read is copied as it is, or refused where it is put.
+    matches!(document.document(), Ok(Document { expire_time: Some(time), .. }) if time < now + EXPIRY_MARGIN)
 }
 
 /// Stands for one document among all: two different ones never share it.
@@ -149,9 +166,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { users, documents, new, checksum, different, different_keys, missing } = self;
+        let Self { users, documents, new, checksum, expired, different, different_keys, missing } = self;
         writeln!(f, "{users} users in {documents} documents, {new} of them new to the target")?;
         writeln!(f, "checksum {checksum:032x}")?;
+        if *expired > 0 {
+            writeln!(f, "{expired} sessions that are over were left behind")?;
+        }
         if self.is_whole() {
             return writeln!(f, "the target was read again: it has all of them");
         }

@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::documents::{Change, Document, Documents, Key, Outcome, Put};
+use super::{
+    documents::{Change, Document, Documents, Key, Outcome, Put},
+    record,
+};
 use crate::domain::{Clock, Pulse, StoreError};
 
 /// Documents forgotten with each change at most; bounds its time.
@@ -48,6 +51,13 @@ impl Kept {
         self.documents.insert(key, document.bytes);
     }
 
+    fn remove(&mut self, key: &Key) {
+        let removed = self.documents.remove(key);
+        if let Some(Ok(Some(time))) = removed.map(|bytes| record::expire_time(key.kind, &bytes)) {
+            self.expiring.remove(&(time, key.clone()));
+        }
+    }
+
     fn forget(&mut self, now: SystemTime) {
         for _ in 0..FORGOTTEN_MAX {
             match self.expiring.first() {
@@ -73,7 +83,7 @@ impl Documents for Memory {
         for put in first {
             match put.document {
                 Some(document) => kept.put(put.key, document),
-                None => drop(kept.documents.remove(&put.key)),
+                None => kept.remove(&put.key),
             }
         }
         let present = kept.documents.get(&key);
@@ -82,7 +92,7 @@ impl Documents for Memory {
         }
         match change {
             Change::Insert(document) | Change::Replace { document, .. } => kept.put(key, document),
-            Change::Remove { .. } => drop(kept.documents.remove(&key)),
+            Change::Remove { .. } => kept.remove(&key),
         }
         Ok(Outcome::Done)
     }

@@ -10,8 +10,8 @@ use super::{
     record,
 };
 use crate::domain::{
-    Alarm, Claim, KeyRing, Pulse, Replace, Revision, Session, SessionId, Store, StoreError, Stored, User, UserId,
-    Username,
+    Alarm, Claim, KeyRing, Listed, Pulse, Replace, Revision, Session, SessionId, Store, StoreError, Stored, User,
+    UserId, Username,
 };
 
 /// A store over documents.
@@ -31,6 +31,11 @@ impl Records {
 
 fn user_key(user: &User) -> Key {
     Key::new(Kind::User, user.username.as_str())
+}
+
+fn session_document(session: &Session) -> Document {
+    let bytes = record::session::write(session);
+    Document { bytes, expire_time: Some(record::session::forget_time(session)) }
 }
 
 fn session_key(id: SessionId) -> Key {
@@ -84,7 +89,9 @@ impl Store for Records {
             let seen = user.username.as_str().as_bytes().into();
             drop(self.change(Key::new(Kind::Id, user.id.to_string()), Change::Remove { seen }).await);
             if let Ok(Some(list)) = self.sessions(user.id).await {
-                drop(self.change(list_key(user.id), Change::Remove { seen: list.revision.0 }).await);
+                let end = list.value.iter().map(|listed| Put { key: session_key(listed.id), document: None });
+                let change = Change::Remove { seen: list.revision.0 };
+                drop(self.0.change(end.collect(), list_key(user.id), change).await);
             }
         }
         Ok(removed)
@@ -95,26 +102,23 @@ impl Store for Records {
         document.map(|bytes| record::session::read(id, &bytes)).transpose()
     }
 
-    async fn begin_session(
+    async fn change_sessions(
         &self,
-        session: &Session,
+        user: UserId,
+        begin: Option<&Session>,
+        end: &[SessionId],
         seen: Option<&Revision>,
-        list: &[SessionId],
-        over: &[SessionId],
+        list: &[Listed],
     ) -> Result<Replace, StoreError> {
-        let document = Document {
-            bytes: record::session::write(session),
-            expire_time: Some(record::session::forget_time(session)),
-        };
-        let begin = Put { key: session_key(session.id), document: Some(document) };
-        let end = over.iter().map(|id| Put { key: session_key(*id), document: None });
-        let first = [begin].into_iter().chain(end).collect();
+        let begin =
+            begin.map(|session| Put { key: session_key(session.id), document: Some(session_document(session)) });
+        let end = end.iter().map(|id| Put { key: session_key(*id), document: None });
         let list = Document::lasting(record::session::write_list(list));
         let change = match seen {
             None => Change::Insert(list),
             Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
         };
-        Ok(replaced(self.0.change(first, list_key(session.user_id), change).await?))
+        Ok(replaced(self.0.change(begin.into_iter().chain(end).collect(), list_key(user), change).await?))
     }
 
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {
@@ -123,18 +127,9 @@ impl Store for Records {
         self.change(session_key(session.id), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
-    async fn end_session(&self, seen: &Revision, id: SessionId) -> Result<Replace, StoreError> {
-        self.change(session_key(id), Change::Remove { seen: seen.0.clone() }).await
-    }
-
-    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionId>>>, StoreError> {
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError> {
         let document = self.0.get(&list_key(user)).await?;
-        document.map(|bytes| record::session::read_list(&bytes)).transpose()
-    }
-
-    async fn replace_sessions(&self, user: UserId, seen: &Revision, list: &[SessionId]) -> Result<Replace, StoreError> {
-        let document = Document::lasting(record::session::write_list(list));
-        self.change(list_key(user), Change::Replace { seen: seen.0.clone(), document }).await
+        Ok(document.map(|bytes| record::session::read_list(&bytes)))
     }
 
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError> {

@@ -84,6 +84,28 @@ async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
 }
 
 #[tokio::test]
+async fn sessions_move_along_and_those_that_are_over_stay_behind() {
+    let (redis, embedded) = (Place::new(StoreKind::Redis), Place::new(StoreKind::Embedded));
+    let node = |kind| App::with(kind).args(&["--token-issuer", "https://auth.example"]);
+    let app = node(StoreKind::Redis).start_in(redis.clone()).await;
+    app.registered("ada").await;
+    let (tokens, old) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    app.stopped().await;
+    let key = format!("watchword:session:{}", old.session_id);
+    let document: String = redis.redis().ask(&["GET", &key]);
+    let over = document.replace("\"expire_time\":\"202", "\"expire_time\":\"200");
+    assert_ne!(over, document);
+    redis.redis().ask::<()>(&["SET", &key, &over]);
+    for _ in 0..2 {
+        let (code, out, err) = copy(&redis, &embedded);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(out.contains("1 sessions that are over"), "{out}");
+    }
+    let app = node(StoreKind::Embedded).start_in(embedded).await;
+    assert!(app.introspect(&tokens.access_token).await.active, "whoever was signed in still is");
+}
+
+#[tokio::test]
 async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
     let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
     filled(&embedded, 700).await;

@@ -132,7 +132,7 @@ async fn grpcurl_needs_no_reflection_with_the_descriptor_set() {
 async fn other_languages_call_with_a_token_and_verify_it_by_themselves() {
     let app = app().await;
     for (language, program) in verifiers() {
-        let printed = succeeds(&mut verifier(&app, program())).await;
+        let printed = succeeds(&mut verifier(&app, program)).await;
         let (called, verified) = printed.trim_end().split_once('\n').unwrap();
         let user_id = called.strip_prefix("called as: ada-").unwrap().split_once(' ').unwrap().1;
         assert_eq!(verified, format!("verified: {user_id}"), "{language}");
@@ -146,19 +146,16 @@ async fn other_languages_refuse_a_token_whose_time_is_over() {
     clock.set_back(Duration::from_secs(3_600));
     let app = App::with(StoreKind::Memory).clock(clock).start().await;
     for (language, program) in verifiers() {
-        let ended = run(&mut verifier(&app, program())).await;
+        let ended = run(&mut verifier(&app, program)).await;
         let said = text(&ended.stderr).to_lowercase();
         assert!(!ended.status.success() && said.contains("exp"), "{language}: {said}");
         assert!(text(&ended.stdout).starts_with("called as: "), "{language}: the server itself goes by its clock");
     }
 }
 
-fn verifiers() -> [(&'static str, fn() -> Command); 3] {
-    [
-        ("Python", || python_program("verify.py")),
-        ("Node", || node_program("verify.mjs")),
-        ("Go", || Command::new(tool("go-verify"))),
-    ]
+fn verifiers() -> [(&'static str, Command); 3] {
+    let go = Command::new(tool("go-verify"));
+    [("Python", python_program("verify.py")), ("Node", node_program("verify.mjs")), ("Go", go)]
 }
 
 fn verifier(app: &App, mut program: Command) -> Command {

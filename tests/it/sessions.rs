@@ -343,6 +343,98 @@ async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
     }
 }
 
+/// A job that signs in and out every day must not sign its user's phone out.
+#[tokio::test]
+async fn sessions_that_were_ended_take_nobodys_place() {
+    for kind in StoreKind::ALL {
+        let (app, phone) = with_ada(kind).await;
+        let mut client = app.client().await;
+        for _ in 0..101 {
+            let token = app.signed_in("ada").await.refresh_token;
+            client.revoke_token(pb::RevokeTokenRequest { token }).await.unwrap();
+        }
+        assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
+        // Nor do those that ended with all others.
+        for _ in 0..99 {
+            app.signed_in("ada").await;
+        }
+        let all_but_this = pb::RevokeAllSessionsRequest { keep_current: true };
+        client.revoke_all_sessions(with(&phone.access_token, all_but_this)).await.unwrap();
+        app.signed_in("ada").await;
+        assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
+        let list = client.list_sessions(with(&phone.access_token, pb::ListSessionsRequest::default())).await.unwrap();
+        assert_eq!(list.into_inner().sessions.len(), 2, "{kind:?}");
+    }
+}
+
+/// There is no moment at which the session that shall stay does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_that_is_kept_counts_all_the_time_and_its_refresh_too() {
+    for kind in StoreKind::ALL {
+        let app = Arc::new(App::with(kind).start().await);
+        app.registered("ada").await;
+        for round in 0..10 {
+            let (mine, other) = (app.signed_in("ada").await, app.signed_in("ada").await);
+            let refreshing = {
+                let (app, token) = (app.clone(), mine.refresh_token.clone());
+                tokio::spawn(async move {
+                    let mut tokens = refresh(&app, &token).await.expect("a kept session is refreshed");
+                    for _ in 0..5 {
+                        assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()));
+                        tokens = refresh(&app, &tokens.refresh_token).await.expect("again and again");
+                    }
+                    tokens
+                })
+            };
+            let request = pb::RevokeAllSessionsRequest { keep_current: true };
+            app.client().await.revoke_all_sessions(with(&mine.access_token, request)).await.unwrap();
+            let tokens = refreshing.await.unwrap();
+            assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()), "{kind:?}, round {round}");
+            assert_eq!(user_of(&app, &other.access_token).await, Err("TOKEN_REVOKED".into()));
+            // The next one keeps nothing.
+            let request = pb::RevokeAllSessionsRequest { keep_current: false };
+            app.client().await.revoke_all_sessions(with(&tokens.access_token, request)).await.unwrap();
+            assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_or_a_session_that_cannot_be_read_keeps_nobody_from_signing_in_or_ending_all() {
+    let place = Place::new(StoreKind::Redis);
+    let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
+    app.registered("ada").await;
+    let (torn, good) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    place.redis().ask::<()>(&["SET", &format!("watchword:session:{}", torn.session_id), "{\"v\":2}"]);
+    let list = pb::ListSessionsRequest::default();
+    let seen = app.client().await.list_sessions(with(&good.access_token, list)).await.unwrap().into_inner();
+    assert_eq!(seen.sessions.len(), 1, "what can be read is shown");
+    let [key]: [String; 1] = place.redis().ask(&["KEYS", "watchword:sessions:*"]);
+    place.redis().ask::<()>(&["SET", &key, "{\"v\":2}"]);
+    let new = app.signed_in("ada").await;
+    let request = pb::RevokeAllSessionsRequest { keep_current: false };
+    app.client().await.revoke_all_sessions(with(&new.access_token, request)).await.unwrap();
+    assert_eq!(user_of(&app, &good.access_token).await, Err("TOKEN_REVOKED".into()));
+}
+
+/// Neither sessions nor what says when to forget them pile up in the file.
+#[tokio::test]
+async fn ended_sessions_leave_nothing_behind() {
+    let place = Place::new(StoreKind::Embedded);
+    let app = App::with(StoreKind::Embedded).start_in(place.clone()).await;
+    app.registered("ada").await;
+    for _ in 0..5 {
+        let token = app.signed_in("ada").await.access_token;
+        app.client().await.revoke_token(pb::RevokeTokenRequest { token }).await.unwrap();
+    }
+    app.signed_in("ada").await;
+    app.stopped().await;
+    let rows = place.rows();
+    for table in ["expiring", "id", "keys", "session", "sessions", "user"] {
+        assert!(rows.contains(&(table.to_owned(), 1)), "{table}: {rows:?}");
+    }
+}
+
 #[tokio::test]
 async fn somebody_elses_session_cannot_be_ended() {
     let (app, ada) = with_ada(StoreKind::Memory).await;

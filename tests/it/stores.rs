@@ -6,7 +6,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde_json::Value;
 use watchword::domain::{
-    Claim, PasswordHash, Pulse, Replace, RequestId, Store, StoreError, System, User, UserData, UserId, Username,
+    Claim, Listed, PasswordHash, Pulse, Replace, RequestId, SessionId, Store, StoreError, System, User, UserData,
+    UserId, Username,
 };
 
 use crate::support::{Place, StoreKind};
@@ -25,6 +26,7 @@ pub fn user(text: &str) -> User {
         password: PasswordHash::parse(PHC).unwrap(),
         data: UserData::parse("testing".into(), 100).unwrap(),
         epoch: 0,
+        kept_session: None,
         create_time: now,
         update_time: now,
         last_login_time: None,
@@ -41,6 +43,7 @@ async fn what_is_claimed_is_read_back_whole() {
         let plain = user("plain");
         let full = User {
             epoch: 7,
+            kept_session: SessionId::parse("01a20bc1-9a26-7fd7-8244-47753f447d05").map(|id| Listed { id, epoch: 6 }),
             last_login_time: Some(SystemTime::UNIX_EPOCH),
             request_id: RequestId::parse("7d2f8f6e-9d1b-4f6e-8c3a-0b1d2e3f4a5b").unwrap(),
             disabled: true,

@@ -24,6 +24,9 @@ use super::{Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreErro
 /// How often the ring is read again.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
+/// How soon it is tried again when that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What tokens say and how long they live.
 #[derive(Debug, Clone)]
 pub struct TokenSettings {
@@ -85,7 +88,12 @@ impl Keys {
         if let Some(ring) = self.fresh(clock) {
             return Ok(ring);
         }
-        let _reading = self.reading.lock().await;
+        let _reading = match (self.reading.try_lock(), self.last()) {
+            (Ok(reading), _) => reading,
+            // Somebody reads it already.
+            (Err(_), Some(ring)) => return Ok(ring),
+            (Err(_), None) => self.reading.lock().await,
+        };
         if let Some(ring) = self.fresh(clock) {
             return Ok(ring);
         }
@@ -96,7 +104,12 @@ impl Keys {
                 Ok(ring)
             }
             // Keys do not age in a minute: whoever uses them asks the store about the session anyway.
-            Err(error) => self.last().ok_or(error),
+            Err(error) => {
+                let ring = self.last().ok_or(error)?;
+                let soon = clock.monotonic() + RETRY - READ_AGAIN;
+                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), soon));
+                Ok(ring)
+            }
         }
     }
 
@@ -158,7 +171,7 @@ impl Ring {
     ) -> Tokens {
         let refresh_expire_time = session.idle_end(&settings.lifetimes);
         // An access token does not outlive its session.
-        let expire_time = (now + settings.lifetimes.access).min(session.expire_time);
+        let expire_time = (now + settings.lifetimes.access).min(refresh_expire_time);
         let claims = Claims {
             user_id: session.user_id,
             session_id: session.id,

@@ -2,7 +2,10 @@
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
-use crate::store::documents::{Change, Document, Key, Kind, Outcome, Put};
+use crate::store::{
+    documents::{Change, Document, Key, Kind, Outcome, Put},
+    record,
+};
 
 /// User id -> canonical username.
 const IDS: TableDefinition<'_, &str, &str> = TableDefinition::new("id");
@@ -145,9 +148,13 @@ impl<'t> Tables<'t> {
 
     fn remove(&mut self, key: &Key) -> Result<(), redb::Error> {
         let name = key.name.as_str();
-        match self.of(key.kind) {
-            Some(table) => drop(table.remove(name)?),
-            None => drop(self.ids.remove(name)?),
+        let removed = match self.of(key.kind) {
+            Some(table) => own(table.remove(name)?),
+            None => own_text(self.ids.remove(name)?),
+        };
+        // Its row in the other table would stay for months. What cannot be read leaves it there.
+        if let Some(Ok(Some(time))) = removed.map(|bytes| record::expire_time(key.kind, &bytes)) {
+            self.expiring.remove((super::millis(time), key.kind.name(), name))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{decode, decode_base64, encode_base64, is_zero, read_time, write_time};
-use crate::domain::{Revision, Session, SessionId, StoreError, Stored, UserId, Username};
+use crate::domain::{Listed, Revision, Session, SessionId, StoreError, Stored, UserId, Username};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -64,7 +64,10 @@ pub(super) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
 
 /// When a session may be forgotten.
 pub(in crate::store) fn forget_time(session: &Session) -> SystemTime {
-    session.expire_time + KEPT_FOR
+    let end = session.expire_time + KEPT_FOR;
+    // To the millisecond, as the document has it.
+    let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    end - Duration::from_nanos(u64::from(since_1970.subsec_nanos() % 1_000_000))
 }
 
 fn session(id: SessionId, record: Record) -> Result<Session, String> {
@@ -109,19 +112,44 @@ fn encode(session: &Session, unknown: Map<String, Value>) -> Vec<u8> {
 #[derive(Serialize, Deserialize)]
 struct List {
     v: u32,
-    sessions: Vec<String>,
+    sessions: Vec<Listing>,
 }
 
-/// Reads the document of a list.
-pub(in crate::store) fn read_list(bytes: &[u8]) -> Result<Stored<Vec<SessionId>>, StoreError> {
-    let list = decode::<List>(bytes, VERSION).map_err(StoreError::Corrupt)?;
-    let ids: Option<Vec<_>> = list.sessions.iter().map(|id| SessionId::parse(id)).collect();
-    let value = ids.ok_or_else(|| StoreError::Corrupt("lists what is no session's id".into()))?;
-    Ok(Stored { value, revision: Revision(bytes.into()) })
+/// A session in a list.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Listing {
+    id: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    epoch: u64,
+}
+
+impl Listing {
+    pub(super) fn read(&self) -> Result<Listed, String> {
+        let id = SessionId::parse(&self.id).ok_or("lists what is no session's id")?;
+        Ok(Listed { id, epoch: self.epoch })
+    }
+}
+
+impl From<Listed> for Listing {
+    fn from(listed: Listed) -> Self {
+        Self { id: listed.id.to_string(), epoch: listed.epoch }
+    }
+}
+
+/// Reads the document of a list. One that cannot be read lists nothing: it is a hint, and must keep nobody from signing
+/// in.
+pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<Listed>> {
+    let list = decode::<List>(bytes, VERSION);
+    let listed = list.and_then(|list| list.sessions.iter().map(Listing::read).collect());
+    let value = listed.unwrap_or_else(|cause| {
+        tracing::warn!(cause, "a list of sessions cannot be read and counts as empty");
+        Vec::new()
+    });
+    Stored { value, revision: Revision(bytes.into()) }
 }
 
 /// The document of a list.
-pub(in crate::store) fn write_list(list: &[SessionId]) -> Vec<u8> {
-    let list = List { v: VERSION, sessions: list.iter().map(ToString::to_string).collect() };
+pub(in crate::store) fn write_list(list: &[Listed]) -> Vec<u8> {
+    let list = List { v: VERSION, sessions: list.iter().copied().map(Listing::from).collect() };
     serde_json::to_vec(&list).expect("strings and numbers are always JSON")
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Time, decode, is_zero, read_time, write_time};
+use super::{Time, decode, is_zero, read_time, session::Listing, write_time};
 use crate::domain::{PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username};
 
 /// The newest version of the form that this program reads.
@@ -25,6 +25,8 @@ struct Record {
     data: String,
     #[serde(default, skip_serializing_if = "is_zero")]
     epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept_session: Option<Listing>,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     create_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
@@ -68,6 +70,7 @@ fn user(name: &Username, record: Record) -> Result<User, String> {
         password: PasswordHash::parse(&record.password).map_err(|fault| format!("its password {fault}"))?,
         data: UserData::stored(record.data),
         epoch: record.epoch,
+        kept_session: record.kept_session.map(|kept| kept.read()).transpose()?,
         create_time: record.create_time,
         update_time: record.update_time,
         last_login_time: record.last_login_time.map(|time| time.0),
@@ -84,6 +87,7 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         password: user.password.to_phc(),
         data: user.data.as_str().to_owned(),
         epoch: user.epoch,
+        kept_session: user.kept_session.map(Listing::from),
         create_time: user.create_time,
         update_time: user.update_time,
         last_login_time: user.last_login_time.map(Time),

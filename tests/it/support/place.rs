@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use redb::ReadableDatabase;
+use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use tempfile::TempDir;
 use watchword::{
     domain::{Observer, Store, System, World},
@@ -103,6 +103,17 @@ impl Place {
             }
             StoreKind::Redis => self.redis().ask(&["GET", &format!("watchword:user:{username}")]),
         }
+    }
+
+    /// How many rows each table of the embedded store has.
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let database = self.database();
+        let transaction = database.begin_read().unwrap();
+        let rows = transaction.list_tables().unwrap().map(|table| {
+            let name = table.name().to_owned();
+            (name, transaction.open_untyped_table(table).unwrap().len().unwrap())
+        });
+        rows.collect()
     }
 
     fn database(&self) -> redb::Database {
