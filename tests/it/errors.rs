@@ -162,18 +162,28 @@ async fn a_full_hash_queue_is_refused_with_the_time_to_come_back() {
         let request = watchword::wire::pb::LoginRequest { username: "nobody".into(), password: "whatever".into() };
         tokio::spawn(async move { client.login(request).await.unwrap_err() })
     });
-    let mut refused = 0;
+    let (mut refused, mut late) = (0, 0);
     for call in calls.collect::<Vec<_>>() {
         let status = call.await.unwrap();
-        if reason(&status) != "INVALID_CREDENTIALS" {
-            let row = Row { code: Code::ResourceExhausted, reason: "OVERLOADED", http: 429, text: "", may_retry: true };
-            assert_grpc(&status, &row);
-            refused += 1;
+        match reason(&status).as_str() {
+            "INVALID_CREDENTIALS" => {}
+            // Let in, and then the machine was too busy for all of those within their time.
+            "DEADLINE_EXCEEDED" => late += 1,
+            _ => {
+                let row =
+                    Row { code: Code::ResourceExhausted, reason: "OVERLOADED", http: 429, text: "", may_retry: true };
+                assert_grpc(&status, &row);
+                refused += 1;
+            }
         }
     }
     assert!(refused > 0, "a hundred calls at once were all let in");
     assert_eq!(app.events.count("overloaded"), refused);
-    assert_eq!(app.events.count("hashed"), 100 - refused, "nothing was hashed for whoever was refused");
+    let hashed = app.events.count("hashed");
+    assert!(
+        (100 - refused - late..=100 - refused).contains(&hashed),
+        "hashed {hashed}, refused {refused}, late {late}"
+    );
 }
 
 #[tokio::test]
