@@ -79,7 +79,7 @@ pub fn row(error: &Error) -> Row {
                 .with_retry(RETRY_AFTER)
         }
         Error::OutcomeUnknown => {
-            let text = "whether it was stored is not known; send the same request_id again";
+            let text = "whether it was stored is not known; send it again, Register with the same request_id";
             Row::new(Code::Unknown, 500, R::OutcomeUnknown, text)
         }
         Error::DeadlineExceeded => {
