@@ -151,3 +151,9 @@ impl Change {
         (!holds).then(|| Outcome::Refused(present.unwrap_or_default().to_vec()))
     }
 }
+
+/// A time of expiry as stores keep it: milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}

@@ -52,7 +52,7 @@ pub(super) fn write(signer: &Signer, names: &Names, claims: &Claims, token_id: &
         "jti": token_id,
         "sid": claims.session_id.to_string(),
     });
-    let mut token = header(signer);
+    let mut token = signer.header.clone();
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(payload.to_string(), &mut token);
     let signature = signer.pair.sign(&SystemRandom::new(), token.as_bytes()).expect("a key that was read signs");
@@ -61,9 +61,9 @@ pub(super) fn write(signer: &Signer, names: &Names, claims: &Claims, token_id: &
     token
 }
 
-/// The header of every token of this key.
-fn header(signer: &Signer) -> String {
-    URL_SAFE_NO_PAD.encode(json!({"alg": "ES256", "kid": signer.key_id, "typ": "at+jwt"}).to_string())
+/// The header of every token of the key with that id.
+pub(super) fn header(key_id: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json!({"alg": "ES256", "kid": key_id, "typ": "at+jwt"}).to_string())
 }
 
 /// Reads a token; `None` unless one of these keys signed it, for these names. Whether its time is over is not asked.
@@ -73,7 +73,7 @@ pub(super) fn read(signers: &[Signer], names: &Names, token: &str) -> Option<Cla
     }
     let (signed, signature) = token.rsplit_once('.')?;
     let (head, payload) = signed.split_once('.')?;
-    let signer = signers.iter().find(|signer| header(signer) == head)?;
+    let signer = signers.iter().find(|signer| signer.header == head)?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signer.pair.public_key());
     key.verify(signed.as_bytes(), &signature).ok()?;

@@ -16,6 +16,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use super::access;
 use crate::domain::Entropy;
 
 /// How long a signing key is used (DESIGN: 90 days, published a day ahead).
@@ -49,6 +50,8 @@ pub struct StoredKey {
 pub(crate) struct Signer {
     /// RFC 7638 thumbprint of the public key.
     pub(crate) key_id: String,
+    /// The first part of every token of this key.
+    pub(crate) header: String,
     pub(crate) pair: EcdsaKeyPair,
     pub(crate) use_time: SystemTime,
 }
@@ -118,7 +121,8 @@ impl Signer {
     /// Makes a stored key work; `None` when it is no key.
     pub(crate) fn new(stored: &StoredKey) -> Option<Self> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &stored.private).ok()?;
-        Some(Self { key_id: thumbprint(&pair), pair, use_time: stored.use_time })
+        let key_id = thumbprint(&pair);
+        Some(Self { header: access::header(&key_id), key_id, pair, use_time: stored.use_time })
     }
 
     pub(crate) fn public(&self) -> PublicKey {

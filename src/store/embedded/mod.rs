@@ -133,9 +133,3 @@ fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::
     catch_unwind(AssertUnwindSafe(step))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("it holds what redb never wrote".into())))
 }
-
-/// As times stand in the file.
-fn millis(time: SystemTime) -> u64 {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
-}

@@ -3,7 +3,7 @@
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use crate::store::{
-    documents::{Change, Document, Key, Kind, Outcome, Put},
+    documents::{Change, Document, Key, Kind, Outcome, Put, millis},
     record,
 };
 
@@ -133,7 +133,7 @@ impl<'t> Tables<'t> {
     pub(super) fn put(&mut self, key: &Key, document: &Document) -> Result<(), redb::Error> {
         let name = key.name.as_str();
         if let Some(time) = document.expire_time {
-            self.expiring.insert((super::millis(time), key.kind.name(), name), ())?;
+            self.expiring.insert((millis(time), key.kind.name(), name), ())?;
         }
         match self.of(key.kind) {
             Some(table) => drop(table.insert(name, document.bytes.as_slice())?),
@@ -154,7 +154,7 @@ impl<'t> Tables<'t> {
         };
         // Its row in the other table would stay for months. What cannot be read leaves it there.
         if let Some(Ok(Some(time))) = removed.map(|bytes| record::expire_time(key.kind, &bytes)) {
-            self.expiring.remove((super::millis(time), key.kind.name(), name))?;
+            self.expiring.remove((millis(time), key.kind.name(), name))?;
         }
         Ok(())
     }

@@ -15,10 +15,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{guarded, millis, tables::Tables};
+use super::{guarded, tables::Tables};
 use crate::{
     domain::{Clock, Pulse, StoreError},
-    store::documents::{Change, Key, Outcome, Put},
+    store::documents::{Change, Key, Outcome, Put, millis},
 };
 
 /// Changes in one commit at most; bounds how long the first of them waits for the last.

@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     OpenError,
-    documents::{Change, Document, Documents, Key, Outcome, Put},
+    documents::{Change, Document, Documents, Key, Outcome, Put, millis},
 };
 use crate::domain::{Alarm, Pulse, StoreError, World};
 
@@ -97,11 +97,6 @@ fn expiring(command: &mut Cmd, document: &Document) {
     if let Some(time) = document.expire_time {
         command.arg("PXAT").arg(millis(time));
     }
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn compare_and(key: &str, seen: &[u8], document: Option<&Document>) -> Cmd {
