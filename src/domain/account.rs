@@ -67,24 +67,21 @@ impl Auth {
     pub async fn update_user_data(&self, caller: &Caller, change: DataChange) -> Result<User, Error> {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let now = self.store.now();
-        let mut stored = user;
-        for _ in 0..super::sessions::TRIES_MAX {
-            if change.etag.as_ref().is_some_and(|etag| *etag != stored.value.data.etag()) {
-                return Err(Error::Conflict);
-            }
-            let user = User { data: change.data.clone(), update_time: now, ..stored.value.clone() };
-            let replaced = self.store.replace(&stored.revision, &user).await;
-            if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
-                self.note(&Event::UserChanged { caller, user: user.id });
-                return Ok(user);
-            }
-            let again = self.store.user(&user.username).await.map_err(|error| self.store_error(error))?;
-            match again {
-                Some(again) if (again.value.id, again.value.epoch) == (user.id, user.epoch) => stored = again,
-                Some(_) | None => return Err(Error::Conflict),
-            }
+        let fits = |user: &User| change.etag.as_ref().is_none_or(|etag| *etag == user.data.etag());
+        if !fits(&user.value) {
+            return Err(Error::Conflict);
         }
-        Err(Error::Conflict)
+        let changed = self.change_user_if(
+            user,
+            |again, before| again.epoch == before.epoch && fits(again),
+            |user| {
+                user.data = change.data.clone();
+                user.update_time = now;
+            },
+        );
+        let changed = changed.await?;
+        self.note(&Event::UserChanged { caller, user: changed.id });
+        Ok(changed)
     }
 
     /// Replaces the user's password, ends all sessions and begins a new one.
