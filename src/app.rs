@@ -123,6 +123,7 @@ impl App {
         if let Some(listener) = http {
             let settings = http::Settings {
                 legacy_routes: config.legacy_routes,
+                clients: config.oauth_clients.clone(),
                 loopback: matches!(&config.http, Some(address @ Address::Tcp(_)) if address.is_local()),
             };
             doors.spawn(server::serve(listener, http::router(auth.clone(), settings), config.limits, draining.clone()));

@@ -119,6 +119,11 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_TOKEN_AUDIENCE", value_name = "NAME", value_parser = name)]
     pub token_audience: Option<String>,
 
+    /// File of the services that may introspect and revoke tokens over HTTP (/oauth2/…), a line NAME:SECRET each; without
+    /// it nobody can
+    #[arg(long, global = true, env = "WATCHWORD_OAUTH_CLIENTS_FILE", value_name = "FILE")]
+    pub oauth_clients_file: Option<PathBuf>,
+
     /// How long an access token lives (10s to 1h)
     #[arg(long, global = true, env = "WATCHWORD_ACCESS_TOKEN_LIFETIME", value_name = "TIME", default_value = "5m",
           value_parser = |text: &str| time(text, Duration::from_secs(10), Duration::from_secs(3_600)))]

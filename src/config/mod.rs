@@ -6,9 +6,10 @@
 
 mod flags;
 
-use std::{ffi::OsString, fmt, time::Duration};
+use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{CommandFactory, Parser};
+use zeroize::Zeroizing;
 
 pub use self::flags::{Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
         Lifetimes, Rules,
         password::{Cost, PoolSettings},
     },
+    http::Clients,
     machine,
     server::{Address, Limits},
     store::{self, RedisSettings},
@@ -46,6 +48,8 @@ pub struct Config {
     pub token_audience: String,
     /// How long tokens and sessions live.
     pub lifetimes: Lifetimes,
+    /// Who may introspect and revoke tokens over HTTP.
+    pub oauth_clients: Option<Arc<Clients>>,
     /// The hash pool.
     pub hashing: PoolSettings,
     /// What each listener allows.
@@ -99,6 +103,12 @@ impl Config {
         for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !is_redis) {
             faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
         }
+        if settings.oauth_clients_file.is_some() && settings.http_addr.0.is_none() {
+            faults
+                .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
+        }
+        let oauth_clients = read("--oauth-clients-file", &settings.oauth_clients_file, Clients::parse);
+        let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault)).ok().flatten();
         let store = settings.store_at(&settings.store).map_err(|fault| faults.push(fault)).ok();
         let Some(store) = store.filter(|_| faults.is_empty()) else { return Err(ConfigError(faults)) };
         let is_open = |when, local| match when {
@@ -123,6 +133,7 @@ impl Config {
                 idle: settings.session_idle_lifetime,
                 absolute: settings.session_lifetime,
             },
+            oauth_clients: oauth_clients.map(Arc::new),
             hashing: PoolSettings {
                 workers: settings
                     .hash_workers
@@ -161,6 +172,18 @@ impl Settings {
             })),
         }
     }
+}
+
+/// What a file of secrets says, if one is named; a fault names its flag.
+fn read<T>(
+    flag: &str,
+    file: &Option<PathBuf>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).map(Zeroizing::new).map_err(|cause| cause.to_string());
+    let parsed = text.and_then(|text| parse(&text));
+    parsed.map(Some).map_err(|fault| format!("{flag} {}: {fault}", file.display()))
 }
 
 /// README's table of settings.

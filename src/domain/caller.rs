@@ -53,6 +53,8 @@ pub enum Door {
     Grpc,
     /// The original query-string routes.
     Legacy,
+    /// `/oauth2/…`
+    OAuth,
 }
 
 impl Door {
@@ -61,6 +63,7 @@ impl Door {
         match self {
             Door::Grpc => "grpc",
             Door::Legacy => "legacy",
+            Door::OAuth => "oauth",
         }
     }
 }

@@ -3,9 +3,13 @@
 //! A page in a browser can reach a loopback address, by its own script or through DNS rebinding, so a loopback door
 //! answers only to loopback host names and to no other site (`same_site.rs`).
 
+mod answer;
+mod clients;
 mod legacy;
+mod oauth;
 pub mod ops;
 mod query;
+mod request;
 mod same_site;
 mod well_known;
 
@@ -15,35 +19,49 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Request, StatusCode, header},
+    http::{Request, StatusCode},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
     routing,
 };
 use futures_util::FutureExt;
 
+pub use self::clients::Clients;
+use self::{
+    answer::{options, plain, refusal},
+    oauth::OAuth,
+};
 use crate::domain::Auth;
 
-/// Bytes of a request body at most.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 /// Which parts of the door are open.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The original query-string routes.
     pub legacy_routes: bool,
+    /// Who may introspect and revoke tokens; nobody can when there are none.
+    pub clients: Option<Arc<Clients>>,
     /// Whether the door listens on loopback only, where no other host has business.
     pub loopback: bool,
 }
 
 /// The door.
 pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
-    let metadata = || routing::get(well_known::metadata).options(|| options("GET, HEAD, OPTIONS"));
+    let has_oauth = settings.clients.is_some();
+    let metadata = || {
+        let answer = move |state, request| well_known::metadata(state, request, has_oauth);
+        routing::get(answer).options(|| options("GET, HEAD, OPTIONS"))
+    };
     let mut router = Router::new()
         .route("/.well-known/jwks.json", routing::get(well_known::keys).options(|| options("GET, HEAD, OPTIONS")))
         .route("/.well-known/oauth-authorization-server", metadata())
         .route("/.well-known/openid-configuration", metadata())
         .with_state(auth.clone());
+    if let Some(clients) = settings.clients {
+        let routes = Router::new()
+            .route("/oauth2/introspect", routing::post(oauth::introspect).options(|| options("POST, OPTIONS")))
+            .route("/oauth2/revoke", routing::post(oauth::revoke).options(|| options("POST, OPTIONS")));
+        router = router.merge(routes.with_state(OAuth { auth: auth.clone(), clients }));
+    }
     if settings.legacy_routes {
         let routes = Router::new()
             .route("/", routing::get(legacy::hello).options(|| options("GET, HEAD, OPTIONS")))
@@ -62,7 +80,7 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
 
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    response.unwrap_or_else(|_| legacy::refusal(&auth.internal_error("a call panicked; the panic is logged above")))
+    response.unwrap_or_else(|_| refusal(&auth.internal_error("a call panicked; the panic is logged above")))
 }
 
 /// Answers whatever no route takes.
@@ -70,21 +88,4 @@ fn with_fallbacks(router: Router) -> Router {
     router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(|| async {
         plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n")
     })
-}
-
-/// Text that no browser takes for anything else and nobody keeps.
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (status, headers, text.into()).into_response()
-}
-
-async fn options(allow: &'static str) -> Response {
-    let mut response = plain(StatusCode::NO_CONTENT, "");
-    response.headers_mut().insert(header::ALLOW, allow.parse().expect("method names are a header value"));
-    response
 }

@@ -10,7 +10,7 @@ use axum::{
     routing,
 };
 
-use super::{plain, with_fallbacks};
+use super::{answer::plain, with_fallbacks};
 
 /// Whether this node should get calls, or why not; and what an operator should look at.
 pub type Readiness = (Result<(), &'static str>, Vec<String>);

@@ -34,6 +34,12 @@ impl Query {
         self.0.append(&mut later.0);
     }
 
+    /// Whether a name stands there twice, which OAuth forbids (RFC 6749 3.2).
+    pub(super) fn repeats(&self) -> bool {
+        let names = || self.0.iter().map(|(name, _)| name);
+        names().enumerate().any(|(at, name)| names().take(at).any(|earlier| earlier == name))
+    }
+
     /// The first parameter of that name.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let parameter = self.0.iter_mut().find(|parameter| parameter.0 == name)?;
@@ -50,7 +56,7 @@ impl Drop for Query {
 }
 
 /// Undoes percent-encoding and `+`. A `%` without two hexadecimal digits stands for itself (WHATWG URL 1.3).
-fn decode(text: &str) -> Result<String, Error> {
+pub(super) fn decode(text: &str) -> Result<String, Error> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let bytes = spaced.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -94,6 +100,12 @@ mod tests {
         assert_eq!(take("a=100%&b=%4", "a").as_deref(), Some("100%"));
         assert_eq!(take("&&a&=x", "a").as_deref(), Some(""));
         assert_eq!(take("a=1", "b"), None);
+    }
+
+    #[test]
+    fn a_name_that_stands_there_twice_is_seen() {
+        assert!(Query::parse("a=1&b=2&%61=3").unwrap().repeats());
+        assert!(!Query::parse("a=1&b=1&A=1").unwrap().repeats());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 
-use super::plain;
+use super::answer::plain;
 
 /// Refuses requests that a page of another site caused.
 pub(super) async fn guard(request: Request<Body>, next: Next) -> Response {

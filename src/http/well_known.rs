@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::legacy::refusal;
+use super::answer::refusal;
 use crate::domain::{Auth, fingerprint};
 
 /// How long anybody may go on with what he fetched: shorter than a key is published before it is used.
@@ -35,11 +35,11 @@ pub(super) async fn keys(State(auth): State<Arc<Auth>>, request: Request<Body>) 
 }
 
 /// `GET /.well-known/oauth-authorization-server`, and the same for OpenID's name.
-pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
-    let issuer = auth.issuer();
-    let metadata = json!({
-        "issuer": issuer,
-        "jwks_uri": format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),
+pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Body>, has_oauth: bool) -> Response {
+    let at = |path: &str| format!("{}{path}", auth.issuer().trim_end_matches('/'));
+    let mut metadata = json!({
+        "issuer": auth.issuer(),
+        "jwks_uri": at("/.well-known/jwks.json"),
         // Required by RFC 8414, and none: users sign in over gRPC, by services that they trust.
         "response_types_supported": [],
         "grant_types_supported": [],
@@ -47,6 +47,14 @@ pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Bod
         "note": "Watchword is not an OpenID Provider and not an OAuth authorization server: it issues no ID tokens and has \
                  no authorization endpoint. This document is here so that gateways find the keys of its access tokens.",
     });
+    if has_oauth {
+        for name in ["introspection", "revocation"] {
+            let methods = ["client_secret_basic", "client_secret_post"];
+            metadata[format!("{name}_endpoint_auth_methods_supported")] = json!(methods);
+        }
+        metadata["introspection_endpoint"] = at("/oauth2/introspect").into();
+        metadata["revocation_endpoint"] = at("/oauth2/revoke").into();
+    }
     document(&request, &metadata)
 }
 

@@ -22,6 +22,12 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
         (vec!["--store", "redis://h", "--store-ca-file", "x"], vec!["--store-ca-file", "rediss://"]),
         (vec!["--redis-prefix", "a*"], vec!["a*", "--redis-prefix"]),
         (vec!["--token-issuer", "a b"], vec!["a b", "--token-issuer", "printable"]),
+        (
+            vec!["--oauth-clients-file", "/nowhere/clients"],
+            vec!["--oauth-clients-file", "/nowhere/clients", "No such file"],
+        ),
+        (vec!["--oauth-clients-file", "Cargo.toml", "--http-addr", "off"], vec!["--oauth-clients-file", "--http-addr"]),
+        (vec!["--oauth-clients-file", "Cargo.toml"], vec!["--oauth-clients-file", "line 1", "NAME:SECRET"]),
         (vec!["--access-token-lifetime", "1s"], vec!["1s", "--access-token-lifetime", "10s"]),
         (vec!["--session-lifetime", "91d"], vec!["91d", "--session-lifetime", "2months 29days"]),
         (vec!["--redis-durability", "none"], vec!["none", "--redis-durability", "strict", "relaxed"]),

@@ -19,6 +19,7 @@ mod hostile_text;
 mod kills;
 mod legacy;
 mod login;
+mod oauth;
 mod power_loss;
 mod races;
 mod redis_faults;

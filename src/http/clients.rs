@@ -1,0 +1,136 @@
+//! Which services may ask about tokens over HTTP: names and secrets from a file (RFC 6749 2.3.1).
+//!
+//! Open introspection would let anybody try found strings until one is a token (RFC 7662 4). Only hashes of the secrets
+//! are kept in memory; secrets are long, so nothing slows guessing down.
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+};
+use axum::http::{HeaderMap, header};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::query::{Query, decode};
+
+/// Characters of a secret: at least 128 bits in base64url, and what fits into a header with ease.
+const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
+
+/// Characters of a name at most.
+const NAME_CHARS_MAX: usize = 64;
+
+/// The services that may.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Clients(Vec<[u8; 32]>);
+
+/// Why a caller is none of them.
+pub(super) enum Stranger {
+    /// It says who it is in a way that the RFC forbids.
+    Malformed(&'static str),
+    /// It says nothing, or something wrong.
+    Unknown,
+}
+
+impl Clients {
+    /// Reads a file of `NAME:SECRET` lines; blank lines and those that begin with `#` say nothing. A name may stand there
+    /// twice, so that its secret can be changed without a pause.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, a line each, without any secret.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (mut known, mut faults) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match client(line) {
+                Ok(client) => known.push(client),
+                Err(fault) => faults.push(format!("line {number}: {fault}")),
+            }
+        }
+        if known.is_empty() && faults.is_empty() {
+            faults.push("names no client: expected a line NAME:SECRET for each".into());
+        }
+        if faults.is_empty() { Ok(Self(known)) } else { Err(faults.join("; ")) }
+    }
+
+    /// Whether the request comes from one of them: by Basic authentication, or by `client_id` and `client_secret` in the
+    /// form.
+    pub(super) fn check(&self, headers: &HeaderMap, form: &mut Query) -> Result<(), Stranger> {
+        let mut basic = headers.get_all(header::AUTHORIZATION).iter();
+        let in_form = (form.take("client_id"), form.take("client_secret"));
+        let known = match (basic.next(), in_form) {
+            (Some(_), (_, Some(_))) => {
+                return Err(Stranger::Malformed("authenticate in the header or in the form, not in both"));
+            }
+            (Some(value), _) if basic.next().is_none() => self.knows_basic(value.as_bytes()),
+            (Some(_), _) => false,
+            (None, (Some(name), Some(secret))) => self.knows(&name, &secret),
+            (None, _) => false,
+        };
+        if known { Ok(()) } else { Err(Stranger::Unknown) }
+    }
+
+    fn knows_basic(&self, value: &[u8]) -> bool {
+        let credentials = std::str::from_utf8(value).ok().and_then(|text| {
+            let (scheme, encoded) = text.split_once(' ')?;
+            let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+            String::from_utf8(decoded).ok()
+        });
+        let Some((name, secret)) = credentials.as_deref().and_then(|text| text.split_once(':')) else { return false };
+        // The RFC has both form-encoded first; many clients do not do that.
+        let decoded = decode(name).ok().zip(decode(secret).ok());
+        self.knows(name, secret) | decoded.is_some_and(|(name, secret)| self.knows(&name, &secret))
+    }
+
+    fn knows(&self, name: &str, secret: &str) -> bool {
+        let wanted = fingerprint(name, secret);
+        // All of them, so that the time says nothing.
+        let equal = |known: &[u8; 32]| verify_slices_are_equal(known, &wanted).is_ok();
+        self.0.iter().fold(false, |found, known| found | equal(known))
+    }
+}
+
+// What it keeps is worth something to whoever guesses.
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clients({})", self.0.len())
+    }
+}
+
+fn client(line: &str) -> Result<[u8; 32], String> {
+    let (name, secret) = line.split_once(':').ok_or("expected NAME:SECRET")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_name) {
+        return Err(format!("expected a name of 1 to {NAME_CHARS_MAX} letters, digits, '-', '.' and '_'"));
+    }
+    if !SECRET_CHARS.contains(&secret.len()) || !secret.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(format!(
+            "the secret of {name} has not {} to {} printable ASCII characters; `openssl rand -hex 16` makes one",
+            SECRET_CHARS.start(),
+            SECRET_CHARS.end()
+        ));
+    }
+    Ok(fingerprint(name, secret))
+}
+
+fn fingerprint(name: &str, secret: &str) -> [u8; 32] {
+    let text = zeroize::Zeroizing::new(format!("{name}:{secret}"));
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_the_file_is_named_without_a_secret() {
+        let fault =
+            Clients::parse("# gateways\n\nkong\na b:0123456789abcdef0123456789abcdef\nshop:hunter2\n").unwrap_err();
+        for part in ["line 3: expected NAME:SECRET", "line 4: expected a name", "line 5: the secret of shop"] {
+            assert!(fault.contains(part), "{fault}");
+        }
+        assert!(!fault.contains("hunter2") && !fault.contains("0123456789"), "{fault}");
+        assert!(Clients::parse("# nobody yet\n").unwrap_err().contains("names no client"));
+    }
+}
