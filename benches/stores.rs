@@ -226,7 +226,7 @@ fn measure_scale(runtime: &Runtime, report: &mut Report) {
     let folder = scratch();
     println!("scale: {SCALE_USERS} users in redb");
     let settings = Settings::Embedded(folder.path().to_owned());
-    let store = runtime.block_on(store::open(&settings, &world())).expect("a new store opens");
+    let store = runtime.block_on(store::open(&settings, None, &world())).expect("a new store opens");
     runtime.block_on(load_all(&store));
     runtime.block_on(store.close());
     drop(store);
@@ -335,7 +335,7 @@ impl Redis {
             durability: Durability::Strict,
             check_interval: Duration::from_secs(60),
         });
-        store::open(&settings, &world()).await.expect("Redis answers")
+        store::open(&settings, None, &world()).await.expect("Redis answers")
     }
 
     fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {

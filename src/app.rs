@@ -69,7 +69,7 @@ impl App {
     pub async fn start(config: Config, world: World) -> Result<Self, StartError> {
         // Sockets first: a second node by mistake fails here and touches no file.
         let listeners = Listeners::bind(&config)?;
-        let store = store::open(&config.store, &world).await.map_err(StartError::Store)?;
+        let store = store::open(&config.store, config.seal_keys.clone(), &world).await.map_err(StartError::Store)?;
         Ok(Self::assemble(config, listeners, store, world))
     }
 

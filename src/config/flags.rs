@@ -83,6 +83,11 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_REDIS_PREFIX", value_name = "TEXT", default_value = "watchword:")]
     pub redis_prefix: Prefix,
 
+    /// File of keys that seal the signing keys in the store, 64 hexadecimal digits a line: the first seals, all open; the
+    /// same on all nodes that share a store
+    #[arg(long, global = true, env = "WATCHWORD_SEAL_KEY_FILE", value_name = "FILE")]
+    pub seal_key_file: Option<PathBuf>,
+
     /// What Redis must promise at start: strict (nothing acknowledged is lost: appendonly yes, appendfsync always,
     /// maxmemory-policy noeviction) or relaxed (a warning where it falls short)
     #[arg(long, global = true, env = "WATCHWORD_REDIS_DURABILITY", value_name = "WHAT", default_value = "strict")]

@@ -20,7 +20,7 @@ use crate::{
     http::Clients,
     machine,
     server::{Address, Limits},
-    store::{self, RedisSettings},
+    store::{self, RedisSettings, SealKeys},
 };
 
 /// The audience of tokens on a machine of one's own.
@@ -40,6 +40,8 @@ pub struct Config {
     pub ops: Option<Address>,
     /// The store.
     pub store: store::Settings,
+    /// Seal the keys of tokens in it.
+    pub seal_keys: Option<Arc<SealKeys>>,
     /// What input must keep to.
     pub rules: Rules,
     /// Who makes tokens; by default the HTTP door's address says it.
@@ -79,36 +81,11 @@ impl Config {
 
     /// Checks what settings mean together.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let doors = [("--grpc-addr", Some(&settings.grpc_addr)), ("--http-addr", settings.http_addr.0.as_ref())];
-        for (flag, address) in doors {
-            if let Some(address) = address.filter(|address| !address.is_local() && !settings.insecure_plaintext) {
-                faults.push(format!(
-                    "{flag} {address} can be reached from other machines, and passwords would travel in plain text: use a loopback \
-                     address, or add --insecure-plaintext when something in front of it speaks TLS"
-                ));
-            }
-        }
-        let names = [("--token-issuer", &settings.token_issuer), ("--token-audience", &settings.token_audience)];
-        let is_local = doors.iter().filter_map(|(_, address)| *address).all(Address::is_local);
-        for (flag, _) in names.iter().filter(|(_, name)| name.is_none() && !is_local) {
-            faults.push(format!(
-                "{flag} must be set when a door can be reached from other machines: it stands in every token, and whoever \
-                 checks one compares it"
-            ));
-        }
-        let files =
-            [("--store-password-file", &settings.store_password_file), ("--store-ca-file", &settings.store_ca_file)];
-        let is_redis = matches!(settings.store, StoreUrl::Redis(_));
-        for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !is_redis) {
-            faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
-        }
-        if settings.oauth_clients_file.is_some() && settings.http_addr.0.is_none() {
-            faults
-                .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
-        }
+        let mut faults = settings.conflicts();
         let oauth_clients = read("--oauth-clients-file", &settings.oauth_clients_file, Clients::parse);
         let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault)).ok().flatten();
+        let seal_keys = read("--seal-key-file", &settings.seal_key_file, SealKeys::parse);
+        let seal_keys = seal_keys.map_err(|fault| faults.push(fault)).ok().flatten();
         let store = settings.store_at(&settings.store).map_err(|fault| faults.push(fault)).ok();
         let Some(store) = store.filter(|_| faults.is_empty()) else { return Err(ConfigError(faults)) };
         let is_open = |when, local| match when {
@@ -122,6 +99,7 @@ impl Config {
             http: settings.http_addr.0.clone(),
             ops: settings.ops_addr.0.clone(),
             store,
+            seal_keys: seal_keys.map(Arc::new),
             rules: Rules {
                 password_min_length: settings.password_min_length.into(),
                 data_bytes_max: settings.data_max_bytes.into(),
@@ -151,6 +129,38 @@ impl Config {
 }
 
 impl Settings {
+    /// Which settings do not go together, and what to change.
+    fn conflicts(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let doors = [("--grpc-addr", Some(&self.grpc_addr)), ("--http-addr", self.http_addr.0.as_ref())];
+        for (flag, address) in doors {
+            if let Some(address) = address.filter(|address| !address.is_local() && !self.insecure_plaintext) {
+                faults.push(format!(
+                    "{flag} {address} can be reached from other machines, and passwords would travel in plain text: use a loopback \
+                     address, or add --insecure-plaintext when something in front of it speaks TLS"
+                ));
+            }
+        }
+        let names = [("--token-issuer", &self.token_issuer), ("--token-audience", &self.token_audience)];
+        let is_local = doors.iter().filter_map(|(_, address)| *address).all(Address::is_local);
+        for (flag, _) in names.iter().filter(|(_, name)| name.is_none() && !is_local) {
+            faults.push(format!(
+                "{flag} must be set when a door can be reached from other machines: it stands in every token, and whoever \
+                 checks one compares it"
+            ));
+        }
+        let files = [("--store-password-file", &self.store_password_file), ("--store-ca-file", &self.store_ca_file)];
+        let is_redis = matches!(self.store, StoreUrl::Redis(_));
+        for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !is_redis) {
+            faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
+        }
+        if self.oauth_clients_file.is_some() && self.http_addr.0.is_none() {
+            faults
+                .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
+        }
+        faults
+    }
+
     /// The store at `url`, or which of the other flags does not go with it.
     pub fn store_at(&self, url: &StoreUrl) -> Result<store::Settings, String> {
         match url {

@@ -10,6 +10,7 @@ mod memory;
 mod record;
 mod records;
 mod redis;
+mod seal;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -20,6 +21,7 @@ pub use self::{
     memory::Memory,
     records::Records,
     redis::{Durability, Prefix, Redis, RedisSettings, RedisUrl},
+    seal::SealKeys,
 };
 use crate::domain::{Store, World};
 
@@ -46,8 +48,12 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens the store and says in the log which one it is.
-pub async fn open(settings: &Settings, world: &World) -> Result<Arc<dyn Store>, OpenError> {
+/// Opens the store and says in the log which one it is. `seal` seals the keys of tokens.
+pub async fn open(
+    settings: &Settings,
+    seal: Option<Arc<SealKeys>>,
+    world: &World,
+) -> Result<Arc<dyn Store>, OpenError> {
     let documents: Arc<dyn Documents> = match settings {
         Settings::Memory => {
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");
@@ -56,7 +62,7 @@ pub async fn open(settings: &Settings, world: &World) -> Result<Arc<dyn Store>, 
         Settings::Embedded(folder) => Arc::new(Embedded::open(folder, world.clock.clone())?),
         Settings::Redis(settings) => Arc::new(Redis::open(settings, world).await.map_err(in_store)?),
     };
-    Ok(Arc::new(Records::over(documents)))
+    Ok(Arc::new(Records::sealed(documents, seal).await?))
 }
 
 /// Says in one line what `open` would find, and changes nothing.

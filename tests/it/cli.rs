@@ -28,6 +28,7 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
         ),
         (vec!["--oauth-clients-file", "Cargo.toml", "--http-addr", "off"], vec!["--oauth-clients-file", "--http-addr"]),
         (vec!["--oauth-clients-file", "Cargo.toml"], vec!["--oauth-clients-file", "line 1", "NAME:SECRET"]),
+        (vec!["--seal-key-file", "Cargo.toml"], vec!["--seal-key-file", "line 1", "64 hexadecimal"]),
         (vec!["--access-token-lifetime", "1s"], vec!["1s", "--access-token-lifetime", "10s"]),
         (vec!["--session-lifetime", "91d"], vec!["91d", "--session-lifetime", "2months 29days"]),
         (vec!["--redis-durability", "none"], vec!["none", "--redis-durability", "strict", "relaxed"]),

@@ -26,6 +26,7 @@ mod redis_faults;
 mod redis_start;
 mod reflection;
 mod register;
+mod seal;
 mod sessions;
 mod shutdown;
 mod stores;

@@ -397,7 +397,7 @@ async fn crossed_answers(weather: Weather, calls: usize, lost: Option<LostReply>
     let redis = RedisServer::start();
     let proxy = Arc::new(Proxy::before(redis.port).await);
     let settings = Settings::Redis(redis_settings(&proxy.url()));
-    let store = watchword::store::open(&settings, &world()).await.unwrap();
+    let store = watchword::store::open(&settings, None, &world()).await.unwrap();
     for number in 0..USERS {
         assert!(matches!(store.claim(&user(&format!("user{number}"))).await.unwrap(), Claim::Claimed));
     }

@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::{decode, decode_base64, encode_base64, read_time, write_time};
-use crate::domain::{KeyRing, Revision, StoreError, Stored, StoredKey};
+use crate::domain::{KeyRing, StoreError, StoredKey};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -29,9 +30,8 @@ struct Key {
 }
 
 /// Reads the document.
-pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
-    let ring = decode::<Record>(bytes, VERSION).and_then(|record| ring(&record)).map_err(StoreError::Corrupt)?;
-    Ok(Stored { value: ring, revision: Revision(bytes.into()) })
+pub(in crate::store) fn read(bytes: &[u8]) -> Result<KeyRing, StoreError> {
+    decode::<Record>(bytes, VERSION).and_then(|record| ring(&record)).map_err(StoreError::Corrupt)
 }
 
 fn ring(record: &Record) -> Result<KeyRing, String> {
@@ -46,12 +46,12 @@ fn ring(record: &Record) -> Result<KeyRing, String> {
 }
 
 /// The document.
-pub(in crate::store) fn write(ring: &KeyRing) -> Vec<u8> {
+pub(in crate::store) fn write(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
     let signing = ring.signing.iter().map(|key| Key {
         private: encode_base64(&key.private),
         create_time: key.create_time,
         use_time: key.use_time,
     });
     let record = Record { v: VERSION, refresh: encode_base64(&*ring.refresh), signing: signing.collect() };
-    serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")
+    serde_json::to_vec(&record).expect("strings, numbers and times are always JSON").into()
 }

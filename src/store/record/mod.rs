@@ -23,11 +23,11 @@ pub(super) fn expire_time(kind: Kind, bytes: &[u8]) -> Result<Option<SystemTime>
     }
 }
 
-fn encode_base64(bytes: &[u8]) -> String {
+pub(super) fn encode_base64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode_base64(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn decode_base64(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| "has a part that is not base64url".into())
 }
 

@@ -71,19 +71,14 @@ impl Place {
     }
 
     pub async fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.settings(), &world()).await.unwrap()
+        store::open(&self.settings(), None, &world()).await.unwrap()
     }
 
     /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.
     pub fn plant(&self, username: &str, document: &[u8]) {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
-            StoreKind::Embedded => {
-                let database = self.database();
-                let transaction = database.begin_write().unwrap();
-                transaction.open_table(USERS).unwrap().insert(username, document).unwrap();
-                transaction.commit().unwrap();
-            }
+            StoreKind::Embedded => self.plant_in(USERS, username, document),
             StoreKind::Redis => redis::cmd("SET")
                 .arg(format!("watchword:user:{username}"))
                 .arg(document)
@@ -94,15 +89,41 @@ impl Place {
 
     /// The document that the store keeps of that user.
     pub fn kept(&self, username: &str) -> String {
+        self.document(USERS, username, &format!("watchword:user:{username}"))
+    }
+
+    /// The document that the store keeps of the keys of tokens.
+    pub fn kept_keys(&self) -> String {
+        self.document(redb::TableDefinition::new("keys"), "", "watchword:keys")
+    }
+
+    /// A document, where the embedded store and where Redis keeps it.
+    fn document(&self, table: redb::TableDefinition<&str, &[u8]>, key: &str, redis_key: &str) -> String {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
             StoreKind::Embedded => {
                 let database = self.database();
-                let table = database.begin_read().unwrap().open_table(USERS).unwrap();
-                String::from_utf8(table.get(username).unwrap().unwrap().value().to_vec()).unwrap()
+                let table = database.begin_read().unwrap().open_table(table).unwrap();
+                String::from_utf8(table.get(key).unwrap().unwrap().value().to_vec()).unwrap()
             }
-            StoreKind::Redis => self.redis().ask(&["GET", &format!("watchword:user:{username}")]),
+            StoreKind::Redis => self.redis().ask(&["GET", redis_key]),
         }
+    }
+
+    /// Writes a document of the test's own where the store keeps the keys of tokens.
+    pub fn plant_keys(&self, document: &str) {
+        match self.kind {
+            StoreKind::Memory => panic!("nothing is kept there"),
+            StoreKind::Embedded => self.plant_in(redb::TableDefinition::new("keys"), "", document.as_bytes()),
+            StoreKind::Redis => drop(self.redis().ask::<String>(&["SET", "watchword:keys", document])),
+        }
+    }
+
+    fn plant_in(&self, table: redb::TableDefinition<&str, &[u8]>, key: &str, document: &[u8]) {
+        let database = self.database();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(table).unwrap().insert(key, document).unwrap();
+        transaction.commit().unwrap();
     }
 
     /// How many rows each table of the embedded store has.
