@@ -5,8 +5,9 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "watchword/auth/v1/auth.proto",
+    "watchword/auth/v1/auth_admin.proto",
     "watchword/auth/v1/error_reason.proto",
     // Clients that use reflection resolve error details by these two.
     "google/rpc/error_details.proto",

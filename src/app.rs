@@ -1,6 +1,6 @@
 //! Puts everything together: settings become sockets, a store and doors, and one signal ends them in order.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, fs::DirBuilder, future::Future, os::unix::fs::DirBuilderExt, sync::Arc};
 
 use tokio::{sync::watch, task::JoinSet, time};
 
@@ -9,7 +9,7 @@ use crate::{
     domain::{Auth, HashPool, Names, Pulse, Store, TokenSettings, World, password::Kernel},
     grpc::{Grpc, Readiness},
     http, machine,
-    server::{self, Address, BindError, Drain, Listener},
+    server::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
     telemetry::Metrics,
 };
@@ -28,6 +28,7 @@ struct Listeners {
     grpc: Listener,
     http: Option<Listener>,
     ops: Option<Listener>,
+    admin: Option<Listener>,
 }
 
 /// Where a node listens; ports are the real ones.
@@ -39,6 +40,8 @@ pub struct Addresses {
     pub http: Option<Address>,
     /// Ops door.
     pub ops: Option<Address>,
+    /// Admin door.
+    pub admin: Option<Address>,
 }
 
 /// Why a node cannot start; says what to change.
@@ -68,14 +71,17 @@ impl App {
     /// Binds the sockets and opens the store.
     pub async fn start(config: Config, world: World) -> Result<Self, StartError> {
         // Sockets first: a second node by mistake fails here and touches no file.
-        let listeners = Listeners::bind(&config)?;
+        let mut listeners = Listeners::bind(&config)?;
         let store = store::open(&config.store, config.seal_keys.clone(), &world).await.map_err(StartError::Store)?;
+        // In the data folder, which is ours only now.
+        listeners.bind_admin(&config)?;
         Ok(Self::assemble(config, listeners, store, world))
     }
 
     /// The same on a store of the caller's.
     pub fn start_on(config: Config, world: World, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(&config)?;
+        let mut listeners = Listeners::bind(&config)?;
+        listeners.bind_admin(&config)?;
         Ok(Self::assemble(config, listeners, store, world))
     }
 
@@ -103,23 +109,24 @@ impl App {
 
     /// Where the node listens.
     pub fn addresses(&self) -> Addresses {
-        let Listeners { grpc, http, ops } = &self.listeners;
-        Addresses {
-            grpc: grpc.address(),
-            http: http.as_ref().map(Listener::address),
-            ops: ops.as_ref().map(Listener::address),
-        }
+        let Listeners { grpc, http, ops, admin } = &self.listeners;
+        let address = |listener: &Option<Listener>| listener.as_ref().map(Listener::address);
+        Addresses { grpc: grpc.address(), http: address(http), ops: address(ops), admin: address(admin) }
     }
 
     /// Serves until `shutdown` or until the store fails, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
-        let Self { config, listeners: Listeners { grpc, http, ops }, store, auth, metrics } = self;
+        let Self { config, listeners: Listeners { grpc, http, ops, admin }, store, auth, metrics } = self;
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (drain, draining) = Drain::new();
 
         let mut doors = JoinSet::new();
         let door = Grpc::new(auth.clone(), ready.clone(), config.reflection);
         doors.spawn(server::serve(grpc, door, config.limits, draining.clone()));
+        if let Some(listener) = admin {
+            let door = Grpc::admin(auth.clone(), ready.clone());
+            doors.spawn(server::serve(listener, door, config.limits, draining.clone()));
+        }
         if let Some(listener) = http {
             let settings = http::Settings {
                 legacy_routes: config.legacy_routes,
@@ -167,12 +174,35 @@ impl App {
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, StartError> {
-        let bind = |flag, address: &Address| Listener::bind(address).map_err(|error| StartError::Bind { flag, error });
+        let bind = |flag, address: &Address| {
+            Listener::bind(address, Access::Group).map_err(|error| StartError::Bind { flag, error })
+        };
         Ok(Self {
             grpc: bind("--grpc-addr", &config.grpc)?,
             http: config.http.as_ref().map(|address| bind("--http-addr", address)).transpose()?,
             ops: config.ops.as_ref().map(|address| bind("--ops-addr", address)).transpose()?,
+            admin: None,
         })
+    }
+
+    /// Opens the admin door, whose folder is made when it is missing.
+    fn bind_admin(&mut self, config: &Config) -> Result<(), StartError> {
+        let Some(path) = &config.admin else { return Ok(()) };
+        let address = Address::Unix(path.clone());
+        let made = path.parent().map_or(Ok(()), |folder| DirBuilder::new().recursive(true).mode(0o700).create(folder));
+        let bound = match made {
+            Ok(()) => Listener::bind(&address, Access::Owner),
+            Err(cause) => Err(BindError { address, cause }),
+        };
+        match bound {
+            Ok(listener) => self.admin = Some(listener),
+            Err(error) if config.admin_is_named => return Err(StartError::Bind { flag: "--admin-addr", error }),
+            // Such as a second node in the same folder, or a folder that cannot be written: no reason to serve nobody.
+            Err(BindError { address, cause }) => {
+                tracing::warn!(%address, %cause, "no admin door; --admin-addr names another place for it");
+            }
+        }
+        Ok(())
     }
 
     /// What tokens name as their issuer when nobody said: where the HTTP door is.
@@ -184,7 +214,7 @@ impl Listeners {
     }
 
     fn count(&self) -> usize {
-        1 + usize::from(self.http.is_some()) + usize::from(self.ops.is_some())
+        1 + [&self.http, &self.ops, &self.admin].into_iter().flatten().count()
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::{
     env,
+    error::Error,
     io::{self, IsTerminal, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     app::{Addresses, App, Ended},
@@ -19,8 +21,15 @@ use crate::{
     domain::{System, World},
     machine,
     server::Address,
-    store, telemetry, wire,
+    store, telemetry,
+    wire::{
+        self,
+        pb::{self, auth_admin_client::AuthAdminClient},
+    },
 };
+
+/// How long an operator's command waits for its answer.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long `healthcheck` waits for an answer.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Examples => settings_examples(&line.settings),
         Command::CheckConfig => check_config(&line.settings, &matches),
         Command::Healthcheck => healthcheck(&line.settings),
+        Command::RotateSigningKey { drop_old_keys } => rotate_signing_key(&line.settings, drop_old_keys),
         Command::Copy { from, to } => copy(&line.settings, &from, &to),
     };
     match done {
@@ -110,9 +120,9 @@ async fn either(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal
 
 /// Says where the node listens: in the log, and with commands to copy when somebody looks.
 fn announce(addresses: &Addresses, open: Open) -> Result<(), String> {
-    let Addresses { grpc, http, ops } = addresses;
+    let Addresses { grpc, http, ops, admin } = addresses;
     tracing::info!(door = "grpc", address = %grpc, "listening");
-    for (door, address) in [("http", http), ("ops", ops)] {
+    for (door, address) in [("http", http), ("ops", ops), ("admin", admin)] {
         if let Some(address) = address {
             tracing::info!(door, address = %address, "listening");
         }
@@ -204,6 +214,29 @@ fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode,
     let report = runtime()?.block_on(store::copy(&from, &to, &world())).map_err(|error| error.to_string())?;
     print(&report.to_string())?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn rotate_signing_key(settings: &Settings, drop_old_keys: bool) -> Result<ExitCode, String> {
+    let request = pb::RotateSigningKeyRequest { drop_old_keys };
+    let answer = runtime()?.block_on(async {
+        let mut admin = admin(settings).await?;
+        let answer = admin.rotate_signing_key(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+    })?;
+    let use_time = answer.use_time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+    print(&format!("{} signs from {} on\n", answer.key_id, humantime::format_rfc3339_seconds(use_time)))
+}
+
+/// The admin door of the node that runs with these settings.
+async fn admin(settings: &Settings) -> Result<AuthAdminClient<Channel>, String> {
+    let path = settings.admin_socket().ok_or("--admin-addr is off: there is nobody to ask")?;
+    let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).map_err(|cause| cause.to_string())?;
+    let channel = endpoint.timeout(ADMIN_TIMEOUT).connect().await;
+    let channel = channel.map_err(|cause| {
+        let cause = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
+        format!("--admin-addr unix:{} does not answer: {cause}; is the node running, and is it yours?", path.display())
+    })?;
+    Ok(AuthAdminClient::new(channel))
 }
 
 fn healthcheck(settings: &Settings) -> Result<ExitCode, String> {

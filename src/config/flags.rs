@@ -35,6 +35,12 @@ pub enum Command {
     CheckConfig,
     /// Ask a running node on --ops-addr whether it is ready; exit with 0 or 1
     Healthcheck,
+    /// Make the next signing key of a running node, over --admin-addr: it signs ten minutes later
+    RotateSigningKey {
+        /// For a stolen key: the new one signs at once, and every access token of the old ones is refused
+        #[arg(long)]
+        drop_old_keys: bool,
+    },
     /// Copy every user from one store to another; no node may use either. Safe to repeat
     Copy {
         /// Where users are; the flags for stores hold for both
@@ -60,6 +66,11 @@ pub struct Settings {
     /// Ops door, /healthz, /readyz and /metrics: IP:PORT, unix:/path or off
     #[arg(long, global = true, env = "WATCHWORD_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50052")]
     pub ops_addr: OrOff,
+
+    /// Admin door, for operators: unix:/path or off; default: unix:admin.sock in --data-dir. Only the user of the service
+    /// may open it
+    #[arg(long, global = true, env = "WATCHWORD_ADMIN_ADDR", value_name = "ADDR")]
+    pub admin_addr: Option<OrOff>,
 
     /// Where users are kept: embedded: (a file in --data-dir), redis://USER@HOST:PORT/DATABASE (all but the host may be
     /// left out), rediss://… (the same over TLS) or memory: (nothing is kept)

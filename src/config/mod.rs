@@ -38,6 +38,10 @@ pub struct Config {
     pub http: Option<Address>,
     /// Ops door.
     pub ops: Option<Address>,
+    /// Admin door: the path of its socket.
+    pub admin: Option<PathBuf>,
+    /// Whether somebody asked for that path; a node starts without the door otherwise, when it cannot be had.
+    pub admin_is_named: bool,
     /// The store.
     pub store: store::Settings,
     /// Seal the keys of tokens in it.
@@ -98,6 +102,8 @@ impl Config {
             grpc: settings.grpc_addr.clone(),
             http: settings.http_addr.0.clone(),
             ops: settings.ops_addr.0.clone(),
+            admin: settings.admin_socket(),
+            admin_is_named: settings.admin_addr.is_some(),
             store,
             seal_keys: seal_keys.map(Arc::new),
             rules: Rules {
@@ -155,10 +161,27 @@ impl Settings {
             faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
         }
         if self.oauth_clients_file.is_some() && self.http_addr.0.is_none() {
+            if let Some(OrOff(Some(address @ Address::Tcp(_)))) = &self.admin_addr {
+                faults.push(format!(
+                    "--admin-addr {address}: operators come over a Unix socket alone: unix:/path, or off"
+                ));
+            }
             faults
                 .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
         }
+        if let Some(OrOff(Some(address @ Address::Tcp(_)))) = &self.admin_addr {
+            faults.push(format!("--admin-addr {address}: operators come over a Unix socket alone: unix:/path, or off"));
+        }
         faults
+    }
+
+    /// Where the admin door is.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match &self.admin_addr {
+            None => Some(self.data_dir.join("admin.sock")),
+            Some(OrOff(Some(Address::Unix(path)))) => Some(path.clone()),
+            Some(OrOff(Some(Address::Tcp(_)) | None)) => None,
+        }
     }
 
     /// The store at `url`, or which of the other flags does not go with it.

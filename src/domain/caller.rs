@@ -51,6 +51,8 @@ impl std::fmt::Debug for Bearer {
 pub enum Door {
     /// `watchword.auth.v1.Auth`.
     Grpc,
+    /// `watchword.auth.v1.AuthAdmin`, for operators.
+    Admin,
     /// The original query-string routes.
     Legacy,
     /// `/oauth2/…`
@@ -62,6 +64,7 @@ impl Door {
     pub fn name(self) -> &'static str {
         match self {
             Door::Grpc => "grpc",
+            Door::Admin => "admin",
             Door::Legacy => "legacy",
             Door::OAuth => "oauth",
         }

@@ -41,6 +41,8 @@ pub enum Event<'a> {
     UserDeleted { caller: &'a Caller, user: UserId },
     /// Whether logins are refused was changed.
     UserDisabled { user: UserId, disabled: bool },
+    /// The next signing key was made by an operator; `dropped` when the old ones are gone.
+    SigningKeyRotated { caller: &'a Caller, key_id: &'a str, dropped: bool },
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.

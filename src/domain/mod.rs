@@ -13,6 +13,7 @@ pub mod password;
 mod refresh_token;
 mod register;
 mod revoke_token;
+mod rotate_signing_key;
 mod session;
 mod sessions;
 mod store;

@@ -21,7 +21,7 @@ impl AuthService {
     }
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl pb::auth_server::Auth for AuthService {
@@ -117,11 +117,11 @@ impl pb::auth_server::Auth for AuthService {
     }
 }
 
-fn open<T>(request: Request<T>) -> (Caller, T) {
+pub(super) fn open<T>(request: Request<T>) -> (Caller, T) {
     let (_, mut extensions, message) = request.into_parts();
     (extensions.remove::<Caller>().expect("the door says who calls before it routes"), message)
 }
 
-fn refused(error: Error) -> Status {
+pub(super) fn refused(error: Error) -> Status {
     status(&error)
 }

@@ -1,9 +1,10 @@
-//! The gRPC door: which services are mounted, and what holds for every call.
+//! The gRPC doors, for callers and for operators: which services are mounted, and what holds for every call.
 //!
-//! Auth has a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
+//! Calls have a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
 //! brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
 //! CANCELLED for a deadline and OUT_OF_RANGE for a large message.
 
+mod admin;
 mod auth;
 mod deadline;
 mod health;
@@ -26,11 +27,13 @@ use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
 pub use self::health::Readiness;
-use self::{auth::AuthService, health::Health, reflection::Reflection};
+use self::{admin::AdminService, auth::AuthService, health::Health, reflection::Reflection};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
-        self, health::health_server::HealthServer, pb::auth_server::AuthServer,
+        self,
+        health::health_server::HealthServer,
+        pb::{auth_admin_server::AuthAdminServer, auth_server::AuthServer},
         reflection::server_reflection_server::ServerReflectionServer,
     },
 };
@@ -44,66 +47,95 @@ const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// Reflection under its old name: the same messages, so the same service answers.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-type Mounted<T> = (&'static str, T);
-
-/// The door: routes a call to its service.
+/// A door: routes a call to its service.
 #[derive(Clone)]
 pub struct Grpc {
+    door: Door,
     rules: Arc<Auth>,
-    auth: Mounted<AuthServer<AuthService>>,
-    health: Mounted<HealthServer<Health>>,
-    reflection: Option<Mounted<ServerReflectionServer<Reflection>>>,
+    services: Arc<[(&'static str, Mounted)]>,
+}
+
+/// A service of a door.
+#[derive(Clone)]
+enum Mounted {
+    Auth(AuthServer<AuthService>),
+    Admin(AuthAdminServer<AdminService>),
+    Health(HealthServer<Health>),
+    Reflection(ServerReflectionServer<Reflection>),
+    /// Reflection under its old name.
+    ReflectionV1Alpha(ServerReflectionServer<Reflection>),
 }
 
 impl Grpc {
-    /// Mounts the services; reflection only when it is wanted.
+    /// The door for callers; reflection only when it is wanted.
     pub fn new(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>, with_reflection: bool) -> Self {
-        let auth_server = AuthServer::new(AuthService::new(auth.clone()))
+        let server = AuthServer::new(AuthService::new(auth.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
-        let health = HealthServer::new(Health::new(readiness.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let mut services = vec![name_of(&auth_server), name_of(&health)];
-        let reflection = with_reflection.then(|| {
-            services.extend([ServerReflectionServer::<Reflection>::NAME, REFLECTION_V1ALPHA]);
-            let server = ServerReflectionServer::new(Reflection::new(services, readiness))
-                .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(RESPONSE_BYTES_MAX);
-            (name_of(&server), server)
-        });
-        Self { rules: auth, auth: (name_of(&auth_server), auth_server), health: (name_of(&health), health), reflection }
+        let services = vec![(name_of(&server), Mounted::Auth(server))];
+        Self::with(Door::Grpc, auth, services, readiness, with_reflection)
     }
 
-    async fn answer(mut self, mut request: Request<Incoming>) -> Response<Body> {
+    /// The door for operators, who may see everything.
+    pub fn admin(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>) -> Self {
+        let server = AuthAdminServer::new(AdminService::new(auth.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let services = vec![(name_of(&server), Mounted::Admin(server))];
+        Self::with(Door::Admin, auth, services, readiness, true)
+    }
+
+    /// Adds what every door has.
+    fn with(
+        door: Door,
+        rules: Arc<Auth>,
+        mut services: Vec<(&'static str, Mounted)>,
+        readiness: watch::Receiver<Readiness>,
+        with_reflection: bool,
+    ) -> Self {
+        let health = HealthServer::new(Health::new(readiness.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
+        services.push((name_of(&health), Mounted::Health(health)));
+        if with_reflection {
+            let names = [ServerReflectionServer::<Reflection>::NAME, REFLECTION_V1ALPHA];
+            let mounted = services.iter().map(|(name, _)| *name).chain(names).collect();
+            let server = ServerReflectionServer::new(Reflection::new(mounted, readiness))
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(RESPONSE_BYTES_MAX);
+            services.push((name_of(&server), Mounted::Reflection(server.clone())));
+            services.push((REFLECTION_V1ALPHA, Mounted::ReflectionV1Alpha(server)));
+        }
+        Self { door, rules, services: services.into() }
+    }
+
+    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
         if let Some(refusal) = not_grpc(&request) {
             return refusal;
         }
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        if service == self.auth.0 {
-            return self.answer_auth(request).await;
-        }
-        if service == self.health.0 {
-            return infallible(self.health.1.call(request).await);
-        }
-        if let Some((name, reflection)) = &mut self.reflection {
-            if service == REFLECTION_V1ALPHA {
-                *request.uri_mut() = renamed(request.uri(), name);
-                return infallible(reflection.call(request).await);
-            }
-            if service == *name {
-                return infallible(reflection.call(request).await);
+        let mounted = self.services.iter().find(|(name, _)| *name == service);
+        match mounted.map(|(_, mounted)| mounted.clone()) {
+            None => wire::error::unimplemented("unknown service").into_http(),
+            Some(Mounted::Auth(server)) => self.answer_in_time(server, request).await,
+            Some(Mounted::Admin(server)) => self.answer_in_time(server, request).await,
+            Some(Mounted::Health(mut server)) => infallible(server.call(request).await),
+            Some(Mounted::Reflection(mut server)) => infallible(server.call(request).await),
+            Some(Mounted::ReflectionV1Alpha(mut server)) => {
+                *request.uri_mut() = renamed(request.uri(), name_of(&server));
+                infallible(server.call(request).await)
             }
         }
-        wire::error::unimplemented("unknown service").into_http()
     }
 
-    async fn answer_auth(&mut self, mut request: Request<Incoming>) -> Response<Body> {
+    /// Says who calls, and answers before the caller's deadline.
+    async fn answer_in_time<S>(&self, mut server: S, mut request: Request<Incoming>) -> Response<Body>
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    {
         let deadline = match deadline::of(request.headers(), self.rules.clock()) {
             Ok(deadline) => deadline,
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
         };
         let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
         let caller = Caller {
-            door: Door::Grpc,
+            door: self.door,
             peer,
             deadline,
             bearer: Bearer::parse(
@@ -113,7 +145,7 @@ impl Grpc {
         };
         request.extensions_mut().insert(caller);
         let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
-        match tokio::time::timeout(left, self.auth.1.call(request)).await {
+        match tokio::time::timeout(left, server.call(request)).await {
             Ok(response) => infallible(response),
             Err(_) => wire::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
         }

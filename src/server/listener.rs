@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream},
@@ -20,7 +20,7 @@ use tokio::{
 use crate::domain::Peer;
 
 /// Connections that wait to be accepted.
-const BACKLOG: u32 = 1_024;
+const BACKLOG: i32 = 1_024;
 
 /// After this much silence the kernel asks whether the other side is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -28,8 +28,14 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Sent bytes that nobody acknowledges for this long end the connection (gRFC A18).
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Who may use a Unix socket: its owner and group.
-const SOCKET_MODE: u32 = 0o660;
+/// Who may use a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner and group.
+    Group,
+    /// Its owner.
+    Owner,
+}
 
 /// Where to listen: `host:port`, or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,11 +114,11 @@ impl fmt::Display for Address {
 // === impl Listener ===
 
 impl Listener {
-    /// Listens at `address`.
-    pub fn bind(address: &Address) -> Result<Self, BindError> {
+    /// Listens at `address`; `access` is for Unix sockets.
+    pub fn bind(address: &Address, access: Access) -> Result<Self, BindError> {
         let bound = match address {
             Address::Tcp(address) => bind_tcp(*address),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(path) => bind_unix(path, access),
         };
         bound.map_err(|cause| BindError { address: address.clone(), cause })
     }
@@ -147,18 +153,30 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     // A restarted node takes its port back although old connections linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG).map(Listener::Tcp)
+    socket.listen(BACKLOG.unsigned_abs()).map(Listener::Tcp)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(path: &Path, access: Access) -> io::Result<Listener> {
+    let mode = match access {
+        Access::Group => 0o660,
+        Access::Owner => 0o600,
+    };
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     // A socket that nobody listens at was left behind by a killed process; any other failure is somebody else's socket.
     let left_behind = |cause: io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(left_behind) {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before the file is there, so that nobody gets in while its mode is the machine's default.
+    #[cfg(target_os = "linux")]
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // The umask may have taken some of it.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(socket.into())?;
     Ok(Listener::Unix(listener, SocketFile(path.into())))
 }
 

@@ -21,7 +21,7 @@ use tower::Service;
 
 pub use self::{
     drain::{Drain, Draining},
-    listener::{Address, BindError, Listener},
+    listener::{Access, Address, BindError, Listener},
 };
 
 /// A pause after an accept that failed for want of something, such as file descriptors.

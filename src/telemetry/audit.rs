@@ -55,6 +55,9 @@ impl Observer for Audit {
                 tracing::info!(event = "user_deleted", %user, door = caller.door.name(), peer = %peer(caller));
             }
             Event::UserDisabled { user, disabled } => tracing::info!(event = "user_disabled", %user, disabled),
+            Event::SigningKeyRotated { caller, key_id, dropped } => {
+                tracing::warn!(event = "sys_signing_key_rotated", key_id, dropped, door = caller.door.name(), peer = %peer(caller));
+            }
             // The store has logged why.
             Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),

@@ -114,7 +114,8 @@ impl Metrics {
             | Event::PasswordNotShown { .. }
             | Event::UserChanged { .. }
             | Event::UserDeleted { .. }
-            | Event::UserDisabled { .. } => return,
+            | Event::UserDisabled { .. }
+            | Event::SigningKeyRotated { .. } => return,
             Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),
             Event::StoreFailed { error: StoreError::Corrupt(_) } => (&self.store_failures, "corrupt_record"),

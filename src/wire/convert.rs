@@ -136,7 +136,7 @@ fn one_session(lifetimes: &Lifetimes, session: Session, current: SessionId) -> p
 }
 
 /// To the millisecond, which is what is stored: the answer to a registration equals every later one.
-fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+pub(crate) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
     let millis = i32::try_from(since_1970.subsec_millis()).unwrap_or_default();

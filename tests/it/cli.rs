@@ -9,6 +9,9 @@ use crate::support::{BINARY, Node, command, command_by, run, run_command};
 
 const FREE: [&str; 6] = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
 
+/// A file that is none of those that settings name.
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
 #[test]
 fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
     for (args, expected) in [
@@ -26,9 +29,10 @@ fn wrong_settings_are_refused_by_name_value_and_what_is_allowed() {
             vec!["--oauth-clients-file", "/nowhere/clients"],
             vec!["--oauth-clients-file", "/nowhere/clients", "No such file"],
         ),
-        (vec!["--oauth-clients-file", "Cargo.toml", "--http-addr", "off"], vec!["--oauth-clients-file", "--http-addr"]),
-        (vec!["--oauth-clients-file", "Cargo.toml"], vec!["--oauth-clients-file", "line 1", "NAME:SECRET"]),
-        (vec!["--seal-key-file", "Cargo.toml"], vec!["--seal-key-file", "line 1", "64 hexadecimal"]),
+        (vec!["--oauth-clients-file", MANIFEST, "--http-addr", "off"], vec!["--oauth-clients-file", "--http-addr"]),
+        (vec!["--oauth-clients-file", MANIFEST], vec!["--oauth-clients-file", "line 1", "NAME:SECRET"]),
+        (vec!["--admin-addr", "127.0.0.1:1"], vec!["--admin-addr", "127.0.0.1:1", "unix:/path"]),
+        (vec!["--seal-key-file", MANIFEST], vec!["--seal-key-file", "line 1", "64 hexadecimal"]),
         (vec!["--access-token-lifetime", "1s"], vec!["1s", "--access-token-lifetime", "10s"]),
         (vec!["--session-lifetime", "91d"], vec!["91d", "--session-lifetime", "2months 29days"]),
         (vec!["--redis-durability", "none"], vec!["none", "--redis-durability", "strict", "relaxed"]),

@@ -190,7 +190,7 @@ async fn a_socket_left_by_a_killed_process_is_taken_over_and_a_living_one_is_not
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address = format!("unix:{}", path.display());
     let app = App::with(StoreKind::Memory).args(&["--http-addr", &address]).start().await;
-    let second = watchword::server::Listener::bind(&address.parse().unwrap());
+    let second = watchword::server::Listener::bind(&address.parse().unwrap(), watchword::server::Access::Group);
     assert!(second.is_err(), "the living socket was taken over");
     app.stopped().await;
 }

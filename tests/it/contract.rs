@@ -60,7 +60,16 @@ fn every_request_field_says_whether_it_is_required() {
 
 #[test]
 fn every_method_has_a_call_to_copy_that_names_it() {
-    let auth = pool().get_service_by_name("watchword.auth.v1.Auth").unwrap();
+    for (service, address) in [
+        ("watchword.auth.v1.Auth", "localhost:50051"),
+        ("watchword.auth.v1.AuthAdmin", "-unix watchword-data/admin.sock"),
+    ] {
+        assert_calls_to_copy(service, address);
+    }
+}
+
+fn assert_calls_to_copy(service: &str, address: &str) {
+    let auth = pool().get_service_by_name(service).unwrap();
     let file = auth.parent_file().file_descriptor_proto().clone();
     for method in auth.methods() {
         let comment = file
@@ -72,8 +81,8 @@ fn every_method_has_a_call_to_copy_that_names_it() {
             .find(|location| location.path == method.path())
             .and_then(|location| location.leading_comments.clone())
             .unwrap_or_default();
-        let address = format!("localhost:50051 watchword.auth.v1.Auth/{}`", method.name());
-        assert!(comment.contains("`grpcurl -plaintext ") && comment.contains(&address), "{}: {comment}", method.name());
+        let call = format!("{address} {service}/{}`", method.name());
+        assert!(comment.contains("`grpcurl -plaintext ") && comment.contains(&call), "{}: {comment}", method.name());
     }
 }
 

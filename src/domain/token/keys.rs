@@ -23,6 +23,10 @@ use crate::domain::Entropy;
 const USED_FOR: Duration = Duration::from_secs(90 * 86_400);
 const PUBLISHED_AHEAD: Duration = Duration::from_secs(86_400);
 
+/// How long everybody needs to hear of a key: nodes read the ring each minute, and others may keep what they fetched for
+/// five (`http/well_known.rs`).
+const HEARD_OF_AFTER: Duration = Duration::from_secs(600);
+
 /// How long an old key is kept after its successor is in use: longer than any access token lives.
 const KEPT_FOR: Duration = Duration::from_secs(2 * 3_600);
 
@@ -92,6 +96,24 @@ impl KeyRing {
         next.signing = kept;
         (next != *self).then_some(next)
     }
+
+    /// The ring whose next key signs as soon as everybody has heard of it, and that key.
+    pub(crate) fn hastened(&self, now: SystemTime) -> (Self, StoredKey) {
+        let mut ring = self.clone();
+        if !self.signing.iter().any(|key| key.use_time > now) {
+            ring.signing.push(StoredKey::new(now, now + HEARD_OF_AFTER));
+        }
+        let next = ring.signing.iter_mut().max_by_key(|key| key.use_time).expect("one was just put there");
+        next.use_time = next.use_time.min((next.create_time + HEARD_OF_AFTER).max(now));
+        let next = next.clone();
+        (ring, next)
+    }
+
+    /// The ring with one new key that signs at once, and that key.
+    pub(crate) fn replaced(&self, now: SystemTime) -> (Self, StoredKey) {
+        let key = StoredKey::new(now, now);
+        (Self { refresh: self.refresh.clone(), signing: vec![key.clone()] }, key)
+    }
 }
 
 impl fmt::Debug for KeyRing {
@@ -106,6 +128,11 @@ impl StoredKey {
         let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .expect("a machine without random numbers cannot keep a secret");
         Self { private: Zeroizing::new(private.as_ref().to_vec()), create_time, use_time }
+    }
+
+    /// What everybody may know of it; `None` when it is no key.
+    pub(crate) fn public(&self) -> Option<PublicKey> {
+        Signer::new(self).map(|signer| signer.public())
     }
 }
 
@@ -164,6 +191,23 @@ mod tests {
         let alone = next.rotated(start + 90 * DAY + Duration::from_secs(2 * 3_600 + 1)).expect("the old one goes");
         assert_eq!(alone.signing, next.signing[1..]);
         assert_eq!(alone.refresh, ring.refresh, "refresh tokens outlive every signing key");
+    }
+
+    #[test]
+    fn a_key_that_an_operator_asks_for_signs_when_everybody_has_heard_of_it() {
+        let start = SystemTime::UNIX_EPOCH + 1_000 * DAY;
+        let ten_minutes = Duration::from_secs(600);
+        let (ring, next) = KeyRing::new(start, &System).hastened(start + DAY);
+        assert_eq!((ring.signing.len(), next.use_time), (2, start + DAY + ten_minutes));
+        let (again, same) = ring.hastened(start + DAY + ten_minutes / 2);
+        assert!(again == ring && same == next, "asked twice, made once");
+        let (_, later) = ring.hastened(start + DAY + ten_minutes);
+        assert_ne!(later.private, next.private, "the last one signs already");
+
+        let waiting = KeyRing::new(start, &System).rotated(start + 89 * DAY).expect("a day ahead");
+        let (hastened, next) = waiting.hastened(start + 89 * DAY + Duration::from_secs(3_600));
+        assert_eq!(hastened.signing.len(), 2, "what waits already is taken");
+        assert_eq!(next.use_time, start + 89 * DAY + Duration::from_secs(3_600), "everybody knows it for an hour");
     }
 
     #[test]

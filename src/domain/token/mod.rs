@@ -113,6 +113,11 @@ impl Keys {
         }
     }
 
+    /// Has the ring read again before it is used again.
+    pub(super) fn forget(&self) {
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn fresh(&self, clock: &dyn Clock) -> Option<Arc<Ring>> {
         let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
         let (ring, at) = read.as_ref()?;

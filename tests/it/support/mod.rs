@@ -140,7 +140,7 @@ impl App {
 impl Setup {
     fn new() -> Self {
         let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
-        let args = ["watchword"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
+        let args = ["watchword", "--admin-addr", "off"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
         Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), clock: ManualClock::default(), store: None }
     }
 

@@ -31,7 +31,8 @@ pub fn command_by(mut command: Command, args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WATCHWORD_")) {
         command.env_remove(name);
     }
-    command.args(args).stdin(Stdio::null());
+    // What a command leaves in its folder is nothing for the project's.
+    command.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

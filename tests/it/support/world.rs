@@ -74,6 +74,7 @@ impl Observer for Events {
             Event::UserChanged { .. } => "user changed",
             Event::UserDeleted { .. } => "user deleted",
             Event::UserDisabled { .. } => "user disabled",
+            Event::SigningKeyRotated { .. } => "signing key rotated",
             Event::StoreFailed { .. } => "store failed",
             Event::Hashed { .. } => "hashed",
             Event::Overloaded { .. } => "overloaded",
