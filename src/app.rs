@@ -97,6 +97,7 @@ impl App {
                 audience: config.token_audience.clone(),
             },
             lifetimes: config.lifetimes,
+            check_reuse: config.token_check_reuse,
         };
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, world));
         Self { config, listeners, store, auth, metrics }

@@ -54,6 +54,8 @@ pub struct Config {
     pub token_audience: String,
     /// How long tokens and sessions live.
     pub lifetimes: Lifetimes,
+    /// How long a positive check of an access token may be answered again.
+    pub token_check_reuse: Duration,
     /// Who may introspect and revoke tokens over HTTP.
     pub oauth_clients: Option<Arc<Clients>>,
     /// The hash pool.
@@ -117,6 +119,7 @@ impl Config {
                 idle: settings.session_idle_lifetime,
                 absolute: settings.session_lifetime,
             },
+            token_check_reuse: settings.token_check_reuse,
             oauth_clients: oauth_clients.map(Arc::new),
             hashing: PoolSettings {
                 workers: settings

@@ -1,7 +1,7 @@
 //! Says whether a token counts, as the store knows it now (RFC 7662).
 //!
-//! A bad token is an answer, not an error, and the answer says nothing else. When the store cannot be asked there is no
-//! answer at all.
+//! A bad token is an answer, not an error, and the answer says nothing else. When the store cannot be asked, there is no
+//! answer at all, but for access tokens that it knew a moment ago (`recent.rs`).
 
 use std::time::{Duration, SystemTime};
 
@@ -61,11 +61,10 @@ impl Auth {
         if claims.is_expired(self.store.now()) {
             return Ok(None);
         }
-        let Ok(SignedIn { user, .. }) = self.live(claims.session_id).await? else { return Ok(None) };
+        let Some(owner) = self.owner(claims.session_id).await? else { return Ok(None) };
         let [since, until] =
             [claims.issued_at, claims.expires_at].map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-        let (id, name) = (user.value.id, user.value.username);
-        Ok(Some(self.introspection(id, name, claims.session_id, TokenUse::Access, since, until)))
+        Ok(Some(self.introspection(owner.user_id, owner.username, claims.session_id, TokenUse::Access, since, until)))
     }
 
     fn introspection(

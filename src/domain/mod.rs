@@ -10,6 +10,7 @@ mod event;
 mod introspect_token;
 mod login;
 pub mod password;
+mod recent;
 mod refresh_token;
 mod register;
 mod revoke_token;
@@ -59,6 +60,7 @@ pub struct Auth {
     rules: Rules,
     tokens: TokenSettings,
     keys: token::Keys,
+    recent: recent::Recent,
     world: World,
 }
 
@@ -76,7 +78,8 @@ pub struct World {
 impl Auth {
     /// Puts the parts together.
     pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
-        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), world }
+        let recent = recent::Recent::new(tokens.check_reuse, world.clock.monotonic());
+        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, world }
     }
 
     /// What input must keep to.

@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Bearer, Caller, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored, Tokens,
-    User, UserId, account::has_same_credentials, session::shortened,
+    User, UserId, account::has_same_credentials, recent::Owner, session::shortened,
 };
 
 /// How often a change is tried again that somebody else was faster with.
@@ -67,8 +67,9 @@ impl Auth {
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
             let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            let changed = self.store.change_sessions(user.id, Some(session), &over, revision, kept).await?;
-            if changed == Replace::Replaced {
+            let changed = self.store.change_sessions(user.id, Some(session), &over, revision, kept).await;
+            over.iter().for_each(|ended| self.recent.session_ended(*ended, self.clock().monotonic()));
+            if changed? == Replace::Replaced {
                 return Ok(());
             }
         }
@@ -100,6 +101,18 @@ impl Auth {
         }
     }
 
+    /// Whose session it is that a token names; `None` when it has ended. The store may have been asked a moment ago.
+    pub(super) async fn owner(&self, id: SessionId) -> Result<Option<Owner>, Error> {
+        let asked = self.clock().monotonic();
+        if let Some(owner) = self.recent.recall(id, asked) {
+            return Ok(Some(owner));
+        }
+        let Ok(SignedIn { user, .. }) = self.live(id).await? else { return Ok(None) };
+        let owner = Owner { user_id: user.value.id, username: user.value.username };
+        self.recent.remember(id, &owner, asked, self.clock().monotonic());
+        Ok(Some(owner))
+    }
+
     pub(super) fn refuse_token<T>(&self, caller: &Caller, why: &'static str, error: Error) -> Result<T, Error> {
         self.note(&Event::TokenRefused { caller, why });
         Err(error)
@@ -126,8 +139,9 @@ impl Auth {
             let listed = seen.iter().flat_map(|seen| &seen.value).copied();
             let kept: Vec<_> = listed.filter(|listed| listed.id != id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            let changed = self.store.change_sessions(user, None, &[id], revision, &kept).await?;
-            if changed == Replace::Replaced {
+            let changed = self.store.change_sessions(user, None, &[id], revision, &kept).await;
+            self.recent.session_ended(id, self.clock().monotonic());
+            if changed? == Replace::Replaced {
                 return Ok(());
             }
         }
@@ -238,6 +252,7 @@ impl Auth {
             let mut user = stored.value.clone();
             change(&mut user);
             let replaced = self.store.replace(&stored.revision, &user).await;
+            self.recent.user_changed(user.id, self.clock().monotonic());
             if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
                 return Ok(user);
             }

@@ -34,6 +34,8 @@ pub struct TokenSettings {
     pub names: Names,
     /// How long they live.
     pub lifetimes: Lifetimes,
+    /// How long a positive check may be answered again, from when the store was asked.
+    pub check_reuse: Duration,
 }
 
 /// What a caller gets to stay signed in with.

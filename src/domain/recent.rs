@@ -1,0 +1,220 @@
+//! Token checks that were positive a moment ago, so that a flood of the same tokens does not ask the store each time.
+//!
+//! A check counts for less than a second from when the store was asked, and what this node ends is forgotten at once: a
+//! check that was asked before the end never counts after it, even when its answer came later. Nothing negative is kept.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{SessionId, UserId, Username};
+
+/// Checks that are kept in each half of the table: about 4 MiB in all. More are asked each time.
+const CHECKS_MAX: usize = 16_384;
+
+/// Ends that are kept in each half; when there are more, all checks are forgotten instead.
+const ENDS_MAX: usize = 16_384;
+
+/// The checks.
+pub(super) struct Recent {
+    /// How long a check counts; zero: never.
+    reuse: Duration,
+    halves: Mutex<Halves>,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) user_id: UserId,
+    pub(super) username: Username,
+}
+
+/// Nothing counts for longer than a half is filled, so the older one can be thrown away as a whole.
+struct Halves {
+    young: Half,
+    old: Half,
+    /// When `young` was begun.
+    since: Instant,
+    /// Checks asked before do not count.
+    floor: Instant,
+}
+
+#[derive(Default)]
+struct Half {
+    checks: HashMap<SessionId, (Instant, Owner)>,
+    sessions_ended: HashMap<SessionId, Instant>,
+    users_changed: HashMap<UserId, Instant>,
+}
+
+// === impl Recent ===
+
+impl Recent {
+    pub(super) fn new(reuse: Duration, now: Instant) -> Self {
+        let halves = Halves { young: Half::default(), old: Half::default(), since: now, floor: now };
+        Self { reuse, halves: Mutex::new(halves) }
+    }
+
+    /// What a check said that still counts.
+    pub(super) fn recall(&self, session: SessionId, now: Instant) -> Option<Owner> {
+        if self.reuse.is_zero() {
+            return None;
+        }
+        let halves = self.at(now);
+        let (asked, owner) = halves.find(|half| half.checks.get(&session))?;
+        let counts =
+            now.saturating_duration_since(*asked) < self.reuse && halves.counts(*asked, session, owner.user_id);
+        counts.then(|| owner.clone())
+    }
+
+    /// Keeps what a check said for which the store was asked at `asked`.
+    pub(super) fn remember(&self, session: SessionId, owner: &Owner, asked: Instant, now: Instant) {
+        if now.saturating_duration_since(asked) >= self.reuse {
+            return;
+        }
+        let mut halves = self.at(now);
+        if halves.young.checks.len() < CHECKS_MAX && halves.counts(asked, session, owner.user_id) {
+            halves.young.checks.insert(session, (asked, owner.clone()));
+        }
+    }
+
+    /// Forgets a session that was ended, or may have been.
+    pub(super) fn session_ended(&self, session: SessionId, now: Instant) {
+        self.at(now).end(now, |half| half.sessions_ended.insert(session, now));
+    }
+
+    /// Forgets all sessions of a user who was changed, or may have been.
+    pub(super) fn user_changed(&self, user: UserId, now: Instant) {
+        self.at(now).end(now, |half| half.users_changed.insert(user, now));
+    }
+
+    fn at(&self, now: Instant) -> MutexGuard<'_, Halves> {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.saturating_duration_since(halves.since);
+        if age >= self.reuse {
+            let young = mem::take(&mut halves.young);
+            halves.old = if age < 2 * self.reuse { young } else { Half::default() };
+            halves.since = now;
+        }
+        halves
+    }
+}
+
+// === impl Halves ===
+
+impl Halves {
+    fn find<'a, T>(&'a self, look: impl Fn(&'a Half) -> Option<&'a T>) -> Option<&'a T> {
+        look(&self.young).or_else(|| look(&self.old))
+    }
+
+    /// Whether nothing has ended since `asked` that a check of then does not know.
+    fn counts(&self, asked: Instant, session: SessionId, user: UserId) -> bool {
+        let ended = self.find(|half| half.sessions_ended.get(&session));
+        let changed = self.find(|half| half.users_changed.get(&user));
+        [ended, changed, Some(&self.floor)].into_iter().flatten().all(|end| *end < asked)
+    }
+
+    fn end<T>(&mut self, now: Instant, add: impl FnOnce(&mut Half) -> T) {
+        if self.young.sessions_ended.len() + self.young.users_changed.len() < ENDS_MAX {
+            add(&mut self.young);
+        } else {
+            (self.young, self.old, self.floor) = (Half::default(), Half::default(), now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Clock, System};
+
+    const REUSE: Duration = Duration::from_millis(800);
+    const STEP: Duration = Duration::from_millis(1);
+
+    fn owner(number: u128) -> Owner {
+        let user_id = UserId::parse(&Uuid::from_u128(number).to_string()).unwrap();
+        Owner { user_id, username: Username::parse("ada").unwrap() }
+    }
+
+    fn session(number: u128) -> SessionId {
+        SessionId(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_check_counts_from_when_the_store_was_asked() {
+        let start = System.monotonic();
+        let recent = Recent::new(REUSE, start);
+        let asked = start + STEP;
+        recent.remember(session(1), &owner(1), asked, asked + REUSE / 2);
+        assert_eq!(recent.recall(session(1), asked + REUSE - STEP), Some(owner(1)));
+        assert_eq!(recent.recall(session(1), asked + REUSE), None);
+        assert_eq!(recent.recall(session(2), asked), None);
+        recent.remember(session(3), &owner(1), asked, asked + REUSE);
+        assert_eq!(recent.recall(session(3), asked + REUSE), None, "its answer took too long");
+        let never = Recent::new(Duration::ZERO, start);
+        never.remember(session(1), &owner(1), asked, asked);
+        assert_eq!(never.recall(session(1), asked), None);
+    }
+
+    #[test]
+    fn what_has_ended_counts_no_more_even_when_the_answer_comes_after_the_end() {
+        for late in [false, true] {
+            for by_user in [false, true] {
+                let start = System.monotonic();
+                let recent = Recent::new(REUSE, start);
+                let (asked, ended) = (start + STEP, start + 2 * STEP);
+                let remember = |asked, at| recent.remember(session(1), &owner(1), asked, at);
+                if !late {
+                    remember(asked, asked);
+                }
+                if by_user {
+                    recent.user_changed(owner(1).user_id, ended)
+                } else {
+                    recent.session_ended(session(1), ended)
+                }
+                if late {
+                    remember(asked, ended + STEP);
+                }
+                assert_eq!(recent.recall(session(1), ended + STEP), None, "late {late}, by user {by_user}");
+                // Asked later: the session of that moment lives, such as the one that a new password began.
+                remember(ended + STEP, ended + STEP);
+                assert_eq!(recent.recall(session(1), ended + 2 * STEP), Some(owner(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_is_known_for_as_long_as_anything_asked_before_it_could_count() {
+        let start = System.monotonic();
+        let recent = Recent::new(REUSE, start);
+        let (asked, ended) = (start + REUSE - 2 * STEP, start + REUSE - STEP);
+        recent.session_ended(session(1), ended);
+        for at in [start + REUSE, asked + REUSE - STEP] {
+            recent.remember(session(1), &owner(1), asked, at);
+            assert_eq!(recent.recall(session(1), at), None);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_checks_or_ends_takes_no_more_memory_and_revives_nothing() {
+        let start = System.monotonic();
+        let recent = Recent::new(REUSE, start);
+        let asked = start + STEP;
+        for number in 0..2 * CHECKS_MAX as u128 {
+            recent.remember(session(number), &owner(number), asked, asked);
+        }
+        assert_eq!(recent.at(asked).young.checks.len(), CHECKS_MAX);
+        for number in 0..ENDS_MAX as u128 {
+            recent.session_ended(session(1_000_000 + number), asked + STEP);
+        }
+        recent.session_ended(session(1), asked + 2 * STEP);
+        assert_eq!(recent.recall(session(1), asked + 3 * STEP), None);
+        recent.remember(session(1), &owner(1), asked, asked + 3 * STEP);
+        assert_eq!(recent.recall(session(1), asked + 3 * STEP), None, "its end is not in the table, and counts");
+        assert!(recent.at(asked).young.sessions_ended.len() <= ENDS_MAX);
+    }
+}
