@@ -50,7 +50,10 @@ impl Auth {
         };
         self.list_session(user, &session).await.map_err(|error| match error {
             // A session whose tokens nobody has is as good as none: trying again is safe.
-            StoreError::OutcomeUnknown => Error::StoreUnavailable,
+            StoreError::OutcomeUnknown => {
+                self.note(&Event::StoreFailed { error: &error });
+                Error::StoreUnavailable
+            }
             other => self.store_error(other),
         })?;
         Ok(ring.tokens(&self.tokens, &session, &refresh, now, entropy))

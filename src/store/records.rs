@@ -71,11 +71,15 @@ impl Records {
         }
     }
 
+    fn unsealed(&self, document: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        match seal::open(self.seal.as_deref(), document).map_err(StoreError::Corrupt)? {
+            Opened::Plain => Ok(document.to_vec().into()),
+            Opened::Unsealed { content, .. } => Ok(content),
+        }
+    }
+
     fn ring(&self, document: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
-        let value = match seal::open(self.seal.as_deref(), document).map_err(StoreError::Corrupt)? {
-            Opened::Plain => record::keys::read(document)?,
-            Opened::Unsealed { content, .. } => record::keys::read(&content)?,
-        };
+        let value = record::keys::read(&self.unsealed(document)?)?;
         Ok(Stored { value, revision: Revision(document.into()) })
     }
 
@@ -169,7 +173,7 @@ impl Store for Records {
         let begin =
             begin.map(|session| Put { key: session_key(session.id), document: Some(session_document(session)) });
         let end = end.iter().map(|id| Put { key: session_key(*id), document: None });
-        let list = Document::lasting(record::session::write_list(list));
+        let list = Document::lasting(record::session::write_list(seen, list));
         let change = match seen {
             None => Change::Insert(list),
             Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
@@ -202,7 +206,8 @@ impl Store for Records {
     }
 
     async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError> {
-        let document = Document::lasting(self.seal(record::keys::write(keys)));
+        let document = record::keys::rewrite(&self.unsealed(&seen.0)?, keys)?;
+        let document = Document::lasting(self.seal(document));
         self.change(ring_key(), Change::Replace { seen: seen.0.clone(), document }).await
     }
 

@@ -1,8 +1,10 @@
 //! Sealed keys: whoever reads the store alone makes no tokens, and no change of the seal signs anybody out.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use serde_json::Value;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::support::{App, Place, StoreKind, run};
@@ -99,4 +101,45 @@ async fn sealed_keys_that_somebody_changed_are_not_used() {
             assert!(said.contains("were changed"), "{kind:?} {part}: {said}");
         }
     }
+}
+
+/// Nodes of two versions share a ring while one replaces the other.
+#[tokio::test]
+async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
+    for kind in StoreKind::KEPT {
+        for keys in [&[][..], &[OLD]] {
+            let place = Place::new(kind);
+            let app = start(&place, &[]).await;
+            app.registered("ada").await;
+            app.signed_in("ada").await;
+            app.stopped().await;
+            let mut newer: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+            newer["x"] = json!({"y": [1, null]});
+            newer["signing"][0]["note"] = "kept".into();
+            place.plant_keys(&newer.to_string());
+
+            let app = start(&place, keys).await;
+            app.clock.advance(Duration::from_secs(89 * 86_400));
+            app.signed_in("ada").await;
+            app.stopped().await;
+            if !keys.is_empty() {
+                place.plant_keys(&unsealed(&place.kept_keys()));
+            }
+            let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+            assert_eq!(kept["signing"].as_array().unwrap().len(), 2, "{kind:?}: the next key is there");
+            assert_eq!((&kept["x"], &kept["signing"][0]["note"]), (&newer["x"], &json!("kept")), "{kind:?} {keys:?}");
+        }
+    }
+}
+
+/// Opens a sealed document without any code of ours.
+fn unsealed(document: &str) -> String {
+    let sealed: Value = serde_json::from_str(document).unwrap();
+    let part = |name: &str| URL_SAFE_NO_PAD.decode(sealed[name].as_str().unwrap()).unwrap();
+    let key: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&OLD[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
+    let nonce = Nonce::try_assume_unique_for_key(&part("nonce")).unwrap();
+    let mut text = part("sealed");
+    let opened = key.open_in_place(nonce, Aad::from(b"watchword:keys"), &mut text).unwrap();
+    String::from_utf8(opened.to_vec()).unwrap()
 }

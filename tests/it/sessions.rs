@@ -146,6 +146,23 @@ async fn of_many_refreshes_at_once_all_get_the_same_successor() {
     }
 }
 
+/// The control of T12: a store that replaces without looking rotates one token many times.
+#[tokio::test]
+async fn a_store_that_compares_nothing_is_found_out() {
+    let faulty = Faulty::with(Fault::None);
+    let app = Arc::new(App::on(faulty.clone()).start().await);
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    faulty.set(Fault::ComparesNothing);
+    let mut racers = JoinSet::new();
+    for _ in 0..64 {
+        let (app, token) = (app.clone(), tokens.refresh_token.clone());
+        racers.spawn(async move { refresh(&app, &token).await });
+    }
+    drop(racers.join_all().await);
+    assert!(app.events.count("refreshed") > 1, "the control shows nothing");
+}
+
 /// T13: what was rotated before a crash is old after it.
 #[tokio::test]
 async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
@@ -180,7 +197,7 @@ async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
     }
 }
 
-/// The control of both: a store that forgets what it replaced, as one that restarts from an old copy does.
+/// The control of T13: a store that forgets what it replaced, as one that restarts from an old copy does.
 #[tokio::test]
 async fn a_store_that_goes_back_in_time_is_found_out() {
     let place = Place::new(StoreKind::Redis);
@@ -294,6 +311,22 @@ async fn a_token_does_not_outlive_its_user_even_when_the_name_is_taken_again() {
     }
 }
 
+/// The password is changed then: an answer that nothing was would be a lie.
+#[tokio::test]
+async fn a_new_password_whose_session_cannot_be_stored_is_not_said_to_have_failed() {
+    let faulty = Faulty::with(Fault::None);
+    let app = App::on(faulty.clone()).start().await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    faulty.set(Fault::NoSessions);
+    let refused = change_password(&app, &tokens.access_token, &password("ada"), "another long one").await.unwrap_err();
+    assert_eq!(reason(&refused), "OUTCOME_UNKNOWN");
+    faulty.set(Fault::None);
+    assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
+    let request = pb::LoginRequest { username: "ada".into(), password: "another long one".into() };
+    assert!(app.client().await.login(request).await.is_ok());
+}
+
 /// T10: logins with the old password that race its change leave no session alive; `WATCHWORD_TEST_FULL=1` takes 2 000.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_races_a_new_password_leaves_no_living_session() {
@@ -353,12 +386,11 @@ async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
     for kind in StoreKind::ALL {
         let (app, first) = with_ada(kind).await;
         let second = app.signed_in("ada").await;
-        let mut last = second.clone();
         for _ in 0..98 {
-            last = app.signed_in("ada").await;
+            app.signed_in("ada").await;
         }
         assert!(app.introspect(&first.access_token).await.active, "{kind:?}: a hundred live");
-        last = app.signed_in("ada").await;
+        let last = app.signed_in("ada").await;
         assert!(!app.introspect(&first.access_token).await.active, "{kind:?}: the 101st ended the first");
         assert!(app.introspect(&second.access_token).await.active, "{kind:?}");
         let mut client = app.client().await;

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{decode, decode_base64, encode_base64, read_time, write_time};
@@ -17,6 +18,9 @@ struct Record {
     /// 32 bytes, in base64url.
     refresh: String,
     signing: Vec<Key>,
+    /// Whatever a newer version of this program wrote.
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -27,6 +31,8 @@ struct Key {
     create_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     use_time: SystemTime,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
 }
 
 /// Reads the document.
@@ -45,13 +51,28 @@ fn ring(record: &Record) -> Result<KeyRing, String> {
     Ok(KeyRing { refresh: refresh.into(), signing })
 }
 
-/// The document.
+/// The document of a new ring.
 pub(in crate::store) fn write(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
-    let signing = ring.signing.iter().map(|key| Key {
-        private: encode_base64(&key.private),
-        create_time: key.create_time,
-        use_time: key.use_time,
+    encode(ring, Record { v: VERSION, refresh: String::new(), signing: Vec::new(), unknown: Map::new() })
+}
+
+/// The document of a changed ring: what was in `seen` and is not known here stays.
+pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    Ok(encode(ring, decode(seen, VERSION).map_err(StoreError::Corrupt)?))
+}
+
+fn encode(ring: &KeyRing, seen: Record) -> Zeroizing<Vec<u8>> {
+    let signing = ring.signing.iter().map(|key| {
+        let private = encode_base64(&key.private);
+        let known = seen.signing.iter().find(|known| known.private == private);
+        let unknown = known.map(|known| known.unknown.clone()).unwrap_or_default();
+        Key { private, create_time: key.create_time, use_time: key.use_time, unknown }
     });
-    let record = Record { v: VERSION, refresh: encode_base64(&*ring.refresh), signing: signing.collect() };
+    let record = Record {
+        v: VERSION,
+        refresh: encode_base64(&*ring.refresh),
+        signing: signing.collect(),
+        unknown: seen.unknown.clone(),
+    };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON").into()
 }

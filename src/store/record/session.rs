@@ -113,6 +113,9 @@ fn encode(session: &Session, unknown: Map<String, Value>) -> Vec<u8> {
 struct List {
     v: u32,
     sessions: Vec<Listing>,
+    /// Whatever a newer version of this program wrote.
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
 }
 
 /// A session in a list.
@@ -148,8 +151,11 @@ pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<Listed>> {
     Stored { value, revision: Revision(bytes.into()) }
 }
 
-/// The document of a list.
-pub(in crate::store) fn write_list(list: &[Listed]) -> Vec<u8> {
-    let list = List { v: VERSION, sessions: list.iter().copied().map(Listing::from).collect() };
+/// The document of a list; what was in `seen` and is not known here stays.
+pub(in crate::store) fn write_list(seen: Option<&Revision>, list: &[Listed]) -> Vec<u8> {
+    // One that cannot be read counts as empty.
+    let unknown = seen.and_then(|seen| decode::<List>(&seen.0, VERSION).ok()).map(|seen| seen.unknown);
+    let sessions = list.iter().copied().map(Listing::from).collect();
+    let list = List { v: VERSION, sessions, unknown: unknown.unwrap_or_default() };
     serde_json::to_vec(&list).expect("strings and numbers are always JSON")
 }

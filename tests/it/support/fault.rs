@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
     domain::{Pulse, StoreError, System},
-    store::{Change, Documents, Key, Memory, Outcome, Put},
+    store::{Change, Documents, Key, Kind, Memory, Outcome, Put},
 };
 
 /// What goes wrong.
@@ -23,6 +23,10 @@ pub enum Fault {
     Panic,
     /// Never answers.
     Hangs,
+    /// Replaces whatever is there, and lets others read before it does.
+    ComparesNothing,
+    /// Everything works until a session is to be stored.
+    NoSessions,
 }
 
 /// A memory store that fails as it is told.
@@ -59,7 +63,11 @@ impl Faulty {
     async fn before(&self) -> Result<(), StoreError> {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None | Fault::ReplyLost => Ok(()),
+            Fault::None | Fault::ReplyLost | Fault::NoSessions => Ok(()),
+            Fault::ComparesNothing => {
+                tokio::task::yield_now().await;
+                Ok(())
+            }
             Fault::Down => Err(StoreError::Unavailable),
             Fault::Corrupt => Err(StoreError::Corrupt("torn by a test".into())),
             Fault::Panic => panic!("a bug on order"),
@@ -84,6 +92,17 @@ impl Documents for Faulty {
 
     async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
         self.before().await?;
+        let fault = *self.fault.borrow();
+        if fault == Fault::NoSessions && first.iter().any(|put| put.key.kind == Kind::Session) {
+            return Err(StoreError::Unavailable);
+        }
+        let change = match change {
+            Change::Replace { document, .. } if fault == Fault::ComparesNothing => {
+                let seen = self.inner.get(&key).await?.unwrap_or_default().into();
+                Change::Replace { seen, document }
+            }
+            careful => careful,
+        };
         self.after(self.inner.change(first, key, change).await?)
     }
 
