@@ -6,6 +6,7 @@ pub mod disk;
 mod door;
 pub mod fault;
 pub mod h2;
+pub mod hostile;
 mod http;
 mod node;
 mod place;
