@@ -33,7 +33,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tonic::{Code, transport::Channel};
 use watchword::{
@@ -48,7 +47,7 @@ use self::{
         Gate::{AtLeast, AtMost},
         Report,
     },
-    server::{Server, cpu_of_others},
+    server::{Server, cpu_of_others, scratch},
 };
 
 /// How much to measure.
@@ -86,11 +85,6 @@ fn main() {
     measure_storms(&plan, &runtime, &mut report);
     measure_starts(&plan, &runtime, &mut report);
     report.publish("core");
-}
-
-/// A folder on the disk of the target folder: `/tmp` may be memory, where nothing is durable.
-fn scratch() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo made the folder")
 }
 
 // === rates ===

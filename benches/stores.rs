@@ -14,45 +14,48 @@
 #[path = "common/load.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod load;
+#[path = "common/redis.rs"]
+mod redis;
 #[path = "common/report.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod report;
 #[path = "common/server.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod server;
+#[path = "common/users.rs"]
+mod users;
 
 use std::{
     env, fs, io,
-    net::TcpListener,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use redb::{StorageBackend, backends::FileBackend};
-use tempfile::TempDir;
 use tokio::{
     runtime::{self, Runtime},
     task::JoinSet,
 };
 use watchword::{
-    domain::{Claim, Event, Observer, PasswordHash, Store, System, User, UserData, UserId, Username, World},
-    store::{self, Durability, Embedded, Records, RedisSettings, Settings},
+    domain::{Store, System},
+    store::{self, Embedded, Records, Settings},
 };
 
 use self::{
     load::Load,
+    redis::Redis,
     report::{
         Gate::{AtLeast, AtMost},
         Report,
     },
-    server::Server,
+    server::{Server, scratch},
+    users::{claim, load_all, world},
 };
 
 const REPETITIONS: usize = 6;
@@ -77,11 +80,6 @@ fn main() {
         measure_scale(&runtime, &mut report);
     }
     report.publish("stores");
-}
-
-/// A folder on the disk of the target folder: `/tmp` may be memory, where nothing is durable.
-fn scratch() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo made the folder")
 }
 
 // === rates ===
@@ -196,30 +194,6 @@ async fn claim_for(store: &Arc<dyn Store>, time: Duration, names: &AtomicU64) ->
     writers.join_all().await.into_iter().sum()
 }
 
-async fn claim(store: &dyn Store, number: u64) {
-    let claimed = store.claim(&user(number)).await.expect("the store answers");
-    assert!(matches!(claimed, Claim::Claimed), "every name is new");
-}
-
-/// A user as a registration makes it, whose hash is made up.
-fn user(number: u64) -> User {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + number);
-    let phc = "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
-    User {
-        id: UserId::new(now, &System),
-        username: Username::parse(&format!("user{number}@example.com")).expect("an ordinary name"),
-        password: PasswordHash::parse(phc).expect("a hash"),
-        data: UserData::parse("testing".into(), 100).expect("short data"),
-        epoch: 0,
-        kept_session: None,
-        create_time: now,
-        update_time: now,
-        last_login_time: None,
-        request_id: None,
-        disabled: false,
-    }
-}
-
 // === scale ===
 
 fn measure_scale(runtime: &Runtime, report: &mut Report) {
@@ -227,7 +201,7 @@ fn measure_scale(runtime: &Runtime, report: &mut Report) {
     println!("scale: {SCALE_USERS} users in redb");
     let settings = Settings::Embedded(folder.path().to_owned());
     let store = runtime.block_on(store::open(&settings, None, &world())).expect("a new store opens");
-    runtime.block_on(load_all(&store));
+    runtime.block_on(load_all(&store, SCALE_USERS));
     runtime.block_on(store.close());
     drop(store);
     let file = fs::metadata(folder.path().join("watchword.redb")).expect("the store is there");
@@ -239,29 +213,11 @@ fn measure_scale(runtime: &Runtime, report: &mut Report) {
     let redis = Redis::start();
     let before = redis.info("used_memory");
     let store = runtime.block_on(redis.open());
-    runtime.block_on(load_all(&store));
+    runtime.block_on(load_all(&store, SCALE_USERS));
     let memory = (redis.info("used_memory") - before) / SCALE_USERS as f64;
     report.show("1 000 000 users: Redis, memory", "B/user", vec![memory]);
     let log = redis.info("aof_current_size") / SCALE_USERS as f64;
     report.show("1 000 000 users: Redis, append-only file", "B/user", vec![log]);
-}
-
-async fn load_all(store: &Arc<dyn Store>) {
-    let next = Arc::new(AtomicU64::new(0));
-    let mut writers = JoinSet::new();
-    for _ in 0..512 {
-        let (store, next) = (store.clone(), next.clone());
-        writers.spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= SCALE_USERS {
-                    return;
-                }
-                claim(&*store, number).await;
-            }
-        });
-    }
-    writers.join_all().await;
 }
 
 /// Kills a node in the middle of registrations and starts it again.
@@ -285,90 +241,4 @@ fn measure_reopening(runtime: &Runtime, folder: &Path, report: &mut Report) {
     report.gate("1 000 000 users: exec to listening, killed", "ms", AtMost(50.0), after_kill);
     report.show("1 000 000 users: exec to listening and end", "ms", after_end);
     report.show("1 000 000 users: memory then", "MiB", memory);
-}
-
-// === redis-server ===
-
-/// A redis-server that keeps users; killed when dropped.
-struct Redis {
-    child: Child,
-    port: u16,
-    _folder: TempDir,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let (folder, port) = (scratch(), free_port());
-        let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--maxmemory-policy",
-                "noeviction",
-            ])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let server = Self { child, port, _folder: folder };
-        while server.ask::<String>(&["PING"]).is_err() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    async fn open(&self) -> Arc<dyn Store> {
-        let settings = Settings::Redis(RedisSettings {
-            url: self.url().parse().expect("a URL"),
-            password_file: None::<PathBuf>,
-            ca_file: None,
-            prefix: "watchword:".parse().expect("a prefix"),
-            durability: Durability::Strict,
-            check_interval: Duration::from_secs(60),
-        });
-        store::open(&settings, None, &world()).await.expect("Redis answers")
-    }
-
-    fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = redis::Client::open(self.url())?.get_connection()?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
-    }
-
-    /// A number in what Redis says of itself.
-    fn info(&self, field: &str) -> f64 {
-        let info: String = self.ask(&["INFO"]).expect("Redis answers");
-        let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.expect("a field of INFO").trim().parse().expect("a number")
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.child.kill().expect("it is ours and not waited for");
-        self.child.wait().expect("it is ours and not waited for");
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
-}
-
-struct Deaf;
-
-impl Observer for Deaf {
-    fn on(&self, _: &Event<'_>) {}
-}
-
-fn world() -> World {
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) }
 }

@@ -19,7 +19,7 @@ use watchword::wire::pb::{LoginRequest, RegisterRequest, auth_client::AuthClient
 use crate::server::{Server, cpu_of_threads};
 
 /// Calls in flight in a closed loop, spread over some connections.
-const CONCURRENCY: usize = 32;
+pub(crate) const CONCURRENCY: usize = 32;
 const CONNECTIONS: usize = 4;
 
 /// The storm: logins that are all on their way before the first answer is waited for.
@@ -29,7 +29,7 @@ const STORM_CALLS_PER_CONNECTION: usize = 100;
 /// How long a closed loop leaves the server alone when it is asked to.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) type Client = AuthClient<Channel>;
 
@@ -69,7 +69,7 @@ async fn register(mut client: Client, username: String) -> Result<(), Status> {
     client.register(RegisterRequest { username, password: PASSWORD.into(), ..Default::default() }).await.map(drop)
 }
 
-fn user(number: usize) -> String {
+pub(crate) fn user(number: usize) -> String {
     format!("user-{number}")
 }
 
@@ -78,14 +78,20 @@ fn user(number: usize) -> String {
 impl<'a> Load<'a> {
     /// Connects and registers the users, unless an earlier load did.
     pub(crate) fn new(runtime: &'a Runtime, server: &'a Server) -> Self {
-        let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
+        let load = Self::connect(runtime, server);
         for number in 0..CONCURRENCY {
-            match runtime.block_on(register(clients[0].clone(), user(number))) {
+            match runtime.block_on(register(load.clients[0].clone(), user(number))) {
                 Ok(()) => {}
                 Err(status) if status.code() == Code::AlreadyExists => {}
                 Err(status) => panic!("a server registers users: {status:?}"),
             }
         }
+        load
+    }
+
+    /// Connects, and registers nobody.
+    pub(crate) fn connect(runtime: &'a Runtime, server: &'a Server) -> Self {
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
         Self { runtime, server, clients, names: Arc::default() }
     }
 
@@ -100,7 +106,7 @@ impl<'a> Load<'a> {
     }
 
     /// Keeps [`CONCURRENCY`] calls in flight for `time`, and counts to the last answer.
-    fn closed_loop<C, F>(&self, time: Duration, call: C) -> Loop
+    pub(crate) fn closed_loop<C, F>(&self, time: Duration, call: C) -> Loop
     where
         C: Fn(Client, usize) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), Status>> + Send + 'static,

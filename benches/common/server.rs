@@ -10,10 +10,16 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 /// Units of CPU time in `/proc`; the same on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A folder on the disk of the target folder: `/tmp` may be memory, where nothing is durable.
+pub(crate) fn scratch() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo made the folder")
+}
 
 /// A running server; dropping it asks it to end, and waits.
 pub(crate) struct Server {
@@ -29,15 +35,18 @@ impl Server {
 
     /// The same with more flags.
     pub(crate) fn start_on(folder: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_watchword"))
-            .env_clear()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchword"));
+        command
             .args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(folder)
-            .args(flags)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary was built with this program");
+            .args(flags);
+        Self::spawn(command)
+    }
+
+    /// Starts any program that says where it listens as the binary does.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.env_clear().stderr(Stdio::piped()).spawn().expect("it was built with this program");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let address = log
             .by_ref()

@@ -1,0 +1,92 @@
+//! A redis-server that keeps users, with its file synced at every write.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use watchword::{
+    domain::Store,
+    store::{self, Durability, RedisSettings, Settings},
+};
+
+use crate::{server::scratch, users::world};
+
+/// A redis-server that keeps users; killed when dropped.
+pub(crate) struct Redis {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let (folder, port) = (scratch(), free_port());
+        let child = Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--maxmemory-policy",
+                "noeviction",
+            ])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let server = Self { child, port, _folder: folder };
+        while server.ask::<String>(&["PING"]).is_err() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        let settings = Settings::Redis(RedisSettings {
+            url: self.url().parse().expect("a URL"),
+            password_file: None::<PathBuf>,
+            ca_file: None,
+            prefix: "watchword:".parse().expect("a prefix"),
+            durability: Durability::Strict,
+            check_interval: Duration::from_secs(60),
+        });
+        store::open(&settings, None, &world()).await.expect("Redis answers")
+    }
+
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = redis::Client::open(self.url())?.get_connection()?;
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+    }
+
+    /// A number in what Redis says of itself.
+    pub(crate) fn info(&self, field: &str) -> f64 {
+        let info: String = self.ask(&["INFO"]).expect("Redis answers");
+        let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.expect("a field of INFO").trim().parse().expect("a number")
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is ours and not waited for");
+        self.child.wait().expect("it is ours and not waited for");
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
