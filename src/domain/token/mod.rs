@@ -19,7 +19,9 @@ pub use self::{
     keys::{KeyRing, PublicKey, StoredKey},
 };
 use self::{keys::Signer, refresh::RefreshKey};
-use super::{Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, user::new_uuid};
+use super::{
+    Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, sessions::TRIES_MAX, user::new_uuid,
+};
 
 /// How often the ring is read again.
 const READ_AGAIN: Duration = Duration::from_secs(60);
@@ -115,9 +117,30 @@ impl Keys {
         }
     }
 
-    /// Has the ring read again before it is used again.
-    pub(super) fn forget(&self) {
-        *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Changes the ring in the store, unless another node is always faster, and goes on with the changed one; answers the
+    /// key that the change is about.
+    pub(super) async fn change(
+        &self,
+        store: &dyn Store,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+        change: impl Fn(&KeyRing, SystemTime) -> (KeyRing, StoredKey),
+    ) -> Result<Option<StoredKey>, StoreError> {
+        // Until the end: whoever reads the ring meanwhile must not come back with the old one.
+        let _reading = self.reading.lock().await;
+        for _ in 0..TRIES_MAX {
+            current(store, entropy).await?;
+            let Some(seen) = store.keys().await? else { continue };
+            let (ring, key) = change(&seen.value, store.now());
+            let at_work = Arc::new(Ring::new(&ring)?);
+            // Whatever becomes of it, what was read before is no longer known to be so.
+            *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+            if store.replace_keys(&seen.revision, &ring).await? == Replace::Replaced {
+                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((at_work, clock.monotonic()));
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     fn fresh(&self, clock: &dyn Clock) -> Option<Arc<Ring>> {
