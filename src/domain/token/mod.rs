@@ -7,6 +7,7 @@
 mod access;
 mod keys;
 mod refresh;
+mod verified;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -18,7 +19,7 @@ pub use self::{
     access::{Claims, Names},
     keys::{KeyRing, PublicKey, StoredKey},
 };
-use self::{keys::Signer, refresh::RefreshKey};
+use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
 use super::{
     Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, sessions::TRIES_MAX, user::new_uuid,
 };
@@ -73,6 +74,8 @@ pub(super) struct Keys {
 pub(super) struct Ring {
     refresh: RefreshKey,
     signers: Vec<Signer>,
+    verified: Verified,
+    stored: KeyRing,
 }
 
 // === impl Keys ===
@@ -103,7 +106,11 @@ impl Keys {
         }
         match current(store, entropy).await {
             Ok(stored) => {
-                let ring = Arc::new(Ring::new(&stored)?);
+                let ring = match self.last() {
+                    // What it has verified stays verified.
+                    Some(last) if last.stored == stored => last,
+                    Some(_) | None => Arc::new(Ring::new(&stored)?),
+                };
                 *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), clock.monotonic()));
                 Ok(ring)
             }
@@ -181,7 +188,12 @@ impl Ring {
         let signers: Option<Vec<_>> = stored.signing.iter().map(Signer::new).collect();
         let signers = signers.filter(|signers| !signers.is_empty());
         let signers = signers.ok_or_else(|| StoreError::Corrupt("a signing key cannot be read".into()))?;
-        Ok(Self { refresh: RefreshKey::new(&*stored.refresh), signers })
+        Ok(Self {
+            refresh: RefreshKey::new(&*stored.refresh),
+            signers,
+            verified: Verified::default(),
+            stored: stored.clone(),
+        })
     }
 
     /// The key that signs now: the newest that everybody had time to hear of.
@@ -239,7 +251,7 @@ impl Ring {
     }
 
     pub(super) fn read_access(&self, settings: &TokenSettings, text: &str) -> Option<Claims> {
-        access::read(&self.signers, &settings.names, text)
+        self.verified.claims(text, || access::read(&self.signers, &settings.names, text))
     }
 }
 
