@@ -62,10 +62,14 @@ impl Auth {
             return Ok(None);
         }
         let Ok(SignedIn { user, .. }) = self.live(claims.session_id).await? else { return Ok(None) };
+        Ok(Some(self.access_introspection(user.value.id, user.value.username, claims)))
+    }
+
+    /// What an access token counts for whose session lives.
+    pub(super) fn access_introspection(&self, id: UserId, name: Username, claims: &Claims) -> Introspection {
         let [since, until] =
             [claims.issued_at, claims.expires_at].map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-        let (id, name) = (user.value.id, user.value.username);
-        Ok(Some(self.introspection(id, name, claims.session_id, TokenUse::Access, since, until)))
+        self.introspection(id, name, claims.session_id, TokenUse::Access, since, until)
     }
 
     fn introspection(

@@ -4,8 +4,8 @@
 //! at once raises the user's epoch, in the one record that every check reads: no race leaves a session alive.
 
 use super::{
-    Auth, Bearer, Caller, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored, Tokens,
-    User, UserId, account::has_same_credentials, session::shortened,
+    Auth, Bearer, Caller, Claims, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored,
+    Tokens, User, UserId, account::has_same_credentials, session::shortened,
 };
 
 /// How often a change is tried again that somebody else was faster with.
@@ -78,6 +78,11 @@ impl Auth {
 
     /// Says whose call it is.
     pub(super) async fn signed_in(&self, caller: &Caller) -> Result<SignedIn, Error> {
+        Ok(self.signed_in_with_claims(caller).await?.0)
+    }
+
+    /// The same, and what the token says.
+    pub(super) async fn signed_in_with_claims(&self, caller: &Caller) -> Result<(SignedIn, Claims), Error> {
         let token = match &caller.bearer {
             Bearer::Token(token) => token,
             Bearer::Missing => return Err(Error::TokenMissing),
@@ -94,7 +99,7 @@ impl Auth {
             Ok(signed_in) if signed_in.user.value.id != claims.user_id => {
                 self.refuse_token(caller, "another user's session", Error::TokenInvalid)
             }
-            Ok(signed_in) => Ok(signed_in),
+            Ok(signed_in) => Ok((signed_in, claims)),
             Err(Ended::Expired) => self.refuse_token(caller, "session expired", Error::TokenExpired),
             Err(Ended::Revoked) => self.refuse_token(caller, "session ended", Error::TokenRevoked),
         }

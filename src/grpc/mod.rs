@@ -1,10 +1,11 @@
 //! The gRPC door: which services are mounted, and what holds for every call.
 //!
-//! Auth has a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
+//! Auth and Authorization have a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
 //! brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
 //! CANCELLED for a deadline and OUT_OF_RANGE for a large message.
 
 mod auth;
+mod authorization;
 mod deadline;
 mod health;
 mod reflection;
@@ -26,17 +27,21 @@ use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
 pub use self::health::Readiness;
-use self::{auth::AuthService, health::Health, reflection::Reflection};
+use self::{auth::AuthService, authorization::AuthorizationService, health::Health, reflection::Reflection};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
-        self, health::health_server::HealthServer, pb::auth_server::AuthServer,
-        reflection::server_reflection_server::ServerReflectionServer,
+        self, envoy_auth::authorization_server::AuthorizationServer, health::health_server::HealthServer,
+        pb::auth_server::AuthServer, reflection::server_reflection_server::ServerReflectionServer,
     },
 };
 
 /// Bytes of a message that a caller may send.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of what a gateway says about a request. Envoy takes 60 KiB of headers by default, all of which may be a path that
+/// comes twice, and may add a certificate; a check that is too large to read is one more way past a gateway that fails open.
+const CHECK_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a message that we send; the largest is a file's description with its comments.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
@@ -51,6 +56,7 @@ type Mounted<T> = (&'static str, T);
 pub struct Grpc {
     rules: Arc<Auth>,
     auth: Mounted<AuthServer<AuthService>>,
+    authorization: Mounted<AuthorizationServer<AuthorizationService>>,
     health: Mounted<HealthServer<Health>>,
     reflection: Option<Mounted<ServerReflectionServer<Reflection>>>,
 }
@@ -61,8 +67,11 @@ impl Grpc {
         let auth_server = AuthServer::new(AuthService::new(auth.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
+        let authorization = AuthorizationServer::new(AuthorizationService::new(auth.clone()))
+            .max_decoding_message_size(CHECK_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
         let health = HealthServer::new(Health::new(readiness.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let mut services = vec![name_of(&auth_server), name_of(&health)];
+        let mut services = vec![name_of(&auth_server), name_of(&authorization), name_of(&health)];
         let reflection = with_reflection.then(|| {
             services.extend([ServerReflectionServer::<Reflection>::NAME, REFLECTION_V1ALPHA]);
             let server = ServerReflectionServer::new(Reflection::new(services, readiness))
@@ -70,7 +79,13 @@ impl Grpc {
                 .max_encoding_message_size(RESPONSE_BYTES_MAX);
             (name_of(&server), server)
         });
-        Self { rules: auth, auth: (name_of(&auth_server), auth_server), health: (name_of(&health), health), reflection }
+        Self {
+            rules: auth,
+            auth: (name_of(&auth_server), auth_server),
+            authorization: (name_of(&authorization), authorization),
+            health: (name_of(&health), health),
+            reflection,
+        }
     }
 
     async fn answer(mut self, mut request: Request<Incoming>) -> Response<Body> {
@@ -79,7 +94,10 @@ impl Grpc {
         }
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         if service == self.auth.0 {
-            return self.answer_auth(request).await;
+            return within_deadline(&self.rules, self.auth.1, request).await;
+        }
+        if service == self.authorization.0 {
+            return within_deadline(&self.rules, self.authorization.1, request).await;
         }
         if service == self.health.0 {
             return infallible(self.health.1.call(request).await);
@@ -94,29 +112,6 @@ impl Grpc {
             }
         }
         wire::error::unimplemented("unknown service").into_http()
-    }
-
-    async fn answer_auth(&mut self, mut request: Request<Incoming>) -> Response<Body> {
-        let deadline = match deadline::of(request.headers(), self.rules.clock()) {
-            Ok(deadline) => deadline,
-            Err(violation) => return wire::error::status(&violation.into()).into_http(),
-        };
-        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
-        let caller = Caller {
-            door: Door::Grpc,
-            peer,
-            deadline,
-            bearer: Bearer::parse(
-                request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),
-            ),
-            user_agent: user_agent(request.headers()),
-        };
-        request.extensions_mut().insert(caller);
-        let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
-        match tokio::time::timeout(left, self.auth.1.call(request)).await {
-            Ok(response) => infallible(response),
-            Err(_) => wire::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
-        }
     }
 }
 
@@ -139,6 +134,31 @@ impl Service<Request<Incoming>> for Grpc {
             });
             Ok(status::complete(response))
         })
+    }
+}
+
+/// Calls a service with who calls, and ends the call when its answer is of no more use.
+async fn within_deadline<S>(rules: &Auth, mut service: S, mut request: Request<Incoming>) -> Response<Body>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let deadline = match deadline::of(request.headers(), rules.clock()) {
+        Ok(deadline) => deadline,
+        Err(violation) => return wire::error::status(&violation.into()).into_http(),
+    };
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+    let caller = Caller {
+        door: Door::Grpc,
+        peer,
+        deadline,
+        bearer: Bearer::parse(request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes())),
+        user_agent: user_agent(request.headers()),
+    };
+    request.extensions_mut().insert(caller);
+    let left = deadline.saturating_duration_since(rules.clock().monotonic());
+    match tokio::time::timeout(left, service.call(request)).await {
+        Ok(response) => infallible(response),
+        Err(_) => wire::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
     }
 }
 

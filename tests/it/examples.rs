@@ -67,6 +67,7 @@ async fn grpcurl_lists_the_services_by_reflection() {
     let app = app().await;
     let listed = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
     let expected = [
+        "envoy.service.auth.v3.Authorization",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -82,6 +83,7 @@ async fn grpcurl_describes_methods_and_fields_with_their_comments() {
         ("watchword.auth.v1.Auth", "// Registers users, signs them in, and checks and ends what that began."),
         ("watchword.auth.v1.Auth.Login", "// Checks a user's password and begins a session."),
         ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
+        ("envoy.service.auth.v3.Authorization", "// Says whether the request that a gateway holds may pass"),
         ("watchword.auth.v1.ErrorReason", "// The username or the password is wrong"),
     ] {
         let described = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "describe", symbol])).await;

@@ -11,6 +11,7 @@ mod connections;
 mod contract;
 mod copy;
 mod embedded;
+mod envoy;
 mod errors;
 mod examples;
 mod grpc;
