@@ -9,6 +9,7 @@ pub mod h2;
 mod http;
 mod node;
 mod place;
+pub mod program;
 pub mod proxy;
 pub mod redis;
 mod world;
