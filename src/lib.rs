@@ -7,7 +7,7 @@
 //! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | nobody |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
 //! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
-//! | `grpc` | the gRPC door: Auth, Health, reflection | `domain`, `wire` |
+//! | `grpc` | the gRPC door: Auth, Envoy's Authorization, Health, reflection | `domain`, `wire` |
 //! | `http` | the HTTP door: the original routes; the ops door | `domain`, `wire` |
 //! | `server` | sockets: accept loop, limits, drain; knows nothing about users | `domain` (the type `Peer`) |
 //! | `telemetry` | what operators see: implements [`domain::Observer`] | `domain` |
