@@ -29,9 +29,8 @@ impl Auth {
     /// Those of a bearer token; `StoreUnavailable` when the store does not answer within [`STORE_BUDGET`], or before the
     /// caller's deadline if that is sooner; `CorruptRecord`.
     pub async fn authorize(&self, caller: &Caller, route: Route) -> Result<Option<Introspection>, Error> {
-        match (route, &caller.bearer) {
-            (Route::Optional, Bearer::Missing) => return Ok(None),
-            (Route::Optional, Bearer::Malformed | Bearer::Token(_)) | (Route::Required, _) => {}
+        if let (Route::Optional, Bearer::Missing) = (route, &caller.bearer) {
+            return Ok(None);
         }
         let left = caller.deadline.saturating_duration_since(self.clock().monotonic());
         let budget = STORE_BUDGET.min(left - MARGIN.min(left / 2));

@@ -1,7 +1,7 @@
 //! The gRPC door: which services are mounted, and what holds for every call.
 //!
-//! Auth and Authorization have a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
-//! brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
+//! Auth and Authorization have a deadline; health and reflection stay open as long as their streams. What tonic answers
+//! by itself is brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
 //! CANCELLED for a deadline and OUT_OF_RANGE for a large message.
 
 mod auth;

@@ -449,7 +449,8 @@ async fn neither_a_question_nor_its_answer_shows_a_header_in_debug() {
     assert!(shown.starts_with("CheckRequest "), "{shown}");
 }
 
-#[tokio::test]
+// Waits for the node's end while the channels hear of its drain.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_has_neither_tokens_nor_whose_they_are() {
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &["--log-level", "trace"]);
