@@ -5,10 +5,11 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "watchword/auth/v1/auth.proto",
     "watchword/auth/v1/auth_admin.proto",
     "watchword/auth/v1/error_reason.proto",
+    "envoy/service/auth/v3/external_auth.proto",
     // Clients that use reflection resolve error details by these two.
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
@@ -20,7 +21,7 @@ const FILES: [&str; 7] = [
 const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 
 /// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 12] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
     "watchword.auth.v1.RefreshTokenRequest",
@@ -29,6 +30,11 @@ const SECRET: [&str; 8] = [
     "watchword.auth.v1.ChangePasswordRequest",
     "watchword.auth.v1.DeleteUserRequest",
     "watchword.auth.v1.Tokens",
+    // They hold the headers, the address and the user of somebody else's request.
+    "envoy.service.auth.v3.CheckRequest",
+    "envoy.service.auth.v3.CheckResponse",
+    "envoy.service.auth.v3.AttributeContext.HttpRequest",
+    "envoy.config.core.v3.HeaderValue",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -7,7 +7,7 @@
 //! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | nobody |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
 //! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
-//! | `grpc` | the gRPC doors, for callers and for operators: Auth, AuthAdmin, Health, reflection | `domain`, `wire` |
+//! | `grpc` | the gRPC doors, for callers and for operators: Auth, AuthAdmin, Envoy's Authorization, Health, reflection | `domain`, `wire` |
 //! | `http` | the HTTP door: the original routes, OAuth; the ops door | `domain`, `wire` |
 //! | `server` | sockets: accept loop, limits, drain; knows nothing about users | `domain` (the type `Peer`) |
 //! | `telemetry` | what operators see: implements [`domain::Observer`] | `domain` |

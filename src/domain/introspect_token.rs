@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Claims, Error, SessionId, UserId, Username, sessions::SignedIn};
+use super::{Auth, Claims, Error, SessionId, UserId, Username, recent::Owner, sessions::SignedIn};
 
 /// What a token counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +61,15 @@ impl Auth {
         if claims.is_expired(self.store.now()) {
             return Ok(None);
         }
-        let Some(owner) = self.owner(claims.session_id).await? else { return Ok(None) };
+        let Ok(owner) = self.owner(claims.session_id).await? else { return Ok(None) };
+        Ok(Some(self.access_introspection(owner, claims)))
+    }
+
+    /// What an access token counts for whose session lives.
+    pub(super) fn access_introspection(&self, owner: Owner, claims: &Claims) -> Introspection {
         let [since, until] =
             [claims.issued_at, claims.expires_at].map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-        Ok(Some(self.introspection(owner.user_id, owner.username, claims.session_id, TokenUse::Access, since, until)))
+        self.introspection(owner.user_id, owner.username, claims.session_id, TokenUse::Access, since, until)
     }
 
     fn introspection(

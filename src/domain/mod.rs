@@ -4,6 +4,7 @@
 //! types below and call it; stores implement [`Store`]; `telemetry` implements [`Observer`]. Imports nobody.
 
 mod account;
+mod authorize;
 mod caller;
 mod error;
 mod event;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use self::{
     account::{DataChange, PasswordChange},
+    authorize::{Route, STORE_BUDGET},
     caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},

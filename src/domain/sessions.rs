@@ -4,8 +4,8 @@
 //! at once raises the user's epoch, in the one record that every check reads: no race leaves a session alive.
 
 use super::{
-    Auth, Bearer, Caller, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored, Tokens,
-    User, UserId, account::has_same_credentials, recent::Owner, session::shortened,
+    Auth, Bearer, Caller, Claims, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored,
+    Tokens, User, UserId, account::has_same_credentials, recent::Owner, session::shortened,
 };
 
 /// How often a change is tried again that somebody else was faster with.
@@ -82,6 +82,30 @@ impl Auth {
 
     /// Says whose call it is.
     pub(super) async fn signed_in(&self, caller: &Caller) -> Result<SignedIn, Error> {
+        let claims = self.claims(caller).await?;
+        match self.live(claims.session_id).await? {
+            Ok(signed_in) => {
+                self.must_belong(caller, &claims, signed_in.user.value.id)?;
+                Ok(signed_in)
+            }
+            Err(ended) => self.refuse_ended(caller, ended),
+        }
+    }
+
+    /// The same for whoever only passes it on. The store may have been asked a moment ago.
+    pub(super) async fn bearer(&self, caller: &Caller) -> Result<(Owner, Claims), Error> {
+        let claims = self.claims(caller).await?;
+        match self.owner(claims.session_id).await? {
+            Ok(owner) => {
+                self.must_belong(caller, &claims, owner.user_id)?;
+                Ok((owner, claims))
+            }
+            Err(ended) => self.refuse_ended(caller, ended),
+        }
+    }
+
+    /// What the access token of a call says; whether its session lives is not asked.
+    async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
         let token = match &caller.bearer {
             Bearer::Token(token) => token,
             Bearer::Missing => return Err(Error::TokenMissing),
@@ -94,26 +118,36 @@ impl Auth {
         if claims.is_expired(self.store.now()) {
             return self.refuse_token(caller, "expired", Error::TokenExpired);
         }
-        match self.live(claims.session_id).await? {
-            Ok(signed_in) if signed_in.user.value.id != claims.user_id => {
-                self.refuse_token(caller, "another user's session", Error::TokenInvalid)
-            }
-            Ok(signed_in) => Ok(signed_in),
-            Err(Ended::Expired) => self.refuse_token(caller, "session expired", Error::TokenExpired),
-            Err(Ended::Revoked) => self.refuse_token(caller, "session ended", Error::TokenRevoked),
+        Ok(claims)
+    }
+
+    fn must_belong(&self, caller: &Caller, claims: &Claims, user: UserId) -> Result<(), Error> {
+        if claims.user_id == user {
+            return Ok(());
+        }
+        self.refuse_token(caller, "another user's session", Error::TokenInvalid)
+    }
+
+    fn refuse_ended<T>(&self, caller: &Caller, ended: Ended) -> Result<T, Error> {
+        match ended {
+            Ended::Expired => self.refuse_token(caller, "session expired", Error::TokenExpired),
+            Ended::Revoked => self.refuse_token(caller, "session ended", Error::TokenRevoked),
         }
     }
 
-    /// Whose session it is that a token names; `None` when it has ended. The store may have been asked a moment ago.
-    pub(super) async fn owner(&self, id: SessionId) -> Result<Option<Owner>, Error> {
+    /// Whose session it is. The store may have been asked a moment ago.
+    pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
         let asked = self.clock().monotonic();
         if let Some(owner) = self.recent.recall(id, asked) {
-            return Ok(Some(owner));
+            return Ok(Ok(owner));
         }
-        let Ok(SignedIn { user, .. }) = self.live(id).await? else { return Ok(None) };
-        let owner = Owner { user_id: user.value.id, username: user.value.username };
+        let user = match self.live(id).await? {
+            Ok(SignedIn { user, .. }) => user.value,
+            Err(ended) => return Ok(Err(ended)),
+        };
+        let owner = Owner { user_id: user.id, username: user.username };
         self.recent.remember(id, &owner, asked, self.clock().monotonic());
-        Ok(Some(owner))
+        Ok(Ok(owner))
     }
 
     pub(super) fn refuse_token<T>(&self, caller: &Caller, why: &'static str, error: Error) -> Result<T, Error> {

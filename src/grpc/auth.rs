@@ -117,6 +117,7 @@ impl pb::auth_server::Auth for AuthService {
     }
 }
 
+/// The message of a call, and who calls.
 pub(super) fn open<T>(request: Request<T>) -> (Caller, T) {
     let (_, mut extensions, message) = request.into_parts();
     (extensions.remove::<Caller>().expect("the door says who calls before it routes"), message)

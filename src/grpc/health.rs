@@ -17,8 +17,8 @@ use crate::wire::{
     },
 };
 
-/// The names that have a status: the node as a whole, and the service.
-const NAMES: [&str; 2] = ["", "watchword.auth.v1.Auth"];
+/// The names that have a status: the node as a whole, and its services.
+const NAMES: [&str; 3] = ["", "watchword.auth.v1.Auth", "envoy.service.auth.v3.Authorization"];
 
 /// What health says, made by whoever knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

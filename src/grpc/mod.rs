@@ -6,6 +6,7 @@
 
 mod admin;
 mod auth;
+mod authorization;
 mod deadline;
 mod health;
 mod reflection;
@@ -27,11 +28,14 @@ use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
 pub use self::health::Readiness;
-use self::{admin::AdminService, auth::AuthService, health::Health, reflection::Reflection};
+use self::{
+    admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, reflection::Reflection,
+};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
         self,
+        envoy_auth::authorization_server::AuthorizationServer,
         health::health_server::HealthServer,
         pb::{auth_admin_server::AuthAdminServer, auth_server::AuthServer},
         reflection::server_reflection_server::ServerReflectionServer,
@@ -40,6 +44,10 @@ use crate::{
 
 /// Bytes of a message that a caller may send.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of what a gateway says about a request. Envoy takes 60 KiB of headers by default, all of which may be a path that
+/// comes twice, and may add a certificate; a check that is too large to read is one more way past a gateway that fails open.
+const CHECK_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a message that we send; the largest is a file's description with its comments.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
@@ -60,6 +68,7 @@ pub struct Grpc {
 enum Mounted {
     Auth(AuthServer<AuthService>),
     Admin(AuthAdminServer<AdminService>),
+    Authorization(AuthorizationServer<AuthorizationService>),
     Health(HealthServer<Health>),
     Reflection(ServerReflectionServer<Reflection>),
     /// Reflection under its old name.
@@ -72,7 +81,13 @@ impl Grpc {
         let server = AuthServer::new(AuthService::new(auth.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
-        let services = vec![(name_of(&server), Mounted::Auth(server))];
+        let authorization = AuthorizationServer::new(AuthorizationService::new(auth.clone()))
+            .max_decoding_message_size(CHECK_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
+        let services = vec![
+            (name_of(&server), Mounted::Auth(server)),
+            (name_of(&authorization), Mounted::Authorization(authorization)),
+        ];
         Self::with(Door::Grpc, auth, services, readiness, with_reflection)
     }
 
@@ -115,6 +130,7 @@ impl Grpc {
             None => wire::error::unimplemented("unknown service").into_http(),
             Some(Mounted::Auth(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Admin(server)) => self.answer_in_time(server, request).await,
+            Some(Mounted::Authorization(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Health(mut server)) => infallible(server.call(request).await),
             Some(Mounted::Reflection(mut server)) => infallible(server.call(request).await),
             Some(Mounted::ReflectionV1Alpha(mut server)) => {

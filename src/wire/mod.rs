@@ -1,5 +1,6 @@
 //! What all doors speak: generated types, conversions, the error table.
 
+pub mod authorization;
 pub mod convert;
 pub mod error;
 
@@ -17,10 +18,13 @@ mod generated {
 }
 
 pub use generated::{
+    envoy::{config::core::v3 as envoy_core, service::auth::v3 as envoy_auth, r#type::v3 as envoy_type},
     google::rpc,
     grpc::{health::v1 as health, reflection::v1 as reflection},
     watchword::auth::v1 as pb,
 };
+
+use envoy_auth::{attribute_context, check_response};
 
 /// Every file that the doors speak, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
 pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/watchword.binpb"));
@@ -28,8 +32,8 @@ pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), 
 // Messages with secrets show no field; `build.rs` leaves their `Debug` to us, and a test holds the two together.
 
 macro_rules! show_no_field_of {
-    ($($message:ident),+) => {$(
-        impl fmt::Debug for pb::$message {
+    ($module:ident: $($message:ident),+) => {$(
+        impl fmt::Debug for $module::$message {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(stringify!($message))
             }
@@ -38,7 +42,7 @@ macro_rules! show_no_field_of {
 }
 
 show_no_field_of!(
-    RegisterRequest,
+    pb: RegisterRequest,
     LoginRequest,
     RefreshTokenRequest,
     IntrospectTokenRequest,
@@ -47,3 +51,8 @@ show_no_field_of!(
     DeleteUserRequest,
     Tokens
 );
+
+show_no_field_of!(envoy_auth: CheckRequest, CheckResponse);
+show_no_field_of!(attribute_context: HttpRequest);
+show_no_field_of!(check_response: HttpResponse);
+show_no_field_of!(envoy_core: HeaderValue);

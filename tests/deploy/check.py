@@ -285,6 +285,132 @@ def systemd_verify():
                 yield (rating.stdout + rating.stderr).strip().splitlines()[-1]
 
 
+def gateway_code():
+    """What src/ says to gateways: identity headers, headers that are read, words of routes, the store's budget."""
+    code = (ROOT / "src/wire/authorization.rs").read_text()
+    budget = re.search(r"STORE_BUDGET: .*from_millis\((\d+)\)", (ROOT / "src/domain/authorize.rs").read_text())
+    return {
+        "identity": re.findall(r'(?m)^const \w+: &str = "(x-auth-[\w-]+)"', code),
+        "read": {"authorization", *re.findall(r'has\("([\w-]+)"\)', code)},
+        "words": {("auth", "required"), *re.findall(r'says\("(\w+)", "(\w+)"\)', code)},
+        "budget_seconds": int(budget[1]) / 1000,
+    }
+
+
+def gateway_file(name):
+    return list(yaml.safe_load_all((ROOT / "deploy/envoy" / name).read_text()))
+
+
+def typed(node, name):
+    """Every mapping below `node` that Envoy's type of that name is for."""
+    if isinstance(node, dict):
+        if node.get("@type", "").endswith(f".{name}"):
+            yield node
+        node = list(node.values())
+    for inner in node if isinstance(node, list) else ():
+        yield from typed(inner, name)
+
+
+def envoy_rules():
+    """Envoy asks the node that is there, fails closed, waits long enough, and knows the code's headers and words"""
+    (config,), code = gateway_file("envoy.yaml"), gateway_code()
+    clusters = {cluster["name"]: cluster for cluster in config["static_resources"]["clusters"]}
+    (manager,), (authz,) = typed(config, "HttpConnectionManager"), typed(config, "ExtAuthz")
+    if authz["failure_mode_allow"] or not authz["encode_raw_headers"] or authz["transport_api_version"] != "V3":
+        yield "ext_authz: fails open, joins headers, or speaks another version"
+    if float(authz["grpc_service"]["timeout"].rstrip("s")) < 1.5 * code["budget_seconds"]:
+        yield "ext_authz: gives up before Watchword answers"
+    if {pattern["exact"] for pattern in authz["allowed_headers"]["patterns"]} != code["read"]:
+        yield f"ext_authz: sends other headers than {sorted(code['read'])}"
+    (mutation,) = typed(manager["early_header_mutation_extensions"], "HeaderMutation")
+    if [one["remove"] for one in mutation["mutations"]] != code["identity"]:
+        yield f"early_header_mutation: does not remove {code['identity']}"
+    routes = [one["check_settings"]["context_extensions"] for one in typed(config, "ExtAuthzPerRoute")]
+    for route in routes:
+        for word in set(route.items()) - code["words"]:
+            yield f"a route says {word}, which means nothing"
+    watchword = clusters[authz["grpc_service"]["envoy_grpc"]["cluster_name"]]
+    (protocol,) = typed(watchword, "HttpProtocolOptions")
+    if "http2_protocol_options" not in protocol["explicit_http_config"]:
+        yield "watchword: not HTTP/2"
+    if endpoint(watchword) != default("WATCHWORD_GRPC_ADDR"):
+        yield f"watchword: {endpoint(watchword)} is not where the gRPC door is"
+    limit = re.search(r"CHECK_BYTES_MAX: usize = (\d+) \* 1024", (ROOT / "src/grpc/mod.rs").read_text())
+    if int(limit[1]) < 2 * manager["max_request_headers_kb"]:
+        yield "Envoy takes requests that a check has no room for"
+    filters, keys = gateway_file("jwt_authn.yaml")
+    (provider,) = filters[0]["typed_config"]["providers"].values()
+    if provider["issuer"] != f"http://{endpoint(keys[0])}" or endpoint(keys[0]) != default("WATCHWORD_HTTP_ADDR"):
+        yield "jwt_authn: the issuer is not the HTTP door"
+    yield from verifier_faults("jwt_authn", provider, provider["remote_jwks"]["http_uri"]["uri"])
+    for one in provider["claim_to_headers"]:
+        if one["header_name"] not in code["identity"]:
+            yield f"jwt_authn: sets {one['header_name']}"
+
+
+def endpoint(cluster):
+    """Where a cluster's first node is, as `ADDRESS:PORT`."""
+    address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+    return f"{address['address']}:{address['port_value']}"
+
+
+def verifier_faults(what, rule, keys):
+    """What is wrong with a rule by which a gateway verifies tokens by itself."""
+    path = "/.well-known/jwks.json"
+    if path not in (ROOT / "src/http/well_known.rs").read_text():
+        yield f"{what}: keys are not at {path} any more"
+    if keys != f"{rule['issuer']}{path}" or rule["audiences"] != ["watchword"]:
+        yield f"{what}: keys or audience are not Watchword's"
+
+
+def istio_rules():
+    """Istio asks the Service that is there about every request, fails closed, and requires a token where it verifies"""
+    objects, code = gateway_file("istio.yaml"), gateway_code()
+    mesh, ask, verify, require = objects
+    (provider,) = mesh["spec"]["meshConfig"]["extensionProviders"]
+    service = next(m for _, m in manifests() if m["kind"] == "Service" and m["metadata"]["name"] == "watchword")
+    authz, (port,) = provider["envoyExtAuthzGrpc"], (port["port"] for port in service["spec"]["ports"])
+    if (authz["service"], authz["port"]) != ("watchword.watchword.svc.cluster.local", port):
+        yield "the provider is not the Service of deploy/kubernetes"
+    if authz["failOpen"] or float(authz["timeout"].rstrip("s")) < 1.5 * code["budget_seconds"]:
+        yield "the provider fails open, or gives up before Watchword answers"
+    everything = {"action": "CUSTOM", "provider": {"name": provider["name"]}, "rules": [{}]}
+    if not everything.items() <= ask["spec"].items():
+        yield "requests pass that nobody asked about"
+    if require["spec"]["action"] != "DENY" or require["spec"]["rules"] != [
+        {"from": [{"source": {"notRequestPrincipals": ["*"]}}]}
+    ]:
+        yield "requests without a token pass"
+    for one in (ask, require):
+        places = [(of["metadata"]["namespace"], of["spec"]["selector"]) for of in (one, verify)]
+        if places[0] != places[1]:
+            yield f"{one['metadata']['name']}: another workload"
+    (rule,) = verify["spec"]["jwtRules"]
+    if rule["issuer"] != kubernetes_settings()["WATCHWORD_TOKEN_ISSUER"]:
+        yield "the issuer is not that of deploy/kubernetes"
+    yield from verifier_faults("RequestAuthentication", rule, rule["jwksUri"])
+    for one in rule["outputClaimToHeaders"]:
+        if one["header"] not in code["identity"]:
+            yield f"RequestAuthentication: sets {one['header']}"
+
+
+def kong_rules():
+    """Kong reads tokens in one place, checks their time and the key's own algorithm, and removes the code's headers"""
+    (config,) = gateway_file("kong.yaml")
+    plugins = {plugin["name"]: plugin["config"] for plugin in config["services"][0]["plugins"]}
+    jwt = plugins["jwt"]
+    places = (jwt["header_names"], jwt["uri_param_names"], jwt["cookie_names"])
+    if places != (["authorization"], [], []) or (jwt["key_claim_name"], jwt["claims_to_verify"]) != ("kid", ["exp"]):
+        yield "jwt: tokens are read elsewhere, or not checked"
+    if "run_on_preflight" in jwt or "anonymous" in jwt:
+        yield "jwt: requests pass without a token"
+    (algorithm,) = {secret["algorithm"] for consumer in config["consumers"] for secret in consumer["jwt_secrets"]}
+    if f'"alg": "{algorithm}"' not in (ROOT / "src/domain/token/access.rs").read_text():
+        yield f"jwt: {algorithm} is not what tokens are signed with"
+    if plugins["request-transformer"]["remove"]["headers"] != gateway_code()["identity"]:
+        yield "request-transformer: lets identity headers of clients through"
+
+
 def variables():
     """Every WATCHWORD_ variable in the files is a setting of src/config/flags.rs"""
     known = set(re.findall(r'env = "(WATCHWORD_\w+)"', (ROOT / "src/config/flags.rs").read_text()))
@@ -344,7 +470,8 @@ def settings():
 
 CHECKS = (
     dockerfile_lint, dockerfile_rules, compose_schema, compose_rules, compose_redis,
-    kubernetes_schema, kubernetes_rules, systemd_verify, variables, graces, settings,
+    kubernetes_schema, kubernetes_rules, systemd_verify, envoy_rules, istio_rules, kong_rules, variables, graces,
+    settings,
 )
 
 

@@ -3,22 +3,21 @@
 //! `tests/run` installs what they need. A tool that is missing fails its test and says so; nothing is skipped.
 
 use std::{
-    env,
     fs::{self, File},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Output, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{App, BINARY, ManualClock, StoreKind, app};
-
-/// No program here takes more than a second or two, even on a busy machine.
-const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::support::{
+    App, BINARY, ManualClock, StoreKind, app,
+    program::{existing, root, run, succeeds, text, tool},
+};
 
 /// What a shell makes of grpcurl's exit code for UNAUTHENTICATED: 64 and the gRPC code.
 const UNAUTHENTICATED: i32 = 64 + 16;
@@ -67,6 +66,7 @@ async fn grpcurl_lists_the_services_by_reflection() {
     let app = app().await;
     let listed = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
     let expected = [
+        "envoy.service.auth.v3.Authorization",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -82,6 +82,7 @@ async fn grpcurl_describes_methods_and_fields_with_their_comments() {
         ("watchword.auth.v1.Auth", "// Registers users, signs them in, and checks and ends what that began."),
         ("watchword.auth.v1.Auth.Login", "// Checks a user's password and begins a session."),
         ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
+        ("envoy.service.auth.v3.Authorization", "// Says whether the request that a gateway holds may pass"),
         ("watchword.auth.v1.ErrorReason", "// The username or the password is wrong"),
     ] {
         let described = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "describe", symbol])).await;
@@ -242,38 +243,4 @@ fn grpcurl_call(app: &App, method: &str) -> Command {
 
 fn request(file: &str) -> Stdio {
     File::open(root().join("examples/requests").join(file)).unwrap().into()
-}
-
-// === Finding and running them
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A tool that `tests/run` installed, or else one that the machine has.
-fn tool(name: &str) -> PathBuf {
-    let installed = root().join("target/tools/bin").join(name);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
-    existing(if installed.is_file() { installed } else { found.unwrap_or(installed) }, name)
-}
-
-fn existing(path: PathBuf, what: &str) -> PathBuf {
-    assert!(path.exists(), "run tests/run once: it installs {what}");
-    path
-}
-
-async fn run(command: &mut Command) -> Output {
-    let ended = timeout(PROGRAM_TIMEOUT, command.kill_on_drop(true).output()).await;
-    ended.unwrap_or_else(|_| panic!("did not end in time: {command:?}")).unwrap()
-}
-
-async fn succeeds(command: &mut Command) -> String {
-    let ended = run(command).await;
-    assert!(ended.status.success(), "{command:?}:\n{}{}", text(&ended.stdout), text(&ended.stderr));
-    text(&ended.stdout)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

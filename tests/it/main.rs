@@ -12,6 +12,8 @@ mod connections;
 mod contract;
 mod copy;
 mod embedded;
+mod envoy;
+mod envoy_protos;
 mod errors;
 mod examples;
 mod grpc;

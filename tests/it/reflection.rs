@@ -49,6 +49,7 @@ async fn every_service_method_file_and_import_resolves_in_both_versions() {
         let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
         let services: BTreeSet<_> = list.service.iter().map(|service| service.name.as_str()).collect();
         let mounted = [
+            "envoy.service.auth.v3.Authorization",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",

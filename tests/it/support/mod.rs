@@ -10,6 +10,7 @@ pub mod hostile;
 mod http;
 mod node;
 mod place;
+pub mod program;
 pub mod proxy;
 pub mod redis;
 mod world;
