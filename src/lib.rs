@@ -4,7 +4,8 @@
 //!
 //! | place | what it is | may use |
 //! |---|---|---|
-//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | nobody |
+//! | `bearer` | a bearer token as text: its header, its JWT; the same for those who make them and those who check them | nobody |
+//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer` |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
 //! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
 //! | `grpc` | the gRPC door: Auth, Health, reflection | `domain`, `wire` |
@@ -16,7 +17,7 @@
 //! | `cli` | the commands | everything |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
-//! Everything may use `domain`; `domain` uses nobody; the doors may also use `wire`; only `app`, `config`, `cli` and
+//! Everything may use `domain`; `domain` uses nobody but `bearer`; the doors may also use `wire`; only `app`, `config`, `cli` and
 //! `main` see everything. `tests/it/architecture.rs` holds the code to this table.
 //!
 //! # Where to start reading
@@ -35,6 +36,7 @@
 //! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.
 
 pub mod app;
+mod bearer;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -8,7 +8,7 @@ use std::{
 
 /// Folder -> folders of ours that it may use.
 const MAY_USE: [(&str, &[&str]); 7] = [
-    ("domain", &[]),
+    ("domain", &["bearer"]),
     ("store", &["domain"]),
     ("wire", &["domain"]),
     ("grpc", &["domain", "wire"]),
