@@ -34,6 +34,23 @@ pub(crate) fn header(key_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(json!({"alg": "ES256", "kid": key_id, "typ": "at+jwt"}).to_string())
 }
 
+/// How long an access token lives from its making, as it says itself; nothing of it is verified.
+#[cfg(feature = "client")]
+pub(crate) fn lifetime(token: &str) -> Option<std::time::Duration> {
+    let payload = token.split('.').nth(1)?;
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let seconds = claims["exp"].as_u64()?.checked_sub(claims["iat"].as_u64()?)?;
+    Some(std::time::Duration::from_secs(seconds))
+}
+
+/// The first part of a token that looks like one of ours, whatever key it names; nothing of it is verified.
+#[cfg(feature = "client")]
+pub(crate) fn head(token: &str) -> Option<&str> {
+    let (head, _) = token.split_once('.').filter(|_| token.len() <= BYTES_MAX)?;
+    let said: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()?;
+    (header(said["kid"].as_str()?) == head).then_some(head)
+}
+
 /// The claims of an access token, if the key that belongs to its header signed it, for these names. Whether its time is over
 /// is not asked.
 ///

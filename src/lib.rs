@@ -15,10 +15,12 @@
 //! | `app` | puts it all together | everything |
 //! | `config` | every setting once | everything |
 //! | `cli` | the commands | everything |
+//! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
-//! Everything may use `domain`; `domain` uses nobody but `bearer`; the doors may also use `wire`; only `app`, `config`, `cli` and
-//! `main` see everything. `tests/it/architecture.rs` holds the code to this table.
+//! Everything of the service may use `domain`; `domain` uses nobody but `bearer`; the doors may also use `wire`; only `app`,
+//! `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
 //!
@@ -35,15 +37,28 @@
 //! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; README's table is compared by a test.
 //! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.
 
+#[cfg(feature = "server")]
 pub mod app;
+#[cfg(any(feature = "server", feature = "client"))]
 mod bearer;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod grpc;
+#[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "server")]
 pub mod machine;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod telemetry;
 pub mod wire;

@@ -1,6 +1,8 @@
 //! What all doors speak: generated types, conversions, the error table.
 
+#[cfg(feature = "server")]
 pub mod convert;
+#[cfg(feature = "server")]
 pub mod error;
 
 use std::fmt;
@@ -21,6 +23,12 @@ pub use generated::{
     grpc::{health::v1 as health, reflection::v1 as reflection},
     watchword::auth::v1 as pb,
 };
+
+/// The `domain` of every `ErrorInfo`: whose reasons these are, whatever the host is called.
+pub const DOMAIN: &str = "auth.watchword.dev";
+
+/// A trailer that clients' retry logic reads: milliseconds to wait (gRFC A6).
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Every file that the doors speak, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
 pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/watchword.binpb"));

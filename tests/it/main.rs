@@ -7,6 +7,7 @@ mod support;
 
 mod architecture;
 mod cli;
+mod client;
 mod connections;
 mod contract;
 mod copy;

@@ -573,7 +573,7 @@ async fn no_hostile_token_counts() {
     assert!(app.introspect(&tokens.access_token).await.active, "the honest one still counts");
 }
 
-fn hostile(good: &str) -> Vec<(String, String)> {
+pub fn hostile(good: &str) -> Vec<(String, String)> {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let [head, payload, signature] = <[&str; 3]>::try_from(good.split('.').collect::<Vec<_>>()).unwrap();
     let (header, claims) = (part(good, 0), part(good, 1));

@@ -28,7 +28,7 @@ use watchword::{
 
 pub use self::{
     door::{Answer, Door, details, reason},
-    http::{http, raw},
+    http::{Reply, http, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
     place::{Place, StoreKind, redis_settings, world},
     world::{Events, ManualClock},
