@@ -4,7 +4,8 @@
 //!
 //! | place | what it is | may use |
 //! |---|---|---|
-//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | nobody |
+//! | `bearer` | a bearer token as text: its header, its JWT; the same for those who make them and those who check them | nobody |
+//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer` |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
 //! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
 //! | `grpc` | the gRPC doors, for callers and for operators: Auth, AuthAdmin, Envoy's Authorization, Health, reflection | `domain`, `wire` |
@@ -14,10 +15,12 @@
 //! | `app` | puts it all together | everything |
 //! | `config` | every setting once | everything |
 //! | `cli` | the commands | everything |
+//! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
-//! Everything may use `domain`; `domain` uses nobody; the doors may also use `wire`; only `app`, `config`, `cli` and
-//! `main` see everything. `tests/it/architecture.rs` holds the code to this table.
+//! Everything of the service may use `domain`; `domain` uses nobody but `bearer`; the doors may also use `wire`; only `app`,
+//! `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
 //!
@@ -34,14 +37,28 @@
 //! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; README's table is compared by a test.
 //! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.
 
+#[cfg(feature = "server")]
 pub mod app;
+#[cfg(any(feature = "server", feature = "client"))]
+mod bearer;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod grpc;
+#[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "server")]
 pub mod machine;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod telemetry;
 pub mod wire;

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::bearer;
+
 /// For calls that name no deadline.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -96,18 +98,12 @@ impl std::fmt::Display for Peer {
 }
 
 impl Bearer {
-    /// Reads the values of `authorization`: exactly one, of the scheme Bearer, with one token of the characters that
-    /// tokens have.
-    pub fn parse<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
-        let Some(value) = values.next() else { return Bearer::Missing };
-        if values.next().is_some() {
-            return Bearer::Malformed;
+    /// Reads the values of `authorization`.
+    pub fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        match bearer::token(values) {
+            Ok(None) => Bearer::Missing,
+            Ok(Some(token)) => Bearer::Token(token.to_owned()),
+            Err(bearer::Malformed) => Bearer::Malformed,
         }
-        let token = std::str::from_utf8(value).ok().and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            let fits = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-            (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.chars().all(fits)).then_some(token)
-        });
-        token.map_or(Bearer::Malformed, |token| Bearer::Token(token.to_owned()))
     }
 }

@@ -12,20 +12,15 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
-use super::{pb::ErrorReason, rpc};
+pub use super::DOMAIN;
+use super::{PUSHBACK, pb::ErrorReason, rpc};
 use crate::domain::{Error, ErrorId, Violations};
-
-/// The `domain` of every `ErrorInfo`: whose reasons these are, whatever the host is called.
-pub const DOMAIN: &str = "auth.watchword.dev";
 
 /// Violations in one answer at most; more would not fit the headers of every proxy.
 const VIOLATIONS_MAX: usize = 16;
 
 /// When to come back to a node that is shutting down, or whose store is gone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// A trailer that clients' retry logic reads.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// How one error looks on every door.
 #[derive(Debug)]

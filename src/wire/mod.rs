@@ -1,7 +1,10 @@
 //! What all doors speak: generated types, conversions, the error table.
 
+#[cfg(feature = "server")]
 pub mod authorization;
+#[cfg(feature = "server")]
 pub mod convert;
+#[cfg(feature = "server")]
 pub mod error;
 
 use std::fmt;
@@ -25,6 +28,12 @@ pub use generated::{
 };
 
 use envoy_auth::{attribute_context, check_response};
+
+/// The `domain` of every `ErrorInfo`: whose reasons these are, whatever the host is called.
+pub const DOMAIN: &str = "auth.watchword.dev";
+
+/// A trailer that clients' retry logic reads: milliseconds to wait (gRFC A6).
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Every file that the doors speak, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
 pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/watchword.binpb"));

@@ -11,12 +11,16 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
 use uuid::Uuid;
 
 use crate::support::{
-    App, BINARY, ManualClock, StoreKind, app,
-    program::{existing, root, run, succeeds, text, tool},
+    App, BINARY, ManualClock, StoreKind, app, http,
+    program::{PROGRAM_TIMEOUT, existing, root, run, succeeds, text, tool},
 };
 
 /// What a shell makes of grpcurl's exit code for UNAUTHENTICATED: 64 and the gRPC code.
@@ -27,6 +31,35 @@ const AUTH: &str = "watchword.auth.v1.Auth";
 #[tokio::test]
 async fn the_rust_example_registers_logs_in_and_reads_the_refusal() {
     registers_logs_in_and_reads_the_refusal(rust).await;
+}
+
+/// The service that it protects asks nobody but the published keys.
+#[tokio::test]
+async fn the_protected_rust_service_greets_who_signed_in_and_nobody_else() {
+    let app = app().await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    let mut service = rust_program("protected");
+    service.env("WATCHWORD_ISSUER", format!("http://{}", app.http_socket())).env("HELLO_ADDR", "127.0.0.1:0");
+    let mut service = service.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(service.stdout.take().unwrap()).lines();
+    let line = timeout(PROGRAM_TIMEOUT, printed.next_line()).await.unwrap().unwrap().unwrap();
+    let address = line.strip_prefix("listening on ").unwrap().parse().unwrap();
+    let bearer = format!("Bearer {}", tokens.access_token);
+    let greeted = http(address, "GET", "/hello", &[("authorization", &bearer)], "").await;
+    let user_id = app.introspect(&tokens.access_token).await.user_id;
+    assert_eq!((greeted.status, greeted.body), (200, format!("hello {user_id}\n")));
+    for refused in ["", "Bearer x", &format!("Bearer {}", tokens.refresh_token)] {
+        assert_eq!(http(address, "GET", "/hello", &[("authorization", refused)], "").await.status, 401, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_rust_service_is_protected_in_ten_lines() {
+    let text = fs::read_to_string(root().join("examples/rust/protected.rs")).unwrap();
+    let main = text.split("async fn main()").nth(1).unwrap().split("\n}").next().unwrap();
+    let code = main.lines().skip(1).filter(|line| !line.trim().is_empty()).count();
+    assert!(code <= 10, "{code} lines");
 }
 
 #[tokio::test]
@@ -195,9 +228,13 @@ fn assert_refused_readably(ended: &Output) {
 // === The programs
 
 fn rust() -> Command {
+    rust_program("client")
+}
+
+fn rust_program(name: &str) -> Command {
     // Built by `cargo test`, beside the binary.
-    let built = Path::new(BINARY).with_file_name("examples").join("client");
-    Command::new(existing(built, "the Rust example"))
+    let built = Path::new(BINARY).with_file_name("examples").join(name);
+    Command::new(existing(built, "the Rust examples"))
 }
 
 fn python() -> Command {

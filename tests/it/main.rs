@@ -8,6 +8,7 @@ mod support;
 mod admin;
 mod architecture;
 mod cli;
+mod client;
 mod connections;
 mod contract;
 mod copy;

@@ -1,23 +1,19 @@
 //! Access tokens: JWTs (RFC 9068) signed with ES256, that live minutes.
 //!
-//! Only a token that we could have made is one: its header must be ours byte for byte, which leaves nothing to confuse
-//! (RFC 8725: algorithms, key ids, types, critical headers), and everything after it is read only once the signature
-//! holds. Time comes from the caller; there is no leeway.
+//! What a token must look like is in `bearer.rs`, for us and for those who check tokens by themselves. Time comes from the
+//! caller; there is no leeway.
 
 use std::time::SystemTime;
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED, KeyPair, UnparsedPublicKey},
-};
+use aws_lc_rs::{rand::SystemRandom, signature::KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::keys::Signer;
-use crate::domain::{SessionId, UserId};
-
-/// Bytes of a token at most; ours are about 600. More is not looked at.
-const BYTES_MAX: usize = 2_048;
+use crate::{
+    bearer,
+    domain::{SessionId, UserId},
+};
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,32 +57,15 @@ pub(super) fn write(signer: &Signer, names: &Names, claims: &Claims, token_id: &
     token
 }
 
-/// The header of every token of the key with that id.
-pub(super) fn header(key_id: &str) -> String {
-    URL_SAFE_NO_PAD.encode(json!({"alg": "ES256", "kid": key_id, "typ": "at+jwt"}).to_string())
-}
-
 /// Reads a token; `None` unless one of these keys signed it, for these names. Whether its time is over is not asked.
 pub(super) fn read(signers: &[Signer], names: &Names, token: &str) -> Option<Claims> {
-    if token.len() > BYTES_MAX {
-        return None;
-    }
-    let (signed, signature) = token.rsplit_once('.')?;
-    let (head, payload) = signed.split_once('.')?;
-    let signer = signers.iter().find(|signer| signer.header == head)?;
-    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signer.pair.public_key());
-    key.verify(signed.as_bytes(), &signature).ok()?;
-
-    let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    if payload["iss"] != names.issuer.as_str() || payload["aud"] != names.audience.as_str() {
-        return None;
-    }
+    let key = |head: &str| signers.iter().find(|signer| signer.header == head).map(|signer| signer.pair.public_key());
+    let claims = bearer::claims(token, &names.issuer, &names.audience, key)?;
     Some(Claims {
-        user_id: UserId::parse(payload["sub"].as_str()?)?,
-        session_id: SessionId::parse(payload["sid"].as_str()?)?,
-        issued_at: payload["iat"].as_u64()?,
-        expires_at: payload["exp"].as_u64()?,
+        user_id: UserId::parse(claims["sub"].as_str()?)?,
+        session_id: SessionId::parse(claims["sid"].as_str()?)?,
+        issued_at: claims["iat"].as_u64()?,
+        expires_at: claims["exp"].as_u64()?,
     })
 }
 

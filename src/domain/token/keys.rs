@@ -16,8 +16,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::access;
-use crate::domain::Entropy;
+use crate::{bearer, domain::Entropy};
 
 /// How long a signing key is used (DESIGN: 90 days, published a day ahead).
 const USED_FOR: Duration = Duration::from_secs(90 * 86_400);
@@ -149,7 +148,7 @@ impl Signer {
     pub(crate) fn new(stored: &StoredKey) -> Option<Self> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &stored.private).ok()?;
         let key_id = thumbprint(&pair);
-        Some(Self { header: access::header(&key_id), key_id, pair, use_time: stored.use_time })
+        Some(Self { header: bearer::header(&key_id), key_id, pair, use_time: stored.use_time })
     }
 
     pub(crate) fn public(&self) -> PublicKey {

@@ -10,7 +10,7 @@ use std::{
 use tokio::{process::Command, time::timeout};
 
 /// No program of the tests takes more than a second or two, even on a busy machine.
-const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
+pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

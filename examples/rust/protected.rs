@@ -1,0 +1,28 @@
+//! A service of yours that lets nobody in without an access token: an axum handler behind ten lines of `main`.
+//!
+//! Run it beside `cargo run`: `cargo run --example protected`, then with the token of a login
+//! `curl -H "authorization: Bearer $TOKEN" http://127.0.0.1:3000/hello`. Nothing is asked of Watchword but its public keys.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own, not part of the service")]
+
+use std::{env, error::Error};
+
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+use watchword::client::{Identity, Verifier, VerifyLayer};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let issuer = env::var("WATCHWORD_ISSUER").unwrap_or("http://127.0.0.1:5000".into());
+    let verifier = Verifier::builder(issuer, "watchword").build()?;
+    let app = Router::new().route("/hello", get(hello)).layer(VerifyLayer::new(verifier));
+
+    let address = env::var("HELLO_ADDR").unwrap_or("127.0.0.1:3000".into());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on {}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+async fn hello(me: Identity) -> String {
+    format!("hello {}\n", me.user_id)
+}

@@ -1,0 +1,156 @@
+//! Lets nobody through without a valid access token: in front of axum and of tonic services alike.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use tonic::{Code, server::NamedService};
+use tower::{Layer, Service};
+
+use super::{Verifier, VerifyError, refusal};
+use crate::{bearer, wire::pb::ErrorReason};
+
+/// When to come back while tokens cannot be checked.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Verifies the one `authorization: Bearer` value of every request, and puts an [`Identity`](super::Identity) into the
+/// request's extensions.
+///
+/// Refuses with 401 and `WWW-Authenticate` (RFC 6750 3), or 503 and `Retry-After` when nobody can know; a gRPC call with
+/// UNAUTHENTICATED or UNAVAILABLE and an `ErrorInfo`, as Watchword itself does. Every path behind the layer is protected.
+#[derive(Debug, Clone)]
+pub struct VerifyLayer(Verifier);
+
+/// The service that [`VerifyLayer`] makes.
+#[derive(Clone)]
+pub struct Verify<S> {
+    inner: S,
+    verifier: Verifier,
+}
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    NoToken,
+    Token(VerifyError),
+}
+
+impl VerifyLayer {
+    /// A layer for what this verifier lets through.
+    pub fn new(verifier: Verifier) -> Self {
+        Self(verifier)
+    }
+}
+
+impl<S> Layer<S> for VerifyLayer {
+    type Service = Verify<S>;
+
+    fn layer(&self, inner: S) -> Verify<S> {
+        Verify { inner, verifier: self.0.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Verify<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verify")
+    }
+}
+
+// A tonic router asks a service for its name.
+impl<S: NamedService> NamedService for Verify<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B, R> Service<Request<B>> for Verify<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that is ready goes; its clone is asked anew.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let verifier = self.verifier.clone();
+        let token = token(request.headers());
+        Box::pin(async move {
+            let verified = match token {
+                Ok(token) => verifier.verify(&token).await.map_err(Refusal::Token),
+                Err(refusal) => Err(refusal),
+            };
+            match verified {
+                Ok(identity) => drop(request.extensions_mut().insert(identity)),
+                Err(refusal) if is_grpc(request.headers()) => return Ok(refusal.grpc()),
+                Err(refusal) => return Ok(refusal.http()),
+            }
+            inner.call(request).await
+        })
+    }
+}
+
+fn token(headers: &HeaderMap) -> Result<String, Refusal> {
+    let values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    match bearer::token(values) {
+        Ok(Some(token)) => Ok(token.to_owned()),
+        Ok(None) => Err(Refusal::NoToken),
+        Err(bearer::Malformed) => Err(Refusal::Token(VerifyError::Invalid)),
+    }
+}
+
+/// gRPC over HTTP/2: `application/grpc`, alone or with a suffix for the encoding; gRPC-Web is not it.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn http<R: Default>(self) -> Response<R> {
+        let mut response = Response::new(R::default());
+        let (status, name, value) = match self {
+            // Whoever brought nothing made no mistake: RFC 6750 3.1.
+            Refusal::NoToken => (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer realm="watchword""#),
+            Refusal::Token(VerifyError::Invalid | VerifyError::Expired | VerifyError::Revoked) => {
+                (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)
+            }
+            Refusal::Token(VerifyError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, header::RETRY_AFTER, "1"),
+        };
+        *response.status_mut() = status;
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+    }
+
+    /// Only trailers, in the place of headers.
+    fn grpc<R: Default>(self) -> Response<R> {
+        let (code, reason) = match self {
+            Refusal::NoToken => (Code::Unauthenticated, ErrorReason::TokenMissing),
+            Refusal::Token(VerifyError::Invalid) => (Code::Unauthenticated, ErrorReason::TokenInvalid),
+            Refusal::Token(VerifyError::Expired) => (Code::Unauthenticated, ErrorReason::TokenExpired),
+            Refusal::Token(VerifyError::Revoked) => (Code::Unauthenticated, ErrorReason::TokenRevoked),
+            Refusal::Token(VerifyError::Unavailable) => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        };
+        let text = match self {
+            Refusal::NoToken => "send an access token: authorization: Bearer <token>".to_owned(),
+            Refusal::Token(why) => why.to_string(),
+        };
+        let status = refusal::status(code, reason, &text);
+        match code {
+            Code::Unavailable => refusal::with_retry(status, RETRY_AFTER).into_http(),
+            _ => status.into_http(),
+        }
+    }
+}

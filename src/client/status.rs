@@ -1,0 +1,67 @@
+//! Reads Watchword's refusals.
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::Status;
+
+use crate::wire::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
+
+/// What Watchword says in a `tonic::Status` beyond its code. The text is for people, this is for programs.
+pub trait StatusExt {
+    /// Why Watchword refused; `None` for what is not Watchword's own word, such as a connection that broke, and for reasons
+    /// that this version does not know.
+    fn auth_reason(&self) -> Option<ErrorReason>;
+
+    /// How long to wait before the call is sent again (gRFC A6); `None` when the server does not say so, or says not to.
+    fn retry_after(&self) -> Option<Duration>;
+}
+
+impl StatusExt for Status {
+    fn auth_reason(&self) -> Option<ErrorReason> {
+        let details = rpc::Status::decode(self.details()).ok()?.details;
+        let infos = details.iter().filter(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"));
+        let mut infos = infos.filter_map(|info| rpc::ErrorInfo::decode(&*info.value).ok());
+        let info = infos.find(|info| info.domain == DOMAIN)?;
+        ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        let pushback = self.metadata().get(PUSHBACK)?.to_str().ok()?;
+        // A signed 32-bit number; one below zero means: do not.
+        let millis = u64::try_from(pushback.parse::<i32>().ok()?).ok()?;
+        Some(Duration::from_millis(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushback_is_read_as_the_protocol_defines_it() {
+        for (text, wait) in [
+            ("0", Some(0)),
+            ("250", Some(250)),
+            ("2147483647", Some(2_147_483_647)),
+            ("2147483648", None),
+            ("-1", None),
+            ("", None),
+            ("1s", None),
+        ] {
+            let mut status = Status::ok("");
+            status.metadata_mut().insert(PUSHBACK, text.parse().expect("ASCII"));
+            assert_eq!(status.retry_after(), wait.map(Duration::from_millis), "{text}");
+        }
+        assert_eq!(Status::ok("").retry_after(), None);
+    }
+
+    #[test]
+    fn what_others_put_into_details_is_nobodys_reason() {
+        assert_eq!(Status::ok("").auth_reason(), None);
+        for (domain, reason) in [("another.example", "TOKEN_EXPIRED"), (DOMAIN, "NOT_ONE_OF_OURS")] {
+            let info = rpc::ErrorInfo { reason: reason.into(), domain: domain.into(), ..Default::default() };
+            assert_eq!(crate::client::refusal::packed(tonic::Code::Unknown, &info, "").auth_reason(), None);
+        }
+    }
+}

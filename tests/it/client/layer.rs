@@ -1,0 +1,142 @@
+//! `VerifyLayer` and `Identity`: services of others that let nobody in without a token.
+
+use std::time::Duration;
+
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::server::TcpIncoming};
+use tower::Layer;
+use watchword::{
+    client::{Identity, StatusExt, Verifier, VerifyLayer, pb::ErrorReason},
+    wire::health::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+        health_client::HealthClient,
+        health_server::{Health, HealthServer},
+    },
+};
+
+use super::verifier;
+use crate::support::{App, app, channel, http};
+
+async fn with_ada() -> (App, String) {
+    let app = app().await;
+    app.registered("ada").await;
+    let token = app.signed_in("ada").await.access_token;
+    (app, token)
+}
+
+async fn hello(me: Identity) -> String {
+    format!("hello {}", me.user_id)
+}
+
+/// A router on a socket.
+async fn served(router: Router) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test]
+async fn a_handler_of_axums_knows_who_calls_and_strangers_do_not_reach_it() {
+    let (app, token) = with_ada().await;
+    let layer = VerifyLayer::new(verifier::of(&app).build().unwrap());
+    let address = served(Router::new().route("/hello", get(hello)).layer(layer)).await;
+    let call = async |values: &[&str]| {
+        let headers: Vec<_> = values.iter().map(|value| ("authorization", *value)).collect();
+        http(address, "GET", "/hello", &headers, "").await
+    };
+    let good = format!("Bearer {token}");
+    let let_in = call(&[&good]).await;
+    assert_eq!((let_in.status, let_in.body), (200, format!("hello {}", app.introspect(&token).await.user_id)));
+    assert_eq!(call(&[&good.replace("Bearer", "bEARER")]).await.status, 200);
+
+    let missing = call(&[]).await;
+    assert_eq!((missing.status, missing.header("www-authenticate")), (401, Some(r#"Bearer realm="watchword""#)));
+    let assert_refused = |reply: crate::support::Reply, what: &str| {
+        let challenge = reply.header("www-authenticate");
+        assert_eq!((reply.status, challenge), (401, Some(r#"Bearer error="invalid_token""#)), "{what}");
+        assert_eq!(reply.body, "", "{what}");
+    };
+    for value in ["", "Bearer", "Bearer ", "Bearer x", &*token, &*format!("Basic {token}"), &*format!("{good}, {good}")]
+    {
+        assert_refused(call(&[value]).await, value);
+    }
+    assert_refused(call(&[&good, &good]).await, "twice");
+    app.clock.advance(Duration::from_secs(300));
+    assert_refused(call(&[&good]).await, "expired");
+}
+
+#[tokio::test]
+async fn when_nobody_can_know_the_answer_is_503() {
+    let verifier = Verifier::builder("http://127.0.0.1:1", "watchword").build().unwrap();
+    let address = served(Router::new().route("/hello", get(hello)).layer(VerifyLayer::new(verifier))).await;
+    let (_app, token) = with_ada().await;
+    let reply = http(address, "GET", "/hello", &[("authorization", &format!("Bearer {token}"))], "").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+}
+
+#[tokio::test]
+async fn without_the_layer_nobody_is_let_in() {
+    let address = served(Router::new().route("/hello", get(hello))).await;
+    let (_app, token) = with_ada().await;
+    let reply = http(address, "GET", "/hello", &[("authorization", &format!("Bearer {token}"))], "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (500, ""));
+}
+
+/// Some service of tonic's; it answers who called.
+struct WhoCalls;
+
+#[tonic::async_trait]
+impl Health for WhoCalls {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let user_id = request.extensions().get::<Identity>().unwrap().user_id.parse().unwrap();
+        let mut response = Response::new(HealthCheckResponse::default());
+        response.metadata_mut().insert("user-id", user_id);
+        Ok(response)
+    }
+
+    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        Ok(Response::new(HealthListResponse::default()))
+    }
+
+    type WatchStream = futures_util::stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(futures_util::stream::empty()))
+    }
+}
+
+#[tokio::test]
+async fn a_method_of_tonics_knows_who_calls_and_strangers_get_watchwords_own_refusals() {
+    let (app, token) = with_ada().await;
+    let layer = VerifyLayer::new(verifier::of(&app).build().unwrap());
+    let down = VerifyLayer::new(Verifier::builder("http://127.0.0.1:1", "watchword").build().unwrap());
+    let call = async |layer: &VerifyLayer, values: &[&str]| {
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap().to_string();
+        let service = layer.layer(HealthServer::new(WhoCalls));
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        let mut request = Request::new(HealthCheckRequest::default());
+        for value in values {
+            request.metadata_mut().append("authorization", MetadataValue::try_from(*value).unwrap());
+        }
+        let answer = HealthClient::new(channel(&address).await).check(request).await;
+        answer.map(|answer| answer.metadata().get("user-id").unwrap().to_str().unwrap().to_owned())
+    };
+    let good = format!("Bearer {token}");
+    assert_eq!(call(&layer, &[&good]).await.unwrap(), app.introspect(&token).await.user_id);
+    let unavailable = call(&down, &[&good]).await.unwrap_err();
+    assert_eq!(unavailable.retry_after(), Some(Duration::from_secs(1)));
+    for (refused, code, reason) in [
+        (call(&layer, &[]).await.unwrap_err(), Code::Unauthenticated, ErrorReason::TokenMissing),
+        (call(&layer, &["Bearer x"]).await.unwrap_err(), Code::Unauthenticated, ErrorReason::TokenInvalid),
+        (call(&layer, &[&good, &good]).await.unwrap_err(), Code::Unauthenticated, ErrorReason::TokenInvalid),
+        (unavailable, Code::Unavailable, ErrorReason::StoreUnavailable),
+    ] {
+        assert_eq!((refused.code(), refused.auth_reason()), (code, Some(reason)), "{refused:?}");
+    }
+    app.clock.advance(Duration::from_secs(300));
+    let expired = call(&layer, &[&good]).await.unwrap_err();
+    assert_eq!(expired.auth_reason(), Some(ErrorReason::TokenExpired));
+}

@@ -1,0 +1,267 @@
+//! The crate's own client, as other programs use it: its connection here, tokens, verifier and layer in files of their own.
+
+mod layer;
+mod tokens;
+mod verifier;
+
+use std::{
+    convert::Infallible,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{Request, Response};
+use http_body_util::{StreamBody, combinators::UnsyncBoxBody};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+use tonic::Code;
+use watchword::client::{Client, Clock, StatusExt, System, TokenSource, Verifier, pb};
+
+use crate::support::{
+    App, ManualClock, PATIENCE, StoreKind, app,
+    fault::{Fault, Faulty},
+    password,
+    proxy::{Proxy, Weather},
+    redis::Tls,
+};
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        watchword::domain::Clock::now(self)
+    }
+
+    fn monotonic(&self) -> Instant {
+        watchword::domain::Clock::monotonic(self)
+    }
+}
+
+/// Ages pass only when the test says so; the time of day is the machine's.
+#[derive(Debug)]
+struct StillClock {
+    start: Instant,
+    ahead: Mutex<Duration>,
+}
+
+impl Default for StillClock {
+    fn default() -> Self {
+        Self { start: Clock::monotonic(&System), ahead: Mutex::default() }
+    }
+}
+
+impl StillClock {
+    fn advance(&self, by: Duration) {
+        *self.ahead.lock().unwrap() += by;
+    }
+}
+
+impl Clock for StillClock {
+    fn now(&self) -> SystemTime {
+        System.now()
+    }
+
+    fn monotonic(&self) -> Instant {
+        self.start + *self.ahead.lock().unwrap()
+    }
+}
+
+/// A connection to `app` that goes by the app's clock.
+async fn connected(app: &App) -> Client {
+    Client::builder(format!("http://{}", app.grpc_addr())).clock(app.clock.clone()).connect().await.unwrap()
+}
+
+/// Waits until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it never came to that");
+}
+
+#[tokio::test]
+async fn a_login_answers_the_user_and_tokens_and_a_refusal_its_reason() {
+    let app = app().await;
+    app.registered("ada").await;
+    let client = connected(&app).await;
+    let login = client.login("ada", password("ada")).await.unwrap();
+    assert_eq!(login.user.username, "ada");
+    let found = client.introspect(&login.tokens.access_token).await.unwrap();
+    assert_eq!((found.active, &found.user_id), (true, &login.user.user_id));
+    let refused = client.login("ada", "not hers at all").await.unwrap_err();
+    assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::InvalidCredentials));
+    assert_eq!(refused.retry_after(), None);
+}
+
+#[tokio::test]
+async fn a_refusal_that_may_be_repeated_says_when() {
+    let app = App::on(Faulty::with(Fault::Down)).start().await;
+    let refused = connected(&app).await.login("ada", password("ada")).await.unwrap_err();
+    assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::StoreUnavailable));
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_no_refusal_of_watchwords() {
+    let nobody = Client::builder("http://127.0.0.1:1").connect_lazy().unwrap();
+    let failed = nobody.introspect("x").await.unwrap_err();
+    assert_eq!((failed.code(), failed.auth_reason()), (Code::Unavailable, None));
+    assert!(Client::builder("http://127.0.0.1:1").connect().await.is_err());
+    assert!(Client::builder("not an address").connect_lazy().is_err());
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_no_more_than_the_deadline() {
+    let app = app().await;
+    let proxy = Proxy::before(app.grpc_socket().port()).await;
+    let builder = Client::builder(format!("http://{}", proxy.address)).call_timeout(Duration::from_millis(200));
+    let client = builder.connect().await.unwrap();
+    proxy.set(Weather::BlackHole);
+    let late = client.introspect("x").await.unwrap_err();
+    assert_eq!((late.code(), late.auth_reason()), (Code::DeadlineExceeded, Some(pb::ErrorReason::DeadlineExceeded)));
+}
+
+#[tokio::test]
+async fn the_server_is_told_the_deadline_and_an_answer_without_end_is_held_to_it_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, mut timeouts) = tokio::sync::mpsc::unbounded_channel();
+    let answer = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        told.send(request.headers()["grpc-timeout"].to_str().unwrap().to_owned()).unwrap();
+        let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, Infallible>>();
+        let response = Response::builder().header("content-type", "application/grpc");
+        async { Ok::<_, Infallible>(response.body(UnsyncBoxBody::new(StreamBody::new(never))).unwrap()) }
+    });
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = TowerToHyperService::new(answer);
+        drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
+    });
+    let builder = Client::builder(format!("http://{address}")).call_timeout(Duration::from_millis(200));
+    let client = builder.connect().await.unwrap();
+    assert_eq!(client.introspect("x").await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(timeouts.recv().await.unwrap(), "200m");
+    let mut request = tonic::Request::new(pb::GetUserRequest {});
+    request.set_timeout(Duration::from_millis(50));
+    assert_eq!(client.auth().get_user(request).await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(timeouts.recv().await.unwrap(), "50000000n", "a call's own deadline wins");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_address_too() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = format!("unix:{}", folder.path().join("grpc").display());
+    let app = App::with(StoreKind::Memory).args(&["--grpc-addr", &socket]).start().await;
+    let client = Client::builder(socket).connect().await.unwrap();
+    let refused = client.login("ada", password("ada")).await.unwrap_err();
+    assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::InvalidCredentials));
+    drop(app);
+}
+
+/// A TLS end before a plain door, as a proxy gives it.
+async fn tls_before(door: std::net::SocketAddr, tls: &Tls) -> u16 {
+    let file = |name| tls.ca_file().with_file_name(name);
+    let chain = CertificateDer::pem_file_iter(file("redis.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(file("redis.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into());
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = config.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut inside = TcpStream::connect(door).await.unwrap();
+                drop(copy_bidirectional(&mut outside, &mut inside).await);
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn tls_trusts_the_authority_it_is_given_and_no_other() {
+    let app = app().await;
+    app.registered("ada").await;
+    let (tls, other) = (Tls::new(), Tls::new());
+    let (grpc, http) = (tls_before(app.grpc_socket(), &tls).await, tls_before(app.http_socket(), &tls).await);
+    let address = format!("https://localhost:{grpc}");
+    let client = Client::builder(&address).ca_file(tls.ca_file()).connect().await.unwrap();
+    let tokens = client.login("ada", password("ada")).await.unwrap().tokens;
+    for stranger in [Client::builder(&address), Client::builder(&address).ca_file(other.ca_file())] {
+        assert!(stranger.connect().await.is_err());
+    }
+    assert!(Client::builder(&address).ca_file("missing.pem").connect().await.is_err());
+
+    let verifier = |ca_file: Option<&Path>| {
+        let builder = verifier::of(&app).keys_at(format!("https://localhost:{http}/.well-known/jwks.json"));
+        let builder = if let Some(file) = ca_file { builder.ca_file(file) } else { builder };
+        builder.build().unwrap()
+    };
+    assert!(verifier(Some(&tls.ca_file())).verify(&tokens.access_token).await.is_ok());
+    for stranger in [verifier(None), verifier(Some(&other.ca_file()))] {
+        let unknown = stranger.verify(&tokens.access_token).await;
+        assert_eq!(unknown, Err(watchword::client::VerifyError::Unavailable));
+    }
+    assert!(verifier::of(&app).ca_file("missing.pem").build().is_err());
+}
+
+#[tokio::test]
+async fn nothing_of_the_client_shows_a_secret() {
+    let app = app().await;
+    app.registered("ada").await;
+    let client = connected(&app).await;
+    let login = client.login("ada", password("ada")).await.unwrap();
+    let secrets = [login.tokens.access_token.clone(), login.tokens.refresh_token.clone(), password("ada")];
+    let source = TokenSource::new(&client, login.tokens.clone());
+    let verifier: Verifier = verifier::of(&app).introspect_with(&client).build().unwrap();
+    verifier.verify(&secrets[0]).await.unwrap();
+    let shown = format!(
+        "{client:?} {login:?} {source:?} {:?} {:?} {:?} {verifier:?} {:?} {:?}",
+        source.layer(),
+        client.auth_as(&source),
+        source.tokens(),
+        verifier.verify(&secrets[0]).await,
+        Client::builder("http://127.0.0.1:1"),
+    );
+    for secret in &secrets {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(shown.contains("TokenSource"), "{shown}");
+}
+
+/// `--no-default-features --features client` is for programs that want no store and no password hash.
+#[test]
+fn callers_get_neither_a_store_nor_a_password_hash() {
+    let tree = |features: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]).args(features);
+        let printed = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        String::from_utf8(printed.stdout).unwrap()
+    };
+    let (client, server) = (tree(&["--no-default-features", "--features", "client"]), tree(&[]));
+    for name in ["redb", "redis", "argon2", "argon2-rust", "axum", "clap", "prometheus-client", "unicode-security"] {
+        let line = format!("{name} v");
+        assert!(!client.lines().any(|crate_| crate_.starts_with(&line)), "callers get {name}");
+        assert!(server.lines().any(|crate_| crate_.starts_with(&line)), "the control: the service uses {name}");
+    }
+    assert!(!server.contains("hyper-rustls v"), "the service goes without the client");
+}

@@ -1,0 +1,359 @@
+//! `Verifier`: what counts offline, and with which keys.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use axum::{Router, http::StatusCode, routing::get};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{FutureExt, future::join_all};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use watchword::client::{Clock, Verifier, VerifierBuilder, VerifyError, pb};
+
+use super::{StillClock, connected};
+use crate::support::{
+    App, ManualClock, StoreKind, app,
+    fault::{Fault, Faulty},
+    hostile::hostile,
+    http,
+    proxy::{Proxy, Weather},
+};
+
+const KEYS: &str = "/.well-known/jwks.json";
+
+/// A verifier of the app's tokens, that goes by the app's clock.
+pub(super) fn of(app: &App) -> VerifierBuilder {
+    Verifier::builder(format!("http://{}", app.http_socket()), "watchword").clock(app.clock.clone())
+}
+
+async fn with_ada() -> (App, String) {
+    let app = app().await;
+    app.registered("ada").await;
+    let token = app.signed_in("ada").await.access_token;
+    (app, token)
+}
+
+/// Keys that the test publishes, and the count of who fetched them.
+struct Published {
+    address: String,
+    document: Arc<Mutex<(StatusCode, String)>>,
+    fetches: Arc<AtomicUsize>,
+}
+
+impl Published {
+    async fn new(document: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let document = Arc::new(Mutex::new((StatusCode::OK, document.to_owned())));
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let (answer, counter) = (document.clone(), fetches.clone());
+        let keys = get(async move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            answer.lock().unwrap().clone()
+        });
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", keys)).await });
+        Self { address, document, fetches }
+    }
+
+    fn publish(&self, status: u16, document: &str) {
+        *self.document.lock().unwrap() = (StatusCode::from_u16(status).unwrap(), document.to_owned());
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+/// Somebody who can sign.
+struct Forger(EcdsaKeyPair);
+
+impl Forger {
+    fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+    }
+
+    fn document(&self) -> String {
+        let point = &self.0.public_key().as_ref()[1..];
+        let [x, y] = [&point[..32], &point[32..]].map(|half| URL_SAFE_NO_PAD.encode(half));
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "forged", "x": x, "y": y}]}).to_string()
+    }
+
+    fn token(&self, header: &Value, claims: &Value) -> String {
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let signed = format!("{}.{}", encode(header), encode(claims));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+async fn document(app: &App) -> String {
+    http(app.http_socket(), "GET", KEYS, &[], "").await.body
+}
+
+#[tokio::test]
+async fn a_real_token_counts_until_its_time_is_over() {
+    let (app, token) = with_ada().await;
+    let verifier = of(&app).build().unwrap();
+    let identity = verifier.verify(&token).await.unwrap();
+    let found = app.introspect(&token).await;
+    assert_eq!((&identity.user_id, &identity.session_id), (&found.user_id, &found.session_id));
+    assert_eq!(identity.username, None, "a token holds no name");
+    let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(found.expire_time.unwrap().seconds.unsigned_abs());
+    assert_eq!(identity.expire_time, expires);
+    let patient = of(&app).leeway(Duration::from_secs(60)).build().unwrap();
+    app.clock.advance(Duration::from_secs(298));
+    assert!(verifier.verify(&token).await.is_ok());
+    app.clock.advance(Duration::from_secs(2));
+    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Expired));
+    assert!(patient.verify(&token).await.is_ok());
+    app.clock.advance(Duration::from_secs(60));
+    assert_eq!(patient.verify(&token).await, Err(VerifyError::Expired));
+    assert!(of(&app).leeway(Duration::from_secs(61)).build().is_err());
+}
+
+#[tokio::test]
+async fn no_token_of_anybody_else_or_for_anybody_else_counts() {
+    let ((app, token), (_other, foreign)) = (with_ada().await, with_ada().await);
+    let issuer = format!("http://{}", app.http_socket());
+    let keys = format!("{issuer}{KEYS}");
+    let verifier = |issuer: &str, audience: &str| {
+        Verifier::builder(issuer, audience).keys_at(&keys).clock(app.clock.clone()).build().unwrap()
+    };
+    assert!(verifier(&issuer, "watchword").verify(&token).await.is_ok(), "the control");
+    for (issuer, audience, token) in [
+        (&*issuer, "another", &token),
+        (&*issuer, "", &token),
+        ("https://auth.example", "watchword", &token),
+        (&*format!("{issuer}/"), "watchword", &token),
+        (&*issuer, "watchword", &foreign),
+    ] {
+        assert_eq!(verifier(issuer, audience).verify(token).await, Err(VerifyError::Invalid), "{issuer} {audience}");
+    }
+    let refresh = app.signed_in("ada").await.refresh_token;
+    assert_eq!(verifier(&issuer, "watchword").verify(&refresh).await, Err(VerifyError::Invalid));
+}
+
+/// T14, for those who check by themselves.
+#[tokio::test]
+async fn no_hostile_token_counts_and_none_but_a_well_made_one_asks_for_keys() {
+    let (app, token) = with_ada().await;
+    let keys = Published::new(&document(&app).await).await;
+    let verifier = of(&app).keys_at(&keys.address).build().unwrap();
+    verifier.verify(&token).await.unwrap();
+    let mut corpus = hostile(&token);
+    assert!(corpus.len() >= 200);
+    corpus.push(("1 MB".into(), "a".repeat(1 << 20)));
+    corpus.push(("1 MB of dots".into(), ".".repeat(1 << 20)));
+    corpus.push(("1 MB behind a good head".into(), format!("{token}{}", "A".repeat(1 << 20))));
+    for depth in [100, 1_000] {
+        let nested = URL_SAFE_NO_PAD.encode(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+        corpus.push(("nested".into(), format!("{nested}.{nested}.AA")));
+    }
+    for (what, token) in corpus {
+        assert_eq!(verifier.verify(&token).await, Err(VerifyError::Invalid), "{what}");
+    }
+    assert_eq!(keys.fetches(), 1, "other key ids too come within the pause");
+    assert!(verifier.verify(&token).await.is_ok(), "the honest one still counts");
+}
+
+#[tokio::test]
+async fn under_a_good_signature_every_claim_must_hold() {
+    let (forger, clock) = (Forger::new(), Arc::new(ManualClock::default()));
+    let keys = Published::new(&forger.document()).await;
+    let verifier = Verifier::builder("us", "them").keys_at(&keys.address).clock(clock.clone()).build().unwrap();
+    let now = Clock::now(&*clock).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let header = json!({"alg": "ES256", "kid": "forged", "typ": "at+jwt"});
+    // An hour, so that a slow machine changes nothing.
+    let claims = json!({"iss": "us", "aud": "them", "sub": "u", "sid": "s", "iat": now, "exp": now + 3_600});
+    let verify = async |header: &Value, claims: &Value| verifier.verify(&forger.token(header, claims)).await;
+    assert!(verify(&header, &claims).await.is_ok(), "the control");
+    for (name, value, outcome) in [
+        ("exp", json!(now), Err(VerifyError::Expired)),
+        ("exp", json!(0), Err(VerifyError::Expired)),
+        ("exp", json!(-1), Err(VerifyError::Invalid)),
+        ("exp", json!(1.5), Err(VerifyError::Invalid)),
+        ("exp", json!("never"), Err(VerifyError::Invalid)),
+        ("exp", json!(null), Err(VerifyError::Invalid)),
+        ("exp", json!(u64::MAX), Err(VerifyError::Invalid)),
+        ("iat", json!(now + 600), Err(VerifyError::Invalid)),
+        ("iat", json!(u64::MAX), Err(VerifyError::Invalid)),
+        ("iat", json!(null), Err(VerifyError::Invalid)),
+        ("nbf", json!(now + 600), Err(VerifyError::Invalid)),
+        ("nbf", json!("now"), Err(VerifyError::Invalid)),
+        ("nbf", json!(now), Ok(())),
+        ("nbf", json!(0), Ok(())),
+        ("aud", json!(["them"]), Err(VerifyError::Invalid)),
+        ("aud", json!("thems"), Err(VerifyError::Invalid)),
+        ("iss", json!(null), Err(VerifyError::Invalid)),
+        ("sub", json!(7), Err(VerifyError::Invalid)),
+        ("sid", json!(null), Err(VerifyError::Invalid)),
+    ] {
+        let mut changed = claims.clone();
+        changed[name] = value;
+        assert_eq!(verify(&header, &changed).await.map(drop), outcome, "{changed}");
+    }
+    for claims in [json!([]), json!("x"), json!(null), json!({})] {
+        assert_eq!(verify(&header, &claims).await, Err(VerifyError::Invalid), "{claims}");
+    }
+    for (name, value) in [
+        ("alg", json!("none")),
+        ("alg", json!("ES384")),
+        ("typ", json!("JWT")),
+        ("typ", json!(null)),
+        ("crit", json!([])),
+    ] {
+        let mut changed = header.clone();
+        changed[name] = value;
+        assert_eq!(verify(&changed, &claims).await, Err(VerifyError::Invalid), "{changed}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_picked_up_when_its_first_token_comes() {
+    // Two servers with one name stand for one server before and after.
+    let named = || App::with(StoreKind::Memory).args(&["--token-issuer", "https://auth.example"]).start();
+    let (before, after) = (named().await, named().await);
+    let mut tokens = Vec::new();
+    for app in [&before, &after] {
+        app.registered("ada").await;
+        tokens.push(app.signed_in("ada").await.access_token);
+    }
+    let clock = Arc::new(ManualClock::default());
+    let keys = Published::new(&document(&before).await).await;
+    let verifier = Verifier::builder("https://auth.example", "watchword").keys_at(&keys.address).clock(clock.clone());
+    let verifier = verifier.build().unwrap();
+    assert!(verifier.verify(&tokens[0]).await.is_ok());
+    keys.publish(200, &document(&after).await);
+    assert_eq!(verifier.verify(&tokens[1]).await, Err(VerifyError::Invalid), "asked a moment ago");
+    clock.advance(Duration::from_secs(10));
+    assert!(verifier.verify(&tokens[1]).await.is_ok());
+    assert_eq!(verifier.verify(&tokens[0]).await, Err(VerifyError::Invalid), "what is withdrawn does not count");
+}
+
+#[tokio::test]
+async fn the_servers_own_change_of_keys_is_nobodys_concern() {
+    let (app, _) = with_ada().await;
+    let verifier = of(&app).build().unwrap();
+    // A signing key is used for 90 days.
+    for _ in 0..100 {
+        let token = app.signed_in("ada").await.access_token;
+        assert!(verifier.verify(&token).await.is_ok());
+        app.clock.advance(Duration::from_secs(86_400));
+    }
+    let keys: Value = serde_json::from_str(&document(&app).await).unwrap();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1, "the control: the first key is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_made_up_keys_is_one_fetch() {
+    let (app, token) = with_ada().await;
+    let keys = Published::new(&document(&app).await).await;
+    let verifier = of(&app).keys_at(&keys.address).build().unwrap();
+    let verify_all = async |tokens: Vec<String>| {
+        let verifying = tokens.into_iter().map(|token| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&token).await.map(drop) })
+        });
+        join_all(verifying).await.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    assert!(verify_all(vec![token.clone(); 64]).await.iter().all(Result::is_ok));
+    assert_eq!(keys.fetches(), 1, "one for all who came first");
+
+    let forger = Forger::new();
+    let made_up =
+        |at: usize| forger.token(&json!({"alg": "ES256", "kid": at.to_string(), "typ": "at+jwt"}), &json!({}));
+    app.clock.advance(Duration::from_secs(10));
+    let outcomes = verify_all((0..1_000).map(made_up).collect()).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Err(VerifyError::Invalid)), "{outcomes:?}");
+    assert_eq!(keys.fetches(), 2, "one for a thousand");
+    assert!(verifier.verify(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn known_keys_go_on_for_a_day_without_the_server() {
+    let (app, token) = with_ada().await;
+    let keys = Published::new(&document(&app).await).await;
+    // Only the keys age: the token is as young as ever.
+    let clock = Arc::new(StillClock::default());
+    let verifier = of(&app).keys_at(&keys.address).clock(clock.clone()).build().unwrap();
+    assert!(verifier.verify(&token).await.is_ok());
+    // Each would let another key in, were it taken.
+    let other = Forger::new().document();
+    let (long, none) = (format!("{other}{}", " ".repeat(70_000)), r#"{"keys":[]}"#);
+    for (status, document) in [(500, &*other), (302, &*other), (200, &*long), (200, none), (200, "<html>")] {
+        keys.publish(status, document);
+        let fetches = keys.fetches();
+        clock.advance(Duration::from_secs(3 * 3_600));
+        // The fetch before may still be running, and when it has failed there is none for a second.
+        while keys.fetches() == fetches {
+            assert!(verifier.verify(&token).await.is_ok(), "{status} {document}");
+            clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+    }
+    clock.advance(Duration::from_secs(7 * 3_600));
+    assert!(verifier.verify(&token).await.is_ok(), "22 hours");
+    let forged = Forger::new().token(&json!({"alg": "ES256", "kid": "x", "typ": "at+jwt"}), &json!({}));
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(verifier.verify(&forged).await, Err(VerifyError::Unavailable), "whether it is a key nobody knows");
+    clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "a day");
+    keys.publish(200, &document(&app).await);
+    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "failed a moment ago");
+    clock.advance(Duration::from_secs(1));
+    assert!(verifier.verify(&token).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_server_holds_up_nobody_whose_key_is_known() {
+    let (app, _) = with_ada().await;
+    let proxy = Proxy::before(app.http_socket().port()).await;
+    let verifier = of(&app).keys_at(format!("http://{}{KEYS}", proxy.address)).build().unwrap();
+    verifier.verify(&app.signed_in("ada").await.access_token).await.unwrap();
+    proxy.set(Weather::BlackHole);
+    app.clock.advance(Duration::from_secs(3_600));
+    let token = app.signed_in("ada").await.access_token;
+    let verified = verifier.verify(&token).now_or_never().expect("at once");
+    assert!(verified.is_ok());
+}
+
+#[tokio::test]
+async fn asking_watchword_too_sees_a_logout_at_once_and_lets_nobody_in_when_it_cannot_be_asked() {
+    let store = Faulty::with(Fault::None);
+    let mut app = App::on(store.clone()).start().await;
+    app.registered("ada").await;
+    let (first, second) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    let client = connected(&app).await;
+    let (offline, online) = (of(&app).build().unwrap(), of(&app).introspect_with(&client).build().unwrap());
+    let identity = online.verify(&first.access_token).await.unwrap();
+    assert_eq!(identity.username.as_deref(), Some("ada"));
+    app.client().await.revoke_token(pb::RevokeTokenRequest { token: first.refresh_token }).await.unwrap();
+    assert_eq!(online.verify(&first.access_token).await, Err(VerifyError::Revoked));
+    assert!(offline.verify(&first.access_token).await.is_ok(), "the control: offline it counts until it expires");
+
+    store.set(Fault::Down);
+    assert_eq!(online.verify(&second.access_token).await, Err(VerifyError::Unavailable));
+    assert_eq!(online.verify("garbage").await, Err(VerifyError::Invalid), "garbage is not asked about");
+    store.set(Fault::None);
+    assert!(online.verify(&second.access_token).await.is_ok());
+    app.stop();
+    app.ended().await;
+    assert_eq!(online.verify(&second.access_token).await, Err(VerifyError::Unavailable));
+    assert!(offline.verify(&second.access_token).await.is_ok());
+}
+
+#[test]
+fn what_is_no_address_of_keys_is_said_at_once() {
+    for wrong in ["", "auth.example", "ftp://auth.example", "/keys", "http://", "unix:/keys"] {
+        assert!(Verifier::builder("x", "y").keys_at(wrong).build().is_err(), "{wrong}");
+    }
+}
