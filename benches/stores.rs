@@ -44,7 +44,7 @@ use tokio::{
 };
 use watchword::{
     domain::{Store, System},
-    store::{self, Embedded, Records, Settings},
+    store::{self, Embedded, Records, Seal, Settings},
 };
 
 use self::{
@@ -200,7 +200,7 @@ fn measure_scale(runtime: &Runtime, report: &mut Report) {
     let folder = scratch();
     println!("scale: {SCALE_USERS} users in redb");
     let settings = Settings::Embedded(folder.path().to_owned());
-    let store = runtime.block_on(store::open(&settings, None, &world())).expect("a new store opens");
+    let store = runtime.block_on(store::open(&settings, Arc::new(Seal::none()), &world())).expect("a new store opens");
     runtime.block_on(load_all(&store, SCALE_USERS));
     runtime.block_on(store.close());
     drop(store);

@@ -50,7 +50,7 @@ use watchword::{
     app::App,
     config::Config,
     domain::{Attempt, Bearer, Caller, Door, Peer, Registration, Tokens, password::Cost},
-    store,
+    store::{self, Seal},
     wire::pb::{IntrospectTokenRequest, ListSessionsRequest, LoginRequest, RefreshTokenRequest},
 };
 
@@ -141,7 +141,7 @@ async fn sign_in(place: &[&str], users: usize, sessions: usize, others: u64) -> 
     let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are good");
     config.hashing.cost = CHEAP;
     let settings = config.store.clone();
-    let store = store::open(&settings, None, &world()).await.expect("a new store opens");
+    let store = store::open(&settings, Arc::new(Seal::none()), &world()).await.expect("a new store opens");
     load_all(&store, others).await;
     store.close().await;
     drop(store);

@@ -72,8 +72,8 @@ impl App {
     pub async fn start(config: Config, world: World) -> Result<Self, StartError> {
         // Sockets first: a second node by mistake fails here and touches no file.
         let mut listeners = Listeners::bind(&config)?;
-        let store = store::open(&config.store, config.seal_keys.clone(), &world).await.map_err(StartError::Store)?;
-        // In the data folder, which is ours only now.
+        let store = store::open(&config.store, config.seal.clone(), &world).await.map_err(StartError::Store)?;
+        // Last: its default place is the data folder, which the embedded store takes for itself first.
         listeners.bind_admin(&config)?;
         Ok(Self::assemble(config, listeners, store, world))
     }

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// Bytes of an access token at most; ours are about 600. More is not looked at.
-const BYTES_MAX: usize = 2_048;
+pub(crate) const ACCESS_BYTES_MAX: usize = 2_048;
 
 /// Something came that is not exactly one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) fn lifetime(token: &str) -> Option<std::time::Duration> {
 /// The first part of a token that looks like one of ours, whatever key it names; nothing of it is verified.
 #[cfg(feature = "client")]
 pub(crate) fn head(token: &str) -> Option<&str> {
-    let (head, _) = token.split_once('.').filter(|_| token.len() <= BYTES_MAX)?;
+    let (head, _) = token.split_once('.').filter(|_| token.len() <= ACCESS_BYTES_MAX)?;
     let said: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()?;
     (header(said["kid"].as_str()?) == head).then_some(head)
 }
@@ -61,7 +61,7 @@ pub(crate) fn claims<K: AsRef<[u8]>>(
     audience: &str,
     key: impl FnOnce(&str) -> Option<K>,
 ) -> Option<Value> {
-    if token.len() > BYTES_MAX {
+    if token.len() > ACCESS_BYTES_MAX {
         return None;
     }
     let (signed, signature) = token.rsplit_once('.')?;

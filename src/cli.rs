@@ -6,6 +6,7 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -148,7 +149,8 @@ fn examples(grpc: &Address, http: Option<&Address>, open: Open) -> String {
     const SERVICE: &str = "watchword.auth.v1.Auth";
     let address = match grpc {
         Address::Tcp(address) => format!("-plaintext {address}"),
-        Address::Unix(path) => format!("-plaintext -unix {}", path.display()),
+        // grpcurl takes no relative path.
+        Address::Unix(path) => format!("-plaintext -unix {}", absolute(path).display()),
     };
     let user = r#""username":"soham","password":"insecure""#;
     let (flags, address) = address.rsplit_once(' ').expect("flags stand before the address");
@@ -164,11 +166,15 @@ fn examples(grpc: &Address, http: Option<&Address>, open: Open) -> String {
     if let Some(http) = http.filter(|_| open.legacy_routes) {
         let target = match http {
             Address::Tcp(address) => format!("'http://{address}"),
-            Address::Unix(path) => format!("--unix-socket {} 'http://localhost", path.display()),
+            Address::Unix(path) => format!("--unix-socket {} 'http://localhost", absolute(path).display()),
         };
         text.push_str(&format!("  curl {target}/login?username=soham&password=insecure'\n"));
     }
     text
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn descriptor() -> Result<ExitCode, String> {
@@ -221,7 +227,9 @@ fn rotate_signing_key(settings: &Settings, drop_old_keys: bool) -> Result<ExitCo
     let answer = runtime()?.block_on(async {
         let mut admin = admin(settings).await?;
         let answer = admin.rotate_signing_key(request).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+        answer.map(tonic::Response::into_inner).map_err(|status| {
+            format!("{}; whether the key was rotated is not known, and it is safe to ask again", status.message())
+        })
     })?;
     let use_time = answer.use_time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
     print(&format!("{} signs from {} on\n", answer.key_id, humantime::format_rfc3339_seconds(use_time)))

@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use watchword::{
     domain::Store,
-    store::{self, Durability, RedisSettings, Settings},
+    store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
 use crate::{server::scratch, users::world};
@@ -63,7 +63,7 @@ impl Redis {
             durability: Durability::Strict,
             check_interval: Duration::from_secs(60),
         });
-        store::open(&settings, None, &world()).await.expect("Redis answers")
+        store::open(&settings, Arc::new(Seal::none()), &world()).await.expect("Redis answers")
     }
 
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {

@@ -67,10 +67,10 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_OPS_ADDR", value_name = "ADDR", default_value = "127.0.0.1:50052")]
     pub ops_addr: OrOff,
 
-    /// Admin door, for operators: unix:/path or off; default: unix:admin.sock in --data-dir. Only the user of the service
-    /// may open it
-    #[arg(long, global = true, env = "WATCHWORD_ADMIN_ADDR", value_name = "ADDR")]
-    pub admin_addr: Option<OrOff>,
+    /// Admin door, for operators: unix:/path, off, or auto: admin.sock in --data-dir, if it can be had. Only the user of the
+    /// service may open it
+    #[arg(long, global = true, env = "WATCHWORD_ADMIN_ADDR", value_name = "ADDR", default_value = "auto")]
+    pub admin_addr: AdminAddr,
 
     /// Where users are kept: embedded: (a file in --data-dir), redis://USER@HOST:PORT/DATABASE (all but the host may be
     /// left out), rediss://… (the same over TLS) or memory: (nothing is kept)
@@ -94,8 +94,8 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_REDIS_PREFIX", value_name = "TEXT", default_value = "watchword:")]
     pub redis_prefix: Prefix,
 
-    /// File of keys that seal the signing keys in the store, 64 hexadecimal digits a line: the first seals, all open; the
-    /// same on all nodes that share a store
+    /// File that says how the signing keys are kept in the store, a line each: 64 hexadecimal digits of a key that seals
+    /// them, or plain; the first is how they are written, all of them how they are read. Default: plain
     #[arg(long, global = true, env = "WATCHWORD_SEAL_KEY_FILE", value_name = "FILE")]
     pub seal_key_file: Option<PathBuf>,
 
@@ -215,6 +215,17 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrOff(pub Option<Address>);
 
+/// The value of `--admin-addr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddr {
+    /// In the data folder, if it can be had.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
 /// The value of `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
@@ -274,6 +285,21 @@ impl fmt::Display for OrOff {
         match &self.0 {
             Some(address) => address.fmt(f),
             None => f.write_str("off"),
+        }
+    }
+}
+
+impl FromStr for AdminAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(AdminAddr::Auto),
+            ("off", _) => Ok(AdminAddr::Off),
+            (_, Ok(Address::Unix(path))) => Ok(AdminAddr::Unix(path)),
+            (_, Ok(Address::Tcp(_)) | Err(_)) => {
+                Err("expected unix:/path, auto or off: operators come over a Unix socket alone".into())
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
 
-pub use self::flags::{Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
+pub use self::flags::{AdminAddr, Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
 use crate::{
     domain::{
         Lifetimes, Rules,
@@ -20,7 +20,7 @@ use crate::{
     http::Clients,
     machine,
     server::{Address, Limits},
-    store::{self, RedisSettings, SealKeys},
+    store::{self, RedisSettings, Seal},
 };
 
 /// The audience of tokens on a machine of one's own.
@@ -44,8 +44,8 @@ pub struct Config {
     pub admin_is_named: bool,
     /// The store.
     pub store: store::Settings,
-    /// Seal the keys of tokens in it.
-    pub seal_keys: Option<Arc<SealKeys>>,
+    /// How the keys of tokens are kept in it.
+    pub seal: Arc<Seal>,
     /// What input must keep to.
     pub rules: Rules,
     /// Who makes tokens; by default the HTTP door's address says it.
@@ -90,8 +90,8 @@ impl Config {
         let mut faults = settings.conflicts();
         let oauth_clients = read("--oauth-clients-file", &settings.oauth_clients_file, Clients::parse);
         let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault)).ok().flatten();
-        let seal_keys = read("--seal-key-file", &settings.seal_key_file, SealKeys::parse);
-        let seal_keys = seal_keys.map_err(|fault| faults.push(fault)).ok().flatten();
+        let seal = read("--seal-key-file", &settings.seal_key_file, Seal::parse);
+        let seal = seal.map_err(|fault| faults.push(fault)).ok().flatten().unwrap_or_else(Seal::none);
         let store = settings.store_at(&settings.store).map_err(|fault| faults.push(fault)).ok();
         let Some(store) = store.filter(|_| faults.is_empty()) else { return Err(ConfigError(faults)) };
         let is_open = |when, local| match when {
@@ -105,9 +105,9 @@ impl Config {
             http: settings.http_addr.0.clone(),
             ops: settings.ops_addr.0.clone(),
             admin: settings.admin_socket(),
-            admin_is_named: settings.admin_addr.is_some(),
+            admin_is_named: settings.admin_addr != AdminAddr::Auto,
             store,
-            seal_keys: seal_keys.map(Arc::new),
+            seal: Arc::new(seal),
             rules: Rules {
                 password_min_length: settings.password_min_length.into(),
                 data_bytes_max: settings.data_max_bytes.into(),
@@ -164,16 +164,8 @@ impl Settings {
             faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
         }
         if self.oauth_clients_file.is_some() && self.http_addr.0.is_none() {
-            if let Some(OrOff(Some(address @ Address::Tcp(_)))) = &self.admin_addr {
-                faults.push(format!(
-                    "--admin-addr {address}: operators come over a Unix socket alone: unix:/path, or off"
-                ));
-            }
             faults
                 .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
-        }
-        if let Some(OrOff(Some(address @ Address::Tcp(_)))) = &self.admin_addr {
-            faults.push(format!("--admin-addr {address}: operators come over a Unix socket alone: unix:/path, or off"));
         }
         faults
     }
@@ -181,9 +173,9 @@ impl Settings {
     /// Where the admin door is.
     pub fn admin_socket(&self) -> Option<PathBuf> {
         match &self.admin_addr {
-            None => Some(self.data_dir.join("admin.sock")),
-            Some(OrOff(Some(Address::Unix(path)))) => Some(path.clone()),
-            Some(OrOff(Some(Address::Tcp(_)) | None)) => None,
+            AdminAddr::Auto => Some(self.data_dir.join("admin.sock")),
+            AdminAddr::Unix(path) => Some(path.clone()),
+            AdminAddr::Off => None,
         }
     }
 

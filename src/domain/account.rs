@@ -118,11 +118,13 @@ impl Auth {
         self.show_password(caller, &user, current).await?;
         // In a task of its own: a user who is gone is noted even when the caller has gone meanwhile.
         let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
-        let id = user.value.id;
+        let recent = self.recent.clone();
         let removed = tokio::spawn(async move {
             let mut seen = user;
             for _ in 0..super::sessions::TRIES_MAX {
-                if store.remove(&seen.revision, &seen.value).await? == Replace::Replaced {
+                let removed = store.remove(&seen.revision, &seen.value).await;
+                recent.user_changed(seen.value.id);
+                if removed? == Replace::Replaced {
                     observer.on(&Event::UserDeleted { caller: &caller, user: seen.value.id });
                     return Ok(true);
                 }
@@ -136,7 +138,6 @@ impl Auth {
         });
         // The task is never cancelled, so it can only have panicked; its caller's guard answers.
         let removed = removed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
-        self.recent.user_changed(id, self.clock().monotonic());
         if removed.map_err(|error| self.store_error(error))? { Ok(()) } else { Err(Error::Conflict) }
     }
 

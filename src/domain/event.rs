@@ -27,6 +27,8 @@ pub enum Event<'a> {
     TokenReused { caller: &'a Caller, user: UserId, session: SessionId },
     /// A token was refused. `why` is for the log.
     TokenRefused { caller: &'a Caller, why: &'static str },
+    /// A service asked about tokens and showed no secret that is known.
+    ClientRefused { caller: &'a Caller },
     /// A session was ended by its user.
     SessionEnded { caller: &'a Caller, user: UserId, session: SessionId },
     /// All sessions of a user were ended by the user.

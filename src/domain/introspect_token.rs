@@ -1,11 +1,11 @@
-//! Says whether a token counts, as the store knows it now (RFC 7662).
+//! Says whether a token counts, as the store knows it (RFC 7662).
 //!
 //! A bad token is an answer, not an error, and the answer says nothing else. When the store cannot be asked, there is no
 //! answer at all, but for access tokens that it knew a moment ago (`recent.rs`).
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Claims, Error, SessionId, UserId, Username, recent::Owner, sessions::SignedIn};
+use super::{Auth, Caller, Claims, Error, Event, SessionId, UserId, Username, recent::Owner, sessions::SignedIn};
 
 /// What a token counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,11 @@ pub enum TokenUse {
 }
 
 impl Auth {
+    /// Says that a service was refused that asked about tokens.
+    pub fn client_refused(&self, caller: &Caller) {
+        self.note(&Event::ClientRefused { caller });
+    }
+
     /// Looks at a token of either kind; `None` when it does not count.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ pub struct Auth {
     rules: Rules,
     tokens: TokenSettings,
     keys: token::Keys,
-    recent: recent::Recent,
+    recent: Arc<recent::Recent>,
     world: World,
 }
 
@@ -80,7 +80,7 @@ pub struct World {
 impl Auth {
     /// Puts the parts together.
     pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
-        let recent = recent::Recent::new(tokens.check_reuse, world.clock.monotonic());
+        let recent = Arc::new(recent::Recent::new(tokens.check_reuse, world.clock.clone()));
         Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, world }
     }
 
@@ -140,7 +140,7 @@ impl Auth {
             StoreError::OutcomeUnknown => Error::OutcomeUnknown,
             StoreError::Corrupt(cause) => {
                 let id = self.new_error_id();
-                tracing::error!(error_id = %id, cause, "a stored user cannot be read");
+                tracing::error!(error_id = %id, cause, "a stored document cannot be read");
                 Error::CorruptRecord(id)
             }
         }

@@ -6,13 +6,13 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{SessionId, UserId, Username};
+use super::{Clock, SessionId, UserId, Username};
 
-/// Checks that are kept in each half of the table: about 4 MiB in all. More are asked each time.
+/// Checks that are kept in each half of the table: about 6 MiB in all, with names of usual length. More are asked each time.
 const CHECKS_MAX: usize = 16_384;
 
 /// Ends that are kept in each half; when there are more, all checks are forgotten instead.
@@ -22,6 +22,8 @@ const ENDS_MAX: usize = 16_384;
 pub(super) struct Recent {
     /// How long a check counts; zero: never.
     reuse: Duration,
+    /// Read under the lock, so that times are in the order of what they are times of.
+    clock: Arc<dyn Clock>,
     halves: Mutex<Halves>,
 }
 
@@ -52,17 +54,18 @@ struct Half {
 // === impl Recent ===
 
 impl Recent {
-    pub(super) fn new(reuse: Duration, now: Instant) -> Self {
+    pub(super) fn new(reuse: Duration, clock: Arc<dyn Clock>) -> Self {
+        let now = clock.monotonic();
         let halves = Halves { young: Half::default(), old: Half::default(), since: now, floor: now };
-        Self { reuse, halves: Mutex::new(halves) }
+        Self { reuse, clock, halves: Mutex::new(halves) }
     }
 
     /// What a check said that still counts.
-    pub(super) fn recall(&self, session: SessionId, now: Instant) -> Option<Owner> {
+    pub(super) fn recall(&self, session: SessionId) -> Option<Owner> {
         if self.reuse.is_zero() {
             return None;
         }
-        let halves = self.at(now);
+        let (halves, now) = self.now();
         let (asked, owner) = halves.find(|half| half.checks.get(&session))?;
         let counts =
             now.saturating_duration_since(*asked) < self.reuse && halves.counts(*asked, session, owner.user_id);
@@ -70,35 +73,38 @@ impl Recent {
     }
 
     /// Keeps what a check said for which the store was asked at `asked`.
-    pub(super) fn remember(&self, session: SessionId, owner: &Owner, asked: Instant, now: Instant) {
-        if now.saturating_duration_since(asked) >= self.reuse {
-            return;
-        }
-        let mut halves = self.at(now);
-        if halves.young.checks.len() < CHECKS_MAX && halves.counts(asked, session, owner.user_id) {
+    pub(super) fn remember(&self, session: SessionId, owner: &Owner, asked: Instant) {
+        let (mut halves, now) = self.now();
+        if now.saturating_duration_since(asked) < self.reuse
+            && halves.young.checks.len() < CHECKS_MAX
+            && halves.counts(asked, session, owner.user_id)
+        {
             halves.young.checks.insert(session, (asked, owner.clone()));
         }
     }
 
-    /// Forgets a session that was ended, or may have been.
-    pub(super) fn session_ended(&self, session: SessionId, now: Instant) {
-        self.at(now).end(now, |half| half.sessions_ended.insert(session, now));
+    /// Forgets a session that was ended, or may have been, or was found to be.
+    pub(super) fn session_ended(&self, session: SessionId) {
+        let (mut halves, now) = self.now();
+        halves.end(now, |half| half.sessions_ended.insert(session, now));
     }
 
     /// Forgets all sessions of a user who was changed, or may have been.
-    pub(super) fn user_changed(&self, user: UserId, now: Instant) {
-        self.at(now).end(now, |half| half.users_changed.insert(user, now));
+    pub(super) fn user_changed(&self, user: UserId) {
+        let (mut halves, now) = self.now();
+        halves.end(now, |half| half.users_changed.insert(user, now));
     }
 
-    fn at(&self, now: Instant) -> MutexGuard<'_, Halves> {
+    fn now(&self) -> (MutexGuard<'_, Halves>, Instant) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.monotonic();
         let age = now.saturating_duration_since(halves.since);
         if age >= self.reuse {
             let young = mem::take(&mut halves.young);
             halves.old = if age < 2 * self.reuse { young } else { Half::default() };
             halves.since = now;
         }
-        halves
+        (halves, now)
     }
 }
 
@@ -127,13 +133,41 @@ impl Halves {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Clock, System};
+    use crate::domain::System;
 
     const REUSE: Duration = Duration::from_millis(800);
     const STEP: Duration = Duration::from_millis(1);
+
+    /// Stands still until it is moved.
+    #[derive(Debug)]
+    struct Still(Mutex<Instant>);
+
+    impl Still {
+        fn go(&self, by: Duration) -> Instant {
+            *self.0.lock().unwrap() += by;
+            self.monotonic()
+        }
+    }
+
+    impl Clock for Still {
+        fn now(&self) -> SystemTime {
+            System.now()
+        }
+
+        fn monotonic(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    fn recent(reuse: Duration) -> (Recent, Arc<Still>) {
+        let clock = Arc::new(Still(Mutex::new(System.monotonic())));
+        (Recent::new(reuse, clock.clone()), clock)
+    }
 
     fn owner(number: u128) -> Owner {
         let user_id = UserId::parse(&Uuid::from_u128(number).to_string()).unwrap();
@@ -146,75 +180,82 @@ mod tests {
 
     #[test]
     fn a_check_counts_from_when_the_store_was_asked() {
-        let start = System.monotonic();
-        let recent = Recent::new(REUSE, start);
-        let asked = start + STEP;
-        recent.remember(session(1), &owner(1), asked, asked + REUSE / 2);
-        assert_eq!(recent.recall(session(1), asked + REUSE - STEP), Some(owner(1)));
-        assert_eq!(recent.recall(session(1), asked + REUSE), None);
-        assert_eq!(recent.recall(session(2), asked), None);
-        recent.remember(session(3), &owner(1), asked, asked + REUSE);
-        assert_eq!(recent.recall(session(3), asked + REUSE), None, "its answer took too long");
-        let never = Recent::new(Duration::ZERO, start);
-        never.remember(session(1), &owner(1), asked, asked);
-        assert_eq!(never.recall(session(1), asked), None);
+        let (recent, clock) = recent(REUSE);
+        let asked = clock.go(STEP);
+        clock.go(REUSE / 2);
+        recent.remember(session(1), &owner(1), asked);
+        clock.go(REUSE / 2 - STEP);
+        assert_eq!(recent.recall(session(1)), Some(owner(1)));
+        assert_eq!(recent.recall(session(2)), None);
+        clock.go(STEP);
+        assert_eq!(recent.recall(session(1)), None);
+        recent.remember(session(3), &owner(1), asked);
+        assert_eq!(recent.recall(session(3)), None, "its answer took too long");
+    }
+
+    #[test]
+    fn nothing_counts_when_nothing_may() {
+        let (recent, clock) = recent(Duration::ZERO);
+        recent.remember(session(1), &owner(1), clock.monotonic());
+        assert_eq!(recent.recall(session(1)), None);
     }
 
     #[test]
     fn what_has_ended_counts_no_more_even_when_the_answer_comes_after_the_end() {
         for late in [false, true] {
             for by_user in [false, true] {
-                let start = System.monotonic();
-                let recent = Recent::new(REUSE, start);
-                let (asked, ended) = (start + STEP, start + 2 * STEP);
-                let remember = |asked, at| recent.remember(session(1), &owner(1), asked, at);
+                let (recent, clock) = recent(REUSE);
+                let asked = clock.go(STEP);
                 if !late {
-                    remember(asked, asked);
+                    recent.remember(session(1), &owner(1), asked);
                 }
+                clock.go(STEP);
                 if by_user {
-                    recent.user_changed(owner(1).user_id, ended)
+                    recent.user_changed(owner(1).user_id)
                 } else {
-                    recent.session_ended(session(1), ended)
+                    recent.session_ended(session(1))
                 }
+                clock.go(STEP);
                 if late {
-                    remember(asked, ended + STEP);
+                    recent.remember(session(1), &owner(1), asked);
                 }
-                assert_eq!(recent.recall(session(1), ended + STEP), None, "late {late}, by user {by_user}");
+                assert_eq!(recent.recall(session(1)), None, "late {late}, by user {by_user}");
                 // Asked later: the session of that moment lives, such as the one that a new password began.
-                remember(ended + STEP, ended + STEP);
-                assert_eq!(recent.recall(session(1), ended + 2 * STEP), Some(owner(1)));
+                recent.remember(session(1), &owner(1), clock.monotonic());
+                assert_eq!(recent.recall(session(1)), Some(owner(1)));
             }
         }
     }
 
     #[test]
     fn an_end_is_known_for_as_long_as_anything_asked_before_it_could_count() {
-        let start = System.monotonic();
-        let recent = Recent::new(REUSE, start);
-        let (asked, ended) = (start + REUSE - 2 * STEP, start + REUSE - STEP);
-        recent.session_ended(session(1), ended);
-        for at in [start + REUSE, asked + REUSE - STEP] {
-            recent.remember(session(1), &owner(1), asked, at);
-            assert_eq!(recent.recall(session(1), at), None);
+        let (recent, clock) = recent(REUSE);
+        let asked = clock.go(REUSE - 2 * STEP);
+        clock.go(STEP);
+        recent.session_ended(session(1));
+        for wait in [STEP, REUSE - 3 * STEP] {
+            clock.go(wait);
+            recent.remember(session(1), &owner(1), asked);
+            assert_eq!(recent.recall(session(1)), None);
         }
     }
 
     #[test]
     fn a_flood_of_checks_or_ends_takes_no_more_memory_and_revives_nothing() {
-        let start = System.monotonic();
-        let recent = Recent::new(REUSE, start);
-        let asked = start + STEP;
+        let (recent, clock) = recent(REUSE);
+        let asked = clock.go(STEP);
         for number in 0..2 * CHECKS_MAX as u128 {
-            recent.remember(session(number), &owner(number), asked, asked);
+            recent.remember(session(number), &owner(number), asked);
         }
-        assert_eq!(recent.at(asked).young.checks.len(), CHECKS_MAX);
+        assert_eq!(recent.now().0.young.checks.len(), CHECKS_MAX);
+        clock.go(STEP);
         for number in 0..ENDS_MAX as u128 {
-            recent.session_ended(session(1_000_000 + number), asked + STEP);
+            recent.session_ended(session(1_000_000 + number));
         }
-        recent.session_ended(session(1), asked + 2 * STEP);
-        assert_eq!(recent.recall(session(1), asked + 3 * STEP), None);
-        recent.remember(session(1), &owner(1), asked, asked + 3 * STEP);
-        assert_eq!(recent.recall(session(1), asked + 3 * STEP), None, "its end is not in the table, and counts");
-        assert!(recent.at(asked).young.sessions_ended.len() <= ENDS_MAX);
+        recent.session_ended(session(1));
+        assert_eq!(recent.recall(session(1)), None);
+        recent.remember(session(1), &owner(1), asked);
+        assert_eq!(recent.recall(session(1)), None, "its end is not in the table, and counts");
+        assert!(recent.now().0.young.sessions_ended.len() <= ENDS_MAX);
     }
 }

@@ -19,6 +19,8 @@ impl Auth {
 
     async fn end(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
         let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
+        // It may have been ended elsewhere, or by a call whose caller did not wait for the answer.
+        self.recent.session_ended(id);
         let Some(session) = session else { return Ok(()) };
         self.forget_session(session.value.user_id, id).await.map_err(|error| self.store_error(error))?;
         self.note(&Event::SessionEnded { caller, user: session.value.user_id, session: id });

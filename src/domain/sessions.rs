@@ -71,7 +71,7 @@ impl Auth {
             let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
             let changed = self.store.change_sessions(user.id, Some(session), &over, revision, kept).await;
-            over.iter().for_each(|ended| self.recent.session_ended(*ended, self.clock().monotonic()));
+            over.iter().for_each(|ended| self.recent.session_ended(*ended));
             if changed? == Replace::Replaced {
                 return Ok(());
             }
@@ -138,7 +138,7 @@ impl Auth {
     /// Whose session it is. The store may have been asked a moment ago.
     pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
         let asked = self.clock().monotonic();
-        if let Some(owner) = self.recent.recall(id, asked) {
+        if let Some(owner) = self.recent.recall(id) {
             return Ok(Ok(owner));
         }
         let user = match self.live(id).await? {
@@ -146,7 +146,7 @@ impl Auth {
             Err(ended) => return Ok(Err(ended)),
         };
         let owner = Owner { user_id: user.id, username: user.username };
-        self.recent.remember(id, &owner, asked, self.clock().monotonic());
+        self.recent.remember(id, &owner, asked);
         Ok(Ok(owner))
     }
 
@@ -157,6 +157,15 @@ impl Auth {
 
     /// Reads a session and its user, and says whether it lives.
     pub(super) async fn live(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+        let found = self.find(id).await?;
+        if found.is_err() {
+            // Whoever ended it, nobody is told from now on that it lives.
+            self.recent.session_ended(id);
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
         let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         let Some(session) = session else { return Ok(Err(Ended::Revoked)) };
         let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
@@ -177,7 +186,7 @@ impl Auth {
             let kept: Vec<_> = listed.filter(|listed| listed.id != id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
             let changed = self.store.change_sessions(user, None, &[id], revision, &kept).await;
-            self.recent.session_ended(id, self.clock().monotonic());
+            self.recent.session_ended(id);
             if changed? == Replace::Replaced {
                 return Ok(());
             }
@@ -251,6 +260,7 @@ impl Auth {
     pub async fn revoke_session(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let wanted = self.store.session(id).await.map_err(|error| self.store_error(error))?;
+        self.recent.session_ended(id);
         if wanted.is_some_and(|session| session.value.user_id == user.value.id) {
             self.forget_session(user.value.id, id).await.map_err(|error| self.store_error(error))?;
             self.note(&Event::SessionEnded { caller, user: user.value.id, session: id });
@@ -289,7 +299,7 @@ impl Auth {
             let mut user = stored.value.clone();
             change(&mut user);
             let replaced = self.store.replace(&stored.revision, &user).await;
-            self.recent.user_changed(user.id, self.clock().monotonic());
+            self.recent.user_changed(user.id);
             if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
                 return Ok(user);
             }

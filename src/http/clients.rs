@@ -9,6 +9,7 @@ use aws_lc_rs::{
 };
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use super::query::{Query, decode};
 
@@ -19,7 +20,6 @@ const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
 const NAME_CHARS_MAX: usize = 64;
 
 /// The services that may.
-#[derive(Clone, PartialEq, Eq)]
 pub struct Clients(Vec<[u8; 32]>);
 
 /// Why a caller is none of them.
@@ -58,28 +58,32 @@ impl Clients {
     /// form.
     pub(super) fn check(&self, headers: &HeaderMap, form: &mut Query) -> Result<(), Stranger> {
         let mut basic = headers.get_all(header::AUTHORIZATION).iter();
-        let in_form = (form.take("client_id"), form.take("client_secret"));
-        let known = match (basic.next(), in_form) {
-            (Some(_), (_, Some(_))) => {
+        let (name, secret) = (form.take("client_id"), form.take("client_secret").map(Zeroizing::new));
+        let is_known = match (basic.next(), name, secret) {
+            (Some(_), _, Some(_)) => {
                 return Err(Stranger::Malformed("authenticate in the header or in the form, not in both"));
             }
-            (Some(value), _) if basic.next().is_none() => self.knows_basic(value.as_bytes()),
-            (Some(_), _) => false,
-            (None, (Some(name), Some(secret))) => self.knows(&name, &secret),
-            (None, _) => false,
+            (Some(value), name, None) if basic.next().is_none() => self.knows_basic(value.as_bytes(), name.as_deref()),
+            (None, Some(name), Some(secret)) => self.knows(&name, &secret),
+            (Some(_), _, None) | (None, _, _) => false,
         };
-        if known { Ok(()) } else { Err(Stranger::Unknown) }
+        if is_known { Ok(()) } else { Err(Stranger::Unknown) }
     }
 
-    fn knows_basic(&self, value: &[u8]) -> bool {
+    /// Looks at the value of an `authorization` header, beside which the form may name the same client.
+    fn knows_basic(&self, value: &[u8], also_named: Option<&str>) -> bool {
         let credentials = std::str::from_utf8(value).ok().and_then(|text| {
             let (scheme, encoded) = text.split_once(' ')?;
             let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
-            String::from_utf8(decoded).ok()
+            String::from_utf8(decoded).ok().map(Zeroizing::new)
         });
-        let Some((name, secret)) = credentials.as_deref().and_then(|text| text.split_once(':')) else { return false };
+        let credentials = credentials.as_ref().and_then(|text| text.split_once(':'));
+        let Some((name, secret)) = credentials else { return false };
+        if also_named.is_some_and(|named| named != name) {
+            return false;
+        }
         // The RFC has both form-encoded first; many clients do not do that.
-        let decoded = decode(name).ok().zip(decode(secret).ok());
+        let decoded = decode(name).ok().zip(decode(secret).ok().map(Zeroizing::new));
         self.knows(name, secret) | decoded.is_some_and(|(name, secret)| self.knows(&name, &secret))
     }
 
@@ -115,7 +119,7 @@ fn client(line: &str) -> Result<[u8; 32], String> {
 }
 
 fn fingerprint(name: &str, secret: &str) -> [u8; 32] {
-    let text = zeroize::Zeroizing::new(format!("{name}:{secret}"));
+    let text = Zeroizing::new(format!("{name}:{secret}"));
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 

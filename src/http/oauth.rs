@@ -1,6 +1,6 @@
 //! Introspection (RFC 7662) and revocation (RFC 7009) for gateways and libraries that speak OAuth: forms in, JSON out.
 //!
-//! Errors are those of RFC 6749 5.2. A refresh token counts only for a caller who says that it asks about one: a gateway
+//! Errors are in the words of RFC 6749 (5.2, and 4.1.2.1 for what is not the caller's fault). A refresh token counts only for a caller who says that it asks about one: a gateway
 //! that looks at `active` alone must not take it for an access token.
 
 use std::{sync::Arc, time::SystemTime};
@@ -96,7 +96,7 @@ impl OAuth {
         self.clients.check(&parts.headers, &mut form).map_err(|stranger| match stranger {
             Stranger::Malformed(fault) => Refused::Request(fault),
             Stranger::Unknown => {
-                tracing::info!(event = "authn_client_fail", door = caller.door.name(), peer = %caller.peer);
+                self.auth.client_refused(caller);
                 Refused::Client
             }
         })?;

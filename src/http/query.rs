@@ -9,6 +9,9 @@ use zeroize::Zeroize;
 
 use crate::domain::{Error, Reason, Violation};
 
+/// Parameters in one request at most; nobody needs more than five.
+const PARAMETERS_MAX: usize = 32;
+
 /// Parameters in the order of arrival; wiped when dropped, since one of them is a password.
 #[derive(Default)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -18,6 +21,10 @@ impl Query {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let mut parameters = Self::default();
         for part in text.split('&').filter(|part| !part.is_empty()) {
+            if parameters.0.len() == PARAMETERS_MAX {
+                let text = format!("has more than {PARAMETERS_MAX} parameters");
+                return Err(Violation::new("query", Reason::TooLong, text).into());
+            }
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             parameters.0.push((decode(name)?, decode(value)?));
         }
@@ -106,6 +113,14 @@ mod tests {
     fn a_name_that_stands_there_twice_is_seen() {
         assert!(Query::parse("a=1&b=2&%61=3").unwrap().repeats());
         assert!(!Query::parse("a=1&b=1&A=1").unwrap().repeats());
+    }
+
+    #[test]
+    fn so_many_parameters_that_looking_through_them_takes_long_are_refused() {
+        let query = |count: usize| (0..count).map(|number| format!("p{number}=1&")).collect::<String>();
+        assert!(!Query::parse(&query(PARAMETERS_MAX)).unwrap().repeats());
+        assert!(Query::parse(&query(PARAMETERS_MAX + 1)).is_err());
+        assert!(Query::parse_form(query(10_000).as_bytes()).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
@@ -64,9 +64,13 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A socket's file; dropping it removes it.
+/// A socket's file; dropping it removes it, unless somebody else's is there by then.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    file: Option<(u64, u64)>,
+}
 
 /// One accepted connection.
 #[derive(Debug)]
@@ -127,7 +131,7 @@ impl Listener {
     pub fn address(&self) -> Address {
         match self {
             Listener::Tcp(listener) => Address::Tcp(listener.local_addr().expect("a bound socket has an address")),
-            Listener::Unix(_, file) => Address::Unix(file.0.clone()),
+            Listener::Unix(_, file) => Address::Unix(file.path.clone()),
         }
     }
 
@@ -177,7 +181,7 @@ fn bind_unix(path: &Path, access: Access) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let listener = UnixListener::from_std(socket.into())?;
-    Ok(Listener::Unix(listener, SocketFile(path.into())))
+    Ok(Listener::Unix(listener, SocketFile { path: path.into(), file: identity(path) }))
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
@@ -190,10 +194,16 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already is as good.
-        drop(fs::remove_file(&self.0));
+        if self.file.is_some() && identity(&self.path) == self.file {
+            // Gone already is as good.
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub use self::{
     memory::Memory,
     records::Records,
     redis::{Durability, Prefix, Redis, RedisSettings, RedisUrl},
-    seal::SealKeys,
+    seal::Seal,
 };
 use crate::domain::{Store, World};
 
@@ -48,12 +48,8 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens the store and says in the log which one it is. `seal` seals the keys of tokens.
-pub async fn open(
-    settings: &Settings,
-    seal: Option<Arc<SealKeys>>,
-    world: &World,
-) -> Result<Arc<dyn Store>, OpenError> {
+/// Opens the store and says in the log which one it is. `seal` says how the keys of tokens are kept.
+pub async fn open(settings: &Settings, seal: Arc<Seal>, world: &World) -> Result<Arc<dyn Store>, OpenError> {
     let documents: Arc<dyn Documents> = match settings {
         Settings::Memory => {
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");

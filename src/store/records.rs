@@ -1,16 +1,18 @@
 //! Makes users, sessions and keys of documents: the one implementation of `domain::Store`, over any place.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
 use super::{
     OpenError,
     documents::{Change, Document, Documents, Key, Kind, Outcome, Put},
     record,
-    seal::{self, Opened, SealKeys},
+    seal::{Opened, Seal},
 };
 use crate::domain::{
     Alarm, Claim, KeyRing, Listed, Pulse, Replace, Revision, Session, SessionId, Store, StoreError, Stored, User,
@@ -20,67 +22,69 @@ use crate::domain::{
 /// A store over documents.
 pub struct Records {
     documents: Arc<dyn Documents>,
-    seal: Option<Arc<SealKeys>>,
+    seal: Arc<Seal>,
+    /// Why the keys could not be read when they were last read.
+    ring_trouble: Mutex<Option<String>>,
 }
 
-/// Nodes that start together may all want to seal; one of them does.
+/// Nodes that start together may all want to write the keys anew; one of them does.
 const SEAL_TRIES: usize = 3;
 
 impl Records {
     /// Reads and writes `documents`.
     pub fn over(documents: Arc<dyn Documents>) -> Self {
-        Self { documents, seal: None }
+        Self::with(documents, Arc::new(Seal::none()))
     }
 
-    /// The same, with the token keys sealed, from what is there already on.
+    /// The same, with the keys of tokens kept as `seal` says, from what is there already on.
     ///
     /// # Errors
-    /// That they are sealed and no given key opens them.
-    pub async fn sealed(documents: Arc<dyn Documents>, seal: Option<Arc<SealKeys>>) -> Result<Self, OpenError> {
-        let records = Self { documents, seal };
+    /// That they cannot be read.
+    pub async fn sealed(documents: Arc<dyn Documents>, seal: Arc<Seal>) -> Result<Self, OpenError> {
+        let records = Self::with(documents, seal);
         for _ in 0..SEAL_TRIES {
-            if records.seal_anew().await? == Replace::Replaced {
+            if records.keep_ring_as_said().await? {
                 break;
             }
         }
         Ok(records)
     }
 
-    async fn seal_anew(&self) -> Result<Replace, OpenError> {
-        let failed = |error| OpenError(format!("the keys of tokens cannot be used: {error:?}"));
-        let Some(seen) = self.documents.get(&ring_key()).await.map_err(failed)? else { return Ok(Replace::Replaced) };
-        let opened = seal::open(self.seal.as_deref(), &seen)
-            .map_err(|why| OpenError(format!("{why}: --seal-key-file names the file of the key")))?;
-        let content = match (opened, &self.seal) {
-            (Opened::Unsealed { content, stale: true }, Some(_)) => content,
-            (Opened::Plain, Some(_)) => seen.clone().into(),
-            (Opened::Plain, None) | (Opened::Unsealed { .. }, _) => return Ok(Replace::Replaced),
+    fn with(documents: Arc<dyn Documents>, seal: Arc<Seal>) -> Self {
+        Self { documents, seal, ring_trouble: Mutex::default() }
+    }
+
+    /// Writes the keys anew if they are kept in another way; `false` when another node was faster.
+    async fn keep_ring_as_said(&self) -> Result<bool, OpenError> {
+        let failed = |error| match error {
+            StoreError::Unavailable | StoreError::OutcomeUnknown => OpenError("the store does not answer".into()),
+            StoreError::Corrupt(why) => OpenError(format!("{why}; --seal-key-file says how they may be kept")),
         };
-        let change = Change::Replace { seen: seen.into(), document: Document::lasting(self.seal(content)) };
-        let changed = self.change(ring_key(), change).await.map_err(failed)?;
-        if changed == Replace::Replaced {
-            tracing::info!("the keys of tokens are sealed with the first key of --seal-key-file now");
+        let Some(seen) = self.documents.get(&ring_key()).await.map_err(failed)? else { return Ok(true) };
+        // Whatever is not a ring is left as it is, for somebody who can read it.
+        self.ring(&seen).map_err(failed)?;
+        let Opened { content, is_stale } = self.seal.open(&seen).map_err(|why| failed(StoreError::Corrupt(why)))?;
+        if !is_stale {
+            return Ok(true);
         }
-        Ok(changed)
-    }
-
-    fn seal(&self, document: Zeroizing<Vec<u8>>) -> Vec<u8> {
-        match &self.seal {
-            Some(keys) => keys.seal(&document),
-            None => document.to_vec(),
+        let document = Document::lasting(self.seal.close(&content));
+        let change = Change::Replace { seen: seen.into(), document };
+        let is_kept = self.change(ring_key(), change).await.map_err(failed)? == Replace::Replaced;
+        if is_kept {
+            tracing::warn!(first = ?self.seal, "the keys of tokens are kept in the first of these ways now");
         }
-    }
-
-    fn unsealed(&self, document: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        match seal::open(self.seal.as_deref(), document).map_err(StoreError::Corrupt)? {
-            Opened::Plain => Ok(document.to_vec().into()),
-            Opened::Unsealed { content, .. } => Ok(content),
-        }
+        Ok(is_kept)
     }
 
     fn ring(&self, document: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
-        let value = record::keys::read(&self.unsealed(document)?)?;
-        Ok(Stored { value, revision: Revision(document.into()) })
+        let opened = self.seal.open(document).map_err(StoreError::Corrupt);
+        let value = opened.and_then(|opened| record::keys::read(&opened.content));
+        let trouble = match &value {
+            Err(StoreError::Corrupt(why)) => Some(why.clone()),
+            Ok(_) | Err(_) => None,
+        };
+        *self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        Ok(Stored { value: value?, revision: Revision(document.into()) })
     }
 
     /// Makes a change that nothing goes before.
@@ -198,7 +202,7 @@ impl Store for Records {
     }
 
     async fn claim_keys(&self, keys: &KeyRing) -> Result<Claim<KeyRing>, StoreError> {
-        let change = Change::Insert(Document::lasting(self.seal(record::keys::write(keys))));
+        let change = Change::Insert(Document::lasting(self.seal.close(&record::keys::write(keys))));
         match self.documents.change(Vec::new(), ring_key(), change).await? {
             Outcome::Done => Ok(Claim::Claimed),
             Outcome::Refused(theirs) => Ok(Claim::Taken(Box::new(self.ring(&theirs)?))),
@@ -206,8 +210,8 @@ impl Store for Records {
     }
 
     async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError> {
-        let document = record::keys::rewrite(&self.unsealed(&seen.0)?, keys)?;
-        let document = Document::lasting(self.seal(document));
+        let seen_content = self.seal.open(&seen.0).map_err(StoreError::Corrupt)?.content;
+        let document = Document::lasting(self.seal.close(&record::keys::rewrite(&seen_content, keys)?));
         self.change(ring_key(), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
@@ -220,7 +224,12 @@ impl Store for Records {
     }
 
     fn alarms(&self) -> Vec<Alarm> {
-        self.documents.alarms()
+        let trouble = self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = trouble.map(|why| Alarm {
+            setting: "seal-key-file",
+            text: format!("nobody can sign in here, since the keys of tokens cannot be read: {why}"),
+        });
+        trouble.into_iter().chain(self.documents.alarms()).collect()
     }
 
     async fn close(&self) {

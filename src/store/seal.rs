@@ -1,8 +1,10 @@
 //! Seals the document of the token keys, so that whoever reads the store makes no tokens: AES-256-GCM, with keys that only
 //! the nodes have.
 //!
-//! The file may hold several keys: the first seals, all of them open, and a node seals anew at its start what another key
-//! has sealed. So a key is replaced without a pause.
+//! There may be several ways to keep it, sealed with one key or another or `plain`: the first is how it is written, all of
+//! them are how it is read, and a node writes it anew at its start when it finds one of the others. So nodes that share a
+//! store go from one to the next without a pause, first all reading both, then writing the new one. Sealing hides the keys
+//! and shows changes; an older document that was sealed once is still a good one.
 
 use std::fmt;
 
@@ -13,15 +15,23 @@ use aws_lc_rs::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::record::{decode_base64, encode_base64};
+use super::record::{decode, decode_base64, encode_base64};
 
 const KEY_BYTES: usize = 32;
+
+/// The newest version of the sealed form that this program reads.
+const VERSION: u32 = 1;
 
 /// What a sealed document is for; it opens as nothing else.
 const CONTEXT: &[u8] = b"watchword:keys";
 
-/// Keys that seal and open; the first seals.
-pub struct SealKeys(Vec<SealKey>);
+/// Ways to keep the document; the first is how it is written.
+pub struct Seal(Vec<Way>);
+
+enum Way {
+    Plain,
+    Key(SealKey),
+}
 
 struct SealKey {
     /// What sealed documents call it: says nothing about the key.
@@ -39,71 +49,92 @@ struct Sealed {
     sealed: String,
 }
 
-/// What a document turned out to be.
-pub(super) enum Opened {
-    /// It was not sealed.
-    Plain,
-    /// Its content; `stale` when the first key should seal it anew.
-    Unsealed { content: Zeroizing<Vec<u8>>, stale: bool },
+/// What was in a document.
+pub(super) struct Opened {
+    pub(super) content: Zeroizing<Vec<u8>>,
+    /// It is kept in another way than the first.
+    pub(super) is_stale: bool,
 }
 
-// === impl SealKeys ===
+// === impl Seal ===
 
-impl SealKeys {
-    /// Reads a file with a key in each line, 64 hexadecimal digits; blank lines and those that begin with `#` say nothing.
+impl Seal {
+    /// Plain, and nothing else.
+    pub fn none() -> Self {
+        Self(vec![Way::Plain])
+    }
+
+    /// Reads a file with a way in each line: a key of 64 hexadecimal digits, or `plain`. Blank lines and those that begin
+    /// with `#` say nothing.
     ///
     /// # Errors
-    /// Which line is no key.
+    /// Which line is neither.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut keys = Vec::new();
+        let mut ways = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let bytes = hex(line).ok_or_else(|| {
+            let key = || hex(line).map(|bytes| Way::Key(SealKey::new(&bytes)));
+            let way = if line == "plain" { Some(Way::Plain) } else { key() };
+            ways.push(way.ok_or_else(|| {
+                let digits = 2 * KEY_BYTES;
                 format!(
-                    "line {number}: expected {} hexadecimal digits; `openssl rand -hex {KEY_BYTES}` makes them",
-                    2 * KEY_BYTES
+                    "line {number}: expected {digits} hexadecimal digits (`openssl rand -hex {KEY_BYTES}`), or plain"
                 )
-            })?;
-            keys.push(SealKey::new(&bytes));
+            })?);
         }
-        if keys.is_empty() { Err("holds no key".into()) } else { Ok(Self(keys)) }
+        if ways.is_empty() { Err("holds no key".into()) } else { Ok(Self(ways)) }
     }
 
-    /// Seals with the first key.
-    pub(super) fn seal(&self, document: &[u8]) -> Vec<u8> {
-        let SealKey { id, key } = &self.0[0];
-        let mut bytes = document.to_vec();
+    /// The document as it is written.
+    pub(super) fn close(&self, content: &[u8]) -> Vec<u8> {
+        let SealKey { id, key } = match &self.0[0] {
+            Way::Plain => return content.to_vec(),
+            Way::Key(key) => key,
+        };
+        let mut bytes = content.to_vec();
         let nonce =
             key.seal_in_place_append_tag(Aad::from(CONTEXT), &mut bytes).expect("a short document can be sealed");
         let (nonce, sealed) = (encode_base64(nonce.as_ref()), encode_base64(&bytes));
-        let document = Sealed { v: 1, seal_key: id.clone(), nonce, sealed };
+        let document = Sealed { v: VERSION, seal_key: id.clone(), nonce, sealed };
         serde_json::to_vec(&document).expect("strings and numbers are always JSON")
     }
-}
 
-/// Looks into a document, with what keys there are.
-///
-/// # Errors
-/// Which key is missing, or that the document was changed.
-pub(super) fn open(keys: Option<&SealKeys>, document: &[u8]) -> Result<Opened, String> {
-    let Ok(sealed) = serde_json::from_slice::<Sealed>(document) else { return Ok(Opened::Plain) };
-    let keys = keys.map(|keys| keys.0.as_slice()).unwrap_or_default();
-    let Some(at) = keys.iter().position(|key| key.id == sealed.seal_key) else {
-        let held: Vec<_> = keys.iter().map(|key| key.id.as_str()).collect();
-        let held = if held.is_empty() { "no key is given".into() } else { format!("given are {}", held.join(", ")) };
-        return Err(format!("the keys of tokens are sealed with the key {}, and {held}", sealed.seal_key));
-    };
-    let changed = || "the sealed keys of tokens were changed by somebody without the key".to_owned();
-    let mut content = decode_base64(&sealed.sealed)?;
-    let nonce = decode_base64(&sealed.nonce)?;
-    let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| changed())?;
-    let opened = keys[at].key.open_in_place(nonce, Aad::from(CONTEXT), &mut content).map_err(|_| changed())?;
-    let length = opened.len();
-    content.truncate(length);
-    Ok(Opened::Unsealed { content, stale: at > 0 })
+    /// What is in a document.
+    ///
+    /// # Errors
+    /// Which way is missing, or that the document was changed.
+    pub(super) fn open(&self, document: &[u8]) -> Result<Opened, String> {
+        #[derive(Deserialize)]
+        struct Probe {
+            seal_key: Option<serde::de::IgnoredAny>,
+        }
+        let is_sealed = serde_json::from_slice(document).is_ok_and(|Probe { seal_key }| seal_key.is_some());
+        if !is_sealed {
+            let at = self.0.iter().position(|way| matches!(way, Way::Plain));
+            let at = at.ok_or("the keys of tokens are not sealed: a line `plain` behind the keys accepts that")?;
+            return Ok(Opened { content: document.to_vec().into(), is_stale: at > 0 });
+        }
+        let Sealed { seal_key, nonce, sealed, .. } = decode(document, VERSION)?;
+        let keys = self.0.iter().enumerate().filter_map(|(at, way)| match way {
+            Way::Plain => None,
+            Way::Key(key) => Some((at, key)),
+        });
+        let (at, key) = keys.clone().find(|(_, key)| key.id == seal_key).ok_or_else(|| {
+            let held: Vec<_> = keys.map(|(_, key)| key.id.as_str()).collect();
+            let held =
+                if held.is_empty() { "no key is given".into() } else { format!("given are {}", held.join(", ")) };
+            format!("the keys of tokens are sealed with the key {seal_key}, and {held}")
+        })?;
+        let changed = || "the sealed keys of tokens were changed by somebody without the key".to_owned();
+        let mut content = decode_base64(&sealed)?;
+        let nonce = Nonce::try_assume_unique_for_key(&decode_base64(&nonce)?).map_err(|_| changed())?;
+        let length = key.key.open_in_place(nonce, Aad::from(CONTEXT), &mut content).map_err(|_| changed())?.len();
+        content.truncate(length);
+        Ok(Opened { content, is_stale: at > 0 })
+    }
 }
 
 impl SealKey {
@@ -116,9 +147,13 @@ impl SealKey {
 }
 
 // Names the keys and shows none.
-impl fmt::Debug for SealKeys {
+impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+        let name = |way: &Way| match way {
+            Way::Plain => "plain".to_owned(),
+            Way::Key(key) => key.id.clone(),
+        };
+        f.debug_list().entries(self.0.iter().map(name)).finish()
     }
 }
 

@@ -36,6 +36,9 @@ impl Observer for Audit {
             Event::TokenRefused { caller, why } => {
                 tracing::debug!(event = "authn_token_refused", why, door = caller.door.name(), peer = %peer(caller));
             }
+            Event::ClientRefused { caller } => {
+                tracing::debug!(event = "authn_client_fail", door = caller.door.name(), peer = %peer(caller));
+            }
             Event::SessionEnded { caller, user, session } => {
                 tracing::info!(event = "authn_token_revoked", %user, %session, door = caller.door.name(), peer = %peer(caller));
             }

@@ -108,6 +108,7 @@ impl Metrics {
             Event::TokenReused { .. } => (&self.refreshes, "reused"),
             // Whoever calls with bad tokens shall not fill a page of counters; the audit has them at debug.
             Event::TokenRefused { .. }
+            | Event::ClientRefused { .. }
             | Event::SessionEnded { .. }
             | Event::AllSessionsEnded { .. }
             | Event::PasswordChanged { .. }

@@ -82,7 +82,7 @@ pub fn row(error: &Error) -> Row {
         }
         Error::Internal(id) => Row::new(Code::Internal, 500, R::Internal, "internal error").with_id(*id),
         Error::CorruptRecord(id) => {
-            Row::new(Code::DataLoss, 500, R::CorruptRecord, "the stored user cannot be read").with_id(*id)
+            Row::new(Code::DataLoss, 500, R::CorruptRecord, "a stored document cannot be read").with_id(*id)
         }
     }
 }

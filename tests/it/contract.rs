@@ -62,7 +62,7 @@ fn every_request_field_says_whether_it_is_required() {
 fn every_method_has_a_call_to_copy_that_names_it() {
     for (service, address) in [
         ("watchword.auth.v1.Auth", "localhost:50051"),
-        ("watchword.auth.v1.AuthAdmin", "-unix watchword-data/admin.sock"),
+        ("watchword.auth.v1.AuthAdmin", "-unix $PWD/watchword-data/admin.sock"),
     ] {
         assert_calls_to_copy(service, address);
     }

@@ -127,7 +127,12 @@ async fn whoever_shows_no_known_secret_learns_nothing_and_ends_nothing() {
         let in_form = [("token", token.as_str()), ("client_id", "kong"), ("client_secret", "wrong")];
         assert_eq!(http(app.http_socket(), "POST", path, &[FORM], &query(&in_form)).await.status, 401);
     }
+    let known = basic("kong", SECRET);
+    let other = query(&[("token", &token), ("client_id", "another")]);
+    let reply = http(app.http_socket(), "POST", REVOKE, &[FORM, ("authorization", &known)], &other).await;
+    assert_eq!(reply.status, 401, "one client in the header, another in the form");
     assert!(app.introspect(&token).await.active);
+    assert_eq!(app.events.count("client refused"), 2 * (headers.len() + 2) + 1);
 }
 
 #[tokio::test]
@@ -157,6 +162,7 @@ async fn what_is_no_proper_form_is_refused_in_the_rfcs_words() {
         (FORM, "token=a&token=b"),
         (FORM, "token=a&token_type_hint=x&token_type_hint=y"),
         (FORM, "token=%FF"),
+        (FORM, &"a&".repeat(33)),
         (json_type, r#"{"token":"a"}"#),
     ] {
         for path in [INTROSPECT, REVOKE] {

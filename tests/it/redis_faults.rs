@@ -11,7 +11,7 @@ use std::{
 
 use watchword::{
     domain::{Claim, Store, StoreError, Stored, User, Username},
-    store::{RedisSettings, Settings},
+    store::{RedisSettings, Seal, Settings},
     wire::{
         health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
         pb,
@@ -397,7 +397,7 @@ async fn crossed_answers(weather: Weather, calls: usize, lost: Option<LostReply>
     let redis = RedisServer::start();
     let proxy = Arc::new(Proxy::before(redis.port).await);
     let settings = Settings::Redis(redis_settings(&proxy.url()));
-    let store = watchword::store::open(&settings, None, &world()).await.unwrap();
+    let store = watchword::store::open(&settings, Arc::new(Seal::none()), &world()).await.unwrap();
     for number in 0..USERS {
         assert!(matches!(store.claim(&user(&format!("user{number}"))).await.unwrap(), Claim::Claimed));
     }

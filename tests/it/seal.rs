@@ -6,8 +6,9 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use watchword::wire::pb;
 
-use crate::support::{App, Place, StoreKind, run};
+use crate::support::{App, Place, StoreKind, http, reason, run};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "FFEEDDCCBBAA99887766554433221100ffeeddccbbaa99887766554433221100";
@@ -38,7 +39,7 @@ fn refused(place: &Place, keys: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_when_it_changes() {
+async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_and_goes() {
     for kind in StoreKind::KEPT {
         let place = Place::new(kind);
         let app = start(&place, &[]).await;
@@ -49,37 +50,94 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_when_it_ch
         let plain: Value = serde_json::from_str(&place.kept_keys()).unwrap();
         let secrets = [&plain["refresh"], &plain["signing"][0]["private"]].map(|secret| secret.as_str().unwrap());
 
-        for keys in [&[OLD][..], &[OLD], &[NEW, OLD], &[NEW]] {
+        for (keys, is_hidden) in [
+            (&["plain", OLD][..], false),
+            (&[OLD, "plain"], true),
+            (&[OLD], true),
+            (&[OLD, NEW], true),
+            (&[NEW, OLD], true),
+            (&[NEW], true),
+            (&["plain", NEW], false),
+            (&[], false),
+        ] {
             let file = file(keys);
-            let args = ["--seal-key-file", file.path().to_str().unwrap(), "--token-issuer", &issuer];
+            let mut args = vec!["--token-issuer", &issuer];
+            if !keys.is_empty() {
+                args.extend(["--seal-key-file", file.path().to_str().unwrap()]);
+            }
             let app = App::with(kind).args(&args).start_in(place.clone()).await;
             assert!(app.introspect(&tokens.access_token).await.active, "{kind:?} {keys:?}");
             assert!(app.introspect(&tokens.refresh_token).await.active, "{kind:?} {keys:?}");
             app.stopped().await;
             let kept = place.kept_keys();
-            assert!(secrets.iter().all(|secret| !kept.contains(secret)), "{kind:?} {keys:?}: {kept}");
+            let hides = secrets.iter().all(|secret| !kept.contains(secret));
+            assert_eq!(hides, is_hidden, "{kind:?} {keys:?}: {kept}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_node_without_the_right_key_does_not_start_and_says_which_it_needs() {
+async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs() {
     for kind in StoreKind::KEPT {
         let place = Place::new(kind);
         let app = start(&place, &[OLD]).await;
         app.registered("ada").await;
         app.signed_in("ada").await;
         app.stopped().await;
-        let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
-        let needed = kept["seal_key"].as_str().unwrap();
-        for keys in [&[][..], &[NEW]] {
+        let sealed = place.kept_keys();
+        let needed = serde_json::from_str::<Value>(&sealed).unwrap()["seal_key"].as_str().unwrap().to_owned();
+        for keys in [&[][..], &[NEW], &["plain", NEW]] {
             let said = refused(&place, keys);
-            for part in [needed, "--seal-key-file"] {
+            for part in [&needed, "--seal-key-file"] {
                 assert!(said.contains(part), "{kind:?} {keys:?} lacks {part}: {said}");
             }
             assert!(!said.contains(&NEW[..16]) && !said.contains(&OLD[..16]), "no key is shown: {said}");
         }
+        // Planted by somebody who can write to the store, or from before the first seal.
+        place.plant_keys(&unsealed(&sealed));
+        let said = refused(&place, &[OLD]);
+        assert!(said.contains("not sealed") && said.contains("`plain`"), "{kind:?}: {said}");
     }
+}
+
+/// Of a newer version, or torn: whatever it is, somebody may still be able to read it.
+#[tokio::test]
+async fn what_is_no_ring_is_left_as_it_is() {
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        start(&place, &[OLD]).await.stopped().await;
+        for document in [r#"{"v":2,"x":1}"#, r#"{"v":2,"seal_key":"a","x":1}"#, "torn"] {
+            place.plant_keys(document);
+            for keys in [&[OLD, "plain"][..], &[]] {
+                let said = refused(&place, keys);
+                assert!(said.contains("--seal-key-file"), "{kind:?} {document}: {said}");
+                assert_eq!(place.kept_keys(), document, "{kind:?}");
+            }
+        }
+    }
+}
+
+/// A ring that another node wrote in a way that this one cannot read may be one from which a stolen key was dropped.
+#[tokio::test]
+async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_alarm() {
+    let place = Place::new(StoreKind::Redis);
+    let app = start(&place, &["plain"]).await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    assert!(app.introspect(&tokens.access_token).await.active);
+    let other = start(&place, &[OLD, "plain"]).await;
+    app.clock.advance(Duration::from_secs(60));
+    let request = pb::IntrospectTokenRequest { token: tokens.access_token };
+    let refused = app.client().await.introspect_token(request).await.unwrap_err();
+    assert_eq!(reason(&refused), "CORRUPT_RECORD");
+    let ready = http(app.ops_socket(), "GET", "/readyz", &[], "").await;
+    assert!(ready.body.contains("the keys of tokens cannot be read"), "{ready:?}");
+
+    other.stopped().await;
+    start(&place, &["plain", OLD]).await.stopped().await;
+    app.signed_in("ada").await;
+    let ready = http(app.ops_socket(), "GET", "/readyz", &[], "").await;
+    assert_eq!(ready.body, "ready\n", "it reads them again");
 }
 
 #[tokio::test]
@@ -118,7 +176,7 @@ async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
             newer["signing"][0]["note"] = "kept".into();
             place.plant_keys(&newer.to_string());
 
-            let app = start(&place, keys).await;
+            let app = start(&place, if keys.is_empty() { &[] } else { &[OLD, "plain"] }).await;
             app.clock.advance(Duration::from_secs(89 * 86_400));
             app.signed_in("ada").await;
             app.stopped().await;

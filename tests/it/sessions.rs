@@ -233,6 +233,34 @@ async fn a_token_counts_for_less_than_a_second_longer_than_the_store_can_be_aske
     }
 }
 
+/// Whoever is told that a session has ended is told so by every check of that node from then on.
+#[tokio::test]
+async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
+    let place = Place::new(StoreKind::Redis);
+    let node = || App::with(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
+    let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
+    one.registered("ada").await;
+    for how in ["revoke the token", "revoke the session", "be refused"] {
+        let (tokens, caller) = (one.signed_in("ada").await, one.signed_in("ada").await);
+        assert!(one.introspect(&tokens.access_token).await.active);
+        let token = pb::RevokeTokenRequest { token: tokens.access_token.clone() };
+        other.client().await.revoke_token(token.clone()).await.unwrap();
+        let mut client = one.client().await;
+        match how {
+            "revoke the token" => drop(client.revoke_token(token).await.unwrap()),
+            "revoke the session" => {
+                let session_id = tokens.session_id.clone();
+                client
+                    .revoke_session(with(&caller.access_token, pb::RevokeSessionRequest { session_id }))
+                    .await
+                    .unwrap();
+            }
+            _ => assert_eq!(user_of(&one, &tokens.access_token).await, Err("TOKEN_REVOKED".into())),
+        }
+        assert!(!one.introspect(&tokens.access_token).await.active, "{how}");
+    }
+}
+
 /// T15: on the node where it was not done.
 #[tokio::test]
 async fn whatever_ends_a_session_ends_it_on_every_node() {

@@ -126,6 +126,8 @@ impl StoredKey {
         // The library's own chance: it takes no other for keys.
         let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .expect("a machine without random numbers cannot keep a secret");
+        // As they are stored, so that what is read again is equal.
+        let [create_time, use_time] = [create_time, use_time].map(to_the_millisecond);
         Self { private: Zeroizing::new(private.as_ref().to_vec()), create_time, use_time }
     }
 
@@ -133,6 +135,11 @@ impl StoredKey {
     pub(crate) fn public(&self) -> Option<PublicKey> {
         Signer::new(self).map(|signer| signer.public())
     }
+}
+
+fn to_the_millisecond(time: SystemTime) -> SystemTime {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    time - Duration::from_nanos(u64::from(since_1970.subsec_nanos() % 1_000_000))
 }
 
 impl fmt::Debug for StoredKey {

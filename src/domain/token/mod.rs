@@ -23,6 +23,7 @@ use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
 use super::{
     Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, sessions::TRIES_MAX, user::new_uuid,
 };
+use crate::bearer;
 
 /// How often the ring is read again.
 const READ_AGAIN: Duration = Duration::from_secs(60);
@@ -114,12 +115,17 @@ impl Keys {
                 *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), clock.monotonic()));
                 Ok(ring)
             }
-            // Keys do not age in a minute: whoever uses them asks the store about the session anyway.
-            Err(error) => {
+            // A store that is gone: whoever uses keys asks it about the session anyway.
+            Err(error @ (StoreError::Unavailable | StoreError::OutcomeUnknown)) => {
                 let ring = self.last().ok_or(error)?;
                 let soon = clock.monotonic() + RETRY - READ_AGAIN;
                 *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), soon));
                 Ok(ring)
+            }
+            // A ring that is there and cannot be read may be one from which a stolen key was dropped.
+            Err(error @ StoreError::Corrupt(_)) => {
+                *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+                Err(error)
             }
         }
     }
@@ -251,6 +257,10 @@ impl Ring {
     }
 
     pub(super) fn read_access(&self, settings: &TokenSettings, text: &str) -> Option<Claims> {
+        // Before anything is made of it.
+        if text.len() > bearer::ACCESS_BYTES_MAX {
+            return None;
+        }
         self.verified.claims(text, || access::read(&self.signers, &settings.names, text))
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn decode_base64(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
 struct Time(#[serde(serialize_with = "write_time", deserialize_with = "read_time")] SystemTime);
 
 /// Reads a form of at most this version; says what is wrong without the document's content.
-fn decode<T: DeserializeOwned>(bytes: &[u8], newest: u32) -> Result<T, String> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], newest: u32) -> Result<T, String> {
     /// Read before anything else: a newer form may differ in every other field.
     #[derive(Deserialize)]
     struct Version {

@@ -7,7 +7,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use tempfile::TempDir;
 use watchword::{
     domain::{Observer, Store, System, World},
-    store::{self, Durability, RedisSettings, Settings},
+    store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
 use super::{redis::RedisServer, world::Events};
@@ -71,7 +71,7 @@ impl Place {
     }
 
     pub async fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.settings(), None, &world()).await.unwrap()
+        store::open(&self.settings(), Arc::new(Seal::none()), &world()).await.unwrap()
     }
 
     /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.

@@ -67,6 +67,7 @@ impl Observer for Events {
             Event::TokenRefreshed { again: true, .. } => "refreshed again",
             Event::TokenReused { .. } => "reused",
             Event::TokenRefused { .. } => "token refused",
+            Event::ClientRefused { .. } => "client refused",
             Event::SessionEnded { .. } => "session ended",
             Event::AllSessionsEnded { .. } => "all sessions ended",
             Event::PasswordChanged { .. } => "password changed",
