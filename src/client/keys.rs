@@ -2,7 +2,7 @@
 //!
 //! A key that is known answers at once, if need be an hour-old one while a new document is fetched. A key that is not known
 //! is asked for once, by one fetch for all who wait, and then not for a while: made-up keys must not become a flood of
-//! fetches. When the fetch fails, the last good document goes on for a day.
+//! fetches. When the fetch fails, the last good document goes on for an hour.
 
 use std::{
     fmt,
@@ -22,9 +22,9 @@ const FRESH_MIN: Duration = Duration::from_secs(10);
 const FRESH_MAX: Duration = Duration::from_secs(3_600);
 const FRESH_DEFAULT: Duration = Duration::from_secs(300);
 
-/// How long an old document counts while no new one can be had. A key is published a day before it signs, so for a day the
-/// keys that were known are those that sign.
-const KEPT: Duration = Duration::from_secs(86_400);
+/// How long a document counts at most, while no new one can be had: as long as the longest-lived token. More would bring
+/// nothing, since a Watchword that is gone makes no tokens, and would let a key count that was stolen and dropped.
+const KEPT: Duration = Duration::from_secs(3_600);
 
 /// Between two fetches for keys that are not known.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(10);

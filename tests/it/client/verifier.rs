@@ -292,7 +292,7 @@ async fn known_keys_go_on_for_a_day_without_the_server() {
     for (status, document) in [(500, &*other), (302, &*other), (200, &*long), (200, none), (200, "<html>")] {
         keys.publish(status, document);
         let fetches = keys.fetches();
-        clock.advance(Duration::from_secs(3 * 3_600));
+        clock.advance(Duration::from_secs(400));
         // The fetch before may still be running, and when it has failed there is none for a second.
         while keys.fetches() == fetches {
             assert!(verifier.verify(&token).await.is_ok(), "{status} {document}");
@@ -300,13 +300,13 @@ async fn known_keys_go_on_for_a_day_without_the_server() {
             tokio::task::yield_now().await;
         }
     }
-    clock.advance(Duration::from_secs(7 * 3_600));
-    assert!(verifier.verify(&token).await.is_ok(), "22 hours");
+    clock.advance(Duration::from_secs(1_400));
+    assert!(verifier.verify(&token).await.is_ok(), "within the hour");
     let forged = Forger::new().token(&json!({"alg": "ES256", "kid": "x", "typ": "at+jwt"}), &json!({}));
     clock.advance(Duration::from_secs(10));
     assert_eq!(verifier.verify(&forged).await, Err(VerifyError::Unavailable), "whether it is a key nobody knows");
-    clock.advance(Duration::from_secs(2 * 3_600));
-    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "a day");
+    clock.advance(Duration::from_secs(200));
+    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "an hour");
     keys.publish(200, &document(&app).await);
     assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "failed a moment ago");
     clock.advance(Duration::from_secs(1));
@@ -320,7 +320,7 @@ async fn a_silent_server_holds_up_nobody_whose_key_is_known() {
     let verifier = of(&app).keys_at(format!("http://{}{KEYS}", proxy.address)).build().unwrap();
     verifier.verify(&app.signed_in("ada").await.access_token).await.unwrap();
     proxy.set(Weather::BlackHole);
-    app.clock.advance(Duration::from_secs(3_600));
+    app.clock.advance(Duration::from_secs(600));
     let token = app.signed_in("ada").await.access_token;
     let verified = verifier.verify(&token).now_or_never().expect("at once");
     assert!(verified.is_ok());
