@@ -2,7 +2,9 @@
 
 use super::{
     Auth, Caller, Check, Error, Event, Password, Replace, Rules, Stored, Tokens, User, UserData, Username,
-    password::policy, sessions::SignedIn,
+    change_user::{TRIES_MAX, has_same_credentials},
+    password::policy,
+    signed_in::SignedIn,
 };
 
 /// New data for a user.
@@ -44,11 +46,6 @@ impl PasswordChange {
             _ => unreachable!("a part is missing only after a violation"),
         }
     }
-}
-
-/// Whether both are one user with one password, and nothing has ended all sessions in between.
-pub(super) fn has_same_credentials(one: &User, other: &User) -> bool {
-    (one.id, one.epoch, &one.password) == (other.id, other.epoch, &other.password)
 }
 
 impl Auth {
@@ -121,7 +118,7 @@ impl Auth {
         let recent = self.recent.clone();
         let removed = tokio::spawn(async move {
             let mut seen = user;
-            for _ in 0..super::sessions::TRIES_MAX {
+            for _ in 0..TRIES_MAX {
                 let removed = store.remove(&seen.revision, &seen.value).await;
                 recent.user_changed(seen.value.id);
                 if removed? == Replace::Replaced {

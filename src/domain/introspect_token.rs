@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Caller, Claims, Error, Event, SessionId, UserId, Username, recent::Owner, sessions::SignedIn};
+use super::{Auth, Caller, Claims, Error, Event, SessionId, UserId, Username, recent::Owner, signed_in::SignedIn};
 
 /// What a token counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod account;
 mod authorize;
 mod caller;
+mod change_user;
 mod error;
 mod event;
 mod introspect_token;
@@ -18,6 +19,7 @@ mod revoke_token;
 mod rotate_signing_key;
 mod session;
 mod sessions;
+mod signed_in;
 mod store;
 mod token;
 mod user;

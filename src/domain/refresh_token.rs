@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Auth, Caller, Ended, Error, Event, Replace, Session, Tokens,
-    sessions::{SignedIn, TRIES_MAX},
-};
+use super::{Auth, Caller, Ended, Error, Event, Replace, Session, Tokens, change_user::TRIES_MAX, signed_in::SignedIn};
 
 /// How long the last token may be sent again.
 const AGAIN_WITHIN: Duration = Duration::from_secs(10);

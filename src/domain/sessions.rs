@@ -1,21 +1,12 @@
-//! Begins sessions, says whose call it is, and lists and ends sessions.
+//! Begins sessions, and lists and ends them.
 //!
 //! A session is stored before it is listed, so the list is a hint that is repaired when it is read. What ends all sessions
 //! at once raises the user's epoch, in the one record that every check reads: no race leaves a session alive.
 
 use super::{
-    Auth, Bearer, Caller, Claims, Ended, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Stored,
-    Tokens, User, UserId, account::has_same_credentials, recent::Owner, session::shortened,
+    Auth, Caller, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Tokens, User, UserId,
+    change_user::TRIES_MAX, session::shortened, signed_in::SignedIn,
 };
-
-/// How often a change is tried again that somebody else was faster with.
-pub(super) const TRIES_MAX: usize = 16;
-
-/// Who calls: a user and the session that the call belongs to.
-pub(super) struct SignedIn {
-    pub(super) user: Stored<User>,
-    pub(super) session: Stored<Session>,
-}
 
 /// Sessions of a user, the newest first.
 #[derive(Debug)]
@@ -78,104 +69,6 @@ impl Auth {
         }
         // So many logins of one user at once. The session that was stored is nobody's: its tokens were never given.
         Err(StoreError::Unavailable)
-    }
-
-    /// Says whose call it is.
-    pub(super) async fn signed_in(&self, caller: &Caller) -> Result<SignedIn, Error> {
-        let claims = self.claims(caller).await?;
-        match self.live(claims.session_id).await? {
-            Ok(signed_in) => {
-                self.must_belong(caller, &claims, signed_in.user.value.id)?;
-                Ok(signed_in)
-            }
-            Err(ended) => self.refuse_ended(caller, ended),
-        }
-    }
-
-    /// The same for whoever only passes it on. The store may have been asked a moment ago.
-    pub(super) async fn bearer(&self, caller: &Caller) -> Result<(Owner, Claims), Error> {
-        let claims = self.claims(caller).await?;
-        match self.owner(claims.session_id).await? {
-            Ok(owner) => {
-                self.must_belong(caller, &claims, owner.user_id)?;
-                Ok((owner, claims))
-            }
-            Err(ended) => self.refuse_ended(caller, ended),
-        }
-    }
-
-    /// What the access token of a call says; whether its session lives is not asked.
-    async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
-        let token = match &caller.bearer {
-            Bearer::Token(token) => token,
-            Bearer::Missing => return Err(Error::TokenMissing),
-            Bearer::Malformed => return self.refuse_token(caller, "malformed", Error::TokenInvalid),
-        };
-        let ring = self.ring().await?;
-        let Some(claims) = ring.read_access(&self.tokens, token) else {
-            return self.refuse_token(caller, "not ours", Error::TokenInvalid);
-        };
-        if claims.is_expired(self.store.now()) {
-            return self.refuse_token(caller, "expired", Error::TokenExpired);
-        }
-        Ok(claims)
-    }
-
-    fn must_belong(&self, caller: &Caller, claims: &Claims, user: UserId) -> Result<(), Error> {
-        if claims.user_id == user {
-            return Ok(());
-        }
-        self.refuse_token(caller, "another user's session", Error::TokenInvalid)
-    }
-
-    fn refuse_ended<T>(&self, caller: &Caller, ended: Ended) -> Result<T, Error> {
-        match ended {
-            Ended::Expired => self.refuse_token(caller, "session expired", Error::TokenExpired),
-            Ended::Revoked => self.refuse_token(caller, "session ended", Error::TokenRevoked),
-        }
-    }
-
-    /// Whose session it is. The store may have been asked a moment ago.
-    pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
-        let asked = self.clock().monotonic();
-        if let Some(owner) = self.recent.recall(id) {
-            return Ok(Ok(owner));
-        }
-        let user = match self.live(id).await? {
-            Ok(SignedIn { user, .. }) => user.value,
-            Err(ended) => return Ok(Err(ended)),
-        };
-        let owner = Owner { user_id: user.id, username: user.username };
-        self.recent.remember(id, &owner, asked);
-        Ok(Ok(owner))
-    }
-
-    pub(super) fn refuse_token<T>(&self, caller: &Caller, why: &'static str, error: Error) -> Result<T, Error> {
-        self.note(&Event::TokenRefused { caller, why });
-        Err(error)
-    }
-
-    /// Reads a session and its user, and says whether it lives.
-    pub(super) async fn live(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
-        let found = self.find(id).await?;
-        if found.is_err() {
-            // Whoever ended it, nobody is told from now on that it lives.
-            self.recent.session_ended(id);
-        }
-        Ok(found)
-    }
-
-    async fn find(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
-        let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
-        let Some(session) = session else { return Ok(Err(Ended::Revoked)) };
-        let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
-        let checked =
-            session.value.check(user.as_ref().map(|user| &user.value), self.store.now(), &self.tokens.lifetimes);
-        Ok(match (checked, user) {
-            (Ok(()), Some(user)) => Ok(SignedIn { user, session }),
-            (Ok(()), None) => Err(Ended::Revoked),
-            (Err(ended), _) => Err(ended),
-        })
     }
 
     /// Ends one session, whatever state it is in, and takes it off its user's list.
@@ -280,35 +173,5 @@ impl Auth {
         let raised = self.change_user(user, |user| user.end_sessions(keep)).await?;
         self.note(&Event::AllSessionsEnded { caller, user: raised.id });
         Ok(known.saturating_sub(usize::from(keep_current)))
-    }
-
-    /// Changes a user's record, over whatever others change in it meanwhile but its password and epoch.
-    pub(super) async fn change_user(&self, seen: Stored<User>, change: impl Fn(&mut User)) -> Result<User, Error> {
-        self.change_user_if(seen, has_same_credentials, change).await
-    }
-
-    /// Changes a user's record while it is one that may be changed, given what it was.
-    pub(super) async fn change_user_if(
-        &self,
-        seen: Stored<User>,
-        may: impl Fn(&User, &User) -> bool,
-        change: impl Fn(&mut User),
-    ) -> Result<User, Error> {
-        let mut stored = seen;
-        for _ in 0..TRIES_MAX {
-            let mut user = stored.value.clone();
-            change(&mut user);
-            let replaced = self.store.replace(&stored.revision, &user).await;
-            self.recent.user_changed(user.id);
-            if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
-                return Ok(user);
-            }
-            let again = self.store.user(&user.username).await.map_err(|error| self.store_error(error))?;
-            match again {
-                Some(again) if again.value.id == stored.value.id && may(&again.value, &stored.value) => stored = again,
-                Some(_) | None => return Err(Error::Conflict),
-            }
-        }
-        Err(Error::Conflict)
     }
 }

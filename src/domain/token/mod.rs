@@ -21,7 +21,7 @@ pub use self::{
 };
 use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
 use super::{
-    Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, sessions::TRIES_MAX, user::new_uuid,
+    Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, change_user::TRIES_MAX, user::new_uuid,
 };
 use crate::bearer;
 

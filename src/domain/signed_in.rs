@@ -1,0 +1,111 @@
+//! Says whose call it is: reads the token, and asks whether its session lives.
+
+use super::{
+    Auth, Bearer, Caller, Claims, Ended, Error, Event, Session, SessionId, Stored, User, UserId, recent::Owner,
+};
+
+/// Who calls: a user and the session that the call belongs to.
+pub(super) struct SignedIn {
+    pub(super) user: Stored<User>,
+    pub(super) session: Stored<Session>,
+}
+
+impl Auth {
+    /// Says whose call it is.
+    pub(super) async fn signed_in(&self, caller: &Caller) -> Result<SignedIn, Error> {
+        let claims = self.claims(caller).await?;
+        match self.live(claims.session_id).await? {
+            Ok(signed_in) => {
+                self.must_belong(caller, &claims, signed_in.user.value.id)?;
+                Ok(signed_in)
+            }
+            Err(ended) => self.refuse_ended(caller, ended),
+        }
+    }
+
+    /// The same for whoever only passes it on. The store may have been asked a moment ago.
+    pub(super) async fn bearer(&self, caller: &Caller) -> Result<(Owner, Claims), Error> {
+        let claims = self.claims(caller).await?;
+        match self.owner(claims.session_id).await? {
+            Ok(owner) => {
+                self.must_belong(caller, &claims, owner.user_id)?;
+                Ok((owner, claims))
+            }
+            Err(ended) => self.refuse_ended(caller, ended),
+        }
+    }
+
+    /// What the access token of a call says; whether its session lives is not asked.
+    async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
+        let token = match &caller.bearer {
+            Bearer::Token(token) => token,
+            Bearer::Missing => return Err(Error::TokenMissing),
+            Bearer::Malformed => return self.refuse_token(caller, "malformed", Error::TokenInvalid),
+        };
+        let ring = self.ring().await?;
+        let Some(claims) = ring.read_access(&self.tokens, token) else {
+            return self.refuse_token(caller, "not ours", Error::TokenInvalid);
+        };
+        if claims.is_expired(self.store.now()) {
+            return self.refuse_token(caller, "expired", Error::TokenExpired);
+        }
+        Ok(claims)
+    }
+
+    fn must_belong(&self, caller: &Caller, claims: &Claims, user: UserId) -> Result<(), Error> {
+        if claims.user_id == user {
+            return Ok(());
+        }
+        self.refuse_token(caller, "another user's session", Error::TokenInvalid)
+    }
+
+    fn refuse_ended<T>(&self, caller: &Caller, ended: Ended) -> Result<T, Error> {
+        match ended {
+            Ended::Expired => self.refuse_token(caller, "session expired", Error::TokenExpired),
+            Ended::Revoked => self.refuse_token(caller, "session ended", Error::TokenRevoked),
+        }
+    }
+
+    /// Whose session it is. The store may have been asked a moment ago.
+    pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
+        let asked = self.clock().monotonic();
+        if let Some(owner) = self.recent.recall(id) {
+            return Ok(Ok(owner));
+        }
+        let user = match self.live(id).await? {
+            Ok(SignedIn { user, .. }) => user.value,
+            Err(ended) => return Ok(Err(ended)),
+        };
+        let owner = Owner { user_id: user.id, username: user.username };
+        self.recent.remember(id, &owner, asked);
+        Ok(Ok(owner))
+    }
+
+    pub(super) fn refuse_token<T>(&self, caller: &Caller, why: &'static str, error: Error) -> Result<T, Error> {
+        self.note(&Event::TokenRefused { caller, why });
+        Err(error)
+    }
+
+    /// Reads a session and its user, and says whether it lives.
+    pub(super) async fn live(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+        let found = self.find(id).await?;
+        if found.is_err() {
+            // Whoever ended it, nobody is told from now on that it lives.
+            self.recent.session_ended(id);
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+        let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
+        let Some(session) = session else { return Ok(Err(Ended::Revoked)) };
+        let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
+        let checked =
+            session.value.check(user.as_ref().map(|user| &user.value), self.store.now(), &self.tokens.lifetimes);
+        Ok(match (checked, user) {
+            (Ok(()), Some(user)) => Ok(SignedIn { user, session }),
+            (Ok(()), None) => Err(Ended::Revoked),
+            (Err(ended), _) => Err(ended),
+        })
+    }
+}
