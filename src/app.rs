@@ -1,6 +1,8 @@
 //! Puts everything together: settings become sockets, a store and doors, and one signal ends them in order.
 
-use std::{fmt, fs::DirBuilder, future::Future, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{
+    convert::Infallible, fmt, fs::DirBuilder, future::Future, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration,
+};
 
 use tokio::{sync::watch, task::JoinSet, time};
 
@@ -13,6 +15,9 @@ use crate::{
     store::{self, OpenError},
     telemetry::Metrics,
 };
+
+/// How often a node without calls reads the keys of tokens.
+const READ_KEYS: Duration = Duration::from_secs(60);
 
 /// A node that listens and does not serve yet.
 pub struct App {
@@ -91,6 +96,13 @@ impl App {
         let metrics = Arc::new(Metrics::before(world.observer));
         world.observer = metrics.clone();
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
+        if matches!(config.store, store::Settings::Redis(_)) && config.token_issuer.is_none() {
+            let issuer = listeners.issuer();
+            tracing::warn!(
+                issuer,
+                "nodes that share a Redis take each other's tokens only with the same --token-issuer"
+            );
+        }
         let tokens = TokenSettings {
             names: Names {
                 issuer: config.token_issuer.clone().unwrap_or_else(|| listeners.issuer()),
@@ -144,7 +156,8 @@ impl App {
 
         let ended = tokio::select! {
             () = shutdown => Ended::Asked,
-            () = follow(store.pulse(), &readiness) => Ended::StoreFailed,
+            () = follow(store.pulse(), auth.keys_readable(), &readiness) => Ended::StoreFailed,
+            never = read_keys(&auth) => match never {},
         };
 
         tracing::info!(?ended, "draining");
@@ -235,20 +248,41 @@ fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<
     }
 }
 
-/// Keeps readiness equal to the store's pulse; returns when the store has failed for good.
-async fn follow(mut pulse: watch::Receiver<Pulse>, readiness: &watch::Sender<Readiness>) {
+/// Keeps readiness equal to what the store can do; returns when the store has failed for good.
+async fn follow(
+    mut pulse: watch::Receiver<Pulse>,
+    mut keys: watch::Receiver<bool>,
+    readiness: &watch::Sender<Readiness>,
+) {
     loop {
-        let now = *pulse.borrow_and_update();
+        let (now, keys_readable) = (*pulse.borrow_and_update(), *keys.borrow_and_update());
         let state = match now {
-            Pulse::Up => Readiness::Ready,
-            Pulse::Down | Pulse::Failed => Readiness::NotReady,
+            Pulse::Up if keys_readable => Readiness::Ready,
+            Pulse::Up | Pulse::Down | Pulse::Failed => Readiness::NotReady,
         };
         if readiness.send_replace(state) != state {
-            tracing::warn!(?now, "the store's state changed");
+            tracing::warn!(?now, keys_readable, "the store's state changed");
         }
-        if now == Pulse::Failed || pulse.changed().await.is_err() {
+        if now == Pulse::Failed {
             return;
         }
+        tokio::select! {
+            changed = pulse.changed() => match changed {
+                Ok(()) => {}
+                Err(_) => return,
+            },
+            // The rules outlive this.
+            _ = keys.changed() => {}
+        }
+    }
+}
+
+/// Reads the keys of tokens again and again, so that a node without calls knows too whether it can.
+async fn read_keys(auth: &Auth) -> Infallible {
+    loop {
+        time::sleep(READ_KEYS).await;
+        // What is wrong with them shows in the readiness.
+        drop(auth.public_keys().await);
     }
 }
 

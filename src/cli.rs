@@ -14,7 +14,10 @@ use std::{
 
 use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     app::{Addresses, App, Ended},
@@ -207,8 +210,8 @@ fn check_config(settings: &Settings, matches: &clap::ArgMatches) -> Result<ExitC
         Ok(config) => config,
         Err(error) => return Ok(fail_with(&error.to_string(), 1)),
     };
-    let store = runtime()?.block_on(store::inspect(&config.store)).map_err(|error| error.to_string())?;
-    print(&format!("store: {store}\nhash workers: {}\n", config.hashing.workers))
+    let store = runtime()?.block_on(store::inspect(&config.store, &config.seal)).map_err(|error| error.to_string())?;
+    print(&format!("seal: {:?}\nstore: {store}\nhash workers: {}\n", config.seal, config.hashing.workers))
 }
 
 fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode, String> {
@@ -228,7 +231,13 @@ fn rotate_signing_key(settings: &Settings, drop_old_keys: bool) -> Result<ExitCo
         let mut admin = admin(settings).await?;
         let answer = admin.rotate_signing_key(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| {
-            format!("{}; whether the key was rotated is not known, and it is safe to ask again", status.message())
+            let more = match status.code() {
+                // Nothing was executed.
+                Code::Unavailable | Code::Aborted => "",
+                Code::DataLoss => "; is --seal-key-file of that node the one with which the keys are sealed?",
+                _ => "; whether the key was rotated is not known, and it is safe to ask again",
+            };
+            format!("{}{more}", status.message())
         })
     })?;
     let use_time = answer.use_time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -242,7 +251,10 @@ async fn admin(settings: &Settings) -> Result<AuthAdminClient<Channel>, String> 
     let channel = endpoint.timeout(ADMIN_TIMEOUT).connect().await;
     let channel = channel.map_err(|cause| {
         let cause = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
-        format!("--admin-addr unix:{} does not answer: {cause}; is the node running, and is it yours?", path.display())
+        format!(
+            "unix:{} does not answer: {cause}; is the node running, and yours? --data-dir and --admin-addr say where it is",
+            path.display()
+        )
     })?;
     Ok(AuthAdminClient::new(channel))
 }

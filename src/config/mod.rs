@@ -172,11 +172,13 @@ impl Settings {
 
     /// Where the admin door is.
     pub fn admin_socket(&self) -> Option<PathBuf> {
-        match &self.admin_addr {
-            AdminAddr::Auto => Some(self.data_dir.join("admin.sock")),
-            AdminAddr::Unix(path) => Some(path.clone()),
-            AdminAddr::Off => None,
-        }
+        let path = match &self.admin_addr {
+            AdminAddr::Auto => self.data_dir.join("admin.sock"),
+            AdminAddr::Unix(path) => path.clone(),
+            AdminAddr::Off => return None,
+        };
+        // Whoever reads it in a log or a message may stand elsewhere.
+        Some(std::path::absolute(&path).unwrap_or(path))
     }
 
     /// The store at `url`, or which of the other flags does not go with it.

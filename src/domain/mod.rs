@@ -28,6 +28,8 @@ mod world;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 pub use self::{
     account::{DataChange, PasswordChange},
     authorize::{Route, STORE_BUDGET},
@@ -97,6 +99,11 @@ impl Auth {
     /// `StoreUnavailable`.
     pub async fn public_keys(&self) -> Result<Vec<PublicKey>, Error> {
         Ok(self.ring().await?.public_keys())
+    }
+
+    /// Whether the keys in the store can be read, now and whenever that changes.
+    pub fn keys_readable(&self) -> watch::Receiver<bool> {
+        self.keys.readable()
     }
 
     /// Who makes the tokens: their `iss`.

@@ -15,9 +15,11 @@ impl Auth {
     ) -> Result<(PublicKey, StoredKey), Error> {
         let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::hastened };
         let changed = self.keys.change(&*self.store, self.clock(), &*self.world.entropy, change).await;
-        let key = changed.map_err(|error| self.store_error(error))?.ok_or(Error::Conflict)?;
+        let (key, is_new) = changed.map_err(|error| self.store_error(error))?.ok_or(Error::Conflict)?;
         let public = key.public().ok_or_else(|| self.internal_error("a key that was just made cannot be read"))?;
-        self.note(&Event::SigningKeyRotated { caller, key_id: &public.key_id, dropped: drop_old_keys });
+        if is_new {
+            self.note(&Event::SigningKeyRotated { caller, key_id: &public.key_id, dropped: drop_old_keys });
+        }
         Ok((public, key))
     }
 }

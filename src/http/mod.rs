@@ -61,6 +61,9 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
             .route("/oauth2/introspect", routing::post(oauth::introspect).options(|| options("POST, OPTIONS")))
             .route("/oauth2/revoke", routing::post(oauth::revoke).options(|| options("POST, OPTIONS")));
         router = router.merge(routes.with_state(OAuth { auth: auth.clone(), clients }));
+    } else {
+        let closed = || async { plain(StatusCode::NOT_FOUND, "closed: --oauth-clients-file says who may ask here\n") };
+        router = router.route("/oauth2/{*path}", routing::any(closed));
     }
     if settings.legacy_routes {
         let routes = Router::new()

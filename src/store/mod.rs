@@ -61,14 +61,19 @@ pub async fn open(settings: &Settings, seal: Arc<Seal>, world: &World) -> Result
     Ok(Arc::new(Records::sealed(documents, seal).await?))
 }
 
-/// Says in one line what `open` would find, and changes nothing.
-pub async fn inspect(settings: &Settings) -> Result<String, OpenError> {
-    match settings {
-        Settings::Memory => Ok("memory: nothing is kept".into()),
-        Settings::Embedded(folder) => Embedded::inspect(folder),
-        Settings::Redis(settings) => Redis::inspect(settings).await.map_err(in_store),
-    }
+/// Says in a line each what `open` would find of users and of keys, and changes nothing.
+pub async fn inspect(settings: &Settings, seal: &Seal) -> Result<String, OpenError> {
+    let (users, keys) = match settings {
+        Settings::Memory => ("memory: nothing is kept".into(), None),
+        Settings::Embedded(folder) => Embedded::inspect(folder)?,
+        Settings::Redis(settings) => Redis::inspect(settings).await.map_err(in_store)?,
+    };
+    let keys = keys.map(|document| records::inspect_ring(seal, document.as_deref())).transpose()?;
+    Ok(keys.map_or(users.clone(), |keys| format!("{users}\n{keys}")))
 }
+
+/// What is in a store: a line about users, and the document of the keys where it could be looked for.
+type Inspected = (String, Option<Option<Vec<u8>>>);
 
 fn in_store(OpenError(why): OpenError) -> OpenError {
     OpenError(format!("--store {why}"))

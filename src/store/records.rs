@@ -58,7 +58,7 @@ impl Records {
     async fn keep_ring_as_said(&self) -> Result<bool, OpenError> {
         let failed = |error| match error {
             StoreError::Unavailable | StoreError::OutcomeUnknown => OpenError("the store does not answer".into()),
-            StoreError::Corrupt(why) => OpenError(format!("{why}; --seal-key-file says how they may be kept")),
+            StoreError::Corrupt(why) => unreadable(&why),
         };
         let Some(seen) = self.documents.get(&ring_key()).await.map_err(failed)? else { return Ok(true) };
         // Whatever is not a ring is left as it is, for somebody who can read it.
@@ -67,11 +67,15 @@ impl Records {
         if !is_stale {
             return Ok(true);
         }
-        let document = Document::lasting(self.seal.close(&content));
-        let change = Change::Replace { seen: seen.into(), document };
+        let kept = self.seal.close(&content);
+        let change = Change::Replace { seen: seen.clone().into(), document: Document::lasting(kept.clone()) };
         let is_kept = self.change(ring_key(), change).await.map_err(failed)? == Replace::Replaced;
         if is_kept {
-            tracing::warn!(first = ?self.seal, "the keys of tokens are kept in the first of these ways now");
+            tracing::warn!(
+                before = Seal::describe(&seen),
+                now = Seal::describe(&kept),
+                "the keys of tokens are kept anew"
+            );
         }
         Ok(is_kept)
     }
@@ -93,6 +97,21 @@ impl Records {
     }
 }
 
+/// What a node with this seal would make of the keys in a store, in one line.
+pub(super) fn inspect_ring(seal: &Seal, document: Option<&[u8]>) -> Result<String, OpenError> {
+    let Some(document) = document else { return Ok("keys of tokens: none yet".into()) };
+    let read = seal.open(document).map_err(StoreError::Corrupt).and_then(|opened| record::keys::read(&opened.content));
+    match read {
+        Ok(_) => Ok(format!("keys of tokens: {}", Seal::describe(document))),
+        Err(StoreError::Corrupt(why)) => Err(unreadable(&why)),
+        Err(StoreError::Unavailable | StoreError::OutcomeUnknown) => unreachable!("a document in hand needs no store"),
+    }
+}
+
+fn unreadable(why: &str) -> OpenError {
+    OpenError(format!("{why}; --seal-key-file says how they may be kept"))
+}
+
 fn user_key(user: &User) -> Key {
     Key::new(Kind::User, user.username.as_str())
 }
@@ -110,7 +129,7 @@ fn list_key(user: UserId) -> Key {
     Key::new(Kind::Sessions, user.to_string())
 }
 
-fn ring_key() -> Key {
+pub(super) fn ring_key() -> Key {
     Key::new(Kind::Keys, "")
 }
 
@@ -227,7 +246,7 @@ impl Store for Records {
         let trouble = self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let trouble = trouble.map(|why| Alarm {
             setting: "seal-key-file",
-            text: format!("nobody can sign in here, since the keys of tokens cannot be read: {why}"),
+            text: format!("--seal-key-file: no token counts here, since the keys cannot be read: {why}"),
         });
         trouble.into_iter().chain(self.documents.alarms()).collect()
     }

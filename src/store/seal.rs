@@ -88,6 +88,15 @@ impl Seal {
         if ways.is_empty() { Err("holds no key".into()) } else { Ok(Self(ways)) }
     }
 
+    /// How a document is kept, for people.
+    pub(super) fn describe(document: &[u8]) -> String {
+        match sealed(document) {
+            Some(Ok(Sealed { seal_key, .. })) => format!("sealed with {seal_key}"),
+            Some(Err(why)) => why,
+            None => "plain, not sealed".into(),
+        }
+    }
+
     /// The document as it is written.
     pub(super) fn close(&self, content: &[u8]) -> Vec<u8> {
         let SealKey { id, key } = match &self.0[0] {
@@ -107,17 +116,12 @@ impl Seal {
     /// # Errors
     /// Which way is missing, or that the document was changed.
     pub(super) fn open(&self, document: &[u8]) -> Result<Opened, String> {
-        #[derive(Deserialize)]
-        struct Probe {
-            seal_key: Option<serde::de::IgnoredAny>,
-        }
-        let is_sealed = serde_json::from_slice(document).is_ok_and(|Probe { seal_key }| seal_key.is_some());
-        if !is_sealed {
+        let Some(sealed) = sealed(document) else {
             let at = self.0.iter().position(|way| matches!(way, Way::Plain));
             let at = at.ok_or("the keys of tokens are not sealed: a line `plain` behind the keys accepts that")?;
             return Ok(Opened { content: document.to_vec().into(), is_stale: at > 0 });
-        }
-        let Sealed { seal_key, nonce, sealed, .. } = decode(document, VERSION)?;
+        };
+        let Sealed { seal_key, nonce, sealed, .. } = sealed?;
         let keys = self.0.iter().enumerate().filter_map(|(at, way)| match way {
             Way::Plain => None,
             Way::Key(key) => Some((at, key)),
@@ -126,7 +130,7 @@ impl Seal {
             let held: Vec<_> = keys.map(|(_, key)| key.id.as_str()).collect();
             let held =
                 if held.is_empty() { "no key is given".into() } else { format!("given are {}", held.join(", ")) };
-            format!("the keys of tokens are sealed with the key {seal_key}, and {held}")
+            format!("the keys of tokens are sealed with {seal_key}, and {held}")
         })?;
         let changed = || "the sealed keys of tokens were changed by somebody without the key".to_owned();
         let mut content = decode_base64(&sealed)?;
@@ -135,6 +139,16 @@ impl Seal {
         content.truncate(length);
         Ok(Opened { content, is_stale: at > 0 })
     }
+}
+
+/// A document that is sealed, if this one is, as far as this program can read it.
+fn sealed(document: &[u8]) -> Option<Result<Sealed, String>> {
+    #[derive(Deserialize)]
+    struct Probe {
+        seal_key: Option<serde::de::IgnoredAny>,
+    }
+    let is_sealed = serde_json::from_slice(document).is_ok_and(|Probe { seal_key }| seal_key.is_some());
+    is_sealed.then(|| decode(document, VERSION))
 }
 
 impl SealKey {

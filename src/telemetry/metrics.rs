@@ -62,7 +62,7 @@ impl Metrics {
         registry.register_with_unit("hash", "What one password hash took", Unit::Seconds, hash.clone());
         registry.register_with_unit("hash_queue", "How long a hash waited for a worker", Unit::Seconds, queued.clone());
         registry.register("store_up", "1 while the store answers", store_up.clone());
-        let help = "1 while this setting of the store can lose acknowledged users";
+        let help = "1 while this setting must be mended; /readyz says why";
         registry.register("store_alarm", help, store_alarms.clone());
         let page = Mutex::default();
         Self {

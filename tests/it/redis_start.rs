@@ -108,6 +108,19 @@ fn a_cluster_and_a_sentinel_are_told_apart_from_a_redis() {
     assert!(refused(&cluster.url(), &[]).contains("cluster mode"));
 }
 
+#[test]
+fn nodes_whose_tokens_the_others_will_not_take_say_so_at_the_start() {
+    let redis = RedisServer::start();
+    let folder = TempDir::new().unwrap();
+    let told = |more: &[&str]| {
+        let node = Node::start(folder.path(), &[&["--store", &redis.url()], more].concat());
+        node.signal("TERM");
+        node.wait().1.contains("only with the same --token-issuer")
+    };
+    assert!(told(&[]));
+    assert!(!told(&["--token-issuer", "https://auth.example"]));
+}
+
 #[tokio::test]
 async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     let redis = RedisServer::start();

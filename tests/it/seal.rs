@@ -130,14 +130,49 @@ async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_al
     let request = pb::IntrospectTokenRequest { token: tokens.access_token };
     let refused = app.client().await.introspect_token(request).await.unwrap_err();
     assert_eq!(reason(&refused), "CORRUPT_RECORD");
-    let ready = http(app.ops_socket(), "GET", "/readyz", &[], "").await;
-    assert!(ready.body.contains("the keys of tokens cannot be read"), "{ready:?}");
+    let ready = readiness(&app, 503).await;
+    assert!(ready.contains("--seal-key-file") && ready.contains("the keys cannot be read"), "{ready}");
 
     other.stopped().await;
     start(&place, &["plain", OLD]).await.stopped().await;
     app.signed_in("ada").await;
-    let ready = http(app.ops_socket(), "GET", "/readyz", &[], "").await;
-    assert_eq!(ready.body, "ready\n", "it reads them again");
+    assert_eq!(readiness(&app, 200).await, "ready\n", "it reads them again");
+}
+
+/// What the ops door says as soon as it says it with this status.
+async fn readiness(app: &App, status: u16) -> String {
+    loop {
+        let reply = http(app.ops_socket(), "GET", "/readyz", &[], "").await;
+        if reply.status == status {
+            return reply.body;
+        }
+    }
+}
+
+#[tokio::test]
+async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_them() {
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let check = |keys: &[&str]| {
+            let (file, flags) = (file(keys), place.flags());
+            let mut args = vec!["check-config", "--seal-key-file", file.path().to_str().unwrap()];
+            args.extend(flags.iter().map(String::as_str));
+            run(&args)
+        };
+        assert!(check(&[OLD]).1.contains("keys of tokens: none yet"), "{kind:?}");
+        let app = start(&place, &[OLD]).await;
+        app.registered("ada").await;
+        app.signed_in("ada").await;
+        app.stopped().await;
+        let (code, said, _) = check(&["plain", NEW, OLD]);
+        let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+        let id = kept["seal_key"].as_str().unwrap();
+        assert!(code == 0 && said.contains(&format!("keys of tokens: sealed with {id}")), "{kind:?}: {said}");
+        let ways = said.lines().find(|line| line.starts_with("seal: ")).unwrap();
+        assert!(ways.contains("plain") && ways.ends_with(&format!("\"{id}\"]")), "in the order of the file: {ways}");
+        let (code, _, fault) = check(&["plain", NEW]);
+        assert!(code == 1 && fault.contains(id) && fault.contains("--seal-key-file"), "{kind:?}: {fault}");
+    }
 }
 
 #[tokio::test]

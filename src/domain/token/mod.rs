@@ -20,6 +20,8 @@ pub use self::{
     keys::{KeyRing, PublicKey, StoredKey},
 };
 use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
+use tokio::sync::watch;
+
 use super::{
     Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, change_user::TRIES_MAX, user::new_uuid,
 };
@@ -69,6 +71,8 @@ pub(super) struct Keys {
     read: RwLock<Option<(Arc<Ring>, Instant)>>,
     /// Held by whoever reads it again; the others go on with what they have.
     reading: tokio::sync::Mutex<()>,
+    /// Whether what is in the store could be read the last time.
+    readable: watch::Sender<bool>,
 }
 
 /// Keys at work.
@@ -83,7 +87,12 @@ pub(super) struct Ring {
 
 impl Keys {
     pub(super) fn unread() -> Self {
-        Self { read: RwLock::new(None), reading: tokio::sync::Mutex::new(()) }
+        Self { read: RwLock::new(None), reading: tokio::sync::Mutex::new(()), readable: watch::Sender::new(true) }
+    }
+
+    /// Whether the keys in the store can be read, now and whenever that changes.
+    pub(super) fn readable(&self) -> watch::Receiver<bool> {
+        self.readable.subscribe()
     }
 
     /// The ring; made when there is none, rotated when it is time.
@@ -105,13 +114,17 @@ impl Keys {
         if let Some(ring) = self.fresh(clock) {
             return Ok(ring);
         }
-        match current(store, entropy).await {
-            Ok(stored) => {
-                let ring = match self.last() {
-                    // What it has verified stays verified.
-                    Some(last) if last.stored == stored => last,
-                    Some(_) | None => Arc::new(Ring::new(&stored)?),
-                };
+        let ring = current(store, entropy).await.and_then(|stored| match self.last() {
+            // What it has verified stays verified.
+            Some(last) if last.stored == stored => Ok(last),
+            Some(_) | None => Ring::new(&stored).map(Arc::new),
+        });
+        self.readable.send_if_modified(|was| {
+            let is = !matches!(ring, Err(StoreError::Corrupt(_)));
+            std::mem::replace(was, is) != is
+        });
+        match ring {
+            Ok(ring) => {
                 *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), clock.monotonic()));
                 Ok(ring)
             }
@@ -131,26 +144,29 @@ impl Keys {
     }
 
     /// Changes the ring in the store, unless another node is always faster, and goes on with the changed one; answers the
-    /// key that the change is about.
+    /// key that the change is about, and whether there was anything to change.
     pub(super) async fn change(
         &self,
         store: &dyn Store,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
         change: impl Fn(&KeyRing, SystemTime) -> (KeyRing, StoredKey),
-    ) -> Result<Option<StoredKey>, StoreError> {
+    ) -> Result<Option<(StoredKey, bool)>, StoreError> {
         // Until the end: whoever reads the ring meanwhile must not come back with the old one.
         let _reading = self.reading.lock().await;
         for _ in 0..TRIES_MAX {
             current(store, entropy).await?;
             let Some(seen) = store.keys().await? else { continue };
             let (ring, key) = change(&seen.value, store.now());
+            if ring == seen.value {
+                return Ok(Some((key, false)));
+            }
             let at_work = Arc::new(Ring::new(&ring)?);
             // Whatever becomes of it, what was read before is no longer known to be so.
             *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
             if store.replace_keys(&seen.revision, &ring).await? == Replace::Replaced {
                 *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((at_work, clock.monotonic()));
-                return Ok(Some(key));
+                return Ok(Some((key, true)));
             }
         }
         Ok(None)

@@ -17,6 +17,7 @@ use super::{
     CACHE_BYTES, OpenError, guarded,
     tables::{self, META, Tables},
 };
+use crate::store::{Inspected, records::ring_key};
 
 const DATABASE: &str = "watchword.redb";
 const UNFINISHED: &str = "watchword.redb.new";
@@ -185,7 +186,7 @@ pub(super) fn exists(folder: &Path) -> bool {
 }
 
 /// Says what is in the folder, and changes nothing: the database is opened for reading only.
-pub(super) fn inspect(folder: &Path) -> Result<String, OpenError> {
+pub(super) fn inspect(folder: &Path) -> Result<Inspected, OpenError> {
     let path = folder.join(DATABASE);
     if !path.exists() {
         // What is there of the folder must take a new one.
@@ -193,7 +194,7 @@ pub(super) fn inspect(folder: &Path) -> Result<String, OpenError> {
         let ground = ground.filter(|part| !part.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let writable = rustix::fs::access(ground, Access::WRITE_OK | Access::EXEC_OK);
         return match writable {
-            Ok(()) if ground.is_dir() => Ok(format!("embedded: {} will be made", path.display())),
+            Ok(()) if ground.is_dir() => Ok((format!("embedded: {} will be made", path.display()), Some(None))),
             Ok(()) => Err(OpenError(format!("--data-dir {}: {} is no folder", folder.display(), ground.display()))),
             Err(cause) => Err(OpenError(format!("--data-dir {}: {}: {cause}", folder.display(), ground.display()))),
         };
@@ -201,15 +202,16 @@ pub(super) fn inspect(folder: &Path) -> Result<String, OpenError> {
     refuse_empty(&path)?;
     let opened = guarded(|| {
         let database = builder().open_read_only(&path)?;
-        format(&database)
+        let format = format(&database)?;
+        Ok((format, tables::get(&database.begin_read()?, &ring_key())?))
     });
-    let state = match opened {
-        Ok(format) => check_format(&path, format.as_deref()).map(|()| "is whole")?,
-        Err(redb::Error::DatabaseAlreadyOpen) => "is in use by a running node",
-        Err(redb::Error::RepairAborted) => "was not closed; the next start recovers it",
+    let (state, keys) = match opened {
+        Ok((format, keys)) => check_format(&path, format.as_deref()).map(|()| ("is whole", Some(keys)))?,
+        Err(redb::Error::DatabaseAlreadyOpen) => ("is in use by a running node", None),
+        Err(redb::Error::RepairAborted) => ("was not closed; the next start recovers it", None),
         Err(cause) => return Err(damaged(&path, &cause.to_string())),
     };
-    Ok(format!("embedded: {} {state}", path.display()))
+    Ok((format!("embedded: {} {state}", path.display()), keys))
 }
 
 fn in_use(path: &Path) -> OpenError {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{folder::Folder, writer::Write};
 use super::{
-    OpenError,
+    Inspected, OpenError,
     documents::{Change, Documents, Key, Outcome, Put},
 };
 use crate::domain::{Clock, Pulse, StoreError};
@@ -78,7 +78,7 @@ impl Embedded {
     }
 
     /// Says what is in `folder`, and changes nothing.
-    pub fn inspect(folder: &Path) -> Result<String, OpenError> {
+    pub(in crate::store) fn inspect(folder: &Path) -> Result<Inspected, OpenError> {
         folder::inspect(folder)
     }
 

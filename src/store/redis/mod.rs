@@ -27,8 +27,9 @@ use self::{
     trouble::Trouble,
 };
 use super::{
-    OpenError,
+    Inspected, OpenError,
     documents::{Change, Document, Documents, Key, Outcome, Put, millis},
+    records::ring_key,
 };
 use crate::domain::{Alarm, Pulse, StoreError, World};
 
@@ -68,9 +69,11 @@ impl Redis {
     }
 
     /// Says what `open` would find, and changes nothing.
-    pub async fn inspect(settings: &RedisSettings) -> Result<String, OpenError> {
-        let connected = connect::at_once(settings).await?;
-        Ok(format!("{}: {}", settings.url, connected.condition.summary()))
+    pub(in crate::store) async fn inspect(settings: &RedisSettings) -> Result<Inspected, OpenError> {
+        let mut connected = connect::at_once(settings).await?;
+        let keys = cmd("GET").arg(settings.prefix.key(&ring_key())).query_async(&mut connected.connection).await;
+        let keys = keys.map_err(|error| connect::refused(settings, &Trouble::of(&error)))?;
+        Ok((format!("{}: {}", settings.url, connected.condition.summary()), Some(keys)))
     }
 }
 
