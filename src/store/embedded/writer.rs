@@ -1,7 +1,8 @@
 //! The one thread that writes: takes all that waits and makes it one commit.
 //!
 //! A commit costs the same for one change as for ten. So while changes come thick and fast a commit waits for company,
-//! for a few milliseconds that nobody notices beside a hash; a lone change never waits.
+//! for a few milliseconds that nobody notices beside a hash; a lone change never waits, and one caller who makes one change
+//! after the other waits only now and then, to see whether he is still alone.
 //!
 //! Nobody is answered before the commit that holds his change is durable. When a commit fails nobody knows what of it
 //! is on the disk: everyone in it is told so, the store is failed, and later writes were not executed.
@@ -25,10 +26,14 @@ use crate::{
 const COMMIT_CHANGES_MAX: usize = 256;
 
 /// While changes come fast, the time from one commit to the next at least.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Changes come fast when it takes less than this from one to the next, on average.
-const FAST: Duration = Duration::from_millis(4);
+/// Changes come fast when it takes less than this from one to the next, on average, divided by the cores: then commits take
+/// a part of the machine that is worth a wait.
+const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
+
+/// Commits that do not wait after one that waited in vain.
+const ALONE_FOR: u32 = 16;
 
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -69,11 +74,12 @@ fn run(
     runtime: &Handle,
 ) {
     let mut batch = Vec::new();
-    let mut pace = Pace::default();
+    let mut pace = Pace::of_this_machine();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
         if let Some(until) = pace.wait_until() {
             runtime.block_on(gather(&mut batch, waiting, until));
+            pace.waited(batch.len());
         }
         while batch.len() < COMMIT_CHANGES_MAX
             && let Ok(next) = waiting.try_recv()
@@ -111,22 +117,38 @@ async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, unt
 }
 
 /// How fast changes come.
-#[derive(Default)]
 struct Pace {
+    /// Faster than this is fast.
+    fast: Duration,
     last_commit: Option<Instant>,
     /// From one change to the next, on average.
     gap: Option<Duration>,
+    /// Commits that will not wait.
+    alone_for: u32,
 }
 
 impl Pace {
+    fn of_this_machine() -> Self {
+        let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, alone_for: 0 }
+    }
+
     /// Until when the next commit waits for company.
     fn wait_until(&self) -> Option<Instant> {
-        let is_fast = self.gap.is_some_and(|gap| gap < FAST);
-        is_fast.then_some(self.last_commit? + COMMIT_INTERVAL)
+        let is_fast = self.gap.is_some_and(|gap| gap < self.fast);
+        (is_fast && self.alone_for == 0).then_some(self.last_commit? + COMMIT_INTERVAL)
+    }
+
+    /// A commit of that many changes has waited.
+    fn waited(&mut self, changes: usize) {
+        if changes == 1 {
+            self.alone_for = ALONE_FOR;
+        }
     }
 
     fn commits(&mut self, changes: usize) {
         let now = Instant::now();
+        self.alone_for = self.alone_for.saturating_sub(1);
         if let Some(last) = self.last_commit.replace(now) {
             let gap = (now - last) / u32::try_from(changes).unwrap_or(u32::MAX);
             self.gap = Some(self.gap.map_or(gap, |average| (average * 3 + gap) / 4));
