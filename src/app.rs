@@ -19,6 +19,10 @@ use crate::{
 /// How often a node without calls reads the keys of tokens.
 const READ_KEYS: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a storm has left memory behind, and from how much more on it is given back.
+const MEMORY_LOOK: Duration = Duration::from_secs(5);
+const MEMORY_MORE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A node that listens and does not serve yet.
 pub struct App {
     config: Config,
@@ -158,6 +162,7 @@ impl App {
             () = shutdown => Ended::Asked,
             () = follow(store.pulse(), auth.keys_readable(), &readiness) => Ended::StoreFailed,
             never = read_keys(&auth) => match never {},
+            never = give_memory_back(&auth) => match never {},
         };
 
         tracing::info!(?ended, "draining");
@@ -273,6 +278,19 @@ async fn follow(
             },
             // The rules outlive this.
             _ = keys.changed() => {}
+        }
+    }
+}
+
+/// Gives memory back that a storm has left with the allocator, once it is calm.
+async fn give_memory_back(auth: &Auth) -> Infallible {
+    let mut known = machine::resident_bytes().unwrap_or(u64::MAX);
+    loop {
+        time::sleep(MEMORY_LOOK).await;
+        let resident = machine::resident_bytes().unwrap_or_default();
+        if resident > known.saturating_add(MEMORY_MORE_BYTES) && auth.is_calm() {
+            machine::give_memory_back();
+            known = machine::resident_bytes().unwrap_or(u64::MAX);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine allows: cores, memory, open files.
+//! What this machine allows, cores, memory, open files; and memory given back to it.
 
 use std::{
     fs,
@@ -28,6 +28,23 @@ pub fn memory_limit_bytes() -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let group = PathBuf::from("/sys/fs/cgroup").join(group.trim_start_matches('/'));
     group.ancestors().take_while(|path| path.starts_with("/sys/fs/cgroup")).filter_map(limit_of).min()
+}
+
+/// Memory of this process that is in use, in bytes; shared files included.
+pub fn resident_bytes() -> Option<u64> {
+    let sizes = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = sizes.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+}
+
+/// Gives memory back that was freed and that the allocator keeps. Takes milliseconds, in which others wait for memory.
+pub fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "no library offers it without")]
+    // SAFETY: it takes a number, and may be called at any time by any thread (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn limit_of(group: &Path) -> Option<u64> {

@@ -121,6 +121,11 @@ impl Auth {
         &*self.world.clock
     }
 
+    /// Whether no password is hashed or waits to be.
+    pub fn is_calm(&self) -> bool {
+        self.passwords.is_idle()
+    }
+
     /// Turns new work away from now on; what is running is finished.
     pub fn drain(&self) {
         self.passwords.drain();

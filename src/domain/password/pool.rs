@@ -164,6 +164,11 @@ impl HashPool {
         self.decoy.clone()
     }
 
+    /// Whether no hash runs or waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.shared.lock().admitted == 0
+    }
+
     /// Admits nobody from now on. What is admitted is finished.
     pub(crate) fn drain(&self) {
         self.shared.lock().draining = true;
