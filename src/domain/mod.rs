@@ -5,6 +5,7 @@
 
 mod account;
 mod authorize;
+mod beginnings;
 mod caller;
 mod change_user;
 mod error;
@@ -67,6 +68,7 @@ pub struct Auth {
     tokens: TokenSettings,
     keys: token::Keys,
     recent: Arc<recent::Recent>,
+    beginnings: Arc<beginnings::Beginnings>,
     world: World,
 }
 
@@ -85,7 +87,8 @@ impl Auth {
     /// Puts the parts together.
     pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
         let recent = Arc::new(recent::Recent::new(tokens.check_reuse, world.clock.clone()));
-        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, world }
+        let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
+        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, beginnings, world }
     }
 
     /// What input must keep to.

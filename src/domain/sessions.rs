@@ -4,8 +4,8 @@
 //! at once raises the user's epoch, in the one record that every check reads: no race leaves a session alive.
 
 use super::{
-    Auth, Caller, Error, Event, Replace, SESSIONS_MAX, Session, SessionId, StoreError, Tokens, User, UserId,
-    change_user::TRIES_MAX, session::shortened, signed_in::SignedIn,
+    Auth, Caller, Error, Event, Replace, Session, SessionId, StoreError, Tokens, User, UserId, change_user::TRIES_MAX,
+    session::shortened, signed_in::SignedIn,
 };
 
 /// Sessions of a user, the newest first.
@@ -39,7 +39,7 @@ impl Auth {
             user_agent: shortened(&caller.user_agent),
             client_address: caller.peer.to_string(),
         };
-        self.list_session(user, &session).await.map_err(|error| match error {
+        self.beginnings.store(user, &session).await.map_err(|error| match error {
             // A session whose tokens nobody has is as good as none: trying again is safe.
             StoreError::OutcomeUnknown => {
                 self.note(&Event::StoreFailed { error: &error });
@@ -50,27 +50,6 @@ impl Auth {
         Ok(ring.tokens(&self.tokens, &session, &refresh, now, entropy))
     }
 
-    /// Stores a session and its place in the list; the oldest ones beyond the limit end.
-    async fn list_session(&self, user: &User, session: &Session) -> Result<(), StoreError> {
-        for _ in 0..TRIES_MAX {
-            let seen = self.store.sessions(user.id).await?;
-            let listed = seen.iter().flat_map(|seen| &seen.value).copied();
-            // What the epoch has ended takes nobody's place. The newest last.
-            let others = listed.filter(|listed| listed.id != session.id && !listed.is_past(user));
-            let list: Vec<_> = others.chain([session.listed()]).collect();
-            let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
-            let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
-            let revision = seen.as_ref().map(|seen| &seen.revision);
-            let changed = self.store.change_sessions(user.id, Some(session), &over, revision, kept).await;
-            over.iter().for_each(|ended| self.recent.session_ended(*ended));
-            if changed? == Replace::Replaced {
-                return Ok(());
-            }
-        }
-        // So many logins of one user at once. The session that was stored is nobody's: its tokens were never given.
-        Err(StoreError::Unavailable)
-    }
-
     /// Ends one session, whatever state it is in, and takes it off its user's list.
     pub(super) async fn forget_session(&self, user: UserId, id: SessionId) -> Result<(), StoreError> {
         for _ in 0..TRIES_MAX {
@@ -78,7 +57,7 @@ impl Auth {
             let listed = seen.iter().flat_map(|seen| &seen.value).copied();
             let kept: Vec<_> = listed.filter(|listed| listed.id != id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            let changed = self.store.change_sessions(user, None, &[id], revision, &kept).await;
+            let changed = self.store.change_sessions(user, &[], &[id], revision, &kept).await;
             self.recent.session_ended(id);
             if changed? == Replace::Replaced {
                 return Ok(());
@@ -140,7 +119,7 @@ impl Auth {
         }
         if kept.len() < list.value.len() {
             // Whoever reads it next may repair it too.
-            drop(self.store.change_sessions(user.id, None, &[], Some(&list.revision), &kept).await);
+            drop(self.store.change_sessions(user.id, &[], &[], Some(&list.revision), &kept).await);
         }
         living.reverse();
         Ok(living)

@@ -31,12 +31,12 @@ pub trait Store: Send + Sync {
     /// Reads a session.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Stores a new session if there is one, and forgets those that `end`, whatever becomes of the list; and the list of
+    /// Stores new sessions, and forgets those that `end`, whatever becomes of the list; and the list of
     /// the user's sessions, unless somebody changed that since `seen` was read.
     async fn change_sessions(
         &self,
         user: UserId,
-        begin: Option<&Session>,
+        begin: &[Session],
         end: &[SessionId],
         seen: Option<&Revision>,
         list: &[Listed],
@@ -112,7 +112,7 @@ pub enum Replace {
 }
 
 /// Why a store did not do as asked. The store has logged what happened, except where a cause travels along.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StoreError {
     /// Nothing was executed.
     Unavailable,

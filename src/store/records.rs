@@ -188,20 +188,20 @@ impl Store for Records {
     async fn change_sessions(
         &self,
         user: UserId,
-        begin: Option<&Session>,
+        begin: &[Session],
         end: &[SessionId],
         seen: Option<&Revision>,
         list: &[Listed],
     ) -> Result<Replace, StoreError> {
         let begin =
-            begin.map(|session| Put { key: session_key(session.id), document: Some(session_document(session)) });
+            begin.iter().map(|session| Put { key: session_key(session.id), document: Some(session_document(session)) });
         let end = end.iter().map(|id| Put { key: session_key(*id), document: None });
         let list = Document::lasting(record::session::write_list(seen, list));
         let change = match seen {
             None => Change::Insert(list),
             Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
         };
-        Ok(replaced(self.documents.change(begin.into_iter().chain(end).collect(), list_key(user), change).await?))
+        Ok(replaced(self.documents.change(begin.chain(end).collect(), list_key(user), change).await?))
     }
 
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {

@@ -436,6 +436,36 @@ async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
     }
 }
 
+/// A robot's account that a whole cluster starts with: nobody is in anybody's way.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_logins_of_one_user_at_once_all_begin_a_session() {
+    for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
+        let place = Place::new(kind);
+        let mut started = Vec::new();
+        for _ in 0..nodes {
+            started.push(App::with(kind).args(&["--token-issuer", "here"]).start_in(place.clone()).await);
+        }
+        started[0].registered("robot").await;
+        let nodes = Arc::new(started);
+        let mut logins = JoinSet::new();
+        for number in 0..90 {
+            let nodes = nodes.clone();
+            logins.spawn(async move {
+                let request = pb::LoginRequest { username: "robot".into(), password: password("robot") };
+                let answer = nodes[number % nodes.len()].client().await.login(request).await;
+                answer.map(|answer| answer.into_inner().tokens.unwrap()).map_err(|refused| reason(&refused))
+            });
+        }
+        let tokens: Vec<_> = logins.join_all().await.into_iter().map(|login| login.expect("a session")).collect();
+        for tokens in &tokens {
+            assert!(nodes[0].introspect(&tokens.access_token).await.active, "{kind:?}");
+        }
+        let all = pb::ListSessionsRequest { page_size: 100, page_token: String::new() };
+        let listed = nodes[0].client().await.list_sessions(with(&tokens[0].access_token, all)).await.unwrap();
+        assert_eq!(listed.into_inner().sessions.len(), 90, "{kind:?}: and all are listed");
+    }
+}
+
 /// A job that signs in and out every day must not sign its user's phone out.
 #[tokio::test]
 async fn sessions_that_were_ended_take_nobodys_place() {

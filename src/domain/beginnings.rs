@@ -1,0 +1,121 @@
+//! Stores sessions that begin: those of one user that begin together are stored together.
+//!
+//! A user's list of sessions is changed by compare-and-set, so many logins of one user would be in each other's way, and
+//! most of them would find no end of it. On one node nobody competes: the first of them stores for all that have come by
+//! then, in a task of its own, so that a caller who leaves takes nobody's session with him.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Listed, Replace, SESSIONS_MAX, Session, Store, StoreError, User, UserId, change_user::TRIES_MAX, recent::Recent,
+};
+
+/// The sessions that wait to be stored; as many as there are logins under way.
+pub(super) struct Beginnings {
+    store: Arc<dyn Store>,
+    recent: Arc<Recent>,
+    /// Whoever has an entry here is being stored for.
+    waiting: Mutex<HashMap<UserId, Vec<Beginning>>>,
+}
+
+/// A session, the user as the login knew him, and who waits.
+struct Beginning {
+    user: User,
+    session: Session,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// The task that stores for one user; nobody waits for it when it has ended, were it by a panic.
+struct Round<'a> {
+    all: &'a Beginnings,
+    user: UserId,
+}
+
+impl Beginnings {
+    pub(super) fn new(store: Arc<dyn Store>, recent: Arc<Recent>) -> Self {
+        Self { store, recent, waiting: Mutex::default() }
+    }
+
+    /// Stores a session and its place in the list; the oldest ones beyond the limit end.
+    pub(super) async fn store(self: &Arc<Self>, user: &User, session: &Session) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let beginning = Beginning { user: user.clone(), session: session.clone(), answer };
+        let is_first = {
+            let mut waiting = self.waiting();
+            let is_first = !waiting.contains_key(&user.id);
+            waiting.entry(user.id).or_default().push(beginning);
+            is_first
+        };
+        if is_first {
+            let (all, user) = (self.clone(), user.id);
+            tokio::spawn(async move { Round { all: &all, user }.run().await });
+        }
+        answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+
+    /// Stores sessions of one user.
+    async fn store_together(&self, together: &[Beginning]) -> Result<(), StoreError> {
+        let sessions: Vec<_> = together.iter().map(|beginning| beginning.session.clone()).collect();
+        let newest = together.iter().map(|beginning| &beginning.user).max_by_key(|user| user.epoch);
+        let Some(user) = newest else { return Ok(()) };
+        let begun: Vec<Listed> = sessions.iter().map(Session::listed).collect();
+        for _ in 0..TRIES_MAX {
+            let seen = self.store.sessions(user.id).await?;
+            let listed = seen.iter().flat_map(|seen| &seen.value).copied();
+            // What the epoch has ended takes nobody's place. The newest last.
+            let others = listed.filter(|listed| !begun.contains(listed) && !listed.is_past(user));
+            let list: Vec<_> = others.chain(begun.iter().copied()).collect();
+            let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
+            let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
+            let revision = seen.as_ref().map(|seen| &seen.revision);
+            let changed = self.store.change_sessions(user.id, &sessions, &over, revision, kept).await;
+            over.iter().for_each(|ended| self.recent.session_ended(*ended));
+            if changed? == Replace::Replaced {
+                return Ok(());
+            }
+        }
+        // Other nodes were always faster. The sessions that were stored are nobody's: their tokens were never given.
+        Err(StoreError::Unavailable)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<UserId, Vec<Beginning>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Round<'_> {
+    async fn run(self) {
+        while let Some(together) = self.next() {
+            let stored = self.all.store_together(&together).await;
+            for beginning in together {
+                // Whoever has left does not hear it.
+                drop(beginning.answer.send(stored.clone()));
+            }
+        }
+    }
+
+    /// All that wait now; ends the round, under the same lock, when nobody does.
+    fn next(&self) -> Option<Vec<Beginning>> {
+        let mut waiting = self.all.waiting();
+        let together = std::mem::take(waiting.get_mut(&self.user)?);
+        if together.is_empty() {
+            waiting.remove(&self.user);
+            return None;
+        }
+        Some(together)
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        // After a panic only: otherwise it is gone, or already the next round's.
+        if std::thread::panicking() {
+            self.all.waiting().remove(&self.user);
+        }
+    }
+}
