@@ -65,7 +65,7 @@ const FULL: Plan =
     Plan { repetitions: 8, arm: Duration::from_secs(3), storms: 3, calm: Duration::from_secs(10), starts: 20 };
 
 const QUICK: Plan =
-    Plan { repetitions: 2, arm: Duration::from_secs(1), storms: 1, calm: Duration::from_secs(2), starts: 3 };
+    Plan { repetitions: 2, arm: Duration::from_secs(1), storms: 1, calm: Duration::from_secs(7), starts: 3 };
 
 fn main() {
     let asked = |flag: &str| env::args().any(|argument| argument == flag);
