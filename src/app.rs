@@ -23,6 +23,9 @@ const READ_KEYS: Duration = Duration::from_secs(60);
 const MEMORY_LOOK: Duration = Duration::from_secs(5);
 const MEMORY_MORE_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How often it is given back after that: for five minutes, as long as a connection may be idle.
+const MEMORY_LOOKS: u32 = 60;
+
 /// A node that listens and does not serve yet.
 pub struct App {
     config: Config,
@@ -284,13 +287,20 @@ async fn follow(
 
 /// Gives memory back that a storm has left with the allocator, once it is calm.
 async fn give_memory_back(auth: &Auth) -> Infallible {
-    let mut known = machine::resident_bytes().unwrap_or(u64::MAX);
+    let resident = || machine::resident_bytes().unwrap_or_default();
+    let (mut least, mut looks_left) = (resident(), 0);
     loop {
         time::sleep(MEMORY_LOOK).await;
-        let resident = machine::resident_bytes().unwrap_or_default();
-        if resident > known.saturating_add(MEMORY_MORE_BYTES) && auth.is_calm() {
+        least = least.min(resident());
+        if resident() > least + MEMORY_MORE_BYTES {
+            // Whoever is still connected keeps what he has: it is looked again when he may have gone.
+            least = resident();
+            looks_left = MEMORY_LOOKS;
+        }
+        if looks_left > 0 && auth.is_calm() {
             machine::give_memory_back();
-            known = machine::resident_bytes().unwrap_or(u64::MAX);
+            least = least.min(resident());
+            looks_left -= 1;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Puts a valid access token on calls, and sends a call once more whose token was over when it came.
 
 use std::{
-    fmt, mem,
+    fmt, future,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -58,14 +58,14 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // The place of a call is taken when the call is ready for it: whoever holds one while he waits for a token may keep
+        // it from the very call that brings the token.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready goes; its clone is asked anew.
-        let clone = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, clone);
+        let mut inner = self.inner.clone();
         let tokens = self.tokens.clone();
         Box::pin(async move {
             let bearer = match tokens.access_token().await {
@@ -76,6 +76,7 @@ where
                 Ok(bearer) => drop(request.headers_mut().insert(AUTHORIZATION, bearer)),
                 Err(refusal) => return Ok(refusal.into_http()),
             }
+            future::poll_fn(|cx| inner.poll_ready(cx)).await?;
             inner.call(request).await
         })
     }

@@ -1,13 +1,13 @@
 //! Lets nobody through without a valid access token: in front of axum and of tonic services alike.
 
 use std::{
-    fmt, mem,
+    fmt, future,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::{Code, server::NamedService};
 use tower::{Layer, Service};
 
@@ -76,14 +76,14 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // The place of a call is taken when the call is ready for it: whoever holds one while he waits for a token may keep
+        // it from the very call that brings the token.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that is ready goes; its clone is asked anew.
-        let clone = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, clone);
+        let mut inner = self.inner.clone();
         let verifier = self.verifier.clone();
         let token = token(request.headers());
         Box::pin(async move {
@@ -93,9 +93,12 @@ where
             };
             match verified {
                 Ok(identity) => drop(request.extensions_mut().insert(identity)),
-                Err(refusal) if is_grpc(request.headers()) => return Ok(refusal.grpc()),
+                Err(refusal) if request.method() == Method::POST && is_grpc(request.headers()) => {
+                    return Ok(refusal.grpc());
+                }
                 Err(refusal) => return Ok(refusal.http()),
             }
+            future::poll_fn(|cx| inner.poll_ready(cx)).await?;
             inner.call(request).await
         })
     }

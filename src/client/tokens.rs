@@ -34,6 +34,9 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// For a token that does not say how long it lives: the contract's default.
 const LIFE_DEFAULT: Duration = Duration::from_secs(300);
 
+/// However long a token says that it lives.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
+
 /// A refresh whose outcome is not known is sent so often at most, each time for so long, with such a pause between: all within
 /// the 10 s in which the server answers the same successor again.
 const ATTEMPTS_MAX: u32 = 3;
@@ -190,7 +193,7 @@ impl fmt::Debug for TokenSource {
 
 impl State {
     fn new(tokens: pb::Tokens, asked: Instant) -> Self {
-        let life = bearer::lifetime(&tokens.access_token).unwrap_or(LIFE_DEFAULT);
+        let life = bearer::lifetime(&tokens.access_token).unwrap_or(LIFE_DEFAULT).min(LIFE_MAX);
         let due = asked + life * DUE_FIFTHS / 5;
         Self { tokens, due, ends: asked + life, standing: Standing::Good, refresh: Flight::default() }
     }
@@ -232,7 +235,7 @@ async fn refresh(source: TokenSource) {
             _ => {}
         }
         tracing::warn!(code = ?cause.code(), reason = ?cause.auth_reason(), "an access token could not be refreshed");
-        let again = client.clock().monotonic() + cause.retry_after().unwrap_or(RETRY);
+        let again = client.clock().monotonic() + cause.retry_after().unwrap_or(RETRY).min(LIFE_MAX);
         source.state().standing = Standing::Failed { cause, again };
         return;
     }

@@ -1,7 +1,7 @@
 //! Stores sessions that begin: those of one user that begin together are stored together.
 //!
 //! A user's list of sessions is changed by compare-and-set, so many logins of one user would be in each other's way, and
-//! most of them would find no end of it. On one node nobody competes: the first of them stores for all that have come by
+//! most of them would find no end of it. So on one node the first of them stores for all that have come by
 //! then, in a task of its own, so that a caller who leaves takes nobody's session with him.
 
 use std::{
@@ -30,10 +30,12 @@ struct Beginning {
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// The task that stores for one user; nobody waits for it when it has ended, were it by a panic.
-struct Round<'a> {
-    all: &'a Beginnings,
+/// The task that stores for one user; nobody waits for it when it has ended, however that was.
+struct Round {
+    all: Arc<Beginnings>,
     user: UserId,
+    /// Nobody waited any more.
+    ended: bool,
 }
 
 impl Beginnings {
@@ -52,8 +54,7 @@ impl Beginnings {
             is_first
         };
         if is_first {
-            let (all, user) = (self.clone(), user.id);
-            tokio::spawn(async move { Round { all: &all, user }.run().await });
+            tokio::spawn(Round { all: self.clone(), user: user.id, ended: false }.run());
         }
         answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }
@@ -73,7 +74,9 @@ impl Beginnings {
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
             let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            let changed = self.store.change_sessions(user.id, &sessions, &over, revision, kept).await;
+            // Of more than the limit at once the first have ended before they began.
+            let living: Vec<_> = sessions.iter().filter(|session| !over.contains(&session.id)).cloned().collect();
+            let changed = self.store.change_sessions(user.id, &living, &over, revision, kept).await;
             over.iter().for_each(|ended| self.recent.session_ended(*ended));
             if changed? == Replace::Replaced {
                 return Ok(());
@@ -88,8 +91,8 @@ impl Beginnings {
     }
 }
 
-impl Round<'_> {
-    async fn run(self) {
+impl Round {
+    async fn run(mut self) {
         while let Some(together) = self.next() {
             let stored = self.all.store_together(&together).await;
             for beginning in together {
@@ -99,22 +102,26 @@ impl Round<'_> {
         }
     }
 
-    /// All that wait now; ends the round, under the same lock, when nobody does.
-    fn next(&self) -> Option<Vec<Beginning>> {
-        let mut waiting = self.all.waiting();
-        let together = std::mem::take(waiting.get_mut(&self.user)?);
+    /// Those that wait now, no more than a user may have; ends the round, under the same lock, when nobody does.
+    fn next(&mut self) -> Option<Vec<Beginning>> {
+        let mut all = self.all.waiting();
+        let waiting = all.get_mut(&self.user)?;
+        // Whoever has left wants no session, and must not push another one out.
+        waiting.retain(|beginning| !beginning.answer.is_closed());
+        let together: Vec<_> = waiting.drain(..waiting.len().min(SESSIONS_MAX)).collect();
         if together.is_empty() {
-            waiting.remove(&self.user);
+            all.remove(&self.user);
+            self.ended = true;
             return None;
         }
         Some(together)
     }
 }
 
-impl Drop for Round<'_> {
+impl Drop for Round {
     fn drop(&mut self) {
-        // After a panic only: otherwise it is gone, or already the next round's.
-        if std::thread::panicking() {
+        // A panic, or the end of the runtime: otherwise the entry is gone, or already the next round's.
+        if !self.ended {
             self.all.waiting().remove(&self.user);
         }
     }

@@ -32,6 +32,9 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 /// a part of the machine that is worth a wait.
 const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
 
+/// For how many times the average from one change to the next a commit waits for another one.
+const PATIENCE_GAPS: u32 = 2;
+
 /// Commits that do not wait after one that waited in vain.
 const ALONE_FOR: u32 = 16;
 
@@ -77,8 +80,8 @@ fn run(
     let mut pace = Pace::of_this_machine();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
-        if let Some(until) = pace.wait_until() {
-            runtime.block_on(gather(&mut batch, waiting, until));
+        if let Some((until, patience)) = pace.wait() {
+            runtime.block_on(gather(&mut batch, waiting, until, patience));
             pace.waited(batch.len());
         }
         while batch.len() < COMMIT_CHANGES_MAX
@@ -107,10 +110,10 @@ fn run(
     }
 }
 
-/// Adds what comes until then.
-async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, until: Instant) {
+/// Adds what comes until then, and while something comes: when all who change something wait here, nobody will.
+async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, until: Instant, patience: Duration) {
     while batch.len() < COMMIT_CHANGES_MAX
-        && let Ok(Some(next)) = timeout_at(until, waiting.recv()).await
+        && let Ok(Some(next)) = timeout_at(until.min(Instant::now() + patience), waiting.recv()).await
     {
         batch.push(next);
     }
@@ -133,10 +136,10 @@ impl Pace {
         Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, alone_for: 0 }
     }
 
-    /// Until when the next commit waits for company.
-    fn wait_until(&self) -> Option<Instant> {
-        let is_fast = self.gap.is_some_and(|gap| gap < self.fast);
-        (is_fast && self.alone_for == 0).then_some(self.last_commit? + COMMIT_INTERVAL)
+    /// Until when the next commit waits for company, and for how long after the last that came.
+    fn wait(&self) -> Option<(Instant, Duration)> {
+        let gap = self.gap.filter(|gap| *gap < self.fast && self.alone_for == 0)?;
+        Some((self.last_commit? + COMMIT_INTERVAL, gap * PATIENCE_GAPS))
     }
 
     /// A commit of that many changes has waited.

@@ -18,6 +18,7 @@ mod trouble;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use redis::{Cmd, Value, cmd};
 use tokio::{sync::watch, time::timeout_at};
 
@@ -121,12 +122,12 @@ impl Documents for Redis {
     }
 
     async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
-        // All together take no longer than one: a caller must hear in time that the store is down.
+        // All together take no longer than one: a caller must hear in time that the store is down. They go out at once, and
+        // none is of a key of another.
         let until = tokio::time::Instant::now() + ANSWER_WAIT_MAX;
-        for put in first {
-            let done = timeout_at(until, self.link.ask::<Value>(&self.put(&put))).await;
-            done.unwrap_or(Err(NoAnswer::Lost)).map_err(not_read)?;
-        }
+        let puts: Vec<_> = first.iter().map(|put| self.put(put)).collect();
+        let done = try_join_all(puts.iter().map(|put| self.link.ask::<Value>(put)));
+        timeout_at(until, done).await.unwrap_or(Err(NoAnswer::Lost)).map_err(not_read)?;
         let key = self.prefix.key(&key);
         let command = match &change {
             Change::Insert(document) => insert(&key, document),

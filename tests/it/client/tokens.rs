@@ -8,7 +8,7 @@ use watchword::client::{Client, StatusExt, TokenError, TokenSource, pb};
 
 use super::{StillClock, connected, until};
 use crate::support::{
-    App, ManualClock, StoreKind, app,
+    App, ManualClock, PATIENCE, StoreKind, app,
     fault::{Fault, Faulty},
     password,
     proxy::{Proxy, Weather},
@@ -55,6 +55,23 @@ async fn of_many_callers_behind_the_end_all_wait_for_one_refresh() {
         assert_eq!(app.events.count("refreshed") + app.events.count("refreshed again"), round, "one refresh a round");
     }
     assert_eq!(app.events.count("reused"), 0);
+}
+
+/// More than the connection has places for calls: they must not keep the refresh from its own.
+#[tokio::test]
+async fn however_many_calls_wait_for_a_token_the_refresh_comes_through() {
+    let app = app().await;
+    let client = connected(&app).await;
+    let source = TokenSource::resume(&client, source(&app).await.tokens());
+    let mut calls = JoinSet::new();
+    let auth = client.auth_as(&source);
+    for _ in 0..1_500 {
+        let mut auth = auth.clone();
+        calls.spawn(async move { auth.get_user(pb::GetUserRequest {}).await });
+    }
+    let answers = tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are answered");
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(app.events.count("refreshed"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
