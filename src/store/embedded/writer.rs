@@ -34,9 +34,10 @@ const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
 
 /// For how many times the average from one change to the next a commit waits for another one.
 const PATIENCE_GAPS: u32 = 2;
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
 
 /// Commits that do not wait after one that waited in vain.
-const ALONE_FOR: u32 = 16;
+const ALONE_FOR: u32 = 64;
 
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -81,8 +82,8 @@ fn run(
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
         if let Some((until, patience)) = pace.wait() {
-            runtime.block_on(gather(&mut batch, waiting, until, patience));
-            pace.waited(batch.len());
+            let between = runtime.block_on(gather(&mut batch, waiting, until, patience));
+            pace.waited(batch.len(), between);
         }
         while batch.len() < COMMIT_CHANGES_MAX
             && let Ok(next) = waiting.try_recv()
@@ -111,12 +112,23 @@ fn run(
 }
 
 /// Adds what comes until then, and while something comes: when all who change something wait here, nobody will.
-async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, until: Instant, patience: Duration) {
+/// Answers the time from one that came to the next, on average.
+async fn gather(
+    batch: &mut Vec<Write>,
+    waiting: &mut mpsc::Receiver<Write>,
+    until: Instant,
+    patience: Duration,
+) -> Option<Duration> {
+    let (begun, before) = (Instant::now(), batch.len());
+    let mut last = begun;
     while batch.len() < COMMIT_CHANGES_MAX
-        && let Ok(Some(next)) = timeout_at(until.min(Instant::now() + patience), waiting.recv()).await
+        && let Ok(Some(next)) = timeout_at(until.min(last + patience), waiting.recv()).await
     {
         batch.push(next);
+        last = Instant::now();
     }
+    let came = u32::try_from(batch.len() - before).unwrap_or(u32::MAX);
+    (came > 0).then(|| (last - begun) / came)
 }
 
 /// How fast changes come.
@@ -126,6 +138,9 @@ struct Pace {
     last_commit: Option<Instant>,
     /// From one change to the next, on average.
     gap: Option<Duration>,
+    /// The same among those that came while a commit waited: callers who wait for their answers come right after it, and then
+    /// no more.
+    between: Duration,
     /// Commits that will not wait.
     alone_for: u32,
 }
@@ -133,19 +148,21 @@ struct Pace {
 impl Pace {
     fn of_this_machine() -> Self {
         let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, alone_for: 0 }
+        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, between: COMMIT_INTERVAL, alone_for: 0 }
     }
 
     /// Until when the next commit waits for company, and for how long after the last that came.
     fn wait(&self) -> Option<(Instant, Duration)> {
-        let gap = self.gap.filter(|gap| *gap < self.fast && self.alone_for == 0)?;
-        Some((self.last_commit? + COMMIT_INTERVAL, gap * PATIENCE_GAPS))
+        self.gap.filter(|gap| *gap < self.fast && self.alone_for == 0)?;
+        Some((self.last_commit? + COMMIT_INTERVAL, (self.between * PATIENCE_GAPS).max(PATIENCE_MIN)))
     }
 
-    /// A commit of that many changes has waited.
-    fn waited(&mut self, changes: usize) {
-        if changes == 1 {
-            self.alone_for = ALONE_FOR;
+    /// A commit of that many changes has waited; so much time was between those that came meanwhile.
+    fn waited(&mut self, changes: usize, between: Option<Duration>) {
+        match between {
+            Some(between) => self.between = (self.between * 3 + between) / 4,
+            None if changes == 1 => self.alone_for = ALONE_FOR,
+            None => {}
         }
     }
 
