@@ -33,7 +33,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
 
 /// For how many times the average from one change to the next a commit waits for another one.
-const PATIENCE_GAPS: u32 = 2;
+const PATIENCE_GAPS: u32 = 4;
 const PATIENCE_MIN: Duration = Duration::from_millis(1);
 
 /// Commits that do not wait after one that waited in vain.
