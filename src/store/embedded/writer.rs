@@ -1,8 +1,8 @@
 //! The one thread that writes: takes all that waits and makes it one commit.
 //!
 //! A commit costs the same for one change as for ten. So while changes come thick and fast a commit waits for company,
-//! for a few milliseconds that nobody notices beside a hash; a lone change never waits, and one caller who makes one change
-//! after the other waits only now and then, to see whether he is still alone.
+//! for a few milliseconds that nobody notices beside a hash, and no longer than until all have come who do: callers who make
+//! one change after the other wait in vain only now and then. A lone change never waits.
 //!
 //! Nobody is answered before the commit that holds his change is durable. When a commit fails nobody knows what of it
 //! is on the disk: everyone in it is told so, the store is failed, and later writes were not executed.
@@ -32,12 +32,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 /// a part of the machine that is worth a wait.
 const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
 
-/// For how many times the average from one change to the next a commit waits for another one.
-const PATIENCE_GAPS: u32 = 4;
-const PATIENCE_MIN: Duration = Duration::from_millis(1);
-
-/// Commits that do not wait after one that waited in vain.
-const ALONE_FOR: u32 = 64;
+/// Of so many commits one waits its whole time, to see how many come in it; the others wait for as many as that.
+const LOOK_EVERY: u32 = 32;
 
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -81,9 +77,9 @@ fn run(
     let mut pace = Pace::of_this_machine();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
-        if let Some((until, patience)) = pace.wait() {
-            let between = runtime.block_on(gather(&mut batch, waiting, until, patience));
-            pace.waited(batch.len(), between);
+        if let Some((until, company)) = pace.wait() {
+            runtime.block_on(gather(&mut batch, waiting, until, company));
+            pace.waited(batch.len(), company);
         }
         while batch.len() < COMMIT_CHANGES_MAX
             && let Ok(next) = waiting.try_recv()
@@ -111,24 +107,13 @@ fn run(
     }
 }
 
-/// Adds what comes until then, and while something comes: when all who change something wait here, nobody will.
-/// Answers the time from one that came to the next, on average.
-async fn gather(
-    batch: &mut Vec<Write>,
-    waiting: &mut mpsc::Receiver<Write>,
-    until: Instant,
-    patience: Duration,
-) -> Option<Duration> {
-    let (begun, before) = (Instant::now(), batch.len());
-    let mut last = begun;
-    while batch.len() < COMMIT_CHANGES_MAX
-        && let Ok(Some(next)) = timeout_at(until.min(last + patience), waiting.recv()).await
+/// Adds what comes until then, or until there are so many.
+async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, until: Instant, company: usize) {
+    while batch.len() < company
+        && let Ok(Some(next)) = timeout_at(until, waiting.recv()).await
     {
         batch.push(next);
-        last = Instant::now();
     }
-    let came = u32::try_from(batch.len() - before).unwrap_or(u32::MAX);
-    (came > 0).then(|| (last - begun) / came)
 }
 
 /// How fast changes come.
@@ -138,37 +123,35 @@ struct Pace {
     last_commit: Option<Instant>,
     /// From one change to the next, on average.
     gap: Option<Duration>,
-    /// The same among those that came while a commit waited: callers who wait for their answers come right after it, and then
-    /// no more.
-    between: Duration,
-    /// Commits that will not wait.
-    alone_for: u32,
+    /// How many came while a commit waited its whole time: when all who change something wait already, nobody will come.
+    company: usize,
+    /// Commits until the next that waits its whole time.
+    look_in: u32,
 }
 
 impl Pace {
     fn of_this_machine() -> Self {
         let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, between: COMMIT_INTERVAL, alone_for: 0 }
+        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, company: 1, look_in: 0 }
     }
 
-    /// Until when the next commit waits for company, and for how long after the last that came.
-    fn wait(&self) -> Option<(Instant, Duration)> {
-        self.gap.filter(|gap| *gap < self.fast && self.alone_for == 0)?;
-        Some((self.last_commit? + COMMIT_INTERVAL, (self.between * PATIENCE_GAPS).max(PATIENCE_MIN)))
+    /// Until when the next commit waits for company, and for how many.
+    fn wait(&self) -> Option<(Instant, usize)> {
+        self.gap.filter(|gap| *gap < self.fast)?;
+        let company = if self.look_in == 0 { COMMIT_CHANGES_MAX } else { self.company };
+        Some((self.last_commit? + COMMIT_INTERVAL, company))
     }
 
-    /// A commit of that many changes has waited; so much time was between those that came meanwhile.
-    fn waited(&mut self, changes: usize, between: Option<Duration>) {
-        match between {
-            Some(between) => self.between = (self.between * 3 + between) / 4,
-            None if changes == 1 => self.alone_for = ALONE_FOR,
-            None => {}
+    /// A commit of that many changes has waited for so many.
+    fn waited(&mut self, changes: usize, company: usize) {
+        if company == COMMIT_CHANGES_MAX {
+            (self.company, self.look_in) = (changes, LOOK_EVERY);
         }
     }
 
     fn commits(&mut self, changes: usize) {
         let now = Instant::now();
-        self.alone_for = self.alone_for.saturating_sub(1);
+        self.look_in = self.look_in.saturating_sub(1);
         if let Some(last) = self.last_commit.replace(now) {
             let gap = (now - last) / u32::try_from(changes).unwrap_or(u32::MAX);
             self.gap = Some(self.gap.map_or(gap, |average| (average * 3 + gap) / 4));
