@@ -287,19 +287,17 @@ async fn follow(
 
 /// Gives memory back that a storm has left with the allocator, once it is calm.
 async fn give_memory_back(auth: &Auth) -> Infallible {
-    let resident = || machine::resident_bytes().unwrap_or_default();
-    let (mut least, mut looks_left) = (resident(), 0);
+    let (mut least, mut looks_left) = (machine::resident_bytes().unwrap_or(u64::MAX), 0);
     loop {
         time::sleep(MEMORY_LOOK).await;
-        least = least.min(resident());
-        if resident() > least + MEMORY_MORE_BYTES {
+        let resident = machine::resident_bytes().unwrap_or_default();
+        if resident > least.saturating_add(MEMORY_MORE_BYTES) {
             // Whoever is still connected keeps what he has: it is looked again when he may have gone.
-            least = resident();
-            looks_left = MEMORY_LOOKS;
+            (least, looks_left) = (resident, MEMORY_LOOKS);
         }
+        least = least.min(resident);
         if looks_left > 0 && auth.is_calm() {
             machine::give_memory_back();
-            least = least.min(resident());
             looks_left -= 1;
         }
     }

@@ -23,7 +23,7 @@ use tonic::{
 use tower::Service;
 
 use super::refusal;
-use crate::wire::pb::ErrorReason;
+use crate::wire::{pb::ErrorReason, timeout};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -65,7 +65,7 @@ impl Service<Request<Body>> for Calls {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let timeout = request.headers_mut().entry(GRPC_TIMEOUT).or_insert_with(|| self.timeout.clone());
         // One that cannot be read is for the server to refuse.
-        let timeout = parse(timeout).unwrap_or(Duration::from_millis(MILLIS_MAX));
+        let timeout = timeout.to_str().ok().and_then(timeout::parse).unwrap_or(Duration::from_millis(MILLIS_MAX));
         let deadline = Instant::now() + timeout;
         let answer = self.channel.call(request);
         Box::pin(async move {
@@ -94,23 +94,6 @@ fn is_timeout(error: &transport::Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Reads `grpc-timeout` as the protocol defines it.
-fn parse(timeout: &HeaderValue) -> Option<Duration> {
-    let text = timeout.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    // Eight digits of hours do not overflow; more are refused.
-    let number = digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(u64::from(number) * 3_600),
-        "M" => Duration::from_secs(u64::from(number) * 60),
-        "S" => Duration::from_secs(number.into()),
-        "m" => Duration::from_millis(number.into()),
-        "u" => Duration::from_micros(number.into()),
-        "n" => Duration::from_nanos(number.into()),
-        _ => return None,
-    })
 }
 
 /// An answer's body that ends with the deadline.

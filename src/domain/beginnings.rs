@@ -61,10 +61,10 @@ impl Beginnings {
 
     /// Stores sessions of one user.
     async fn store_together(&self, together: &[Beginning]) -> Result<(), StoreError> {
-        let sessions: Vec<_> = together.iter().map(|beginning| beginning.session.clone()).collect();
+        let sessions = || together.iter().map(|beginning| &beginning.session);
         let newest = together.iter().map(|beginning| &beginning.user).max_by_key(|user| user.epoch);
         let Some(user) = newest else { return Ok(()) };
-        let begun: Vec<Listed> = sessions.iter().map(Session::listed).collect();
+        let begun: Vec<Listed> = sessions().map(Session::listed).collect();
         for _ in 0..TRIES_MAX {
             let seen = self.store.sessions(user.id).await?;
             let listed = seen.iter().flat_map(|seen| &seen.value).copied();
@@ -75,7 +75,7 @@ impl Beginnings {
             let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
             // Of more than the limit at once the first have ended before they began.
-            let living: Vec<_> = sessions.iter().filter(|session| !over.contains(&session.id)).cloned().collect();
+            let living: Vec<_> = sessions().filter(|session| !over.contains(&session.id)).cloned().collect();
             let changed = self.store.change_sessions(user.id, &living, &over, revision, kept).await;
             over.iter().for_each(|ended| self.recent.session_ended(*ended));
             if changed? == Replace::Replaced {

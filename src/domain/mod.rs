@@ -49,7 +49,7 @@ pub use self::{
     username::{USERNAME_CHARS_MAX, Username},
     world::{Clock, Entropy, System},
 };
-pub(crate) use self::{error::Check, user::fingerprint};
+pub(crate) use self::{error::Check, user::fingerprint, world::to_the_millisecond};
 
 /// What input must keep to; operators set it.
 #[derive(Debug, Clone, Copy)]

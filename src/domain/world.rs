@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Debug,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Where time comes from.
@@ -14,6 +14,12 @@ pub trait Clock: Debug + Send + Sync {
 
     /// Time that never goes back, for deadlines and waits.
     fn monotonic(&self) -> Instant;
+}
+
+/// A time as it is stored.
+pub(crate) fn to_the_millisecond(time: SystemTime) -> SystemTime {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    time - Duration::from_nanos(u64::from(since_1970.subsec_nanos() % 1_000_000))
 }
 
 /// Where chance comes from. Must be fit for secrets.

@@ -36,9 +36,7 @@ pub(super) fn status(row: &Row) -> StatusCode {
 
 /// What a refusal says in headers: when to come back, and that an unread body ends the connection.
 pub(super) fn add_headers(row: &Row, response: &mut Response) {
-    if let Some(after) = row.retry_after {
-        // Whole seconds, rounded up: earlier would be too early.
-        let seconds = u64::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+    if let Some(seconds) = row.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status(row) == StatusCode::PAYLOAD_TOO_LARGE {

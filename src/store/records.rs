@@ -62,8 +62,7 @@ impl Records {
         };
         let Some(seen) = self.documents.get(&ring_key()).await.map_err(failed)? else { return Ok(true) };
         // Whatever is not a ring is left as it is, for somebody who can read it.
-        self.ring(&seen).map_err(failed)?;
-        let Opened { content, is_stale } = self.seal.open(&seen).map_err(|why| failed(StoreError::Corrupt(why)))?;
+        let (_, Opened { content, is_stale }) = open_ring(&self.seal, &seen).map_err(|why| unreadable(&why))?;
         if !is_stale {
             return Ok(true);
         }
@@ -81,14 +80,10 @@ impl Records {
     }
 
     fn ring(&self, document: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
-        let opened = self.seal.open(document).map_err(StoreError::Corrupt);
-        let value = opened.and_then(|opened| record::keys::read(&opened.content));
-        let trouble = match &value {
-            Err(StoreError::Corrupt(why)) => Some(why.clone()),
-            Ok(_) | Err(_) => None,
-        };
-        *self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        Ok(Stored { value: value?, revision: Revision(document.into()) })
+        let read = open_ring(&self.seal, document);
+        *self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().err().cloned();
+        let (value, _) = read.map_err(StoreError::Corrupt)?;
+        Ok(Stored { value, revision: Revision(document.into()) })
     }
 
     /// Makes a change that nothing goes before.
@@ -100,12 +95,14 @@ impl Records {
 /// What a node with this seal would make of the keys in a store, in one line.
 pub(super) fn inspect_ring(seal: &Seal, document: Option<&[u8]>) -> Result<String, OpenError> {
     let Some(document) = document else { return Ok("keys of tokens: none yet".into()) };
-    let read = seal.open(document).map_err(StoreError::Corrupt).and_then(|opened| record::keys::read(&opened.content));
-    match read {
-        Ok(_) => Ok(format!("keys of tokens: {}", Seal::describe(document))),
-        Err(StoreError::Corrupt(why)) => Err(unreadable(&why)),
-        Err(StoreError::Unavailable | StoreError::OutcomeUnknown) => unreachable!("a document in hand needs no store"),
-    }
+    open_ring(seal, document).map_err(|why| unreadable(&why))?;
+    Ok(format!("keys of tokens: {}", Seal::describe(document)))
+}
+
+/// The keys in a document, and what was in its seal.
+fn open_ring(seal: &Seal, document: &[u8]) -> Result<(KeyRing, Opened), String> {
+    let opened = seal.open(document)?;
+    Ok((record::keys::read(&opened.content)?, opened))
 }
 
 fn unreadable(why: &str) -> OpenError {

@@ -185,8 +185,8 @@ fn denied(row: Row, challenge: &str) -> CheckResponse {
 
 fn failed(row: Row) -> CheckResponse {
     let mut response = http_answer(&row);
-    if let Some(after) = row.retry_after {
-        response.headers.push(header("retry-after", after.as_millis().div_ceil(1_000).to_string()));
+    if let Some(seconds) = row.retry_after_seconds() {
+        response.headers.push(header("retry-after", seconds.to_string()));
     }
     let status = rpc::Status { code: Code::Unavailable.into(), message: row.text, details: Vec::new() };
     CheckResponse {

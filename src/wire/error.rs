@@ -110,6 +110,11 @@ impl Row {
         Self { code, http, reason, text: text.into(), retry_after: None, violations: Vec::new(), error_id: None }
     }
 
+    /// The wait as HTTP's `Retry-After` has it: whole seconds, rounded up, since earlier would be too early.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| u64::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX))
+    }
+
     fn with_retry(mut self, after: Duration) -> Self {
         // Whole milliseconds, at least one, so that both forms of the wait are equal.
         self.retry_after = Some(Duration::from_millis(millis(after).max(1).into()));

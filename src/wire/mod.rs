@@ -6,6 +6,7 @@ pub mod authorization;
 pub mod convert;
 #[cfg(feature = "server")]
 pub mod error;
+pub(crate) mod timeout;
 
 use std::fmt;
 

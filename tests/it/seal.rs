@@ -25,6 +25,14 @@ async fn start(place: &Place, keys: &[&str]) -> App {
     App::with(place.kind).args(if keys.is_empty() { &[] } else { &args }).start_in(place.clone()).await
 }
 
+/// Has a node make the ring, and stops it.
+async fn with_ring(place: &Place, keys: &[&str]) {
+    let app = start(place, keys).await;
+    app.registered("ada").await;
+    app.signed_in("ada").await;
+    app.stopped().await;
+}
+
 /// What the binary says to this place and these keys, when it does not start.
 fn refused(place: &Place, keys: &[&str]) -> String {
     let (file, flags) = (file(keys), place.flags());
@@ -80,10 +88,7 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_an
 async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs() {
     for kind in StoreKind::KEPT {
         let place = Place::new(kind);
-        let app = start(&place, &[OLD]).await;
-        app.registered("ada").await;
-        app.signed_in("ada").await;
-        app.stopped().await;
+        with_ring(&place, &[OLD]).await;
         let sealed = place.kept_keys();
         let needed = serde_json::from_str::<Value>(&sealed).unwrap()["seal_key"].as_str().unwrap().to_owned();
         for keys in [&[][..], &[NEW], &["plain", NEW]] {
@@ -160,10 +165,7 @@ async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_t
             run(&args)
         };
         assert!(check(&[OLD]).1.contains("keys of tokens: none yet"), "{kind:?}");
-        let app = start(&place, &[OLD]).await;
-        app.registered("ada").await;
-        app.signed_in("ada").await;
-        app.stopped().await;
+        with_ring(&place, &[OLD]).await;
         let (code, said, _) = check(&["plain", NEW, OLD]);
         let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
         let id = kept["seal_key"].as_str().unwrap();
@@ -179,10 +181,7 @@ async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_t
 async fn sealed_keys_that_somebody_changed_are_not_used() {
     for kind in StoreKind::KEPT {
         let place = Place::new(kind);
-        let app = start(&place, &[OLD]).await;
-        app.registered("ada").await;
-        app.signed_in("ada").await;
-        app.stopped().await;
+        with_ring(&place, &[OLD]).await;
         let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
         for part in ["nonce", "sealed"] {
             let mut changed = kept.clone();
@@ -202,10 +201,7 @@ async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
     for kind in StoreKind::KEPT {
         for keys in [&[][..], &[OLD]] {
             let place = Place::new(kind);
-            let app = start(&place, &[]).await;
-            app.registered("ada").await;
-            app.signed_in("ada").await;
-            app.stopped().await;
+            with_ring(&place, &[]).await;
             let mut newer: Value = serde_json::from_str(&place.kept_keys()).unwrap();
             newer["x"] = json!({"y": [1, null]});
             newer["signing"][0]["note"] = "kept".into();

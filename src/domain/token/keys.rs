@@ -16,7 +16,10 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::{bearer, domain::Entropy};
+use crate::{
+    bearer,
+    domain::{Entropy, to_the_millisecond},
+};
 
 /// How long a signing key is used (DESIGN: 90 days, published a day ahead).
 const USED_FOR: Duration = Duration::from_secs(90 * 86_400);
@@ -135,11 +138,6 @@ impl StoredKey {
     pub(crate) fn public(&self) -> Option<PublicKey> {
         Signer::new(self).map(|signer| signer.public())
     }
-}
-
-fn to_the_millisecond(time: SystemTime) -> SystemTime {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    time - Duration::from_nanos(u64::from(since_1970.subsec_nanos() % 1_000_000))
 }
 
 impl fmt::Debug for StoredKey {

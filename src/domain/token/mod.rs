@@ -14,14 +14,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::sync::watch;
+
 pub(crate) use self::refresh::RefreshToken;
 pub use self::{
     access::{Claims, Names},
     keys::{KeyRing, PublicKey, StoredKey},
 };
 use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
-use tokio::sync::watch;
-
 use super::{
     Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, change_user::TRIES_MAX, user::new_uuid,
 };
@@ -125,19 +125,19 @@ impl Keys {
         });
         match ring {
             Ok(ring) => {
-                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), clock.monotonic()));
+                self.keep(Some((ring.clone(), clock.monotonic())));
                 Ok(ring)
             }
             // A store that is gone: whoever uses keys asks it about the session anyway.
             Err(error @ (StoreError::Unavailable | StoreError::OutcomeUnknown)) => {
                 let ring = self.last().ok_or(error)?;
                 let soon = clock.monotonic() + RETRY - READ_AGAIN;
-                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((ring.clone(), soon));
+                self.keep(Some((ring.clone(), soon)));
                 Ok(ring)
             }
             // A ring that is there and cannot be read may be one from which a stolen key was dropped.
             Err(error @ StoreError::Corrupt(_)) => {
-                *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.keep(None);
                 Err(error)
             }
         }
@@ -163,13 +163,17 @@ impl Keys {
             }
             let at_work = Arc::new(Ring::new(&ring)?);
             // Whatever becomes of it, what was read before is no longer known to be so.
-            *self.read.write().unwrap_or_else(PoisonError::into_inner) = None;
+            self.keep(None);
             if store.replace_keys(&seen.revision, &ring).await? == Replace::Replaced {
-                *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((at_work, clock.monotonic()));
+                self.keep(Some((at_work, clock.monotonic())));
                 return Ok(Some((key, true)));
             }
         }
         Ok(None)
+    }
+
+    fn keep(&self, read: Option<(Arc<Ring>, Instant)>) {
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = read;
     }
 
     fn fresh(&self, clock: &dyn Clock) -> Option<Arc<Ring>> {

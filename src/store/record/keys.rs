@@ -36,8 +36,8 @@ struct Key {
 }
 
 /// Reads the document.
-pub(in crate::store) fn read(bytes: &[u8]) -> Result<KeyRing, StoreError> {
-    decode::<Record>(bytes, VERSION).and_then(|record| ring(&record)).map_err(StoreError::Corrupt)
+pub(in crate::store) fn read(bytes: &[u8]) -> Result<KeyRing, String> {
+    decode::<Record>(bytes, VERSION).and_then(|record| ring(&record))
 }
 
 fn ring(record: &Record) -> Result<KeyRing, String> {
@@ -62,17 +62,17 @@ pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing
 }
 
 fn encode(ring: &KeyRing, seen: Record) -> Zeroizing<Vec<u8>> {
-    let signing = ring.signing.iter().map(|key| {
+    let with_unknown = |key: &StoredKey| {
         let private = encode_base64(&key.private);
         let known = seen.signing.iter().find(|known| known.private == private);
         let unknown = known.map(|known| known.unknown.clone()).unwrap_or_default();
         Key { private, create_time: key.create_time, use_time: key.use_time, unknown }
-    });
+    };
     let record = Record {
         v: VERSION,
         refresh: encode_base64(&*ring.refresh),
-        signing: signing.collect(),
-        unknown: seen.unknown.clone(),
+        signing: ring.signing.iter().map(with_unknown).collect(),
+        unknown: seen.unknown,
     };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON").into()
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{decode, decode_base64, encode_base64, is_zero, read_time, write_time};
-use crate::domain::{Listed, Revision, Session, SessionId, StoreError, Stored, UserId, Username};
+use crate::domain::{Listed, Revision, Session, SessionId, StoreError, Stored, UserId, Username, to_the_millisecond};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -64,10 +64,7 @@ pub(super) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
 
 /// When a session may be forgotten.
 pub(in crate::store) fn forget_time(session: &Session) -> SystemTime {
-    let end = session.expire_time + KEPT_FOR;
-    // To the millisecond, as the document has it.
-    let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    end - Duration::from_nanos(u64::from(since_1970.subsec_nanos() % 1_000_000))
+    to_the_millisecond(session.expire_time + KEPT_FOR)
 }
 
 fn session(id: SessionId, record: Record) -> Result<Session, String> {
