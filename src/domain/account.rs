@@ -120,7 +120,7 @@ impl Auth {
             let mut seen = user;
             for _ in 0..TRIES_MAX {
                 let removed = store.remove(&seen.revision, &seen.value).await;
-                recent.user_changed(seen.value.id);
+                recent.user_changed(&seen.value.username);
                 if removed? == Replace::Replaced {
                     observer.on(&Event::UserDeleted { caller: &caller, user: seen.value.id });
                     return Ok(true);

@@ -28,7 +28,7 @@ impl Auth {
             let mut user = stored.value.clone();
             change(&mut user);
             let replaced = self.store.replace(&stored.revision, &user).await;
-            self.recent.user_changed(user.id);
+            self.recent.user_changed(&user.username);
             if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
                 return Ok(user);
             }

@@ -1,7 +1,7 @@
 //! Says whether a token counts, as the store knows it (RFC 7662).
 //!
 //! A bad token is an answer, not an error, and the answer says nothing else. When the store cannot be asked, there is no
-//! answer at all, but for access tokens that it knew a moment ago (`recent.rs`).
+//! answer at all, but for access tokens that it vouched for a moment ago (`recent.rs`).
 
 use std::time::{Duration, SystemTime};
 

@@ -43,7 +43,7 @@ pub use self::{
     register::Registration,
     session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
-    store::{Alarm, Claim, Pulse, Replace, Revision, Store, StoreError, Stored},
+    store::{Alarm, Changed, Claim, Hear, News, Pulse, Replace, Revision, Store, StoreError, Stored, WATCHED_FOR},
     token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},
     user::{RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
@@ -87,6 +87,10 @@ impl Auth {
     /// Puts the parts together.
     pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
         let recent = Arc::new(recent::Recent::new(tokens.check_reuse, world.clock.clone()));
+        if !tokens.check_reuse.is_zero() {
+            let recent = recent.clone();
+            store.watch(Arc::new(move |news| recent.hear(news)));
+        }
         let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
         Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, beginnings, world }
     }

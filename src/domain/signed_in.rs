@@ -23,7 +23,7 @@ impl Auth {
         }
     }
 
-    /// The same for whoever only passes it on. The store may have been asked a moment ago.
+    /// The same for whoever only passes it on. The store may have been asked before (`recent.rs`).
     pub(super) async fn bearer(&self, caller: &Caller) -> Result<(Owner, Claims), Error> {
         let claims = self.claims(caller).await?;
         match self.owner(claims.session_id).await? {
@@ -66,18 +66,18 @@ impl Auth {
         }
     }
 
-    /// Whose session it is. The store may have been asked a moment ago.
+    /// Whose session it is. The store may have been asked before (`recent.rs`).
     pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
         let asked = self.clock().monotonic();
-        if let Some(owner) = self.recent.recall(id) {
+        if let Some(owner) = self.recent.recall(id, self.store.now()) {
             return Ok(Ok(owner));
         }
-        let user = match self.live(id).await? {
-            Ok(SignedIn { user, .. }) => user.value,
+        let (user, session) = match self.live(id).await? {
+            Ok(SignedIn { user, session }) => (user.value, session.value),
             Err(ended) => return Ok(Err(ended)),
         };
         let owner = Owner { user_id: user.id, username: user.username };
-        self.recent.remember(id, &owner, asked);
+        self.recent.remember(id, &owner, asked, session.idle_end(&self.tokens.lifetimes));
         Ok(Ok(owner))
     }
 

@@ -6,7 +6,10 @@
 //! - `replace` changes a user only while it is as it was read;
 //! - a user that cannot be read is reported by itself and touches no other user.
 
-use std::time::SystemTime;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -64,6 +67,9 @@ pub trait Store: Send + Sync {
     /// Whether the store answers, now and whenever that changes.
     fn pulse(&self) -> watch::Receiver<Pulse>;
 
+    /// Tells what others change from now on, where the store can hear of it. One that cannot says nothing.
+    fn watch(&self, _hear: Hear<Changed>) {}
+
     /// What is wrong with the store although it answers.
     fn alarms(&self) -> Vec<Alarm> {
         Vec::new()
@@ -120,6 +126,38 @@ pub enum StoreError {
     OutcomeUnknown,
     /// This user cannot be read; others can. The text says why, without the record's content.
     Corrupt(String),
+}
+
+/// How long after it was read a change of something must still be told; a change that time alone makes, and that is
+/// nearer, is told when it is read.
+pub const WATCHED_FOR: Duration = Duration::from_secs(60);
+
+/// Hears of changes. Called before any answer is given that the store made after the change, so it must not wait.
+pub type Hear<T> = Arc<dyn Fn(News<T>) + Send + Sync>;
+
+/// What a store that watches has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News<T> {
+    /// This was changed, or may have been.
+    Changed(T),
+    /// Anything may have been.
+    Anything,
+    /// Of all that was asked for after `since`, every change before `until` has been told.
+    Complete {
+        /// When the store began to watch.
+        since: Instant,
+        /// When it was asked whether it still does.
+        until: Instant,
+    },
+}
+
+/// What a check of a token depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// A session.
+    Session(SessionId),
+    /// The user of that name.
+    User(Username),
 }
 
 /// A setting of the store with which acknowledged users can be lost.
