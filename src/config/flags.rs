@@ -155,8 +155,9 @@ pub struct Settings {
           value_parser = |text: &str| time(text, Duration::from_secs(60), SESSION_MAX))]
     pub session_lifetime: Duration,
 
-    /// How long a positive check of an access token may be answered again without asking the store (0s to 800ms): what ends
-    /// a session elsewhere is seen by then, and what this node ends at once
+    /// How long a positive check of an access token may be answered again after the store was asked, or after Redis said
+    /// that nothing of it has changed (0s to 800ms): what ends a session elsewhere is seen by then, and what this node ends at
+    /// once
     #[arg(long, global = true, env = "WATCHWORD_TOKEN_CHECK_REUSE", value_name = "TIME", default_value = "800ms",
           value_parser = |text: &str| time(text, Duration::ZERO, Duration::from_millis(800)))]
     pub token_check_reuse: Duration,

@@ -14,7 +14,7 @@ use std::{
 
 use super::{Changed, Clock, News, SessionId, UserId, Username, WATCHED_FOR};
 
-/// Checks that are kept in each half of the table: about 6 MiB in all, with names of usual length. More are asked each time.
+/// Checks that are kept in each half of the table: about 8 MiB in all, with names of usual length. More are asked each time.
 const CHECKS_MAX: usize = 16_384;
 
 /// Ends that are kept in each half: when there are more the next half begins, and where that is too soon all checks are

@@ -7,7 +7,7 @@ use std::{fmt, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::{Alarm, Pulse, StoreError};
+use crate::domain::{Alarm, Hear, Pulse, StoreError};
 
 /// Documents under keys. Every promise concerns one key alone, so that it holds wherever the keys are.
 #[async_trait]
@@ -24,6 +24,9 @@ pub trait Documents: Send + Sync {
 
     /// Whether the store answers, now and whenever that changes.
     fn pulse(&self) -> watch::Receiver<Pulse>;
+
+    /// Tells what others change from now on in sessions and users that were read, where the place can hear of it.
+    fn watch(&self, _hear: Hear<Key>) {}
 
     /// What is wrong with the store although it answers.
     fn alarms(&self) -> Vec<Alarm> {

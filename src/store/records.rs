@@ -15,8 +15,8 @@ use super::{
     seal::{Opened, Seal},
 };
 use crate::domain::{
-    Alarm, Claim, KeyRing, Listed, Pulse, Replace, Revision, Session, SessionId, Store, StoreError, Stored, User,
-    UserId, Username,
+    Alarm, Changed, Claim, Hear, KeyRing, Listed, News, Pulse, Replace, Revision, Session, SessionId, Store,
+    StoreError, Stored, User, UserId, Username,
 };
 
 /// A store over documents.
@@ -130,6 +130,24 @@ pub(super) fn ring_key() -> Key {
     Key::new(Kind::Keys, "")
 }
 
+/// What news of documents say of users and sessions, if anything.
+fn news_of(news: News<Key>) -> Option<News<Changed>> {
+    Some(match news {
+        News::Changed(key) => {
+            let changed = match key.kind {
+                Kind::Session => SessionId::parse(&key.name).map(Changed::Session),
+                Kind::User => Username::parse(&key.name).ok().map(Changed::User),
+                // No check of a token reads them.
+                Kind::Id | Kind::Sessions | Kind::Keys => return None,
+            };
+            // A name that nobody can have was not read either, but then something else is wrong.
+            changed.map_or(News::Anything, News::Changed)
+        }
+        News::Anything => News::Anything,
+        News::Complete { since, until } => News::Complete { since, until },
+    })
+}
+
 fn replaced(outcome: Outcome) -> Replace {
     match outcome {
         Outcome::Done => Replace::Replaced,
@@ -237,6 +255,14 @@ impl Store for Records {
 
     fn pulse(&self) -> watch::Receiver<Pulse> {
         self.documents.pulse()
+    }
+
+    fn watch(&self, hear: Hear<Changed>) {
+        self.documents.watch(Arc::new(move |news| {
+            if let Some(news) = news_of(news) {
+                hear(news);
+            }
+        }));
     }
 
     fn alarms(&self) -> Vec<Alarm> {

@@ -202,7 +202,7 @@ def redis_faults(redis, probe, cli):
     ):
         if ask(*command) != answer:
             yield f"{command[0]} is refused: {ask(*command)}"
-    for command in (("TIME",), ("ROLE",), ("INFO",)):
+    for command in (("TIME",), ("ROLE",), ("INFO",), ("PTTL", "watchword:store"), ("CLIENT", "TRACKING", "OFF")):
         if "NOPERM" in ask(*command):
             yield f"{command[0]} is refused"
     for command in ("GET other", "FLUSHALL", "KEYS *", "CONFIG SET appendonly no", "ACL LIST"):

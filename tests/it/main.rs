@@ -26,6 +26,7 @@ mod login;
 mod oauth;
 mod power_loss;
 mod races;
+mod recent;
 mod redis_faults;
 mod redis_start;
 mod reflection;

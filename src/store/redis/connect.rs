@@ -1,14 +1,15 @@
 //! One attempt to connect, and what a start makes of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep};
 
 use super::{
     ANSWER_WAIT_MAX, Durability, OpenError, RedisSettings,
     condition::Condition,
     probe::{self, Health},
+    tracking::Watch,
     trouble::Trouble,
 };
 
@@ -29,16 +30,25 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     pub(super) condition: Condition,
     pub(super) health: Health,
+    /// Whether Redis can push what nobody asked for.
+    pub(super) is_resp3: bool,
 }
 
-/// Connects. Reads password and certificates anew, so that a changed file counts without a restart.
-pub(super) async fn once(settings: &RedisSettings) -> Result<Connected, Trouble> {
-    let client = settings.client().map_err(|OpenError(why)| Trouble::unfit(why))?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_WAIT_MAX))
-        .set_response_timeout(Some(ANSWER_WAIT_MAX))
-        .set_pipeline_buffer_size(COMMANDS_WAITING_MAX);
-    let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+/// Connects; what Redis pushes goes to `watch`. Reads password and certificates anew, so that a changed file counts
+/// without a restart.
+pub(super) async fn once(settings: &RedisSettings, watch: &Arc<Watch>) -> Result<Connected, Trouble> {
+    let hearing = watch.clone();
+    let hearing = limits().set_push_sender(move |push| {
+        hearing.pushed(push);
+        Ok::<_, RedisError>(())
+    });
+    let (connected, is_resp3) = match connect(settings, ProtocolVersion::RESP3, hearing).await? {
+        // It may be something that knows no HELLO. If it is anything else, RESP2 meets that too.
+        Err(error) if !error.is_timeout() && !error.is_connection_refusal() => {
+            (connect(settings, ProtocolVersion::RESP2, limits()).await?, false)
+        }
+        connected => (connected, true),
+    };
     let mut connection = connected.map_err(|error| {
         if error.is_timeout() { Trouble::silent(settings.url.is_tls()) } else { Trouble::of(&error) }
     })?;
@@ -50,15 +60,31 @@ pub(super) async fn once(settings: &RedisSettings) -> Result<Connected, Trouble>
         return Err(Trouble::unfit(why));
     }
     let health = probe::ask(&mut connection, &settings.prefix).await.map_err(|error| Trouble::of(&error))?;
-    Ok(Connected { connection, condition, health })
+    Ok(Connected { connection, condition, health, is_resp3 })
+}
+
+fn limits() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_WAIT_MAX))
+        .set_response_timeout(Some(ANSWER_WAIT_MAX))
+        .set_pipeline_buffer_size(COMMANDS_WAITING_MAX)
+}
+
+async fn connect(
+    settings: &RedisSettings,
+    protocol: ProtocolVersion,
+    config: AsyncConnectionConfig,
+) -> Result<RedisResult<MultiplexedConnection>, Trouble> {
+    let client = settings.client(protocol).map_err(|OpenError(why)| Trouble::unfit(why))?;
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await)
 }
 
 /// Connects for a start: tries for as long as what is wrong may pass, and refuses a Redis that cannot keep users.
-pub(super) async fn patiently(settings: &RedisSettings) -> Result<Connected, OpenError> {
+pub(super) async fn patiently(settings: &RedisSettings, watch: &Arc<Watch>) -> Result<Connected, OpenError> {
     let give_up = Instant::now() + START_WAIT_MAX;
     let mut said = false;
     loop {
-        match once(settings).await {
+        match once(settings, watch).await {
             Ok(connected) => return accept(settings, connected),
             Err(trouble) if trouble.is_passing() && Instant::now() < give_up => {
                 if !said {
@@ -72,9 +98,10 @@ pub(super) async fn patiently(settings: &RedisSettings) -> Result<Connected, Ope
     }
 }
 
-/// The same without patience, for commands that somebody waits for.
+/// The same without patience, for commands that somebody waits for; nobody hears of changes.
 pub(super) async fn at_once(settings: &RedisSettings) -> Result<Connected, OpenError> {
-    let connected = once(settings).await.map_err(|trouble| refused(settings, &trouble))?;
+    let watch = Arc::new(Watch::new(settings.prefix.clone()));
+    let connected = once(settings, &watch).await.map_err(|trouble| refused(settings, &trouble))?;
     accept(settings, connected)
 }
 

@@ -4,6 +4,8 @@
 //! an error to it and no reason. So the task here asks a small question all the time (`probe.rs`), and after two answers
 //! in a row that did not come, or one broken connection, makes a new one, for ever. While there is none, calls are
 //! refused at once and nothing of them is executed.
+//!
+//! Where Redis tells what is changed (`tracking.rs`), the answer to that question vouches for all that was read before it.
 
 use std::{
     sync::{
@@ -26,9 +28,13 @@ use super::{
     condition::Condition,
     connect::{self, Connected},
     probe::{self, Health},
+    tracking::Watch,
     trouble::{Trouble, first_sentence},
 };
-use crate::domain::{Alarm, Clock, Entropy, Pulse, World};
+use crate::{
+    domain::{Alarm, Clock, Entropy, Hear, News, Pulse, World},
+    store::documents::Key,
+};
 
 /// Between two questions of the tending task.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
@@ -70,6 +76,7 @@ struct Shared {
     marker: String,
     slot: Mutex<Slot>,
     broken: Notify,
+    watch: Arc<Watch>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     time: Mutex<Time>,
@@ -90,6 +97,18 @@ struct Live {
     connection: MultiplexedConnection,
     /// Answers in a row that did not come.
     silence: Arc<AtomicU32>,
+    is_resp3: bool,
+    /// Whether Redis tells what is changed of what is read here.
+    is_tracked: bool,
+}
+
+/// Whether Redis tells what is changed of what is read over a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tracking {
+    NotAsked,
+    Refused,
+    /// Of what was asked for after this.
+    Since(Instant),
 }
 
 /// What time it is at Redis, and when we heard it.
@@ -110,13 +129,20 @@ struct Alarms {
 
 impl Link {
     /// Tends a connection and its successors.
-    pub(super) fn tend(settings: &RedisSettings, marker: String, first: Connected, world: &World) -> Self {
+    pub(super) fn tend(
+        settings: &RedisSettings,
+        marker: String,
+        first: Connected,
+        watch: Arc<Watch>,
+        world: &World,
+    ) -> Self {
         let condition = first.condition.clone();
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             marker,
             slot: Mutex::default(),
             broken: Notify::new(),
+            watch,
             clock: world.clock.clone(),
             entropy: world.entropy.clone(),
             time: Mutex::new(Time { told: first.health.time, heard: world.clock.monotonic() }),
@@ -132,7 +158,7 @@ impl Link {
     /// Asks Redis.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, NoAnswer> {
         let live = lock(&self.shared.slot).live.clone();
-        let Some(Live { mut connection, silence }) = live else { return Err(NoAnswer::NotSent) };
+        let Some(Live { mut connection, silence, .. }) = live else { return Err(NoAnswer::NotSent) };
         match command.query_async(&mut connection).await {
             Ok(answer) => {
                 silence.store(0, Ordering::Relaxed);
@@ -140,6 +166,21 @@ impl Link {
             }
             Err(error) => Err(self.shared.no_answer(error, &silence)),
         }
+    }
+
+    /// Tells `hear` what is changed, from soon on, where Redis tells it.
+    pub(super) fn watch(&self, hear: Hear<Key>) {
+        self.shared.watch.begin(hear);
+        self.shared.broken.notify_one();
+    }
+
+    /// Whether what is read now is watched, if the connection lasts.
+    pub(super) fn is_tracked(&self) -> bool {
+        lock(&self.shared.slot).live.as_ref().is_some_and(|live| live.is_tracked)
+    }
+
+    pub(super) fn tell(&self, news: News<Key>) {
+        self.shared.watch.tell(news);
     }
 
     /// What time it is at Redis, to about the time that a question takes.
@@ -201,7 +242,16 @@ impl Shared {
     async fn look_after(&self, live: &Live) -> Trouble {
         let mut connection = live.connection.clone();
         let mut next_check = self.clock.monotonic() + self.settings.check_interval;
+        let mut tracking = Tracking::NotAsked;
         loop {
+            if tracking == Tracking::NotAsked && self.watch.is_wanted() {
+                tracking = match self.track(live).await {
+                    Ok(tracking) => tracking,
+                    // The next probe decides whether that was more than a hiccup.
+                    Err(error) if error.is_timeout() => Tracking::NotAsked,
+                    Err(error) => return Trouble::broken(&error),
+                };
+            }
             tokio::select! {
                 () = sleep(PROBE_INTERVAL) => {}
                 () = self.broken.notified() => {}
@@ -212,6 +262,9 @@ impl Shared {
                 Ok(health) => {
                     live.silence.store(0, Ordering::Relaxed);
                     self.heard(asked, health);
+                    if let Tracking::Since(since) = tracking {
+                        self.watch.tell(News::Complete { since, until: asked });
+                    }
                 }
                 Err(error) if error.is_timeout() => {
                     if live.silence.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCE_MAX {
@@ -237,11 +290,26 @@ impl Shared {
         }
     }
 
+    /// Has what is read over this connection watched, if Redis will.
+    async fn track(&self, live: &Live) -> Result<Tracking, RedisError> {
+        if !self.watch.track(&mut live.connection.clone(), live.is_resp3).await? {
+            return Ok(Tracking::Refused);
+        }
+        if let Some(live) = &mut lock(&self.slot).live {
+            live.is_tracked = true;
+        }
+        // Last: whoever asks after this is tracked, over this connection, and asks for the time that a key has left.
+        Ok(Tracking::Since(self.clock.monotonic()))
+    }
+
     /// Tries until a Redis answers that is still the store that it was.
     async fn reconnect(&self, before: &Condition, pause: &mut Duration) -> Connected {
         let mut said = String::new();
         loop {
-            match connect::once(&self.settings).await.and_then(|connected| self.is_the_same(before, connected)) {
+            match connect::once(&self.settings, &self.watch)
+                .await
+                .and_then(|connected| self.is_the_same(before, connected))
+            {
                 Ok(connected) => {
                     tracing::info!("Redis answers again");
                     return connected;
@@ -285,10 +353,10 @@ impl Shared {
 
     /// Lets callers use a new connection.
     fn take_over(&self, connected: Connected) -> Live {
-        let Connected { connection, condition, health } = connected;
+        let Connected { connection, condition, health, is_resp3 } = connected;
         self.note(&condition);
         self.heard(self.clock.monotonic(), health);
-        let live = Live { connection, silence: Arc::default() };
+        let live = Live { connection, silence: Arc::default(), is_resp3, is_tracked: false };
         let mut slot = lock(&self.slot);
         if !slot.closed {
             slot.live = Some(live.clone());
@@ -381,7 +449,7 @@ impl Drop for NeverAlone<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each holds one value that is replaced whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 //! one key: `SET … NX GET` inserts, one small script compares and sets or deletes. What expires does so by Redis's clock.
 //! A read that fails was not executed; a write that may have been sent is an unknown outcome, unless Redis itself said
 //! that it refused. How a connection is made is `connect.rs`, how it heals `link.rs`, what Redis must promise
-//! `condition.rs`.
+//! `condition.rs`, and how a node hears of changes `tracking.rs`.
 
 mod condition;
 mod connect;
@@ -13,9 +13,13 @@ mod marker;
 mod probe;
 mod shelf;
 mod target;
+mod tracking;
 mod trouble;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -25,14 +29,15 @@ use tokio::{sync::watch, time::timeout_at};
 pub use self::target::{Durability, Prefix, RedisSettings, RedisUrl};
 use self::{
     link::{Link, NoAnswer},
+    tracking::Watch,
     trouble::Trouble,
 };
 use super::{
     Inspected, OpenError,
-    documents::{Change, Document, Documents, Key, Outcome, Put, millis},
+    documents::{Change, Document, Documents, Key, Kind, Outcome, Put, millis},
     records::ring_key,
 };
-use crate::domain::{Alarm, Pulse, StoreError, World};
+use crate::domain::{Alarm, Hear, News, Pulse, StoreError, WATCHED_FOR, World};
 
 /// How long an answer may take. A caller hears within this and a little more that the store is down.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(400);
@@ -61,12 +66,13 @@ pub struct Redis {
 impl Redis {
     /// Connects, and refuses a Redis that cannot keep users.
     pub async fn open(settings: &RedisSettings, world: &World) -> Result<Self, OpenError> {
-        let mut connected = connect::patiently(settings).await?;
+        let watch = Arc::new(Watch::new(settings.prefix.clone()));
+        let mut connected = connect::patiently(settings, &watch).await?;
         let found = marker::find(&mut connected.connection, &settings.prefix, world).await;
         let (marker, new) = found.map_err(|error| connect::refused(settings, &Trouble::of(&error)))?;
         let summary = connected.condition.summary();
         tracing::info!(url = %settings.url, prefix = %settings.prefix, new, "store: redis; {summary}");
-        Ok(Self { link: Link::tend(settings, marker, connected, world), prefix: settings.prefix.clone() })
+        Ok(Self { link: Link::tend(settings, marker, connected, watch, world), prefix: settings.prefix.clone() })
     }
 
     /// Says what `open` would find, and changes nothing.
@@ -115,10 +121,27 @@ fn compare_and(key: &str, seen: &[u8], document: Option<&Document>) -> Cmd {
     script
 }
 
+/// Whether a key stays for as long as nobody asks again, by what PTTL said of it.
+fn lasts_while_watched(millis_left: i64) -> bool {
+    const NO_END: i64 = -1;
+    millis_left == NO_END || u64::try_from(millis_left).is_ok_and(|left| Duration::from_millis(left) > WATCHED_FOR)
+}
+
 #[async_trait]
 impl Documents for Redis {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(not_read)
+        let name = self.prefix.key(key);
+        let get = cmd("GET").arg(&name).to_owned();
+        if !(self.link.is_tracked() && matches!(key.kind, Kind::User | Kind::Session)) {
+            return self.link.ask(&get).await.map_err(not_read);
+        }
+        // Redis does not say in time that a key has expired, but at some time after it.
+        let pttl = cmd("PTTL").arg(&name).to_owned();
+        let (document, left) = tokio::join!(self.link.ask(&get), self.link.ask::<i64>(&pttl));
+        if !left.is_ok_and(lasts_while_watched) {
+            self.link.tell(News::Changed(key.clone()));
+        }
+        document.map_err(not_read)
     }
 
     async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
@@ -150,6 +173,10 @@ impl Documents for Redis {
 
     fn pulse(&self) -> watch::Receiver<Pulse> {
         self.link.pulse()
+    }
+
+    fn watch(&self, hear: Hear<Key>) {
+        self.link.watch(hear);
     }
 
     fn alarms(&self) -> Vec<Alarm> {

@@ -213,8 +213,8 @@ impl fmt::Display for Prefix {
 
 impl RedisSettings {
     /// A client that has not connected yet.
-    pub(super) fn client(&self) -> Result<Client, OpenError> {
-        let info = self.connection_info()?;
+    pub(super) fn client(&self, protocol: ProtocolVersion) -> Result<Client, OpenError> {
+        let info = self.connection_info(protocol)?;
         let client = match &self.ca_file {
             None => Client::open(info),
             Some(path) => {
@@ -234,7 +234,7 @@ impl RedisSettings {
         })
     }
 
-    fn connection_info(&self) -> Result<ConnectionInfo, OpenError> {
+    fn connection_info(&self, protocol: ProtocolVersion) -> Result<ConnectionInfo, OpenError> {
         let RedisUrl { tls, user, host, port, database } = &self.url;
         let address = if *tls {
             ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
@@ -243,8 +243,7 @@ impl RedisSettings {
         };
         let info =
             address.into_connection_info().map_err(|cause| OpenError(format!("--store {}: {cause}", self.url)))?;
-        // RESP2: nothing here needs more, and HELLO would be one more command to allow.
-        let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        let mut login = info.redis_settings().clone().set_protocol(protocol).set_skip_set_lib_name();
         login = login.set_db((*database).into());
         if let Some(user) = user {
             login = login.set_username(user);

@@ -294,6 +294,8 @@ struct Replies {
     string: usize,
     /// Values that are still to come in this reply.
     values: usize,
+    /// It is no reply: nobody asked for it.
+    is_push: bool,
 }
 
 impl Replies {
@@ -332,14 +334,19 @@ impl Replies {
         let number = || digits.and_then(|digits| digits.parse::<i32>().ok()).unwrap_or(-1);
         if self.values == 0 {
             self.values = 1;
+            self.is_push = line[0] == b'>';
         }
         match line[0] {
-            b'$' if number() >= 0 => {
+            b'$' | b'=' if number() >= 0 => {
                 self.string = usize::try_from(number()).unwrap() + 2;
                 false
             }
-            b'*' if number() > 0 => {
+            b'*' | b'>' | b'~' if number() > 0 => {
                 self.values += usize::try_from(number()).unwrap();
+                self.value_ended()
+            }
+            b'%' if number() > 0 => {
+                self.values += 2 * usize::try_from(number()).unwrap();
                 self.value_ended()
             }
             _ => self.value_ended(),
@@ -348,19 +355,20 @@ impl Replies {
 
     fn value_ended(&mut self) -> bool {
         self.values -= 1;
-        self.values == 0
+        self.values == 0 && !self.is_push
     }
 }
 
 #[test]
 fn replies_are_told_apart_wherever_the_bytes_are_cut() {
-    let stream = b"+OK\r\n$5\r\nhe\r\nl\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7\r\n*0\r\n-ERR x\r\n";
+    let stream = b"+OK\r\n$5\r\nhe\r\nl\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7\r\n>2\r\n+x\r\n_\r\n\
+        *0\r\n%1\r\n+a\r\n=5\r\ntxt:\n\r\n-ERR x\r\n";
     let whole: Vec<_> = Replies::default().split(stream).into_iter().map(|(part, _)| part.to_vec()).collect();
-    assert_eq!(whole.len(), 6, "{whole:?}");
+    assert_eq!(whole.len(), 7, "{whole:?}");
     for cut in 0..stream.len() {
         let mut replies = Replies::default();
         let first = replies.split(&stream[..cut]).into_iter().filter(|(_, ends)| *ends).count();
         let second = replies.split(&stream[cut..]).into_iter().filter(|(_, ends)| *ends).count();
-        assert_eq!(first + second, 6, "cut at {cut}");
+        assert_eq!(first + second, 7, "cut at {cut}");
     }
 }
