@@ -244,8 +244,8 @@ async fn redis_has_synced_before_anybody_is_acknowledged() {
     let written = written(&trace).unwrap_or_else(|| panic!("the claim was not written:\n{trace}"));
     let after: Vec<_> = trace.lines().skip(written + 1).collect();
     let synced = after.iter().position(|line| line.contains("sync(") && line.contains("= 0"));
-    // The answer to a claim: there was nobody.
-    let answered = after.iter().position(|line| line.contains(r#""$-1\r\n"#));
+    // The answer to a claim, in RESP3: there was nobody.
+    let answered = after.iter().position(|line| line.contains(r#""_\r\n"#));
     let (Some(synced), Some(answered)) = (synced, answered) else { panic!("no sync or no answer:\n{trace}") };
     assert!(synced < answered, "answered before the sync:\n{}", after.join("\n"));
 }

@@ -168,10 +168,9 @@ impl Link {
         }
     }
 
-    /// Tells `hear` what is changed, from soon on, where Redis tells it.
+    /// Tells `hear` what is changed, from the next question on, where Redis tells it.
     pub(super) fn watch(&self, hear: Hear<Key>) {
         self.shared.watch.begin(hear);
-        self.shared.broken.notify_one();
     }
 
     /// Whether what is read now is watched, if the connection lasts.

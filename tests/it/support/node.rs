@@ -79,6 +79,12 @@ impl Node {
         }
     }
 
+    /// The same for a line that may have been there already.
+    pub fn line(&mut self, text: &str) -> Option<String> {
+        let seen = self.seen.iter().find(|line| line.contains(text)).cloned();
+        seen.or_else(|| self.wait_for_line(text))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
