@@ -6,8 +6,8 @@
 //! makes the question of the tending task one that vouches for all that was read. Each change is told once: a key that is
 //! of further interest is read again.
 //!
-//! Not BCAST, which tells every node of each login of every other: Redis keeps about a hundred bytes for each key
-//! instead, and when it has room for no more (tracking-table-max-keys) it forgets keys and says so as if they had changed.
+//! Not BCAST, which tells every node of each login of every other: Redis keeps about 160 bytes for each key that was read
+//! instead, and of more than tracking-table-max-keys it forgets some and says so as if they had changed.
 
 use std::sync::{
     Mutex, OnceLock,
