@@ -72,7 +72,7 @@ impl Auth {
         if let Some(owner) = self.recent.recall(id, self.store.now()) {
             return Ok(Ok(owner));
         }
-        let (user, session) = match self.live(id).await? {
+        let (user, session) = match self.live_and_watched(id).await? {
             Ok(SignedIn { user, session }) => (user.value, session.value),
             Err(ended) => return Ok(Err(ended)),
         };
@@ -88,24 +88,33 @@ impl Auth {
 
     /// Reads a session and its user, and says whether it lives.
     pub(super) async fn live(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
-        let found = self.find(id).await?;
-        if found.is_err() {
-            // Whoever ended it, nobody is told from now on that it lives.
-            self.recent.session_ended(id);
-        }
-        Ok(found)
+        let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
+        let Some(session) = session else { return Ok(Err(self.ended(id, Ended::Revoked))) };
+        let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
+        Ok(self.judge(session, user))
     }
 
-    async fn find(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
-        let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
-        let Some(session) = session else { return Ok(Err(Ended::Revoked)) };
-        let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
+    /// The same for a check that is kept.
+    async fn live_and_watched(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+        let session = self.store.watched_session(id).await.map_err(|error| self.store_error(error))?;
+        let Some(session) = session else { return Ok(Err(self.ended(id, Ended::Revoked))) };
+        let user = self.store.watched_user(&session.value.username).await.map_err(|error| self.store_error(error))?;
+        Ok(self.judge(session, user))
+    }
+
+    fn judge(&self, session: Stored<Session>, user: Option<Stored<User>>) -> Result<SignedIn, Ended> {
         let checked =
             session.value.check(user.as_ref().map(|user| &user.value), self.store.now(), &self.tokens.lifetimes);
-        Ok(match (checked, user) {
+        match (checked, user) {
             (Ok(()), Some(user)) => Ok(SignedIn { user, session }),
-            (Ok(()), None) => Err(Ended::Revoked),
-            (Err(ended), _) => Err(ended),
-        })
+            (Ok(()), None) => Err(self.ended(session.value.id, Ended::Revoked)),
+            (Err(ended), _) => Err(self.ended(session.value.id, ended)),
+        }
+    }
+
+    /// Whoever ended it, nobody is told from now on that it lives.
+    fn ended(&self, id: SessionId, how: Ended) -> Ended {
+        self.recent.session_ended(id);
+        how
     }
 }

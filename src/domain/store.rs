@@ -67,7 +67,18 @@ pub trait Store: Send + Sync {
     /// Whether the store answers, now and whenever that changes.
     fn pulse(&self) -> watch::Receiver<Pulse>;
 
-    /// Tells what others change from now on, where the store can hear of it. One that cannot says nothing.
+    /// The same as `session`, for a check that is kept: told of when it is changed (`watch`).
+    async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        self.session(id).await
+    }
+
+    /// The same as `user`, for a check that is kept.
+    async fn watched_user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
+        self.user(name).await
+    }
+
+    /// Tells what others change in what is watched, from now on, where the store can hear of it. One that cannot says
+    /// nothing.
     fn watch(&self, _hear: Hear<Changed>) {}
 
     /// What is wrong with the store although it answers.
@@ -142,7 +153,7 @@ pub enum News<T> {
     Changed(T),
     /// Anything may have been.
     Anything,
-    /// Of all that was asked for after `since`, every change before `until` has been told.
+    /// Of all that was asked for after `since` and is watched, every change before `until` has been told.
     Complete {
         /// When the store began to watch.
         since: Instant,

@@ -25,7 +25,12 @@ pub trait Documents: Send + Sync {
     /// Whether the store answers, now and whenever that changes.
     fn pulse(&self) -> watch::Receiver<Pulse>;
 
-    /// Tells what others change from now on in sessions and users that were read, where the place can hear of it.
+    /// The same for a document that is kept: told of when it is changed (`watch`).
+    async fn get_watched(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(key).await
+    }
+
+    /// Tells what others change in what is watched, from now on, where the place can hear of it.
     fn watch(&self, _hear: Hear<Key>) {}
 
     /// What is wrong with the store although it answers.

@@ -140,7 +140,7 @@ fn news_of(news: News<Key>) -> Option<News<Changed>> {
                 // No check of a token reads them.
                 Kind::Id | Kind::Sessions | Kind::Keys => return None,
             };
-            // A name that nobody can have was not read either, but then something else is wrong.
+            // A name that nobody can have is not watched either, but then something else is wrong.
             changed.map_or(News::Anything, News::Changed)
         }
         News::Anything => News::Anything,
@@ -255,6 +255,16 @@ impl Store for Records {
 
     fn pulse(&self) -> watch::Receiver<Pulse> {
         self.documents.pulse()
+    }
+
+    async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
+        let document = self.documents.get_watched(&session_key(id)).await?;
+        document.map(|bytes| record::session::read(id, &bytes)).transpose()
+    }
+
+    async fn watched_user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
+        let document = self.documents.get_watched(&Key::new(Kind::User, name.as_str())).await?;
+        document.map(|bytes| record::user::read(name, &bytes)).transpose()
     }
 
     fn watch(&self, hear: Hear<Changed>) {

@@ -202,7 +202,8 @@ def redis_faults(redis, probe, cli):
     ):
         if ask(*command) != answer:
             yield f"{command[0]} is refused: {ask(*command)}"
-    for command in (("TIME",), ("ROLE",), ("INFO",), ("PTTL", "watchword:store"), ("CLIENT", "TRACKING", "OFF")):
+    for command in (("TIME",), ("ROLE",), ("INFO",), ("PTTL", "watchword:store"), ("CLIENT", "TRACKING", "OFF"),
+                    ("CLIENT", "CACHING", "YES")):
         if "NOPERM" in ask(*command):
             yield f"{command[0]} is refused"
     for command in ("GET other", "FLUSHALL", "KEYS *", "CONFIG SET appendonly no", "ACL LIST"):

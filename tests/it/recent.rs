@@ -26,7 +26,7 @@ use crate::{
     sessions::with,
     stores::user,
     support::{
-        App, PATIENCE, Place, StoreKind, password,
+        App, Door, PATIENCE, Place, StoreKind, password,
         proxy::{Proxy, Weather},
         reason,
         redis::RedisServer,
@@ -148,6 +148,29 @@ async fn where_nothing_may_be_reused_every_check_asks_and_nothing_is_tracked() {
     is_asked_by(place.redis(), 1).await;
     let clients: String = place.redis().ask(&["CLIENT", "LIST"]);
     assert!(!clients.contains(" flags=t "), "{clients}");
+}
+
+/// Names come from anybody, and each that Redis remembers costs its memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_remembers_what_was_checked_and_nothing_that_was_only_asked_for() {
+    let redis = RedisServer::start();
+    let app = node(&redis.url()).await;
+    is_tracked_by(&redis, 1).await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    for number in 0..10 {
+        assert_eq!(
+            Door::Grpc.login(&app, &format!("nobody{number}"), "a wrong one").await.outcome(),
+            "INVALID_CREDENTIALS"
+        );
+    }
+    let remembers = |keys: usize| {
+        let stats: String = redis.ask(&["INFO", "stats"]);
+        assert!(stats.contains(&format!("tracking_total_keys:{keys}\r\n")), "not {keys}: {stats}");
+    };
+    remembers(0);
+    check_for(&app, &tokens.access_token, CHECK_REUSE).await;
+    remembers(2);
 }
 
 /// How a session ends somewhere else than on the node that is asked about it.
@@ -332,7 +355,7 @@ async fn a_change_is_told_before_every_answer_that_came_after_it() {
     let mut connection = redis::Client::open(place.redis().url()).unwrap().get_connection().unwrap();
     for round in 1..=1_000 {
         // Read, so that the next change is told too.
-        drop(store.user(&ada).await.unwrap());
+        drop(store.watched_user(&ada).await.unwrap());
         let next = document.replace("\"data\"", &format!("\"epoch\":{round},\"data\""));
         redis::cmd("SET").arg("watchword:user:ada").arg(next).exec(&mut connection).unwrap();
         assert_eq!(epoch(&*store, &ada).await, round);
@@ -347,8 +370,9 @@ async fn epoch(store: &dyn Store, name: &Username) -> u64 {
 /// Older servers, narrower users, and what stands in between: each is asked about a token again when 800 ms are over.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_redis_does_not_track_checks_ask_again_and_ends_are_seen_all_the_same() {
-    let cases: [(&[&str], &[&str]); 3] = [
+    let cases: [(&[&str], &[&str]); 4] = [
         (&[], &["ACL", "SETUSER", "default", "-client|tracking"]),
+        (&[], &["ACL", "SETUSER", "default", "-client|caching"]),
         (&[], &["ACL", "SETUSER", "default", "-pttl"]),
         (&["--rename-command", "HELLO", ""], &["PING"]),
     ];

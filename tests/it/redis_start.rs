@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// What README asks operators to set, with a password.
-const ACL: &str = "on >correct-horse resetchannels -@all +get +set +del +eval +time +role +info +config|get +pttl +client|tracking +select +ping ~watchword:*";
+const ACL: &str = "on >correct-horse resetchannels -@all +get +set +del +eval +time +role +info +config|get +pttl +client|tracking +client|caching +select +ping ~watchword:*";
 
 /// Starts a node on that URL, which must refuse; answers what it said.
 fn refused(url: &str, more: &[&str]) -> String {
@@ -153,12 +153,12 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
         redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("+{needed}")]).unwrap();
     }
     // Without these a node serves, asks more often, and says what it misses.
-    for missed in ["client|tracking", "pttl"] {
+    for missed in ["client|tracking", "client|caching", "pttl"] {
         redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("-{missed}")]).unwrap();
         let mut node = Node::start(folder.path(), &[&["--store", &url], &with_password[..]].concat());
         let line = node.line("does not tell what is changed").unwrap();
         assert!(
-            line.contains("+client|tracking +pttl") && line.contains(&format!("'{missed}'")),
+            line.contains("+client|tracking +client|caching +pttl") && line.contains(&format!("'{missed}'")),
             "without {missed}: {line}"
         );
         redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("+{missed}")]).unwrap();

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -98,7 +98,7 @@ struct Live {
     /// Answers in a row that did not come.
     silence: Arc<AtomicU32>,
     is_resp3: bool,
-    /// Whether Redis tells what is changed of what is read here.
+    /// Whether Redis tells what is changed of what is read here to be watched.
     is_tracked: bool,
 }
 
@@ -157,8 +157,7 @@ impl Link {
 
     /// Asks Redis.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, NoAnswer> {
-        let live = lock(&self.shared.slot).live.clone();
-        let Some(Live { mut connection, silence, .. }) = live else { return Err(NoAnswer::NotSent) };
+        let Live { mut connection, silence, .. } = self.live()?;
         match command.query_async(&mut connection).await {
             Ok(answer) => {
                 silence.store(0, Ordering::Relaxed);
@@ -168,12 +167,23 @@ impl Link {
         }
     }
 
+    /// Asks several things, with nobody else's question in between, and answers what became of each.
+    pub(super) async fn ask_all(&self, questions: &Pipeline) -> Result<Vec<RedisResult<Value>>, NoAnswer> {
+        let Live { mut connection, silence, .. } = self.live()?;
+        let answers = questions.query_async(&mut connection).await;
+        answers.inspect(|_| silence.store(0, Ordering::Relaxed)).map_err(|error| self.shared.no_answer(error, &silence))
+    }
+
+    fn live(&self) -> Result<Live, NoAnswer> {
+        lock(&self.shared.slot).live.clone().ok_or(NoAnswer::NotSent)
+    }
+
     /// Tells `hear` what is changed, from the next question on, where Redis tells it.
     pub(super) fn watch(&self, hear: Hear<Key>) {
         self.shared.watch.begin(hear);
     }
 
-    /// Whether what is read now is watched, if the connection lasts.
+    /// Whether what is read now can be watched, if the connection lasts.
     pub(super) fn is_tracked(&self) -> bool {
         lock(&self.shared.slot).live.as_ref().is_some_and(|live| live.is_tracked)
     }

@@ -23,7 +23,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, FromRedisValue, Value, cmd, pipe};
 use tokio::{sync::watch, time::timeout_at};
 
 pub use self::target::{Durability, Prefix, RedisSettings, RedisUrl};
@@ -34,7 +34,7 @@ use self::{
 };
 use super::{
     Inspected, OpenError,
-    documents::{Change, Document, Documents, Key, Kind, Outcome, Put, millis},
+    documents::{Change, Document, Documents, Key, Outcome, Put, millis},
     records::ring_key,
 };
 use crate::domain::{Alarm, Hear, News, Pulse, StoreError, WATCHED_FOR, World};
@@ -130,18 +130,26 @@ fn lasts_while_watched(millis_left: i64) -> bool {
 #[async_trait]
 impl Documents for Redis {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let name = self.prefix.key(key);
-        let get = cmd("GET").arg(&name).to_owned();
-        if !(self.link.is_tracked() && matches!(key.kind, Kind::User | Kind::Session)) {
-            return self.link.ask(&get).await.map_err(not_read);
+        self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(not_read)
+    }
+
+    async fn get_watched(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        if !self.link.is_tracked() {
+            return self.get(key).await;
         }
-        // Redis does not say in time that a key has expired, but at some time after it.
-        let pttl = cmd("PTTL").arg(&name).to_owned();
-        let (document, left) = tokio::join!(self.link.ask(&get), self.link.ask::<i64>(&pttl));
-        if !left.is_ok_and(lasts_while_watched) {
+        let name = self.prefix.key(key);
+        // The first holds for the next one alone. The last: Redis does not say in time that a key has expired, but at some
+        // time after it.
+        let mut questions = pipe();
+        questions.cmd("CLIENT").arg("CACHING").arg("YES").cmd("GET").arg(&name).cmd("PTTL").arg(&name).ignore_errors();
+        let answers = self.link.ask_all(&questions).await.map_err(not_read)?;
+        let [caching, document, left] = <[_; 3]>::try_from(answers).map_err(|_| StoreError::Unavailable)?;
+        let lasts = left.is_ok_and(|left| matches!(left, Value::Int(left) if lasts_while_watched(left)));
+        if caching.is_err() || !lasts {
             self.link.tell(News::Changed(key.clone()));
         }
-        document.map_err(not_read)
+        let document = document.and_then(|document| Ok(Option::from_redis_value(document)?));
+        document.map_err(|error| not_read(NoAnswer::Refused(error)))
     }
 
     async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {

@@ -1,20 +1,21 @@
-//! Hears from Redis what was changed of all that this node has read, so that it need not ask again (client-side caching).
+//! Hears from Redis what was changed of what this node has read, so that it need not ask again (client-side caching).
 //!
-//! Redis remembers what was read over this connection (`CLIENT TRACKING ON`) and pushes the key of each change into the
-//! same stream as its answers, at the moment of the change. So when it has answered a question, all that was changed
-//! before it was asked has been heard, whoever changed it: another node, somebody with redis-cli, time, FLUSHALL. That
-//! makes the question of the tending task one that vouches for all that was read. Each change is told once: a key that is
-//! of further interest is read again.
+//! Redis remembers what was read over this connection to be watched (`CLIENT TRACKING ON OPTIN`) and pushes the key of each
+//! change into the same stream as its answers, at the moment of the change. So when it has answered a question, all that
+//! was changed before it was asked has been heard, whoever changed it: another node, somebody with redis-cli, time,
+//! FLUSHALL. That makes the question of the tending task one that vouches for all that is watched. Each change is told once:
+//! a key that is of further interest is read again.
 //!
-//! Not BCAST, which tells every node of each login of every other: Redis keeps about 160 bytes for each key that was read
-//! instead, and of more than tracking-table-max-keys it forgets some and says so as if they had changed.
+//! Not BCAST, which tells every node of each login of every other: Redis keeps about 160 bytes for each key instead, so only
+//! checks of tokens, behind a good signature, have it watch anything. Of more than tracking-table-max-keys it forgets some,
+//! and says so as if they had changed.
 
 use std::sync::{
     Mutex, OnceLock,
     atomic::{AtomicU32, Ordering},
 };
 
-use redis::{PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, cmd};
+use redis::{PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, pipe};
 
 use super::{Prefix, link::lock, marker, trouble::first_sentence};
 use crate::{
@@ -92,7 +93,12 @@ impl Watch {
             self.refused("it speaks no RESP3 (HELLO 3), or something before it does not");
             return Ok(false);
         }
-        for command in [cmd("PTTL").arg(self.prefix.own_key(marker::NAME)), cmd("CLIENT").arg("TRACKING").arg("ON")] {
+        let mut commands = pipe();
+        commands.cmd("PTTL").arg(self.prefix.own_key(marker::NAME));
+        commands.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
+        // Only to see whether it may be said.
+        commands.cmd("CLIENT").arg("CACHING").arg("YES");
+        for command in commands.cmd_iter() {
             match command.query_async::<Value>(connection).await {
                 Ok(_) => {}
                 Err(error) if error.code().is_some() => {
@@ -119,7 +125,7 @@ impl Watch {
             tracing::warn!(
                 cause,
                 "Redis does not tell what is changed, so token checks ask it again and again: its user needs \
-                 +client|tracking +pttl, and nothing may stand in between that changes commands"
+                 +client|tracking +client|caching +pttl, and nothing may stand in between that changes commands"
             );
         }
     }
