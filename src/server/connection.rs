@@ -1,21 +1,14 @@
-//! One connection's life: its protocol's limits, and the four ways in which it ends.
+//! One connection's life: its protocol's limits, and the five ways in which it ends.
 //!
-//! The other side closes it; it is idle; it is old; the node drains. The last three ask first (GOAWAY, or
-//! `connection: close`) and cut after a grace, so that no request in flight is lost to politeness without end.
+//! The other side closes it or breaks the rules; it does not take its answers; it is idle; it is old; the node drains. The
+//! last three ask first (GOAWAY, or `connection: close`) and cut after a grace, so that no request in flight is lost to
+//! politeness without end.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt, combinators::MapFrame};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,7 +17,7 @@ use hyper_util::{
 use tokio::{pin, time};
 use tower::{Service, ServiceExt};
 
-use super::{Draining, Limits, first_bytes::FirstBytes, listener::Stream};
+use super::{Draining, Limits, guarded::Guarded, in_flight::InFlight, listener::Stream};
 use crate::domain::Peer;
 
 /// Requests at once on one connection.
@@ -61,12 +54,15 @@ where
         }
     });
     let builder = protocol(&limits);
-    let io = TokioIo::new(FirstBytes::within(limits.handshake, stream));
+    let io = TokioIo::new(Guarded::new(stream, limits.handshake, requests.clone()));
     let connection = builder.serve_connection(io, service);
     pin!(connection);
 
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
+        () = requests.untaken_for(limits.untaken) => {
+            return tracing::debug!("a connection did not take its answers and was cut");
+        }
         () = draining.begun() => {}
         () = requests.idle_for(limits.idle) => {}
         () = time::sleep(jittered(limits.age)) => {}
@@ -110,57 +106,4 @@ fn jittered(age: Duration) -> Duration {
     // Without chance all connections are simply equally old.
     let chance = if getrandom::fill(&mut byte).is_ok() { byte[0] } else { 127 };
     age * 9 / 10 + age / 5 * u32::from(chance) / 255
-}
-
-/// Counts requests from their arrival to the end of their answers.
-#[derive(Clone, Default)]
-struct InFlight(Arc<Counts>);
-
-#[derive(Default)]
-struct Counts {
-    now: AtomicUsize,
-    begun: AtomicUsize,
-}
-
-struct Guard(Arc<Counts>);
-
-impl InFlight {
-    fn enter(&self) -> Guard {
-        self.0.now.fetch_add(1, Ordering::Relaxed);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-        Guard(self.0.clone())
-    }
-
-    /// Waits until nothing was in flight and nothing began for `limit`.
-    async fn idle_for(&self, limit: Duration) {
-        let mut begun_before = None;
-        loop {
-            let begun = self.0.begun.load(Ordering::Relaxed);
-            let idle = self.0.now.load(Ordering::Relaxed) == 0;
-            if idle && begun_before == Some(begun) {
-                return;
-            }
-            begun_before = idle.then_some(begun);
-            time::sleep(limit).await;
-        }
-    }
-}
-
-impl Guard {
-    fn until_the_end_of<B: Body<Data = Bytes>>(
-        self,
-        body: B,
-    ) -> MapFrame<B, impl FnMut(http_body::Frame<Bytes>) -> http_body::Frame<Bytes>> {
-        // The body owns the closure, and the closure the guard.
-        body.map_frame(move |frame| {
-            let _in_flight = &self;
-            frame
-        })
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -6,7 +6,8 @@
 
 mod connection;
 mod drain;
-mod first_bytes;
+mod guarded;
+mod in_flight;
 mod listener;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -37,6 +38,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Time for the first bytes; on HTTP/1 also for the head of each request, the wait for it included.
     pub handshake: Duration,
+    /// A connection whose peer took nothing of something for one to two times this is cut.
+    pub untaken: Duration,
     /// An HTTP/2 connection without a request is closed after one to two times this.
     pub idle: Duration,
     /// A connection is asked to go (GOAWAY) at this age, give or take a tenth, so that clients spread over new nodes.
@@ -50,6 +53,7 @@ impl Default for Limits {
         Self {
             connections_max: 10_000,
             handshake: Duration::from_secs(10),
+            untaken: Duration::from_secs(10),
             idle: Duration::from_secs(300),
             age: Duration::from_secs(1_800),
             grace: Duration::from_secs(30),
