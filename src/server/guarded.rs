@@ -1,8 +1,9 @@
-//! A stream whose peer has to speak in time, and to take what it is sent.
+//! A stream whose peer has to speak in time, to send what is worth reading, and to take what it is sent.
 //!
 //! hyper-util waits without limit for the bytes that tell HTTP/2 from HTTP/1; whoever connects and says nothing, or one
 //! byte a minute, would keep a connection for ever. Once the length of HTTP/2's preface has arrived, the timers of
-//! the protocols themselves are at work. How long bytes may wait for their reader is `in_flight.rs`.
+//! the protocols themselves are at work. Which frames are too many is `frames.rs`, how long bytes may wait for their
+//! reader `in_flight.rs`.
 
 use std::{
     io,
@@ -13,13 +14,16 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
-use super::in_flight::{InFlight, Untaken};
+use super::{
+    frames::{Frames, PREFACE},
+    in_flight::{InFlight, Untaken},
+};
 
-/// The length of HTTP/2's connection preface (RFC 9113 3.4); no useful request of HTTP/1.1 is shorter.
-const ENOUGH: usize = 24;
+/// The length of HTTP/2's connection preface; no useful request of HTTP/1.1 is shorter.
+const ENOUGH: usize = PREFACE.len();
 
 /// A stream with limits for its peer.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub(super) struct Guarded<S> {
     /// Of the first bytes, and the time for them.
     missing: usize,
     limit: Pin<Box<Sleep>>,
+    frames: Frames,
     in_flight: InFlight,
     /// There while the peer's side is full.
     full: Option<Untaken>,
@@ -36,7 +41,8 @@ pub(super) struct Guarded<S> {
 impl<S> Guarded<S> {
     /// A stream that must speak within `limit`.
     pub(super) fn new(stream: S, limit: Duration, in_flight: InFlight) -> Self {
-        Self { stream, missing: ENOUGH, limit: Box::pin(sleep(limit)), in_flight, full: None }
+        let frames = Frames::new(Instant::now());
+        Self { stream, missing: ENOUGH, limit: Box::pin(sleep(limit)), frames, in_flight, full: None }
     }
 
     fn note<T>(&mut self, polled: Poll<T>) -> Poll<T> {
@@ -54,7 +60,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.missing = this.missing.saturating_sub(buf.filled().len() - before);
+        let read = &buf.filled()[before..];
+        this.missing = this.missing.saturating_sub(read.len());
+        if this.frames.are_a_flood(read, this.in_flight.begun(), Instant::now()) {
+            return Poll::Ready(Err(io::Error::other("too many frames for so few requests")));
+        }
         if polled.is_pending() && this.missing > 0 && this.limit.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

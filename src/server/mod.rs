@@ -6,6 +6,7 @@
 
 mod connection;
 mod drain;
+mod frames;
 mod guarded;
 mod in_flight;
 mod listener;
