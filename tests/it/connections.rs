@@ -1,6 +1,6 @@
 //! Whoever connects: silence, garbage, crowds, and connections that grow old.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,20 +9,15 @@ use tokio::{
 };
 use watchword::server::Limits;
 
-use crate::support::{App, Door, PATIENCE, Setup, StoreKind, app, http, password, raw};
+use crate::support::{
+    App, Door, Setup, StoreKind,
+    frames::{ACK, Frame, GOAWAY, PING, PREFACE, SETTINGS, begun, closed, frame, next_frame},
+    http, password, raw,
+};
 
 fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
     App::with(StoreKind::Memory).change(move |config| change(&mut config.limits))
 }
-
-/// Reads until the server closes; panics when it does not.
-async fn closed(mut stream: TcpStream) -> Vec<u8> {
-    let mut said = Vec::new();
-    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
-    said
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[tokio::test]
 async fn whoever_connects_and_says_nothing_or_not_enough_is_cut() {
@@ -83,52 +78,42 @@ async fn beyond_the_limit_new_connections_are_closed_and_room_comes_back() {
     }
 }
 
-/// Speaks just enough HTTP/2 to see the frames: (type, payload).
-async fn frames_until_closed(mut stream: TcpStream) -> Vec<(u8, Vec<u8>)> {
-    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    stream.write_all(&[PREFACE, &settings].concat()).await.unwrap();
+/// Speaks just enough HTTP/2 to see the frames.
+async fn frames_until_closed(to: SocketAddr) -> Vec<Frame> {
+    let mut stream = begun(to, &frame(SETTINGS, 0, 0, &[])).await;
     let mut frames = Vec::new();
-    loop {
-        let mut head = [0; 9];
-        match timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server goes on or closes") {
-            Ok(_) => {}
-            Err(_) => return frames,
-        }
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        stream.read_exact(&mut payload).await.unwrap();
-        if head[3] == 6 && head[4] == 0 {
+    while let Some(next) = next_frame(&mut stream).await {
+        if next.kind == PING && next.flags != ACK {
             // A ping wants its echo; so a graceful shutdown goes on.
-            let pong = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], payload.as_slice()].concat();
-            drop(stream.write_all(&pong).await);
+            drop(stream.write_all(&frame(PING, ACK, 0, &next.payload)).await);
         }
-        frames.push((head[3], payload));
+        frames.push(next);
     }
+    frames
 }
-
-const GOAWAY: u8 = 7;
 
 #[tokio::test]
 async fn an_old_connection_is_asked_to_go_before_it_is_closed() {
     let app = limited(|limits| limits.age = Duration::from_millis(100)).start().await;
-    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
-    let goaways: Vec<_> = frames.iter().filter(|(kind, _)| *kind == GOAWAY).collect();
+    let frames = frames_until_closed(app.grpc_socket()).await;
+    let goaways: Vec<_> = frames.iter().filter(|frame| frame.kind == GOAWAY).collect();
     assert!(!goaways.is_empty(), "{frames:?}");
-    assert!(goaways.iter().all(|(_, payload)| payload[4..8] == [0; 4]), "no error: {goaways:?}");
+    assert!(goaways.iter().all(|frame| frame.payload[4..8] == [0; 4]), "no error: {goaways:?}");
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_asked_to_go() {
     let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
-    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
-    assert!(frames.iter().any(|(kind, _)| *kind == GOAWAY), "{frames:?}");
+    let frames = frames_until_closed(app.grpc_socket()).await;
+    assert!(frames.iter().any(|frame| frame.kind == GOAWAY), "{frames:?}");
 }
 
 #[tokio::test]
 async fn the_first_settings_frame_names_the_limits() {
     let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
-    let frames = frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    let frames = frames_until_closed(app.grpc_socket()).await;
     let settings: Vec<(u16, u32)> = frames[0]
-        .1
+        .payload
         .chunks(6)
         .map(|entry| {
             (u16::from_be_bytes([entry[0], entry[1]]), u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
@@ -143,7 +128,7 @@ async fn a_connection_in_use_is_not_idle() {
     let app = limited(|limits| limits.idle = Duration::from_millis(200)).start().await;
     let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
     // A second connection that says nothing more than its beginning lives for two idle times; this one longer.
-    let idle = tokio::spawn(frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()));
+    let idle = tokio::spawn(frames_until_closed(app.grpc_socket()));
     let mut answer = [0; 4_096];
     while !idle.is_finished() {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -162,7 +147,7 @@ async fn a_running_watch_does_not_count_as_idle() {
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert!(watch.message().await.unwrap().is_some());
     // The idle connection beside it goes in this time, and the watched one does not.
-    frames_until_closed(TcpStream::connect(app.grpc_socket()).await.unwrap()).await;
+    frames_until_closed(app.grpc_socket()).await;
     let more = timeout(Duration::from_millis(100), watch.message()).await;
     assert!(more.is_err(), "the watch ended: {more:?}");
 }
@@ -193,20 +178,4 @@ async fn a_socket_left_by_a_killed_process_is_taken_over_and_a_living_one_is_not
     let second = watchword::server::Listener::bind(&address.parse().unwrap(), watchword::server::Access::Group);
     assert!(second.is_err(), "the living socket was taken over");
     app.stopped().await;
-}
-
-#[tokio::test]
-async fn app_answers_after_ten_thousand_abandoned_calls() {
-    let app = app().await;
-    app.registered("ada").await;
-    let channel = app.channel().await;
-    for _ in 0..100 {
-        let calls = (0..100).map(|_| {
-            let mut client = watchword::wire::pb::auth_client::AuthClient::new(channel.clone());
-            let request = watchword::wire::pb::LoginRequest { username: "ada".into(), password: "wrong one".into() };
-            async move { drop(timeout(Duration::from_micros(1), client.login(request)).await) }
-        });
-        futures_util::future::join_all(calls).await;
-    }
-    assert_eq!(Door::Grpc.login(&app, "ada", &password("ada")).await.outcome(), "ok");
 }

@@ -17,6 +17,7 @@ mod envoy;
 mod envoy_protos;
 mod errors;
 mod examples;
+mod floods;
 mod grpc;
 mod health;
 mod hostile_text;

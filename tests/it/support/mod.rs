@@ -5,6 +5,7 @@
 pub mod disk;
 mod door;
 pub mod fault;
+pub mod frames;
 pub mod h2;
 pub mod hostile;
 mod http;

@@ -1,0 +1,96 @@
+//! HTTP/2 by hand, frame by frame: what no client would send.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::PATIENCE;
+
+/// What every connection begins with.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+pub const ACK: u8 = 1;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// A frame that was read.
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub payload: Vec<u8>,
+}
+
+/// The bytes of a frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A SETTINGS frame with one setting.
+pub fn setting(id: u16, value: u32) -> Vec<u8> {
+    frame(SETTINGS, 0, 0, &[&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+}
+
+/// The header block of a call to `path`.
+pub fn call_head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    // From the static table: POST, http (RFC 7541 A).
+    let mut block = vec![0x83, 0x86];
+    let usual =
+        [(":path", path), (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")];
+    for (name, value) in usual.iter().chain(more) {
+        block.extend(header(name, value));
+    }
+    block
+}
+
+/// One header, spelt out.
+pub fn header(name: &str, value: &str) -> Vec<u8> {
+    let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
+    [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
+}
+
+/// A whole call on one stream.
+pub fn call(stream: u32, path: &str, more: &[(&str, &str)], message: &[u8]) -> Vec<u8> {
+    let head = frame(HEADERS, END_HEADERS, stream, &call_head(path, more));
+    [head, frame(DATA, END_STREAM, stream, message)].concat()
+}
+
+/// The next frame; `None` when the server has closed.
+pub async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server goes on or closes").ok()?;
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some(Frame { kind: head[3], flags: head[4], payload })
+}
+
+/// Reads until the server closes; panics when it does not.
+pub async fn closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut said = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
+    said
+}
+
+/// Connects and sends this after the preface.
+pub async fn begun(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    // The server may close before it has read everything.
+    drop(stream.write_all(&[PREFACE, bytes].concat()).await);
+    stream
+}
