@@ -5,6 +5,7 @@
 
 mod support;
 
+mod abandoned;
 mod admin;
 mod architecture;
 mod cli;

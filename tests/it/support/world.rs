@@ -43,19 +43,37 @@ impl Clock for ManualClock {
     }
 }
 
-/// What happened, a word each.
+/// What happened, a word each; and when hashes ended and what they took.
 #[derive(Debug, Default)]
-pub struct Events(Mutex<Vec<&'static str>>);
+pub struct Events {
+    words: Mutex<Vec<&'static str>>,
+    hashes: Mutex<Vec<(Instant, Duration)>>,
+}
 
 impl Events {
     pub fn count(&self, word: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| **event == word).count()
+        self.words.lock().unwrap().iter().filter(|event| **event == word).count()
+    }
+
+    /// How many hashes ran at once, at most.
+    pub fn hashes_at_once_max(&self) -> isize {
+        let hashes = self.hashes.lock().unwrap();
+        let mut changes: Vec<_> = hashes.iter().flat_map(|(end, took)| [(*end - *took, 1), (*end, -1)]).collect();
+        changes.sort();
+        let running = changes.iter().scan(0_isize, |running, (_, change)| {
+            *running += change;
+            Some(*running)
+        });
+        running.max().unwrap_or_default()
     }
 }
 
 impl Observer for Events {
     fn on(&self, event: &Event<'_>) {
-        self.0.lock().unwrap().push(match event {
+        if let Event::Hashed { took, .. } = event {
+            self.hashes.lock().unwrap().push((System.monotonic(), *took));
+        }
+        self.words.lock().unwrap().push(match event {
             Event::Registered { .. } => "registered",
             Event::RegistrationRepeated { .. } => "repeated",
             Event::NameTaken { .. } => "taken",
