@@ -1,7 +1,7 @@
 //! The gRPC doors, for callers and for operators: which services are mounted, and what holds for every call.
 //!
-//! Calls have a deadline; health and reflection stay open as long as their streams. What tonic answers by itself is
-//! brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
+//! Calls have a deadline; a watch of health and reflection stay open as long as their streams. What tonic answers by
+//! itself is brought to the error table in `status.rs`; a panic becomes one INTERNAL answer. Stock tonic would answer
 //! CANCELLED for a deadline and OUT_OF_RANGE for a large message.
 
 mod admin;
@@ -131,7 +131,8 @@ impl Grpc {
             Some(Mounted::Auth(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Admin(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Authorization(server)) => self.answer_in_time(server, request).await,
-            Some(Mounted::Health(mut server)) => infallible(server.call(request).await),
+            // The deadline ends the wait for the question; a watch that has begun stays open.
+            Some(Mounted::Health(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Reflection(mut server)) => infallible(server.call(request).await),
             Some(Mounted::ReflectionV1Alpha(mut server)) => {
                 *request.uri_mut() = renamed(request.uri(), name_of(&server));

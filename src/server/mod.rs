@@ -2,7 +2,7 @@
 //!
 //! One accept loop for every door, over TCP and Unix sockets, HTTP/1.1 and HTTP/2 without TLS. Connections are
 //! counted and bounded; a failing accept is waited out, never the end (CVE-2024-47609). How one connection lives is
-//! `connection.rs`, how all of them end `drain.rs`.
+//! `connection.rs`, what its peer may cost `guarded.rs`, how all of them end `drain.rs`.
 
 mod connection;
 mod drain;

@@ -1,11 +1,12 @@
 //! What holds for every call of the gRPC door, whatever its method.
 
 use hyper::StatusCode;
+use tokio::time::timeout;
 use tonic::Code;
 use watchword::wire::pb;
 
 use crate::support::{
-    App, StoreKind, app,
+    App, PATIENCE, StoreKind, app,
     h2::{call, call_with_late_body, framed, status},
     http, password, reason,
 };
@@ -82,9 +83,12 @@ async fn a_malformed_timeout_is_named() {
 #[tokio::test]
 async fn a_call_whose_body_never_ends_is_answered_at_its_deadline() {
     let app = app().await;
-    let (_never, answer) = call_with_late_body(&app, LOGIN, &[("grpc-timeout", "100m")]).await;
-    let status = status(answer.await).await;
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    for path in [LOGIN, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
+        let (_never, answer) = call_with_late_body(&app, path, &[("grpc-timeout", "100m")]).await;
+        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{path} is not answered"));
+        let status = status(answer).await;
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{path}");
+    }
 }
 
 #[tokio::test]
