@@ -26,11 +26,11 @@ pub use self::{
     listener::{Access, Address, BindError, Listener},
 };
 
-/// A pause after an accept that failed for want of something, such as file descriptors.
+/// A pause after an accept that failed for want of something, such as file descriptors, unless a connection ends sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two log lines about connections that were turned away: their number is the attacker's choice.
-const TURNED_AWAY_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two log lines about connections that were not served: their number is the attacker's choice.
+const NOT_SERVED_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a listener allows.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connections = JoinSet::new();
-    let mut turned_away = TurnedAway::default();
+    let (mut turned_away, mut not_accepted) = (Seldom::default(), Seldom::default());
     let room = Arc::new(Semaphore::new(limits.connections_max));
     loop {
         let accepted = tokio::select! {
@@ -92,11 +92,21 @@ where
                     });
                 }
                 // Closed at once: an honest caller tries another node instead of waiting in a line without end.
-                Err(_) => turned_away.add(limits.connections_max),
+                Err(_) => {
+                    if let Some(closed) = turned_away.is_due() {
+                        tracing::warn!(max = limits.connections_max, closed, "too many connections; closed new ones");
+                    }
+                }
             },
             Err(cause) if is_shortage(&cause) => {
-                tracing::warn!(%cause, "a connection could not be accepted");
-                time::sleep(ACCEPT_PAUSE).await;
+                if let Some(failed) = not_accepted.is_due() {
+                    tracing::warn!(%cause, failed, "a connection could not be accepted");
+                }
+                // One that ends leaves what was wanted; so those who went while they waited are got through quickly.
+                tokio::select! {
+                    Some(_) = connections.join_next() => {}
+                    () = time::sleep(ACCEPT_PAUSE) => {}
+                }
             }
             // The peer's own affair: it was gone before it was accepted.
             Err(cause) => tracing::debug!(%cause, "a connection could not be accepted"),
@@ -113,19 +123,21 @@ fn is_shortage(cause: &io::Error) -> bool {
     Errno::from_io_error(cause).is_some_and(|errno| shortages.contains(&errno))
 }
 
-/// Connections that found no room, counted until the next log line.
+/// Counts what is logged once in a while.
 #[derive(Default)]
-struct TurnedAway {
-    connections: u64,
+struct Seldom {
+    times: u64,
     logged: Option<time::Instant>,
 }
 
-impl TurnedAway {
-    fn add(&mut self, max: usize) {
-        self.connections += 1;
-        if self.logged.is_none_or(|logged| logged.elapsed() >= TURNED_AWAY_LOG_INTERVAL) {
-            tracing::warn!(max, closed = self.connections, "too many connections; closed new ones");
-            *self = Self { connections: 0, logged: Some(time::Instant::now()) };
-        }
+impl Seldom {
+    /// Counts one more; the number of them since the last log line when it is time for the next.
+    fn is_due(&mut self) -> Option<u64> {
+        self.times += 1;
+        let is_due = self.logged.is_none_or(|logged| logged.elapsed() >= NOT_SERVED_LOG_INTERVAL);
+        is_due.then(|| {
+            self.logged = Some(time::Instant::now());
+            std::mem::take(&mut self.times)
+        })
     }
 }
