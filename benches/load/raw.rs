@@ -11,8 +11,8 @@ use watchword::{domain::password::Cost, machine};
 /// What the server's hash workers have, so that whatever else runs on the machine hits both alike.
 const NICENESS: i32 = 10;
 
-const PASSWORD: &[u8] = b"correct horse battery staple";
-const SALT: &[u8] = b"sixteen bytes...";
+const PASSWORD: &[u8] = crate::calls::PASSWORD.as_bytes();
+pub(crate) const SALT: &[u8] = b"sixteen bytes...";
 
 pub(crate) type Tag = [u8; 32];
 

@@ -64,8 +64,20 @@ impl Server {
     }
 
     /// `kill -9`, and waits.
-    pub(crate) fn kill(self) {
-        kill_process(Pid::from_child(&self.child), Signal::KILL).expect("it is ours and not waited for");
+    pub(crate) fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Asks it to end, and waits.
+    pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if self.child.try_wait().expect("it is ours").is_none() {
+            kill_process(Pid::from_child(&self.child), signal).expect("it is ours and not waited for");
+            self.child.wait().expect("it is ours and not waited for");
+        }
     }
 
     /// A new connection.
@@ -85,8 +97,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is ours and not waited for");
-        self.child.wait().expect("it is ours and not waited for");
+        self.stop();
     }
 }
 
@@ -102,18 +113,18 @@ pub(crate) fn cpu_of_threads(process: u32, wanted: impl Fn(&str) -> bool) -> Dur
     Duration::from_nanos(nanos.sum())
 }
 
-/// CPU seconds so far that neither this process nor the server had, those included that a neighbour of this virtual
+/// CPU seconds so far that neither this process nor the servers had, those included that a neighbour of this virtual
 /// machine had.
-pub(crate) fn cpu_of_others(server: &Server) -> f64 {
+pub(crate) fn cpu_of_others(servers: &[&Server]) -> f64 {
     let all = ticks("/proc/stat", "cpu ");
     // user, nice, system, (idle, waiting for a disk,) interrupts twice, stolen
     let busy = all[..3].iter().chain(&all[5..8]).sum::<f64>();
-    let ours = [process::id(), server.id()].map(|id| {
+    let ours = servers.iter().map(|server| server.id()).chain([process::id()]).map(|id| {
         let fields = ticks(&format!("/proc/{id}/stat"), ") ");
         // utime and stime
         fields[10] + fields[11]
     });
-    (busy - ours[0] - ours[1]) / TICKS_PER_SECOND
+    (busy - ours.sum::<f64>()) / TICKS_PER_SECOND
 }
 
 /// The numbers after `start` in the first line of a file.

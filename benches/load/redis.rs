@@ -15,7 +15,10 @@ use watchword::{
     store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
-use crate::{server::scratch, users::world};
+use crate::{
+    server::{cpu_of_threads, scratch},
+    users::world,
+};
 
 /// A redis-server that keeps users; killed when dropped.
 pub(crate) struct Redis {
@@ -69,6 +72,11 @@ impl Redis {
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut connection = redis::Client::open(self.url())?.get_connection()?;
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+    }
+
+    /// CPU time so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu_of_threads(self.child.id(), |_| true)
     }
 
     /// A number in what Redis says of itself.

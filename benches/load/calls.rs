@@ -1,4 +1,4 @@
-//! Calls to a server: closed loops for rates, and all at once for a storm.
+//! Calls in closed loops, for rates: each caller makes his next call when he has the answer to the last.
 
 use std::{
     fmt,
@@ -22,9 +22,9 @@ use crate::server::{Server, cpu_of_threads};
 pub(crate) const CONCURRENCY: usize = 32;
 const CONNECTIONS: usize = 4;
 
-/// The storm: logins that are all on their way before the first answer is waited for.
-const STORM_CONNECTIONS: usize = 50;
-const STORM_CALLS_PER_CONNECTION: usize = 100;
+/// All at once: logins that are all on their way before the first answer is waited for.
+const CROWD_CONNECTIONS: usize = 50;
+const CROWD_CALLS_PER_CONNECTION: usize = 100;
 
 /// How long a closed loop leaves the server alone when it is asked to.
 const BACK_OFF: Duration = Duration::from_millis(20);
@@ -33,11 +33,14 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) type Client = AuthClient<Channel>;
 
-/// A client of one server, with one user for each call in flight.
+/// A client of one server.
 pub(crate) struct Load<'a> {
     runtime: &'a Runtime,
     server: &'a Server,
     clients: Vec<Client>,
+    users: u64,
+    /// Who signs in next.
+    next: Arc<AtomicU64>,
     /// Numbers new names.
     names: Arc<AtomicU64>,
 }
@@ -46,6 +49,7 @@ pub(crate) struct Load<'a> {
 pub(crate) struct Loop {
     pub(crate) tally: Tally,
     took: Duration,
+    server_hash: Duration,
     server_beside_hash: Duration,
     client: Duration,
 }
@@ -53,7 +57,7 @@ pub(crate) struct Loop {
 /// What became of calls.
 #[derive(Default)]
 pub(crate) struct Tally {
-    succeeded: u64,
+    pub(crate) succeeded: u64,
     /// Answered that the server is too busy.
     overloaded: u64,
     /// Answered anything else, or not at all; with the first one's words.
@@ -69,34 +73,32 @@ async fn register(mut client: Client, username: String) -> Result<(), Status> {
     client.register(RegisterRequest { username, password: PASSWORD.into(), ..Default::default() }).await.map(drop)
 }
 
-pub(crate) fn user(number: usize) -> String {
+pub(crate) fn user(number: u64) -> String {
     format!("user-{number}")
 }
 
 // === impl Load ===
 
 impl<'a> Load<'a> {
-    /// Connects and registers the users, unless an earlier load did.
-    pub(crate) fn new(runtime: &'a Runtime, server: &'a Server) -> Self {
-        let load = Self::connect(runtime, server);
-        for number in 0..CONCURRENCY {
-            match runtime.block_on(register(load.clients[0].clone(), user(number))) {
-                Ok(()) => {}
-                Err(status) if status.code() == Code::AlreadyExists => {}
-                Err(status) => panic!("a server registers users: {status:?}"),
-            }
+    /// Connects to a server that has so many users.
+    pub(crate) fn connect(runtime: &'a Runtime, server: &'a Server, users: u64) -> Self {
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
+        Self { runtime, server, clients, users, next: Arc::default(), names: Arc::default() }
+    }
+
+    /// Connects to a server that has no users and can be given none but by its door.
+    pub(crate) fn register_and_connect(runtime: &'a Runtime, server: &'a Server, users: u64) -> Self {
+        let load = Self::connect(runtime, server, users);
+        for number in 0..users {
+            runtime.block_on(register(load.clients[0].clone(), user(number))).expect("a server registers users");
         }
         load
     }
 
-    /// Connects, and registers nobody.
-    pub(crate) fn connect(runtime: &'a Runtime, server: &'a Server) -> Self {
-        let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
-        Self { runtime, server, clients, names: Arc::default() }
-    }
-
+    /// One user after the other signs in.
     pub(crate) fn login(&self, time: Duration) -> Loop {
-        self.closed_loop(time, |client, number| login(client, user(number)))
+        let (next, users) = (self.next.clone(), self.users);
+        self.closed_loop(time, move |client, _| login(client, user(next.fetch_add(1, Ordering::Relaxed) % users)))
     }
 
     pub(crate) fn register(&self, time: Duration) -> Loop {
@@ -111,33 +113,45 @@ impl<'a> Load<'a> {
         C: Fn(Client, usize) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
-        let beside_hash = |thread: &str| !thread.starts_with("hash-");
-        let cpu = || (cpu_of_threads(self.server.id(), beside_hash), cpu_of_threads(process::id(), |_| true));
-        let (before, start) = (cpu(), Instant::now());
-        let tallies = self.runtime.block_on(async {
-            let mut loops = JoinSet::new();
-            for number in 0..CONCURRENCY {
-                let client = self.clients[number % CONNECTIONS].clone();
-                loops.spawn(repeat(call.clone(), client, number, start + time));
-            }
-            loops.join_all().await
+        let clients = self.clients.clone();
+        let hashes = |thread: &str| thread.starts_with("hash-");
+        let cpu = || {
+            let of_server = |wanted: &dyn Fn(&str) -> bool| cpu_of_threads(self.server.id(), wanted);
+            [of_server(&hashes), of_server(&|thread| !hashes(thread)), cpu_of_threads(process::id(), |_| true)]
+        };
+        let before = cpu();
+        let (tally, took) =
+            drive(self.runtime, time, move |number| call(clients[number % CONNECTIONS].clone(), number));
+        let after = cpu();
+        let [server_hash, server_beside_hash, client] = [0, 1, 2].map(|of| after[of] - before[of]);
+        Loop { tally, took, server_hash, server_beside_hash, client }
+    }
+
+    /// The same on two nodes, half of the callers on each; answers successes a second, and how many.
+    pub(crate) fn login_on_both(nodes: &[Self; 2], time: Duration) -> (f64, u64) {
+        let [one, other] = nodes;
+        let clients: Vec<_> =
+            one.clients.iter().zip(&other.clients).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        let (next, users) = (one.next.clone(), one.users);
+        let (tally, took) = drive(one.runtime, time, move |number| {
+            let user = user(next.fetch_add(1, Ordering::Relaxed) % users);
+            login(clients[number % clients.len()].clone(), user)
         });
-        let (took, after) = (start.elapsed(), cpu());
-        let (server_beside_hash, client) = (after.0 - before.0, after.1 - before.1);
-        Loop { tally: tallies.iter().sum(), took, server_beside_hash, client }
+        (tally.succeeded as f64 / took.as_secs_f64(), tally.succeeded)
     }
 
     /// 5 000 logins at once, on connections of their own.
-    pub(crate) fn storm(&self) -> Tally {
+    pub(crate) fn crowd(&self) -> Tally {
         self.runtime.block_on(async {
             let mut clients = Vec::new();
-            for _ in 0..STORM_CONNECTIONS {
+            for _ in 0..CROWD_CONNECTIONS {
                 clients.push(Client::new(self.server.channel().await));
             }
             let mut calls = JoinSet::new();
-            for number in 0..STORM_CALLS_PER_CONNECTION {
+            for _ in 0..CROWD_CALLS_PER_CONNECTION {
                 for client in &clients {
-                    calls.spawn(login(client.clone(), user(number % CONCURRENCY)));
+                    let number = self.next.fetch_add(1, Ordering::Relaxed) % self.users;
+                    calls.spawn(login(client.clone(), user(number)));
                 }
             }
             let mut tally = Tally::default();
@@ -149,14 +163,31 @@ impl<'a> Load<'a> {
     }
 }
 
-async fn repeat<C, F>(call: C, client: Client, number: usize, end: Instant) -> Tally
+/// Keeps [`CONCURRENCY`] calls in flight for `time`, and says how long it took to the last answer.
+pub(crate) fn drive<C, F>(runtime: &Runtime, time: Duration, call: C) -> (Tally, Duration)
 where
-    C: Fn(Client, usize) -> F,
+    C: Fn(usize) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    let start = Instant::now();
+    let tallies = runtime.block_on(async {
+        let mut loops = JoinSet::new();
+        for number in 0..CONCURRENCY {
+            loops.spawn(repeat(call.clone(), number, start + time));
+        }
+        loops.join_all().await
+    });
+    (tallies.iter().sum(), start.elapsed())
+}
+
+async fn repeat<C, F>(call: C, number: usize, end: Instant) -> Tally
+where
+    C: Fn(usize) -> F,
     F: Future<Output = Result<(), Status>>,
 {
     let mut tally = Tally::default();
     while Instant::now() < end {
-        let answer = call(client.clone(), number).await;
+        let answer = call(number).await;
         tally.count(&answer);
         if is_overloaded(&answer) {
             time::sleep(BACK_OFF).await;
@@ -165,7 +196,7 @@ where
     tally
 }
 
-fn is_overloaded(answer: &Result<(), Status>) -> bool {
+pub(crate) fn is_overloaded(answer: &Result<(), Status>) -> bool {
     answer.as_ref().is_err_and(|status| status.code() == Code::ResourceExhausted)
 }
 
@@ -177,14 +208,23 @@ impl Loop {
         self.tally.succeeded as f64 / self.took.as_secs_f64()
     }
 
+    /// CPU of the server's hash workers, for each success.
+    pub(crate) fn hash_micros(&self) -> f64 {
+        self.micros(self.server_hash)
+    }
+
     /// CPU of the server's other threads, for each success.
     pub(crate) fn server_micros(&self) -> f64 {
-        self.server_beside_hash.as_secs_f64() * 1e6 / self.tally.succeeded as f64
+        self.micros(self.server_beside_hash)
     }
 
     /// CPU of this process, for each success.
     pub(crate) fn client_micros(&self) -> f64 {
-        self.client.as_secs_f64() * 1e6 / self.tally.succeeded as f64
+        self.micros(self.client)
+    }
+
+    fn micros(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.tally.succeeded as f64
     }
 }
 

@@ -1,0 +1,147 @@
+//! The storm as a picture: logins a second in time and the p99 of token checks against the load that is offered, ours
+//! beside the naive server's.
+
+use std::{fmt::Write, fs, path::Path, thread};
+
+use tokio::runtime::Runtime;
+
+use crate::{
+    Plan,
+    bare::Kind,
+    calls::Load,
+    schedule::{End, Schedule, alone},
+    server::Server,
+    storm::{POPULATION, check_at, flood},
+    users::Populated,
+};
+
+/// Offered logins for each one that there can be.
+const LOADS: [f64; 7] = [0.25, 0.5, 1.0, 2.0, 4.0, 7.0, 10.0];
+
+/// Token checks a second meanwhile.
+const CHECKS: f64 = 100.0;
+
+const CONNECTIONS: usize = 20;
+
+/// What was measured at one load.
+struct Point {
+    load: f64,
+    /// Logins in time for each one that there can be.
+    goodput: f64,
+    /// Milliseconds.
+    checks_p99: f64,
+}
+
+/// Measures the curves and draws them into `folder`.
+pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
+    let ours = Populated::start(runtime, None, &[], POPULATION);
+    let capacity = Load::connect(runtime, &ours.server, POPULATION.users).login(plan.arm).rate();
+    let (mut of_ours, mut of_naive) = (Vec::new(), Vec::new());
+    for load in LOADS {
+        println!("plot: {load} times capacity");
+        let point = |server: &Server| {
+            let logins = Schedule { rate: load * capacity, time: plan.point };
+            let checks = Schedule { rate: CHECKS, time: plan.point };
+            thread::scope(|scope| {
+                let checks = scope.spawn(|| alone(check_at(server, &ours.tokens, checks)));
+                let logins = alone(flood(server, logins, CONNECTIONS));
+                let checks = checks.join().expect("whoever makes calls does not panic");
+                Point { load, goodput: logins.goodput() / capacity, checks_p99: checks.millis(End::Succeeded, 0.99) }
+            })
+        };
+        of_ours.push(point(&ours.server));
+        // A new one each time: its queue outlives its callers.
+        of_naive.push(point(&Server::spawn(Kind::Naive.command())));
+    }
+    for (name, points) in [("Watchword", &of_ours), ("naive", &of_naive)] {
+        for Point { load, goodput, checks_p99 } in points {
+            println!(
+                "{name}: offered {load:.2}, in time {goodput:.2} of capacity, token checks p99 {checks_p99:.1} ms"
+            );
+        }
+    }
+    fs::write(folder.join("storm.svg"), draw(&of_ours, &of_naive)).expect("cargo writes beside it");
+}
+
+// === drawing ===
+
+/// The size of each of the two panels, and where it begins.
+const WIDTH: f64 = 320.0;
+const HEIGHT: f64 = 200.0;
+const TOP: f64 = 40.0;
+
+const OURS: &str = "#1a7f37";
+const NAIVE: &str = "#cf222e";
+
+/// A panel's vertical axis.
+struct Axis {
+    title: &'static str,
+    ticks: &'static [f64],
+    /// From 0 at the bottom to 1 at the top.
+    height: fn(f64) -> f64,
+}
+
+fn draw(ours: &[Point], naive: &[Point]) -> String {
+    let goodput = Axis { title: "logins in time / capacity", ticks: &[0.0, 0.25, 0.5, 0.75, 1.0], height: |y| y / 1.1 };
+    let checks = Axis {
+        title: "token checks, p99 in ms",
+        ticks: &[1.0, 10.0, 100.0, 1_000.0, 10_000.0],
+        height: |y| y.max(0.3).log10() / 4.5 + 0.12,
+    };
+    let mut svg = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 820 310\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <title>Logins in time and token checks under a login storm: Watchword and a naive server</title>\n\
+         <rect width=\"820\" height=\"310\" fill=\"white\"/>\n",
+    );
+    let values: [fn(&Point) -> f64; 2] = [|point| point.goodput, |point| point.checks_p99];
+    for ((left, axis), value) in [(60.0, &goodput), (470.0, &checks)].into_iter().zip(values) {
+        panel(&mut svg, left, axis);
+        curve(&mut svg, left, axis, OURS, ours, value);
+        curve(&mut svg, left, axis, NAIVE, naive, value);
+    }
+    for (x, colour, name) in [(60.0, OURS, "Watchword"), (160.0, NAIVE, "a hash on spawn_blocking for each call")] {
+        line(&mut svg, format_args!("<rect x=\"{x}\" y=\"290\" width=\"12\" height=\"12\" fill=\"{colour}\"/>"));
+        line(&mut svg, format_args!("<text x=\"{}\" y=\"300\">{name}</text>", x + 18.0));
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn panel(svg: &mut String, left: f64, axis: &Axis) {
+    line(svg, format_args!("<text x=\"{left}\" y=\"24\" font-weight=\"bold\">{}</text>", axis.title));
+    for tick in axis.ticks {
+        let y = TOP + HEIGHT * (1.0 - (axis.height)(*tick));
+        let right = left + WIDTH;
+        line(svg, format_args!("<path d=\"M{left} {y:.1}H{right}\" stroke=\"#d0d7de\"/>"));
+        line(svg, format_args!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", left - 6.0, y + 4.0));
+    }
+    for load in LOADS {
+        let (x, y) = (across(left, load), TOP + HEIGHT + 18.0);
+        line(svg, format_args!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{load}</text>"));
+    }
+    let (x, y) = (left + WIDTH / 2.0, TOP + HEIGHT + 36.0);
+    line(svg, format_args!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">offered logins / capacity</text>"));
+}
+
+fn curve(svg: &mut String, left: f64, axis: &Axis, colour: &str, points: &[Point], value: fn(&Point) -> f64) {
+    let places = points.iter().map(|point| {
+        let height = (axis.height)(value(point)).clamp(0.0, 1.0);
+        (across(left, point.load), TOP + HEIGHT * (1.0 - height))
+    });
+    let path: Vec<_> = places.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let path = path.join(" ");
+    line(svg, format_args!("<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"));
+    for (x, y) in places {
+        line(svg, format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"));
+    }
+}
+
+/// Loads are drawn as powers of two.
+fn across(left: f64, load: f64) -> f64 {
+    let [least, most] = [LOADS[0].log2(), LOADS[LOADS.len() - 1].log2()];
+    left + WIDTH * (load.log2() - least) / (most - least)
+}
+
+fn line(svg: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(svg, "{text}").expect("a string takes everything");
+}

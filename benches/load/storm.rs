@@ -1,0 +1,205 @@
+//! Ten times more logins than there can be: what is still answered, how fast, and what it does to those who only check a
+//! token.
+//!
+//! The control: as many logins as there can be, while the same flood hits a bare server, because at this load the
+//! generator itself takes a good part of the cores. A flood that was not the one that was meant is made again.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Runtime;
+use tonic::Request;
+use watchword::{
+    domain::Tokens,
+    wire::pb::{IntrospectTokenRequest, LoginRequest},
+};
+
+use crate::{
+    Plan,
+    bare::Kind,
+    calls::{Client, Load, PASSWORD, user},
+    report::{
+        Gate::{AtLeast, AtMost},
+        Report,
+    },
+    schedule::{Calls, End, Schedule, alone},
+    server::Server,
+    users::{Populated, Population},
+};
+
+pub(crate) const POPULATION: Population = Population { users: 10_000, signed_in: 10, sessions: 50 };
+
+/// Offered logins for each one that there can be.
+const TIMES: f64 = 10.0;
+
+/// What the storm's callers give a login.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Connections of the storm.
+const CONNECTIONS: usize = 50;
+
+/// Token checks a second meanwhile.
+const CHECKS: f64 = 500.0;
+
+/// Logins a second of somebody who comes when all is calm, and how long he stays.
+const LONE_LOGINS: Schedule = Schedule { rate: 20.0, time: Duration::from_secs(4) };
+
+/// A flood that was late is made again so often.
+const ATTEMPTS_MAX: usize = 3;
+
+/// What one repetition measured.
+struct Repetition {
+    /// Logins a second that there can be.
+    capacity: f64,
+    /// The same in the control.
+    control: f64,
+    /// Checks when all is calm, beside the control, and in the storm.
+    checks: [Calls; 3],
+    flood: Calls,
+    /// Seconds from the storm's end until logins took no longer than before it.
+    recovery: f64,
+    /// MiB before and after.
+    memory: [f64; 2],
+}
+
+pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
+    let mut done = Vec::new();
+    for number in 1..=plan.storms {
+        println!("storm: repetition {number} of {}", plan.storms);
+        done.push(repeat(plan, runtime));
+    }
+    tell(&done, report);
+    measure_crowds(plan, runtime, report);
+}
+
+fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
+    let ours = Populated::start(runtime, None, &[], POPULATION);
+    let bare = Server::spawn(Kind::Bare.command());
+    let load = Load::connect(runtime, &ours.server, POPULATION.users);
+    let capacity = load.login(plan.arm).rate();
+    let storm = Schedule { rate: TIMES * capacity, time: plan.storm };
+    let checks_beside = Schedule { rate: CHECKS, time: plan.storm };
+
+    let calm = alone(check(&ours, Schedule { rate: CHECKS, time: plan.arm }));
+    let usual = alone(flood(&ours.server, LONE_LOGINS, 1)).millis(End::Succeeded, 1.0);
+    let before = ours.server.memory_mib("VmRSS:");
+    let (control, _, checks_in_control) = punctual(|| {
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| alone(flood(&bare, storm, CONNECTIONS)));
+            let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
+            let rate = load.login(plan.storm).rate();
+            (rate, joined(flood), joined(checks))
+        })
+    });
+    let (ended, flood, checks) = punctual(|| {
+        thread::scope(|scope| {
+            let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
+            let flood = alone(flood(&ours.server, storm, CONNECTIONS));
+            (Instant::now(), flood, joined(checks))
+        })
+    });
+    let recovery = recovery(&alone(self::flood(&ours.server, LONE_LOGINS, 1)), usual);
+    thread::sleep(plan.calm.saturating_sub(ended.elapsed()));
+    let memory = [before, ours.server.memory_mib("VmRSS:")];
+    Repetition { capacity, control, checks: [calm, checks_in_control, checks], flood, recovery, memory }
+}
+
+/// Makes a flood until it was the one that was meant, or the attempts are over: its note says how late it was.
+fn punctual<T>(run: impl Fn() -> (T, Calls, Calls)) -> (T, Calls, Calls) {
+    let mut ran = run();
+    for _ in 1..ATTEMPTS_MAX {
+        if ran.1.was_punctual() && ran.2.was_punctual() {
+            break;
+        }
+        println!("the generator was late, once more: {}", ran.1.ends());
+        ran = run();
+    }
+    ran
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().expect("whoever makes calls does not panic")
+}
+
+/// Logins on a schedule.
+pub(crate) async fn flood(server: &Server, schedule: Schedule, connections: usize) -> Calls {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Client::new(server.channel().await));
+    }
+    let call = |number: usize| {
+        let mut client = clients[number % clients.len()].clone();
+        let username = user(number as u64 % POPULATION.users);
+        let mut request = Request::new(LoginRequest { username, password: PASSWORD.into() });
+        request.set_timeout(DEADLINE);
+        async move { client.login(request).await.map(drop) }
+    };
+    schedule.run(call).await
+}
+
+/// Token checks on a schedule.
+pub(crate) async fn check(signed: &Populated, schedule: Schedule) -> Calls {
+    check_at(&signed.server, &signed.tokens, schedule).await
+}
+
+pub(crate) async fn check_at(server: &Server, tokens: &[Tokens], schedule: Schedule) -> Calls {
+    let client = Client::new(server.channel().await);
+    let call = |number: usize| {
+        let mut client = client.clone();
+        let token = tokens[number % tokens.len()].access.clone();
+        async move { client.introspect_token(IntrospectTokenRequest { token }).await.map(drop) }
+    };
+    schedule.run(call).await
+}
+
+/// Seconds until the last call that took longer than twice the `usual` time was due.
+fn recovery(after: &Calls, usual: f64) -> f64 {
+    let slow = |took: Duration| took.as_secs_f64() * 1e3 > 2.0 * usual;
+    let last = after.all.iter().filter(|call| slow(call.took) || call.end != End::Succeeded).map(|call| call.due).max();
+    last.map_or(0.0, |due| due.as_secs_f64())
+}
+
+fn tell(done: &[Repetition], report: &mut Report) {
+    let each = |figure: fn(&Repetition) -> f64| done.iter().map(figure).collect::<Vec<_>>();
+    report.gate("storm: logins/s in time / control", "", AtLeast(0.9, 0.97), each(|r| r.flood.goodput() / r.control));
+    report.show("storm: offered / capacity", "", each(|r| r.flood.schedule.rate / r.capacity));
+    report.show("control: logins/s / those without a flood", "", each(|r| r.control / r.capacity));
+    let accepted = each(|r| r.flood.millis(End::Succeeded, 0.99));
+    report.gate("storm: accepted logins, p99", "ms", AtMost(1_000.0, 500.0), accepted);
+    let refused = each(|r| r.flood.millis(End::Refused, 0.99));
+    report.gate("storm: refused logins, p99", "ms", AtMost(50.0, 10.0), refused);
+    let of_checks = |r: &Repetition, at: usize| r.checks[at].millis(End::Succeeded, 0.99);
+    let calm: Vec<_> = done.iter().map(|r| of_checks(r, 0)).collect();
+    let allowed = (3.0 * calm.iter().sum::<f64>() / calm.len() as f64).clamp(5.0, 20.0);
+    report.show("calm: token checks, p99", "ms", calm);
+    report.show("control: token checks, p99", "ms", done.iter().map(|r| of_checks(r, 1)).collect());
+    let stormy = done.iter().map(|r| of_checks(r, 2)).collect();
+    report.gate("storm: token checks, p99", "ms", AtMost(allowed, 5.0), stormy);
+    report.gate("storm: seconds until logins are as before", "s", AtMost(2.0, 1.0), each(|r| r.recovery));
+    let memory = each(|r| r.memory[1] / r.memory[0]);
+    report.gate("storm: memory 10 s after / before", "", AtMost(1.15, 1.05), memory);
+    for (number, repetition) in done.iter().enumerate() {
+        report.note(format!("storm {}: logins {}", number + 1, repetition.flood.ends()));
+        report.note(format!("storm {}: checks {}", number + 1, repetition.checks[2].ends()));
+    }
+}
+
+/// How much memory a crowd takes that comes at once; each has a server of its own, since the peak is one of its life.
+fn measure_crowds(plan: &Plan, runtime: &Runtime, report: &mut Report) {
+    let (mut peaks, mut ratios) = (Vec::new(), Vec::new());
+    for number in 1..=plan.storms {
+        println!("crowd: {number} of {}", plan.storms);
+        let ours = Populated::start(runtime, None, &[], POPULATION);
+        let load = Load::connect(runtime, &ours.server, POPULATION.users);
+        load.login(Duration::from_secs(1));
+        let before = ours.server.memory_mib("VmRSS:");
+        report.note(format!("crowd {number}: {}", load.crowd()));
+        peaks.push(ours.server.memory_mib("VmHWM:"));
+        thread::sleep(plan.calm);
+        ratios.push(ours.server.memory_mib("VmRSS:") / before);
+    }
+    report.gate("5 000 logins at once: peak of memory", "MiB", AtMost(160.0, 100.0), peaks);
+    report.gate("5 000 logins at once: memory 10 s after / before", "", AtMost(1.15, 1.05), ratios);
+}

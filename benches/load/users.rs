@@ -1,0 +1,188 @@
+//! Users that are there before a server starts: loaded through `domain::Store`, not by hashing, or signed in by the rules
+//! themselves at a cheap hash.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use tempfile::TempDir;
+use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet};
+use watchword::{
+    app::App,
+    config::Config,
+    domain::{
+        Attempt, Bearer, Caller, Claim, Door, Event, Observer, PasswordHash, Peer, Registration, Store, System, Tokens,
+        User, UserData, UserId, Username, World, password::Cost,
+    },
+    store::{self, Seal},
+};
+
+use crate::{
+    calls::{PASSWORD, user},
+    raw,
+    redis::Redis,
+    server::{Server, scratch},
+};
+
+/// Who makes the tokens, for all servers.
+pub(crate) const ISSUER: &str = "http://127.0.0.1:5000";
+
+/// For users who are signed in by this process: their hashes are not what is measured.
+const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// Whom a server finds in its store.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Population {
+    /// Users with the password of [`calls`](crate::calls) and a hash of today's cost.
+    pub(crate) users: u64,
+    /// Others, and how many sessions each of them has.
+    pub(crate) signed_in: usize,
+    pub(crate) sessions: usize,
+}
+
+/// A server with users.
+pub(crate) struct Populated {
+    pub(crate) server: Server,
+    /// Tokens of each session: users beside each other, the sessions of one user apart.
+    pub(crate) tokens: Arc<Vec<Tokens>>,
+    flags: Vec<String>,
+    folder: TempDir,
+}
+
+impl Populated {
+    /// Fills a store, and starts a server on it.
+    pub(crate) fn start(runtime: &Runtime, redis: Option<&Redis>, flags: &[&str], population: Population) -> Self {
+        let folder = scratch();
+        let url = redis.map_or("embedded:".to_owned(), Redis::url);
+        let data = folder.path().join("data").display().to_string();
+        // No token ends while it is measured.
+        let place = ["--store", &url, "--data-dir", &data, "--token-issuer", ISSUER, "--access-token-lifetime", "1h"];
+        let tokens = Arc::new(runtime.block_on(populate(&place, population)));
+        let flags = [&place[..2], &place[4..], flags].concat();
+        let server = Server::start_on(&folder.path().join("data"), &flags);
+        Self { server, tokens, flags: flags.into_iter().map(str::to_owned).collect(), folder }
+    }
+
+    /// Ends the server, and starts another on the same store.
+    pub(crate) fn restart(&mut self) {
+        self.server.stop();
+        self.server = Server::start_on(&self.folder(), &self.flags());
+    }
+
+    /// The server's data folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What the server was started with.
+    pub(crate) fn flags(&self) -> Vec<&str> {
+        self.flags.iter().map(String::as_str).collect()
+    }
+}
+
+/// Makes the users in this process, on the store that the server will have.
+async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
+    let free =
+        ["watchword", "--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--admin-addr", "off"];
+    let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are good");
+    config.hashing.cost = CHEAP;
+    let settings = config.store.clone();
+    let store = store::open(&settings, Arc::new(Seal::none()), &world()).await.expect("a new store opens");
+    load_all(&store, population.users).await;
+    store.close().await;
+    drop(store);
+    if population.signed_in == 0 {
+        return Vec::new();
+    }
+    let app = App::start(config, world()).await.expect("a server can be had");
+    let auth = app.auth();
+    // No more at once than the hash queue has room for.
+    let (mut all, room) = (JoinSet::new(), Arc::new(Semaphore::new(8)));
+    for number in 0..population.signed_in {
+        let (auth, room) = (auth.clone(), room.clone());
+        all.spawn(async move {
+            let _permit = room.acquire().await.expect("nobody closes it");
+            let name = format!("signed-{number}");
+            let wanted = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "");
+            auth.register(&caller(), wanted.expect("good values")).await.expect("the store takes users");
+            let mut tokens = Vec::new();
+            for _ in 0..population.sessions {
+                let attempt = Attempt::parse(&name, PASSWORD.into()).expect("good values");
+                tokens.push(auth.login(&caller(), attempt).await.expect("the password is right").1);
+            }
+            tokens
+        });
+    }
+    let tokens = all.join_all().await;
+    app.run(async {}).await;
+    (0..population.sessions).flat_map(|session| tokens.iter().map(move |of_user| of_user[session].clone())).collect()
+}
+
+fn caller() -> Caller {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Caller { door: Door::Grpc, peer: Peer::Local, deadline, bearer: Bearer::Missing, user_agent: "bench".into() }
+}
+
+/// Loads that many users.
+pub(crate) async fn load_all(store: &Arc<dyn Store>, users: u64) {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut writers = JoinSet::new();
+    for _ in 0..512.min(users) {
+        let (store, next) = (store.clone(), next.clone());
+        writers.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= users {
+                    return;
+                }
+                claim(&*store, number).await;
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
+pub(crate) async fn claim(store: &dyn Store, number: u64) {
+    let claimed = store.claim(&registered(number)).await.expect("the store answers");
+    assert!(matches!(claimed, Claim::Claimed), "every name is new");
+}
+
+/// A user as a registration makes it; all of them share a hash.
+fn registered(number: u64) -> User {
+    static PHC: LazyLock<String> = LazyLock::new(|| {
+        let encode = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
+        let Cost { memory_kib, passes, lanes } = Cost::DEFAULT;
+        let (salt, tag) = (encode(raw::SALT), encode(&raw::tag_of(&mut raw::pooled())));
+        format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${tag}")
+    });
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + number);
+    User {
+        id: UserId::new(now, &System),
+        username: Username::parse(&user(number)).expect("an ordinary name"),
+        password: PasswordHash::parse(&PHC).expect("a hash"),
+        data: UserData::parse("testing".into(), 100).expect("short data"),
+        epoch: 0,
+        kept_session: None,
+        create_time: now,
+        update_time: now,
+        last_login_time: None,
+        request_id: None,
+        disabled: false,
+    }
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn on(&self, _: &Event<'_>) {}
+}
+
+pub(crate) fn world() -> World {
+    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) }
+}
