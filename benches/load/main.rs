@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench load` takes about ten minutes. `-- --quick` takes two and proves nothing; `-- --scale` adds a
 //! million users and a second node; `-- --only rates,storm` measures some parts; `-- --peer NAME=URL` measures another
-//! product's login over plain HTTP in the same run (`peers.rs` says how).
+//! product's login over plain HTTP in the same run (`peers.rs` says how), and `-- --build PATH` another build's.
 //!
 //! Servers are real processes on the disk of the target folder, with their default settings and somebody who reads their
 //! log; Redis is a real redis-server that syncs its file at every write. Server and client share the cores.
@@ -112,7 +112,7 @@ fn main() {
     let load_average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     report.note(format!("{} cores; load average before: {}", machine::cores(), load_average.trim()));
     if wanted("rates") {
-        rates::measure(&plan, &runtime, &peers, &mut report);
+        rates::measure(&plan, &runtime, &peers, &values("--build"), &mut report);
     }
     if wanted("commits") {
         commits::measure(&plan, &runtime, &mut report);

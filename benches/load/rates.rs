@@ -34,11 +34,12 @@ struct Repetition {
     login_on_redis: Loop,
     register_on_redis: Loop,
     peers: Vec<(Tally, f64)>,
+    builds: Vec<Loop>,
     /// The part of all cores that other processes had in the first four arms.
     others: f64,
 }
 
-pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], report: &mut Report) {
+pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], builds: &[&str], report: &mut Report) {
     let (mut pooled, mut one_shot) = (raw::workers(raw::pooled), raw::workers(raw::one_shot));
     assert_eq!(raw::tag_of(&mut pooled[0]), raw::tag_of(&mut one_shot[0]), "both kernels compute the same");
     let population = Population { users: USERS, ..Population::default() };
@@ -49,6 +50,9 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], report: &m
     let load = Load::connect(runtime, &embedded, USERS);
     let load_on_redis = Load::connect(runtime, &shared, USERS);
     let load_in_memory = Load::register_and_connect(runtime, &in_memory, CONCURRENCY as u64);
+    let builds_started: Vec<_> =
+        builds.iter().map(|build| Populated::start_build(build, runtime, None, &[], population).server).collect();
+    let loads_of_builds: Vec<_> = builds_started.iter().map(|server| Load::connect(runtime, server, USERS)).collect();
 
     let mut repeat = |arm| {
         let (others, start) = (cpu_of_others(&[&embedded]), Instant::now());
@@ -66,6 +70,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], report: &m
             login_in_memory: load_in_memory.login(arm),
             login_on_redis: load_on_redis.login(arm),
             register_on_redis: load_on_redis.register(arm),
+            builds: loads_of_builds.iter().map(|load| load.login(arm)).collect(),
             peers: peers.iter().map(|peer| peer.login(runtime, arm)).collect(),
         }
     };
@@ -77,6 +82,12 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], report: &m
         done.push(repeat(plan.arm));
     }
     tell(&done, report);
+    for (number, build) in builds.iter().enumerate() {
+        let each =
+            |figure: &dyn Fn(&Repetition, &Loop) -> f64| done.iter().map(|r| figure(r, &r.builds[number])).collect();
+        report.show(format!("logins/s / those of {build}"), "", each(&|r, other| r.login.rate() / other.rate()));
+        report.show(format!("server CPU beside the hash, {build}"), "us", each(&|_, other| other.server_micros()));
+    }
     for (number, peer) in peers.iter().enumerate() {
         let each =
             |figure: &dyn Fn(&Repetition, f64) -> f64| done.iter().map(|r| figure(r, r.peers[number].1)).collect();

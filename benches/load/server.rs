@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+/// The binary that was built with this program.
+pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_watchword");
+
 /// Units of CPU time in `/proc`; the same on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -35,7 +38,12 @@ impl Server {
 
     /// The same with more flags.
     pub(crate) fn start_on(folder: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_watchword"));
+        Self::start_build(OURS, folder, flags)
+    }
+
+    /// The same with another build of the binary.
+    pub(crate) fn start_build(program: &str, folder: &Path, flags: &[&str]) -> Self {
+        let mut command = Command::new(program);
         command
             .args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"])
             .arg("--data-dir")

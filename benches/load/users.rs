@@ -27,7 +27,7 @@ use crate::{
     calls::{PASSWORD, user},
     raw,
     redis::Redis,
-    server::{Server, scratch},
+    server::{OURS, Server, scratch},
 };
 
 /// Who makes the tokens, for all servers.
@@ -58,6 +58,17 @@ pub(crate) struct Populated {
 impl Populated {
     /// Fills a store, and starts a server on it.
     pub(crate) fn start(runtime: &Runtime, redis: Option<&Redis>, flags: &[&str], population: Population) -> Self {
+        Self::start_build(OURS, runtime, redis, flags, population)
+    }
+
+    /// The same with another build of the binary.
+    pub(crate) fn start_build(
+        program: &str,
+        runtime: &Runtime,
+        redis: Option<&Redis>,
+        flags: &[&str],
+        population: Population,
+    ) -> Self {
         let folder = scratch();
         let url = redis.map_or("embedded:".to_owned(), Redis::url);
         let data = folder.path().join("data").display().to_string();
@@ -65,7 +76,7 @@ impl Populated {
         let place = ["--store", &url, "--data-dir", &data, "--token-issuer", ISSUER, "--access-token-lifetime", "1h"];
         let tokens = Arc::new(runtime.block_on(populate(&place, population)));
         let flags = [&place[..2], &place[4..], flags].concat();
-        let server = Server::start_on(&folder.path().join("data"), &flags);
+        let server = Server::start_build(program, &folder.path().join("data"), &flags);
         Self { server, tokens, flags: flags.into_iter().map(str::to_owned).collect(), folder }
     }
 
