@@ -1,7 +1,7 @@
 //! What users do with their own account: read it, change its data and its password, delete it; and what is done to it.
 
 use super::{
-    Auth, Caller, Check, Error, Event, Password, Replace, Rules, Stored, Tokens, User, UserData, Username,
+    Auth, Caller, Check, Error, Event, Password, Purpose, Replace, Rules, Stored, Tokens, User, UserData, Username,
     change_user::{TRIES_MAX, has_same_credentials},
     password::policy,
     signed_in::SignedIn,
@@ -93,7 +93,7 @@ impl Auth {
         // Whatever can fail without harm fails before the change.
         self.ring().await?;
         self.show_password(caller, &user, change.current).await?;
-        let password = self.admit(caller)?.hash(change.new).await?;
+        let password = self.admit(caller, Purpose::Account)?.hash(change.new).await?;
         let now = self.store.now();
         let changed = self.change_user(user, |user| {
             user.password = password.clone();
@@ -161,7 +161,7 @@ impl Auth {
 
     /// Asks for the password once more, as before everything that cannot be undone (ASVS 7.5.1).
     async fn show_password(&self, caller: &Caller, user: &Stored<User>, current: Password) -> Result<(), Error> {
-        if self.admit(caller)?.verify(current, user.value.password.clone()).await? {
+        if self.admit(caller, Purpose::Account)?.verify(current, user.value.password.clone()).await? {
             return Ok(());
         }
         self.note(&Event::PasswordNotShown { caller, user: user.value.id });

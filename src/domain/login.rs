@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Caller, Check, Error, Event, Password, Refusal, Replace, Stored, Tokens, User, Username};
+use super::{Auth, Caller, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User, Username};
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
@@ -60,7 +60,7 @@ impl Auth {
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
-        let slot = self.admit(caller)?;
+        let slot = self.admit(caller, Purpose::Account)?;
         let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
         let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
         let matches = slot.verify(attempt.password, hash).await?;

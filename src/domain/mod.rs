@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use self::password::{Purpose, Slot};
 pub use self::{
     account::{DataChange, PasswordChange},
     authorize::{Route, STORE_BUDGET},
@@ -174,8 +175,8 @@ impl Auth {
     }
 
     /// Asks for room in the hash queue.
-    fn admit(&self, caller: &Caller) -> Result<password::Slot, Error> {
-        self.passwords.admit(caller.deadline).inspect_err(|error| {
+    fn admit(&self, caller: &Caller, purpose: Purpose) -> Result<Slot, Error> {
+        self.passwords.admit(purpose, caller.deadline).inspect_err(|error| {
             if let Error::Overloaded { retry_after } = error {
                 self.note(&Event::Overloaded { caller, retry_after: *retry_after });
             }

@@ -4,8 +4,8 @@
 //! acknowledgement before the user is stored, and a lost race is answered like a name that was taken before.
 
 use super::{
-    Auth, Caller, Check, Claim, Error, Event, Password, RequestId, Rules, StoreError, Stored, User, UserData, UserId,
-    Username, password::policy,
+    Auth, Caller, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError, Stored, User, UserData,
+    UserId, Username, password::policy,
 };
 
 /// A user to register; every part is acceptable.
@@ -56,7 +56,7 @@ impl Auth {
             return self.repeat(caller, &wanted, existing).await;
         }
 
-        let slot = self.admit(caller)?;
+        let slot = self.admit(caller, Purpose::Registration)?;
         let password = slot.hash(wanted.password.clone()).await?;
         let now = self.store.now();
         let user = User {
@@ -100,7 +100,7 @@ impl Auth {
         let user = existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
         if is_repeated && !user.disabled {
-            let slot = self.admit(caller)?;
+            let slot = self.admit(caller, Purpose::Registration)?;
             if slot.verify(wanted.password.clone(), user.password.clone()).await? {
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });
                 return Ok(user);

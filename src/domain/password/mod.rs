@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub use self::{
     hash::{Cost, PasswordHash},
     kernel::Kernel,
-    pool::{HashPool, PoolSettings, Slot},
+    pool::{HashPool, PoolSettings, Purpose, Slot},
 };
 use super::error::{Reason, Violation};
 

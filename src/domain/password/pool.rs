@@ -2,7 +2,8 @@
 //!
 //! [`HashPool::admit`] is the only way to a [`Slot`], and only a `Slot` can hash. Admission is decided by the time
 //! the queue would take against the caller's deadline: a queue that fills to the deadline spends a third of its
-//! hashes on answers that come too late. Workers run at a lower priority than the threads that do I/O.
+//! hashes on answers that come too late. Token checks never wait here, and registrations yield to logins. Workers run at a
+//! lower priority than the threads that do I/O.
 
 use std::{
     collections::VecDeque,
@@ -28,6 +29,10 @@ const QUEUE_JOBS_MAX: usize = 1_000;
 /// How long a job may wait for a worker, however far its caller's deadline is. Beyond this an honest "later" serves
 /// the caller better.
 const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// The same for a registration: while logins come faster than they can be hashed nobody registers, and the last third of
+/// the queue is theirs.
+const QUEUE_WAIT_OF_REGISTRATIONS_MAX: Duration = Duration::from_millis(200);
 
 /// What a hash is thought to take before the first one was measured.
 const HASH_TIME_GUESS: Duration = Duration::from_millis(10);
@@ -91,6 +96,15 @@ enum Task {
     Verify { password: Password, hash: PasswordHash, answer: oneshot::Sender<Result<bool, Error>> },
 }
 
+/// Whom a hash is for, which says who yields when there is not room for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Somebody who has an account: a login, or whatever asks for the password again.
+    Account,
+    /// Somebody who wants one.
+    Registration,
+}
+
 /// Room for one hash. Dropped unused, it gives the room back.
 #[must_use]
 pub struct Slot {
@@ -134,7 +148,7 @@ impl HashPool {
     ///
     /// # Errors
     /// `DeadlineExceeded` when not even one hash fits; `Overloaded` when the queue would take too long; `Draining`.
-    pub fn admit(&self, deadline: Instant) -> Result<Slot, Error> {
+    pub fn admit(&self, purpose: Purpose, deadline: Instant) -> Result<Slot, Error> {
         let mut queue = self.shared.lock();
         if queue.draining {
             return Err(Error::Draining);
@@ -147,7 +161,9 @@ impl HashPool {
         // Whoever finds a free worker is let in whatever the average says: only a hash can correct it.
         if queue.admitted >= workers {
             let wait = queue.wait(workers);
-            if wait > QUEUE_WAIT_MAX.max(queue.hash_time).min(left / 2) || queue.admitted >= workers + QUEUE_JOBS_MAX {
+            if wait > purpose.wait_max().max(queue.hash_time).min(left / 2)
+                || queue.admitted >= workers + QUEUE_JOBS_MAX
+            {
                 drop(queue);
                 return Err(Error::Overloaded { retry_after: self.shared.jittered(wait) });
             }
@@ -184,6 +200,17 @@ impl Drop for HashPool {
         self.shared.work.notify_all();
         // Outside the lock, which each job's permit takes.
         drop(abandoned);
+    }
+}
+
+// === impl Purpose ===
+
+impl Purpose {
+    fn wait_max(self) -> Duration {
+        match self {
+            Purpose::Account => QUEUE_WAIT_MAX,
+            Purpose::Registration => QUEUE_WAIT_OF_REGISTRATIONS_MAX,
+        }
     }
 }
 
@@ -349,6 +376,8 @@ fn reply<T>(answer: oneshot::Sender<T>, value: T, permit: Permit) {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
     use crate::domain::System;
 
@@ -376,7 +405,7 @@ mod tests {
         }
         assert!(pool.shared.lock().hash_time > Duration::from_secs(5));
         for _ in 0..100 {
-            let slot = pool.admit(in_seconds(1)).unwrap();
+            let slot = pool.admit(Purpose::Account, in_seconds(1)).unwrap();
             slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
         }
         assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
@@ -386,22 +415,37 @@ mod tests {
     async fn a_slot_that_is_dropped_gives_its_room_back_and_so_does_a_caller_who_leaves() {
         let pool = pool();
         for _ in 0..2_000 {
-            drop(pool.admit(in_seconds(5)).unwrap());
+            drop(pool.admit(Purpose::Account, in_seconds(5)).unwrap());
         }
         for _ in 0..2_000 {
-            let slot = pool.admit(in_seconds(5)).unwrap();
+            let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
             drop(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         }
-        let slot = pool.admit(in_seconds(5)).unwrap();
+        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         assert!(!slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
         assert_eq!(pool.shared.lock().admitted, 0);
+    }
+
+    #[tokio::test]
+    async fn registrations_yield_to_logins() {
+        let pool = pool();
+        let admitted = |purpose| {
+            let slots: Vec<_> = iter::from_fn(|| pool.admit(purpose, in_seconds(5)).ok()).collect();
+            (slots.len(), slots)
+        };
+        let (registrations, held) = admitted(Purpose::Registration);
+        let (logins, held_too) = admitted(Purpose::Account);
+        assert!(registrations > 0 && logins > 0, "{registrations} registrations, then {logins} logins");
+        drop((held, held_too));
+        let _held = admitted(Purpose::Account);
+        assert_eq!(admitted(Purpose::Registration).0, 0, "logins fill the queue");
     }
 
     #[tokio::test]
     async fn jobs_that_wait_when_the_pool_ends_are_answered() {
         let pool = pool();
         pool.shared.lock().closed = true;
-        let slot = pool.admit(in_seconds(5)).unwrap();
+        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let waiting = tokio::spawn(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         while pool.shared.lock().jobs.is_empty() {
             tokio::task::yield_now().await;
