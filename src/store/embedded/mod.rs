@@ -14,15 +14,18 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, StorageBackend};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use self::{folder::Folder, writer::Write};
+use self::{
+    folder::Folder,
+    writer::{Write, Writer},
+};
 use super::{
     Inspected, OpenError,
     documents::{Change, Documents, Key, Outcome, Put},
@@ -32,14 +35,11 @@ use crate::domain::{Clock, Pulse, StoreError};
 /// Bytes of pages kept in memory at most.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// Writes that may wait for the writer; beyond it callers wait, each within its deadline.
-const WRITES_WAITING_MAX: usize = 1_024;
-
 /// A store in one file.
 pub struct Embedded {
     database: Arc<Database>,
     /// The way to the writer, until the store is closed.
-    writes: Mutex<Option<mpsc::Sender<Write>>>,
+    writer: Mutex<Option<Writer>>,
     /// Becomes true when the writer has ended.
     writer_ended: watch::Receiver<bool>,
     pulse: watch::Sender<Pulse>,
@@ -71,10 +71,9 @@ impl Embedded {
 
     fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<Folder>) -> Self {
         let database = Arc::new(database);
-        let (writes, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let pulse = watch::Sender::new(Pulse::Up);
-        let writer_ended = writer::start(database.clone(), waiting, pulse.clone(), clock.clone());
-        Self { database, writes: Mutex::new(Some(writes)), writer_ended, pulse, clock, _folder: folder }
+        let (writer, writer_ended) = writer::start(database.clone(), pulse.clone(), clock.clone());
+        Self { database, writer: Mutex::new(Some(writer)), writer_ended, pulse, clock, _folder: folder }
     }
 
     /// Says what is in `folder`, and changes nothing.
@@ -82,8 +81,8 @@ impl Embedded {
         folder::inspect(folder)
     }
 
-    fn writes(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Write>>> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,10 +101,10 @@ impl Documents for Embedded {
     /// Hands the change to the writer and waits for its commit.
     async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let writes = self.writes().clone().ok_or(StoreError::Unavailable)?;
+        let writer = self.writer().clone().ok_or(StoreError::Unavailable)?;
         // Not sent: the writer is gone, nothing was executed. Sent and not answered: nobody knows.
-        writes.send(Write { first, key, change, answer }).await.map_err(|_| StoreError::Unavailable)?;
-        drop(writes);
+        writer.send(Write { first, key, change, answer }).await?;
+        drop(writer);
         answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }
 
@@ -118,8 +117,8 @@ impl Documents for Embedded {
     }
 
     async fn close(&self) {
-        // Without its sender the writer ends after the commit that it is at.
-        drop(self.writes().take());
+        // Without a way to it the writer ends after the commit that it is at.
+        drop(self.writer().take());
         let ended = self.writer_ended.clone().wait_for(|ended| *ended).await.is_ok();
         if !ended {
             tracing::error!("the store's writer ended with a panic");

@@ -7,13 +7,19 @@
 //! Nobody is answered before the commit that holds his change is durable. When a commit fails nobody knows what of it
 //! is on the disk: everyone in it is told so, the store is failed, and later writes were not executed.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
 
 use redb::Database;
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
 use super::{guarded, tables::Tables};
@@ -21,6 +27,9 @@ use crate::{
     domain::{Clock, Pulse, StoreError},
     store::documents::{Change, Key, Outcome, Put, millis},
 };
+
+/// Changes that may wait for the writer; beyond it callers wait, each within its deadline.
+const WRITES_WAITING_MAX: usize = 1_024;
 
 /// Changes in one commit at most; bounds how long the first of them waits for the last.
 const COMMIT_CHANGES_MAX: usize = 256;
@@ -45,25 +54,72 @@ pub(super) struct Write {
     pub(super) answer: Answer,
 }
 
-/// Starts the writer. It ends when every sender is gone, and then says true.
+/// The way to the writer; the writer ends when every copy of it is gone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    writes: mpsc::Sender<Write>,
+    doze: Arc<Doze>,
+    thread: Thread,
+}
+
+/// A writer that sleeps until there is company, or for so long. It is not woken for each of those who come.
+struct Doze {
+    /// How many it sleeps for; nobody can be so many when it does not sleep.
+    company: AtomicUsize,
+}
+
+const AWAKE: usize = usize::MAX;
+
+/// Starts the writer. When it has ended it says true.
 pub(super) fn start(
     database: Arc<Database>,
-    mut waiting: mpsc::Receiver<Write>,
     pulse: watch::Sender<Pulse>,
     clock: Arc<dyn Clock>,
-) -> watch::Receiver<bool> {
+) -> (Writer, watch::Receiver<bool>) {
     let (end, ended) = watch::channel(false);
-    let runtime = Handle::current();
-    thread::Builder::new()
+    let (writes, mut waiting) = mpsc::channel(WRITES_WAITING_MAX);
+    let doze = Arc::new(Doze { company: AtomicUsize::new(AWAKE) });
+    let dozing = doze.clone();
+    let thread = thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || {
-            run(&database, &mut waiting, &pulse, &*clock, &runtime);
+            run(&database, &mut waiting, &pulse, &*clock, &dozing);
             // The database is let go before anybody hears that it is.
             drop(database);
             end.send_replace(true);
         })
         .expect("a machine that cannot start a thread cannot serve");
-    ended
+    (Writer { writes, doze, thread: thread.thread().clone() }, ended)
+}
+
+impl Writer {
+    /// Hands a change over.
+    ///
+    /// # Errors
+    /// The writer is gone; nothing was executed.
+    pub(super) async fn send(&self, write: Write) -> Result<(), StoreError> {
+        self.writes.send(write).await.map_err(|_| StoreError::Unavailable)?;
+        let waiting = self.writes.max_capacity() - self.writes.capacity();
+        if waiting >= self.doze.company.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Ok(())
+    }
+}
+
+impl Doze {
+    /// Sleeps until so many wait, or until then.
+    fn sleep(&self, waiting: &mpsc::Receiver<Write>, company: usize, until: Instant) {
+        self.company.store(company, Ordering::SeqCst);
+        while waiting.len() < company && !waiting.is_closed() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        self.company.store(AWAKE, Ordering::SeqCst);
+    }
 }
 
 fn run(
@@ -71,15 +127,15 @@ fn run(
     waiting: &mut mpsc::Receiver<Write>,
     pulse: &watch::Sender<Pulse>,
     clock: &dyn Clock,
-    runtime: &Handle,
+    doze: &Doze,
 ) {
     let mut batch = Vec::new();
     let mut pace = Pace::of_this_machine();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
         if let Some((until, company)) = pace.wait() {
-            runtime.block_on(gather(&mut batch, waiting, until, company));
-            pace.waited(batch.len(), company);
+            doze.sleep(waiting, company - 1, until);
+            pace.waited(batch.len() + waiting.len(), company);
         }
         while batch.len() < COMMIT_CHANGES_MAX
             && let Ok(next) = waiting.try_recv()
@@ -104,15 +160,6 @@ fn run(
                 answer_all(batch.drain(..), || Err(StoreError::OutcomeUnknown));
             }
         }
-    }
-}
-
-/// Adds what comes until then, or until there are so many.
-async fn gather(batch: &mut Vec<Write>, waiting: &mut mpsc::Receiver<Write>, until: Instant, company: usize) {
-    while batch.len() < company
-        && let Ok(Some(next)) = timeout_at(until, waiting.recv()).await
-    {
-        batch.push(next);
     }
 }
 
