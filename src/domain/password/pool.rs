@@ -43,6 +43,12 @@ const HASH_TIME_TRUSTED: Duration = Duration::from_millis(50);
 /// One hash raises the average as if it had taken this many times the average at most, for the same reason.
 const HASH_TIME_OUTLIER: u32 = 4;
 
+/// While others wait, results are held and answered a few together: an answer wakes threads of I/O whose code and data the
+/// hashes have driven out of the processor's caches, which costs as much for one as for some. So long are they held at
+/// most, and no longer than this part of what a newcomer waits.
+const HOLD_MAX: Duration = Duration::from_millis(40);
+const HOLD_PART_OF_WAIT: u32 = 2;
+
 /// For a hash that could not be made: memory for an arena was not to be had, or a worker panicked.
 const NOT_HASHED: Error = Error::Overloaded { retry_after: Duration::from_secs(1) };
 
@@ -79,6 +85,9 @@ struct Queue {
     admitted: usize,
     /// A moving average of what one hash takes.
     hash_time: Duration,
+    /// Results that nobody was told yet, and since when there is one.
+    held: Vec<Reply>,
+    held_since: Option<Instant>,
     draining: bool,
     closed: bool,
 }
@@ -94,6 +103,12 @@ struct Job {
 enum Task {
     Hash { password: Password, answer: oneshot::Sender<Result<PasswordHash, Error>> },
     Verify { password: Password, hash: PasswordHash, answer: oneshot::Sender<Result<bool, Error>> },
+}
+
+/// What became of a job, and who waits for it.
+enum Reply {
+    Hashed(oneshot::Sender<Result<PasswordHash, Error>>, Result<PasswordHash, Error>),
+    Verified(oneshot::Sender<Result<bool, Error>>, Result<bool, Error>),
 }
 
 /// Whom a hash is for, which says who yields when there is not room for all.
@@ -125,6 +140,8 @@ impl HashPool {
                 jobs: VecDeque::new(),
                 admitted: 0,
                 hash_time: HASH_TIME_GUESS,
+                held: Vec::new(),
+                held_since: None,
                 draining: false,
                 closed: false,
             }),
@@ -278,11 +295,12 @@ impl Shared {
         }
         let mut workspace = Workspace::new(kernel);
         while let Some(job) = self.next() {
-            let ran = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace)));
-            if ran.is_err() {
+            let reply = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace))).unwrap_or_else(|_| {
                 tracing::error!("a hash panicked; the panic is logged above");
                 workspace = Workspace::new(kernel);
-            }
+                None
+            });
+            self.answer(reply);
         }
     }
 
@@ -299,30 +317,52 @@ impl Shared {
         }
     }
 
-    fn run(&self, job: Job, workspace: &mut Workspace) {
-        let Job { task, deadline, queued_at, permit } = job;
+    /// Gives the room back, so that a caller who hears the answer and asks again finds it.
+    fn run(&self, job: Job, workspace: &mut Workspace) -> Option<Reply> {
+        let Job { task, deadline, queued_at, permit: _permit } = job;
         let started = self.clock.monotonic();
         let late = started >= deadline;
         let queued = started.saturating_duration_since(queued_at);
         match task {
             // Nobody waits for the answer any more: the hash would only keep others waiting.
-            Task::Hash { answer, .. } if answer.is_closed() => {}
-            Task::Verify { answer, .. } if answer.is_closed() => {}
-            Task::Hash { answer, .. } if late => reply(answer, Err(Error::DeadlineExceeded), permit),
-            Task::Verify { answer, .. } if late => reply(answer, Err(Error::DeadlineExceeded), permit),
+            Task::Hash { answer, .. } if answer.is_closed() => None,
+            Task::Verify { answer, .. } if answer.is_closed() => None,
+            Task::Hash { answer, .. } if late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
+            Task::Verify { answer, .. } if late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
             Task::Hash { password, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
                 let mut tag = [0; TAG_BYTES];
                 let derived = self.derive(workspace, self.settings.cost, &password, &salt, &mut tag, queued);
-                reply(answer, derived.map(|()| PasswordHash::new(self.settings.cost, salt, tag)), permit);
+                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(self.settings.cost, salt, tag))))
             }
             Task::Verify { password, hash, answer } => {
                 let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
                 let derived = self.derive(workspace, hash.cost, &password, &hash.salt, &mut tag, queued);
-                reply(answer, derived.map(|()| hash.has_tag(&tag)), permit);
+                Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag))))
             }
         }
+    }
+
+    /// Answers a job that has ended, and those that were held; or holds it, when another one follows.
+    fn answer(&self, reply: Option<Reply>) {
+        let now = self.clock.monotonic();
+        let mut queue = self.lock();
+        queue.held.extend(reply);
+        let since = *queue.held_since.get_or_insert(now);
+        if !queue.jobs.is_empty() && !queue.closed {
+            let workers = self.settings.workers;
+            let hold = HOLD_MAX.min(queue.wait(workers) / HOLD_PART_OF_WAIT);
+            // The next to end answers for this one too.
+            let until_the_next = queue.hash_time / u32::try_from(workers).unwrap_or(1).max(1);
+            if now.saturating_duration_since(since) + until_the_next <= hold {
+                return;
+            }
+        }
+        queue.held_since = None;
+        let held = std::mem::take(&mut queue.held);
+        drop(queue);
+        held.into_iter().for_each(Reply::send);
     }
 
     fn derive(
@@ -367,11 +407,16 @@ impl Shared {
     }
 }
 
-/// Gives the room back first, so that a caller who hears the answer and asks again finds it.
-fn reply<T>(answer: oneshot::Sender<T>, value: T, permit: Permit) {
-    drop(permit);
-    // The caller may have gone meanwhile.
-    drop(answer.send(value));
+// === impl Reply ===
+
+impl Reply {
+    fn send(self) {
+        // The caller may have gone meanwhile.
+        match self {
+            Reply::Hashed(answer, result) => drop(answer.send(result)),
+            Reply::Verified(answer, result) => drop(answer.send(result)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -424,6 +469,25 @@ mod tests {
         let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         assert!(!slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
         assert_eq!(pool.shared.lock().admitted, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_answered_when_those_who_follow_have_left() {
+        let pool = pool();
+        let verify = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        for _ in 0..200 {
+            // Room that nobody uses yet: newcomers would wait long, so results are held long.
+            let waiting: Vec<_> = (0..5).map(|_| verify()).collect();
+            let stays = verify().verify(Password::parse("any".into()).unwrap(), pool.decoy());
+            let leaves = verify().verify(Password::parse("any".into()).unwrap(), pool.decoy());
+            let (mut stays, mut leaves) = (Box::pin(stays), Box::pin(leaves));
+            assert!(futures_util::poll!(&mut stays).is_pending());
+            assert!(futures_util::poll!(&mut leaves).is_pending());
+            drop(leaves);
+            let answered = tokio::time::timeout(Duration::from_secs(5), stays).await;
+            assert_eq!(answered.expect("it is answered"), Ok(false));
+            drop(waiting);
+        }
     }
 
     #[tokio::test]
