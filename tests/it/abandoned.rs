@@ -19,7 +19,7 @@ use tower::Service;
 use watchword::{
     domain::{
         Clock, Error, Event, HashPool, Observer, System, World,
-        password::{Cost, Kernel, Password, PoolSettings},
+        password::{Cost, Kernel, Password, PoolSettings, Purpose},
     },
     grpc::{Grpc, Readiness},
     server::{Access, Address, Drain, Limits, Listener, serve},
@@ -172,7 +172,7 @@ async fn jobs_that_nobody_waits_for_or_that_are_late_are_not_hashed_and_the_othe
         let world = World { clock: clock.clone(), entropy: Arc::new(System), observer: gate.clone() };
         let pool = HashPool::start(PoolSettings { workers: 1, cost: CHEAP }, Kernel::choose(), &world);
         let job = |after| {
-            let slot = pool.admit(clock.monotonic() + after).unwrap();
+            let slot = pool.admit(Purpose::Account, clock.monotonic() + after).unwrap();
             Box::pin(slot.hash(Password::parse("a password".into()).unwrap()))
         };
         let waiting = |after| {
