@@ -1,5 +1,5 @@
-//! A million users, who are loaded through the store and not by hashing: what they do to a login and a list, to start-up,
-//! disk and memory. And two nodes on one Redis.
+//! A million users, who are loaded through the store and not by hashing: what they do to logins and lists, to start-up, disk
+//! and memory. And two nodes on one Redis.
 
 use std::{
     fs,
