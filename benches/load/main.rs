@@ -52,8 +52,9 @@ pub(crate) struct Plan {
     repetitions: usize,
     /// How long one arm of a repetition takes.
     arm: Duration,
-    /// Of the storm and its control.
+    /// Servers that see storms.
     storms: usize,
+    /// How long each storm takes.
     storm: Duration,
     /// How long after a storm memory is looked at again.
     calm: Duration,
@@ -67,7 +68,7 @@ const FULL: Plan = Plan {
     repetitions: 8,
     arm: Duration::from_secs(2),
     storms: 3,
-    storm: Duration::from_secs(10),
+    storm: Duration::from_secs(4),
     calm: Duration::from_secs(10),
     starts: 20,
     point: Duration::from_secs(4),
@@ -77,7 +78,7 @@ const QUICK: Plan = Plan {
     repetitions: 2,
     arm: Duration::from_millis(700),
     storms: 1,
-    storm: Duration::from_secs(4),
+    storm: Duration::from_secs(2),
     calm: Duration::from_secs(10),
     starts: 4,
     point: Duration::from_secs(1),

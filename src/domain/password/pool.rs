@@ -85,6 +85,8 @@ struct Queue {
     admitted: usize,
     /// A moving average of what one hash takes.
     hash_time: Duration,
+    /// The same over many hashes: a crowd would fill the queue by the fastest few, and then wait for the others.
+    usual_hash_time: Duration,
     /// Results that nobody was told yet, and since when there is one.
     held: Vec<Reply>,
     held_since: Option<Instant>,
@@ -140,6 +142,7 @@ impl HashPool {
                 jobs: VecDeque::new(),
                 admitted: 0,
                 hash_time: HASH_TIME_GUESS,
+                usual_hash_time: HASH_TIME_GUESS,
                 held: Vec::new(),
                 held_since: None,
                 draining: false,
@@ -269,12 +272,14 @@ impl Queue {
     fn wait(&self, workers: usize) -> Duration {
         let ahead = (self.admitted + 1).saturating_sub(workers);
         let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
-        self.hash_time.saturating_mul(rounds) / u32::try_from(workers).unwrap_or(1).max(1)
+        let hash_time = self.hash_time.max(self.usual_hash_time);
+        hash_time.saturating_mul(rounds) / u32::try_from(workers).unwrap_or(1).max(1)
     }
 
     fn learn(&mut self, took: Duration) {
         let took = took.min(self.hash_time * HASH_TIME_OUTLIER);
         self.hash_time = (self.hash_time * 7 + took) / 8;
+        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(HASH_TIME_TRUSTED)) / 64;
     }
 }
 
