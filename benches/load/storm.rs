@@ -46,7 +46,7 @@ const CHECKS: f64 = 500.0;
 /// Logins a second of somebody who comes when all is calm, and how long he stays.
 const LONE_LOGINS: Schedule = Schedule { rate: 20.0, time: Duration::from_secs(4) };
 
-/// Storms in a repetition.
+/// Storms in a repetition beside the first.
 const ROUNDS: usize = 3;
 
 /// A flood that was late is made again so often.
@@ -58,11 +58,12 @@ struct Repetition {
     capacity: f64,
     /// Checks when all is calm.
     calm: Calls,
-    rounds: Vec<Round>,
-    /// Seconds from the last storm's end until logins took no longer than before the first.
+    /// Seconds from the end of a storm until logins took no longer than before it.
     recovery: f64,
-    /// MiB before the first and after the last.
+    /// MiB before that storm and after it.
     memory: [f64; 2],
+    /// The storms that come after it.
+    rounds: Vec<Round>,
 }
 
 /// A storm and its control, one right after the other.
@@ -105,22 +106,27 @@ fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
     control();
     let calm = alone(check(&ours, Schedule { rate: CHECKS, time: LONE_LOGINS.time }));
     let usual = alone(flood(&ours.server, LONE_LOGINS, 1)).millis(End::Succeeded, 1.0);
+    let storm_with_checks = || {
+        punctual(|| {
+            thread::scope(|scope| {
+                let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
+                let begun = Instant::now();
+                (begun, alone(flood(&ours.server, storm, CONNECTIONS)), joined(checks))
+            })
+        })
+    };
     let before = ours.server.memory_mib("VmRSS:");
+    let (begun, ..) = storm_with_checks();
+    let recovery = recovery(&alone(flood(&ours.server, LONE_LOGINS, 1)), usual);
+    thread::sleep((plan.storm + plan.calm).saturating_sub(begun.elapsed()));
+    let memory = [before, ours.server.memory_mib("VmRSS:")];
+
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let (rate, _, checks_in_control) = control();
-        let ((), flood, checks) = punctual(|| {
-            thread::scope(|scope| {
-                let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
-                ((), alone(flood(&ours.server, storm, CONNECTIONS)), joined(checks))
-            })
-        });
+        let (_, flood, checks) = storm_with_checks();
         rounds.push(Round { control: rate, flood, checks: [checks_in_control, checks] });
     }
-    let ended = Instant::now();
-    let recovery = recovery(&alone(flood(&ours.server, LONE_LOGINS, 1)), usual);
-    thread::sleep(plan.calm.saturating_sub(ended.elapsed()));
-    let memory = [before, ours.server.memory_mib("VmRSS:")];
     Repetition { capacity, calm, rounds, recovery, memory }
 }
 

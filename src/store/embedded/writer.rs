@@ -35,7 +35,7 @@ const WRITES_WAITING_MAX: usize = 1_024;
 const COMMIT_CHANGES_MAX: usize = 256;
 
 /// While changes come fast, the time from one commit to the next at least.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(30);
 
 /// Changes come fast when it takes less than this from one to the next, on average, divided by the cores: then commits take
 /// a part of the machine that is worth a wait.
