@@ -71,7 +71,7 @@ const FULL: Plan = Plan {
     storm: Duration::from_secs(4),
     calm: Duration::from_secs(10),
     starts: 20,
-    point: Duration::from_secs(4),
+    point: Duration::from_secs(2),
 };
 
 const QUICK: Plan = Plan {

@@ -9,6 +9,7 @@ use crate::{
     Plan,
     bare::Kind,
     calls::Load,
+    report::median,
     schedule::{End, Schedule, alone},
     server::Server,
     storm::{POPULATION, check_at, flood},
@@ -32,26 +33,31 @@ struct Point {
     checks_p99: f64,
 }
 
-/// Measures the curves and draws them into `folder`.
+/// Measures the curves and draws them into `folder`; a point is the median of its repetitions.
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
     let ours = Populated::start(runtime, None, &[], POPULATION);
     let capacity = Load::connect(runtime, &ours.server, POPULATION.users).login(plan.arm).rate();
+    let point = |server: &Server, load| {
+        let logins = Schedule { rate: load * capacity, time: plan.point };
+        let checks = Schedule { rate: CHECKS, time: plan.point };
+        thread::scope(|scope| {
+            let checks = scope.spawn(|| alone(check_at(server, &ours.tokens, checks)));
+            let logins = alone(flood(server, logins, CONNECTIONS));
+            let checks = checks.join().expect("whoever makes calls does not panic");
+            Point { load, goodput: logins.goodput() / capacity, checks_p99: checks.millis(End::Succeeded, 0.99) }
+        })
+    };
     let (mut of_ours, mut of_naive) = (Vec::new(), Vec::new());
     for load in LOADS {
         println!("plot: {load} times capacity");
-        let point = |server: &Server| {
-            let logins = Schedule { rate: load * capacity, time: plan.point };
-            let checks = Schedule { rate: CHECKS, time: plan.point };
-            thread::scope(|scope| {
-                let checks = scope.spawn(|| alone(check_at(server, &ours.tokens, checks)));
-                let logins = alone(flood(server, logins, CONNECTIONS));
-                let checks = checks.join().expect("whoever makes calls does not panic");
-                Point { load, goodput: logins.goodput() / capacity, checks_p99: checks.millis(End::Succeeded, 0.99) }
-            })
-        };
-        of_ours.push(point(&ours.server));
-        // A new one each time: its queue outlives its callers.
-        of_naive.push(point(&Server::spawn(Kind::Naive.command())));
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for _ in 0..plan.storms {
+            here.push(point(&ours.server, load));
+            // A new one each time: its queue outlives its callers.
+            there.push(point(&Server::spawn(Kind::Naive.command()), load));
+        }
+        of_ours.push(Point::median(load, &here));
+        of_naive.push(Point::median(load, &there));
     }
     for (name, points) in [("Watchword", &of_ours), ("naive", &of_naive)] {
         for Point { load, goodput, checks_p99 } in points {
@@ -61,6 +67,17 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
         }
     }
     fs::write(folder.join("storm.svg"), draw(&of_ours, &of_naive)).expect("cargo writes beside it");
+}
+
+impl Point {
+    fn median(load: f64, points: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> f64| {
+            let mut values: Vec<_> = points.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            median(&values)
+        };
+        Self { load, goodput: of(|point| point.goodput), checks_p99: of(|point| point.checks_p99) }
+    }
 }
 
 // === drawing ===
@@ -82,7 +99,8 @@ struct Axis {
 }
 
 fn draw(ours: &[Point], naive: &[Point]) -> String {
-    let goodput = Axis { title: "logins in time / capacity", ticks: &[0.0, 0.25, 0.5, 0.75, 1.0], height: |y| y / 1.1 };
+    let goodput =
+        Axis { title: "logins in time / capacity", ticks: &[0.0, 0.25, 0.5, 0.75, 1.0, 1.25], height: |y| y / 1.3 };
     let checks = Axis {
         title: "token checks, p99 in ms",
         ticks: &[1.0, 10.0, 100.0, 1_000.0, 10_000.0],

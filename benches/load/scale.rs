@@ -31,7 +31,7 @@ const FEW: Population = Population { users: 1_000, signed_in: CONCURRENCY, sessi
 const MANY: Population = Population { users: 1_000_000, ..FEW };
 
 /// Lone logins of each kind in a repetition.
-const LOGINS: u64 = 20;
+const LOGINS: u64 = 60;
 
 /// Starts after a `kill -9`, and after an ordinary end.
 const STARTS: usize = 10;
