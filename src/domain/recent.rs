@@ -96,8 +96,12 @@ impl Recent {
     /// Keeps what a check said for which the store was asked at `asked`, of a session that ends at `ends`.
     pub(super) fn remember(&self, session: SessionId, owner: &Owner, asked: Instant, ends: SystemTime) {
         let (mut halves, now) = self.now();
-        let checks = &halves.young.checks;
-        let has_room = checks.len() < CHECKS_MAX || checks.contains_key(&session);
+        let mut has_room = halves.young.checks.len() < CHECKS_MAX || halves.young.checks.contains_key(&session);
+        if !has_room && now.saturating_duration_since(halves.since) >= self.reuse {
+            // Others were kept for a while: it is this one's turn.
+            halves.begin_half(now);
+            has_room = true;
+        }
         // Whoever vouches for it: the ends are known for this long, and no answer comes later.
         let is_in_time = now.saturating_duration_since(asked) < self.reuse;
         if has_room && is_in_time && halves.counts(asked, session, &owner.username) {
@@ -255,6 +259,25 @@ mod tests {
         assert_eq!(recent.recall_today(1), None);
         recent.remember_today(3, &owner(1), asked);
         assert_eq!(recent.recall_today(3), None, "its answer took too long");
+    }
+
+    #[test]
+    fn a_full_half_makes_room_for_others_soon_although_it_is_vouched_for() {
+        let (recent, clock) = recent(REUSE);
+        let since = clock.go(STEP);
+        let vouch = |until| recent.hear(News::Complete { since, until });
+        let asked = clock.go(STEP);
+        for number in 0..CHECKS_MAX as u128 {
+            recent.remember_today(number, &owner(number), asked);
+        }
+        recent.remember_today(1_000_000, &owner(1), asked);
+        assert_eq!(recent.recall_today(1_000_000), None, "too soon");
+        vouch(clock.go(REUSE / 2));
+        let later = clock.go(REUSE / 2);
+        vouch(later);
+        recent.remember_today(1_000_000, &owner(1), later);
+        assert_eq!(recent.recall_today(1_000_000), Some(owner(1)));
+        assert_eq!(recent.recall_today(0), Some(owner(0)), "the full half is still there");
     }
 
     #[test]

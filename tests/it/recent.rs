@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Value, json};
 use watchword::{
     domain::{Changed, News, Store, Username},
-    store::Settings,
+    store::{RedisSettings, Settings},
     wire::pb::{self, auth_client::AuthClient},
 };
 
@@ -42,7 +42,11 @@ const CHECK_REUSE: Duration = Duration::from_millis(800);
 
 /// A node of that Redis; nodes that share users share their name.
 async fn node(url: &str) -> App {
-    let settings = Settings::Redis(redis_settings(url));
+    node_with(redis_settings(url)).await
+}
+
+async fn node_with(settings: RedisSettings) -> App {
+    let settings = Settings::Redis(settings);
     let setup = App::with(StoreKind::Memory).args(&["--token-issuer", "https://auth.example"]);
     setup.change(move |config| config.store = settings).start().await
 }
@@ -390,4 +394,21 @@ async fn where_redis_does_not_track_checks_ask_again_and_ends_are_seen_all_the_s
         let said = first_other_answer(&app, &tokens.access_token, Instant::now(), SEEN_WITHIN, "DEL").await;
         assert_eq!(said, "ended", "{forbid:?}, {args:?}");
     }
+}
+
+#[tokio::test]
+async fn rights_that_redis_gives_later_are_used_without_a_restart() {
+    let redis = RedisServer::start();
+    redis.ask::<()>(&["ACL", "SETUSER", "default", "-client|tracking"]);
+    let app =
+        node_with(RedisSettings { check_interval: Duration::from_millis(100), ..redis_settings(&redis.url()) }).await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    is_asked_by(&redis, 1).await;
+    redis.ask::<()>(&["ACL", "SETUSER", "default", "+client|tracking"]);
+    is_tracked_by(&redis, 1).await;
+    check_for(&app, &tokens.access_token, Duration::from_millis(50)).await;
+    write_down(&redis);
+    check_for(&app, &tokens.access_token, 2 * CHECK_REUSE).await;
+    assert!(reads(&redis, &session_key(&tokens)) <= 1, "it is asked again and again");
 }

@@ -31,7 +31,7 @@ const QUEUE_JOBS_MAX: usize = 1_000;
 const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
 
 /// The same for a registration: while logins come faster than they can be hashed nobody registers, and the last third of
-/// the queue is theirs.
+/// the queue is theirs, if their callers have time for it.
 const QUEUE_WAIT_OF_REGISTRATIONS_MAX: Duration = Duration::from_millis(200);
 
 /// What a hash is thought to take before the first one was measured.
@@ -44,10 +44,13 @@ const HASH_TIME_TRUSTED: Duration = Duration::from_millis(50);
 const HASH_TIME_OUTLIER: u32 = 4;
 
 /// While others wait, results are held and answered a few together: an answer wakes threads of I/O whose code and data the
-/// hashes have driven out of the processor's caches, which costs as much for one as for some. So long are they held at
-/// most, and no longer than this part of what a newcomer waits.
+/// hashes have driven out of the processor's caches, which costs as much for one as for some. So long are they held, but
+/// for a hash that takes longer than usual, and no longer than this part of what a newcomer waits.
 const HOLD_MAX: Duration = Duration::from_millis(40);
 const HOLD_PART_OF_WAIT: u32 = 2;
+
+/// Whose deadline is nearer than this is not held.
+const HOLD_DEADLINE_MIN: Duration = Duration::from_millis(200);
 
 /// For a hash that could not be made: memory for an arena was not to be had, or a worker panicked.
 const NOT_HASHED: Error = Error::Overloaded { retry_after: Duration::from_secs(1) };
@@ -118,7 +121,7 @@ enum Reply {
 pub enum Purpose {
     /// Somebody who has an account: a login, or whatever asks for the password again.
     Account,
-    /// Somebody who wants one.
+    /// Somebody who registers, for the first time or again.
     Registration,
 }
 
@@ -216,8 +219,10 @@ impl Drop for HashPool {
         let mut queue = self.shared.lock();
         queue.closed = true;
         let abandoned = std::mem::take(&mut queue.jobs);
+        let held = std::mem::take(&mut queue.held);
         drop(queue);
         self.shared.work.notify_all();
+        held.into_iter().for_each(Reply::send);
         // Outside the lock, which each job's permit takes.
         drop(abandoned);
     }
@@ -300,12 +305,13 @@ impl Shared {
         }
         let mut workspace = Workspace::new(kernel);
         while let Some(job) = self.next() {
+            let deadline = job.deadline;
             let reply = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace))).unwrap_or_else(|_| {
                 tracing::error!("a hash panicked; the panic is logged above");
                 workspace = Workspace::new(kernel);
                 None
             });
-            self.answer(reply);
+            self.answer(reply, deadline);
         }
     }
 
@@ -350,12 +356,14 @@ impl Shared {
     }
 
     /// Answers a job that has ended, and those that were held; or holds it, when another one follows.
-    fn answer(&self, reply: Option<Reply>) {
+    fn answer(&self, reply: Option<Reply>, deadline: Instant) {
         let now = self.clock.monotonic();
         let mut queue = self.lock();
         queue.held.extend(reply);
         let since = *queue.held_since.get_or_insert(now);
-        if !queue.jobs.is_empty() && !queue.closed {
+        let may_wait = deadline.saturating_duration_since(now) >= HOLD_DEADLINE_MIN;
+        let is_usual = |job: &Job| job.task.cost().is_none_or(|cost| cost == self.settings.cost);
+        if may_wait && queue.jobs.front().is_some_and(is_usual) && !queue.closed {
             let workers = self.settings.workers;
             let hold = HOLD_MAX.min(queue.wait(workers) / HOLD_PART_OF_WAIT);
             // The next to end answers for this one too.
@@ -412,7 +420,17 @@ impl Shared {
     }
 }
 
-// === impl Reply ===
+// === impl Task, Reply ===
+
+impl Task {
+    /// What a stored hash costs; a new one costs the usual.
+    fn cost(&self) -> Option<Cost> {
+        match self {
+            Task::Hash { .. } => None,
+            Task::Verify { hash, .. } => Some(hash.cost),
+        }
+    }
+}
 
 impl Reply {
     fn send(self) {
@@ -437,8 +455,12 @@ mod tests {
     }
 
     fn pool() -> HashPool {
+        pool_of(1)
+    }
+
+    fn pool_of(workers: usize) -> HashPool {
         let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) };
-        let settings = PoolSettings { workers: 1, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
+        let settings = PoolSettings { workers, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
         HashPool::start(settings, Kernel::Fast, &world)
     }
 
@@ -492,6 +514,24 @@ mod tests {
             let answered = tokio::time::timeout(Duration::from_secs(5), stays).await;
             assert_eq!(answered.expect("it is answered"), Ok(false));
             drop(waiting);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_result_is_held_while_others_wait_but_not_near_its_deadline_nor_for_a_costly_hash() {
+        let usual = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+        let costly = Cost { memory_kib: 1_024, ..usual };
+        for (seconds, next, is_held) in [(5, usual, true), (0, usual, false), (5, costly, false)] {
+            // Nobody works, so what waits goes on waiting.
+            let pool = pool_of(0);
+            let slot = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+            let _waiting: Vec<_> = (0..10).map(|_| slot()).collect();
+            let hash = PasswordHash::new(next, [0; SALT_BYTES], [0; TAG_BYTES]);
+            let mut other = Box::pin(slot().verify(Password::parse("any".into()).unwrap(), hash));
+            assert!(futures_util::poll!(&mut other).is_pending());
+            let (answer, mut answered) = oneshot::channel();
+            pool.shared.answer(Some(Reply::Verified(answer, Ok(true))), in_seconds(seconds));
+            assert_eq!(answered.try_recv().is_err(), is_held, "{seconds} s left, then {next:?}");
         }
     }
 

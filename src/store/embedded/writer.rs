@@ -1,8 +1,8 @@
 //! The one thread that writes: takes all that waits and makes it one commit.
 //!
 //! A commit costs the same for one change as for ten. So while changes come thick and fast a commit waits for company,
-//! for a few milliseconds that nobody notices beside a hash, and no longer than until all have come who do: callers who make
-//! one change after the other wait in vain only now and then. A lone change never waits.
+//! until 30 ms after the last one at most, and no longer than until all have come who do: callers who make one change
+//! after the other wait in vain only now and then. While changes come seldom none waits.
 //!
 //! Nobody is answered before the commit that holds his change is durable. When a commit fails nobody knows what of it
 //! is on the disk: everyone in it is told so, the store is failed, and later writes were not executed.
@@ -108,7 +108,7 @@ impl Writer {
 }
 
 impl Doze {
-    /// Sleeps until so many wait, or until then.
+    /// Sleeps until so many wait, or until then; that also bounds what a wake-up costs that somebody missed.
     fn sleep(&self, waiting: &mpsc::Receiver<Write>, company: usize, until: Instant) {
         self.company.store(company, Ordering::SeqCst);
         while waiting.len() < company && !waiting.is_closed() {
@@ -192,7 +192,7 @@ impl Pace {
     /// A commit of that many changes has waited for so many.
     fn waited(&mut self, changes: usize, company: usize) {
         if company == COMMIT_CHANGES_MAX {
-            (self.company, self.look_in) = (changes, LOOK_EVERY);
+            (self.company, self.look_in) = (changes.min(COMMIT_CHANGES_MAX), LOOK_EVERY);
         }
     }
 

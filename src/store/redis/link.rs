@@ -287,6 +287,10 @@ impl Shared {
             }
             if self.clock.monotonic() >= next_check {
                 next_check = self.clock.monotonic() + self.settings.check_interval;
+                if tracking == Tracking::Refused {
+                    // Rights may have been given meanwhile.
+                    tracking = Tracking::NotAsked;
+                }
                 match Condition::ask(&mut connection).await {
                     Ok(condition) => match condition.unfit() {
                         Some(why) => return Trouble::unfit(why),
