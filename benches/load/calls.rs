@@ -123,7 +123,8 @@ impl<'a> Load<'a> {
         let (tally, took) =
             drive(self.runtime, time, move |number| call(clients[number % CONNECTIONS].clone(), number));
         let after = cpu();
-        let [server_hash, server_beside_hash, client] = [0, 1, 2].map(|of| after[of] - before[of]);
+        // A thread may have ended.
+        let [server_hash, server_beside_hash, client] = [0, 1, 2].map(|of| after[of].saturating_sub(before[of]));
         Loop { tally, took, server_hash, server_beside_hash, client }
     }
 
@@ -216,6 +217,11 @@ impl Loop {
     /// CPU of the server's other threads, for each success.
     pub(crate) fn server_micros(&self) -> f64 {
         self.micros(self.server_beside_hash)
+    }
+
+    /// The part of its one core that this process's thread had.
+    pub(crate) fn client_share(&self) -> f64 {
+        self.client.as_secs_f64() / self.took.as_secs_f64()
     }
 
     /// CPU of this process, for each success.

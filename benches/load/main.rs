@@ -9,9 +9,10 @@
 //! log; Redis is a real redis-server that syncs its file at every write. Server and client share the cores.
 //!
 //! Machines differ, and one differs from itself an hour later, so gates are on ratios of arms that take turns in one run;
-//! each part has a control, an arm over itself: a ratio that misses its gate by less than the control's interval says
-//! nothing, nor does any when other processes took more than a few percent of the cores. A figure is the median of its
-//! repetitions, its interval a bootstrap of that median. Only answers that succeeded count as calls.
+//! rates, checks, starts and nodes have a control, an arm over itself, and the storm has the same flood beside a bare
+//! server. A ratio that misses its gate by less than the control's interval says nothing, nor do rates when other processes
+//! took more than a few percent of the cores, nor checks when the client had all of its one. A figure is the median of
+//! its repetitions, its interval a bootstrap of that median. Only answers that succeeded count as calls.
 //!
 //! The table also goes to `bench/load.json` in the target folder, and the plot of the storm to `bench/storm.svg`. A missed
 //! gate fails nothing.
@@ -102,6 +103,7 @@ fn main() {
     let plan = if asked("--quick") { QUICK } else { FULL };
     let peers: Vec<_> = values("--peer").into_iter().map(Peer::parse).collect();
     let only: Vec<_> = values("--only").iter().flat_map(|parts| parts.split(',')).collect();
+    assert!(only.iter().all(|part| PARTS.contains(part) || *part == "scale"), "--only takes {PARTS:?} and scale");
     let wanted = |part: &str| if only.is_empty() { PARTS.contains(&part) } else { only.contains(&part) };
 
     // One thread: a client with more takes more of the server's cores.

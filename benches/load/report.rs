@@ -133,10 +133,10 @@ pub(crate) fn median(sorted: &[f64]) -> f64 {
     f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }
 
-/// The number that the given part of the numbers in order does not exceed; 0 of none.
+/// The number that the given part of the numbers in order does not exceed. Nothing meets no gate: it is infinite.
 pub(crate) fn quantile(sorted: &[f64], part: f64) -> f64 {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
-    sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
 }
 
 /// About four digits.

@@ -16,7 +16,7 @@ use crate::report::quantile;
 const LATE_MAX: Duration = Duration::from_millis(10);
 
 /// Between the making of a schedule and its first call.
-const LEAD: Duration = Duration::from_millis(20);
+pub(crate) const LEAD: Duration = Duration::from_millis(20);
 
 /// So many calls a second, for so long.
 #[derive(Clone, Copy)]
@@ -97,6 +97,14 @@ impl Schedule {
 // === impl End, Calls ===
 
 impl End {
+    pub(crate) fn is_success(self) -> bool {
+        self == End::Succeeded
+    }
+
+    pub(crate) fn is_refusal(self) -> bool {
+        self == End::Refused
+    }
+
     fn of(answer: &Result<(), Status>) -> Self {
         match answer.as_ref().map_err(Status::code) {
             Ok(()) => End::Succeeded,
@@ -113,14 +121,15 @@ impl Calls {
         self.all.iter().filter(|call| wanted(call.end)).count()
     }
 
-    /// Successes a second.
+    /// Successes a second until the schedule's end: what is answered after it, nothing comes beside it any more.
     pub(crate) fn goodput(&self) -> f64 {
-        self.count(|end| end == End::Succeeded) as f64 / self.schedule.time.as_secs_f64()
+        let in_it = |call: &&Call| call.end == End::Succeeded && call.due + call.took <= self.schedule.time;
+        self.all.iter().filter(in_it).count() as f64 / self.schedule.time.as_secs_f64()
     }
 
-    /// What so large a part of the calls with that end took at most, in milliseconds.
-    pub(crate) fn millis(&self, wanted: End, part: f64) -> f64 {
-        let took = self.all.iter().filter(|call| call.end == wanted).map(|call| call.took.as_secs_f64() * 1e3);
+    /// What so large a part of the calls with a wanted end took at most, in milliseconds.
+    pub(crate) fn millis(&self, wanted: impl Fn(End) -> bool, part: f64) -> f64 {
+        let took = self.all.iter().filter(|call| wanted(call.end)).map(|call| call.took.as_secs_f64() * 1e3);
         let mut took: Vec<_> = took.collect();
         took.sort_by(f64::total_cmp);
         quantile(&took, part)
