@@ -1,5 +1,5 @@
 //! The storm as a picture: logins a second in time and the p99 of token checks against the load that is offered, ours
-//! beside the naive server's.
+//! beside the naive server's. The naive server stores nothing, so our store is in memory that looks like a disk.
 
 use std::{fmt::Write, fs, path::Path, thread};
 
@@ -35,7 +35,7 @@ struct Point {
 
 /// Measures the curves and draws them into `folder`; a point is the median of its repetitions.
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
-    let ours = Populated::start(runtime, None, &[], POPULATION);
+    let ours = Populated::start_without_disk(runtime, POPULATION);
     let capacity = Load::connect(runtime, &ours.server, POPULATION.users).login(plan.arm).rate();
     let point = |server: &Server, load| {
         let logins = Schedule { rate: load * capacity, time: plan.point };

@@ -69,7 +69,23 @@ impl Populated {
         flags: &[&str],
         population: Population,
     ) -> Self {
-        let folder = scratch();
+        Self::start_in(scratch(), program, runtime, redis, flags, population)
+    }
+
+    /// Fills a store in memory that looks like a disk, so that a disk's pauses are not measured, and starts a server on it.
+    pub(crate) fn start_without_disk(runtime: &Runtime, population: Population) -> Self {
+        let folder = TempDir::new_in("/dev/shm").expect("Linux has it");
+        Self::start_in(folder, OURS, runtime, None, &[], population)
+    }
+
+    fn start_in(
+        folder: TempDir,
+        program: &str,
+        runtime: &Runtime,
+        redis: Option<&Redis>,
+        flags: &[&str],
+        population: Population,
+    ) -> Self {
         let url = redis.map_or("embedded:".to_owned(), Redis::url);
         let data = folder.path().join("data").display().to_string();
         // No token ends while it is measured.
