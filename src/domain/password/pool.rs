@@ -90,9 +90,8 @@ struct Queue {
     hash_time: Duration,
     /// The same over many hashes: a crowd would fill the queue by the fastest few, and then wait for the others.
     usual_hash_time: Duration,
-    /// Results that nobody was told yet, and since when there is one.
-    held: Vec<Reply>,
-    held_since: Option<Instant>,
+    /// Results that nobody was told yet, and since when there is each.
+    held: Vec<(Instant, Reply)>,
     draining: bool,
     closed: bool,
 }
@@ -147,7 +146,6 @@ impl HashPool {
                 hash_time: HASH_TIME_GUESS,
                 usual_hash_time: HASH_TIME_GUESS,
                 held: Vec::new(),
-                held_since: None,
                 draining: false,
                 closed: false,
             }),
@@ -222,7 +220,7 @@ impl Drop for HashPool {
         let held = std::mem::take(&mut queue.held);
         drop(queue);
         self.shared.work.notify_all();
-        held.into_iter().for_each(Reply::send);
+        held.into_iter().for_each(|(_, reply)| reply.send());
         // Outside the lock, which each job's permit takes.
         drop(abandoned);
     }
@@ -278,7 +276,7 @@ impl Queue {
         let ahead = (self.admitted + 1).saturating_sub(workers);
         let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
         let hash_time = self.hash_time.max(self.usual_hash_time);
-        hash_time.saturating_mul(rounds) / u32::try_from(workers).unwrap_or(1).max(1)
+        shared_out(hash_time.saturating_mul(rounds), workers)
     }
 
     fn learn(&mut self, took: Duration) {
@@ -286,6 +284,11 @@ impl Queue {
         self.hash_time = (self.hash_time * 7 + took) / 8;
         self.usual_hash_time = (self.usual_hash_time * 63 + took.min(HASH_TIME_TRUSTED)) / 64;
     }
+}
+
+/// What all workers together take for what would take one so long.
+fn shared_out(time: Duration, workers: usize) -> Duration {
+    time / u32::try_from(workers).unwrap_or(1).max(1)
 }
 
 // === impl Shared ===
@@ -359,23 +362,22 @@ impl Shared {
     fn answer(&self, reply: Option<Reply>, deadline: Instant) {
         let now = self.clock.monotonic();
         let mut queue = self.lock();
-        queue.held.extend(reply);
-        let since = *queue.held_since.get_or_insert(now);
+        queue.held.extend(reply.map(|reply| (now, reply)));
+        let since = queue.held.first().map_or(now, |(since, _)| *since);
         let may_wait = deadline.saturating_duration_since(now) >= HOLD_DEADLINE_MIN;
         let is_usual = |job: &Job| job.task.cost().is_none_or(|cost| cost == self.settings.cost);
         if may_wait && queue.jobs.front().is_some_and(is_usual) && !queue.closed {
             let workers = self.settings.workers;
             let hold = HOLD_MAX.min(queue.wait(workers) / HOLD_PART_OF_WAIT);
             // The next to end answers for this one too.
-            let until_the_next = queue.hash_time / u32::try_from(workers).unwrap_or(1).max(1);
+            let until_the_next = shared_out(queue.hash_time, workers);
             if now.saturating_duration_since(since) + until_the_next <= hold {
                 return;
             }
         }
-        queue.held_since = None;
         let held = std::mem::take(&mut queue.held);
         drop(queue);
-        held.into_iter().for_each(Reply::send);
+        held.into_iter().for_each(|(_, reply)| reply.send());
     }
 
     fn derive(
