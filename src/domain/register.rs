@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Caller, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError, Stored, User, UserData,
-    UserId, Username, password::policy,
+    Username, password::policy,
 };
 
 /// A user to register; every part is acceptable.
@@ -58,20 +58,9 @@ impl Auth {
 
         let slot = self.admit(caller, Purpose::Registration)?;
         let password = slot.hash(wanted.password.clone()).await?;
-        let now = self.store.now();
-        let user = User {
-            id: UserId::new(now, &*self.world.entropy),
-            username: wanted.username.clone(),
-            password,
-            data: wanted.data.clone(),
-            epoch: 0,
-            kept_session: None,
-            create_time: now,
-            update_time: now,
-            last_login_time: None,
-            request_id: wanted.request_id,
-            disabled: false,
-        };
+        let (username, data) = (wanted.username.clone(), wanted.data.clone());
+        let user = User::new(username, password, data, self.store.now(), &*self.world.entropy);
+        let user = User { request_id: wanted.request_id, ..user };
 
         match self.claim(caller, user.clone()).await.map_err(|error| self.store_error(error))? {
             Claim::Claimed => Ok(user),

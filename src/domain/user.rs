@@ -44,6 +44,29 @@ pub struct User {
 pub struct UserId(Uuid);
 
 impl User {
+    /// Somebody who registers at `now`, and has done nothing since.
+    pub fn new(
+        username: Username,
+        password: PasswordHash,
+        data: UserData,
+        now: SystemTime,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        Self {
+            id: UserId::new(now, entropy),
+            username,
+            password,
+            data,
+            epoch: 0,
+            kept_session: None,
+            create_time: now,
+            update_time: now,
+            last_login_time: None,
+            request_id: None,
+            disabled: false,
+        }
+    }
+
     /// Ends all sessions, or all but one.
     pub(super) fn end_sessions(&mut self, keep: Option<Listed>) {
         self.epoch += 1;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::SystemTime};
 use serde_json::Value;
 use watchword::domain::{
     Claim, Listed, PasswordHash, Pulse, Replace, RequestId, SessionId, Store, StoreError, System, User, UserData,
-    UserId, Username,
+    Username,
 };
 
 use crate::support::{Place, StoreKind};
@@ -20,19 +20,8 @@ fn name(text: &str) -> Username {
 
 pub fn user(text: &str) -> User {
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_764_000_000_123);
-    User {
-        id: UserId::new(now, &System),
-        username: name(text),
-        password: PasswordHash::parse(PHC).unwrap(),
-        data: UserData::parse("testing".into(), 100).unwrap(),
-        epoch: 0,
-        kept_session: None,
-        create_time: now,
-        update_time: now,
-        last_login_time: None,
-        request_id: None,
-        disabled: false,
-    }
+    let data = UserData::parse("testing".into(), 100).unwrap();
+    User::new(name(text), PasswordHash::parse(PHC).unwrap(), data, now, &System)
 }
 
 #[tokio::test]
