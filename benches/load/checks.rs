@@ -27,7 +27,7 @@ use crate::{
         Report,
     },
     server::Server,
-    users::{Populated, Population},
+    users::{Populated, Population, Setup},
 };
 
 /// Users whose tokens are checked, each with as many sessions as there may be: 10 000 distinct tokens.
@@ -49,7 +49,8 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("checks: {} users with {} sessions each, for each server", POPULATION.signed_in, POPULATION.sessions);
     let redis = [Redis::start(), Redis::start()];
     let ask = ["--token-check-reuse", "0s"];
-    let start = |redis, flags: &[&str]| Populated::start(runtime, redis, flags, POPULATION);
+    let start =
+        |redis, flags: &[&str]| Populated::start(runtime, Setup { redis, flags, ..Setup::default() }, POPULATION);
     let servers = [start(None, &[]), start(None, &ask), start(Some(&redis[0]), &[]), start(Some(&redis[1]), &ask)];
     let arms = servers.each_ref().map(|of| (Load::connect(runtime, &of.server, 0), of.tokens.clone()));
     let mut cold = start(None, &[]);

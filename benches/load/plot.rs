@@ -1,7 +1,7 @@
 //! The storm as a picture: logins a second in time and the p99 of token checks against the load that is offered, ours
 //! beside the naive server's. The naive server stores nothing, so our store is in memory that looks like a disk.
 
-use std::{fmt::Write, fs, path::Path, thread};
+use std::{fmt::Write, fs, path::Path};
 
 use tokio::runtime::Runtime;
 
@@ -10,10 +10,10 @@ use crate::{
     bare::Kind,
     calls::Load,
     report::median,
-    schedule::{Schedule, alone},
+    schedule::Schedule,
     server::Server,
-    storm::{POPULATION, check_at, flood},
-    users::Populated,
+    storm::{POPULATION, storm_on},
+    users::{Populated, Setup},
 };
 
 /// Offered logins for each one that there can be.
@@ -23,6 +23,9 @@ const LOADS: [f64; 7] = [0.25, 0.5, 1.0, 2.0, 4.0, 7.0, 10.0];
 const CHECKS: f64 = 100.0;
 
 const CONNECTIONS: usize = 20;
+
+/// Memory that looks like a disk, so that a disk's pauses are not measured.
+const MEMORY: &str = "/dev/shm";
 
 /// What was measured at one load.
 struct Point {
@@ -35,17 +38,13 @@ struct Point {
 
 /// Measures the curves and draws them into `folder`; a point is the median of its repetitions.
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
-    let ours = Populated::start_without_disk(runtime, POPULATION);
+    let ours = Populated::start(runtime, Setup { within: MEMORY, ..Setup::default() }, POPULATION);
     let capacity = Load::connect(runtime, &ours.server, POPULATION.users).login(plan.arm).rate();
     let point = |server: &Server, load| {
         let logins = Schedule { rate: load * capacity, time: plan.point };
         let checks = Schedule { rate: CHECKS, time: plan.point };
-        thread::scope(|scope| {
-            let checks = scope.spawn(|| alone(check_at(server, &ours.tokens, checks)));
-            let logins = alone(flood(server, logins, CONNECTIONS));
-            let checks = checks.join().expect("whoever makes calls does not panic");
-            Point { load, goodput: logins.goodput() / capacity, checks_p99: checks.millis(|_| true, 0.99) }
-        })
+        let (logins, checks) = storm_on(server, &ours.tokens, logins, checks, CONNECTIONS);
+        Point { load, goodput: logins.goodput() / capacity, checks_p99: checks.millis(|_| true, 0.99) }
     };
     let (mut of_ours, mut of_naive) = (Vec::new(), Vec::new());
     for load in LOADS {

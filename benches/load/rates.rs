@@ -16,7 +16,7 @@ use crate::{
         Report,
     },
     server::{Server, cpu_of_others, scratch},
-    users::{Populated, Population},
+    users::{Populated, Population, Setup},
 };
 
 /// Who signs in, one after the other: most logins are a user's first in this hour, which costs a write, unless the machine
@@ -45,23 +45,24 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], builds: &[
     assert_eq!(raw::tag_of(&mut pooled[0]), raw::tag_of(&mut one_shot[0]), "both kernels compute the same");
     let population = Population { users: USERS, ..Population::default() };
     let (redis, folder) = (Redis::start(), scratch());
-    let embedded = Populated::start(runtime, None, &[], population).server;
-    let shared = Populated::start(runtime, Some(&redis), &[], population).server;
+    let start = |setup| Populated::start(runtime, setup, population);
+    let embedded = start(Setup::default());
+    let shared = start(Setup { redis: Some(&redis), ..Setup::default() });
     let in_memory = Server::start_on(folder.path(), &["--store", "memory:"]);
-    let load = Load::connect(runtime, &embedded, USERS);
-    let load_on_redis = Load::connect(runtime, &shared, USERS);
+    let load = Load::connect(runtime, &embedded.server, USERS);
+    let load_on_redis = Load::connect(runtime, &shared.server, USERS);
     let load_in_memory = Load::register_and_connect(runtime, &in_memory, CONCURRENCY as u64);
-    let builds_started: Vec<_> =
-        builds.iter().map(|build| Populated::start_build(build, runtime, None, &[], population).server).collect();
-    let loads_of_builds: Vec<_> = builds_started.iter().map(|server| Load::connect(runtime, server, USERS)).collect();
+    let of_builds: Vec<_> = builds.iter().map(|build| start(Setup { build, ..Setup::default() })).collect();
+    let loads_of_builds: Vec<_> = of_builds.iter().map(|of| Load::connect(runtime, &of.server, USERS)).collect();
 
     let mut repeat = |arm| {
-        let (others, start) = (cpu_of_others(&[&embedded]), Instant::now());
+        let (others, begun) = (cpu_of_others(&[&embedded.server]), Instant::now());
         let raw_before = on_all_cores(&mut pooled, arm);
         let login = load.login(arm);
         let raw = [raw_before, on_all_cores(&mut pooled, arm)];
         let register = load.register(arm);
-        let others = (cpu_of_others(&[&embedded]) - others) / start.elapsed().as_secs_f64() / machine::cores() as f64;
+        let others =
+            (cpu_of_others(&[&embedded.server]) - others) / begun.elapsed().as_secs_f64() / machine::cores() as f64;
         Repetition {
             raw,
             login,

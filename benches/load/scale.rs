@@ -22,7 +22,7 @@ use crate::{
         Report, median,
     },
     server::Server,
-    users::{Populated, Population},
+    users::{Populated, Population, Setup},
 };
 
 const SESSIONS: usize = 100;
@@ -38,8 +38,8 @@ const STARTS: usize = 10;
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("scale: {} users in redb", MANY.users);
-    let few = Populated::start(runtime, None, &[], FEW);
-    let mut many = Populated::start(runtime, None, &[], MANY);
+    let few = Populated::start(runtime, Setup::default(), FEW);
+    let mut many = Populated::start(runtime, Setup::default(), MANY);
     compare(plan, runtime, "embedded", [&few, &many], report);
     let file = fs::metadata(many.folder().join("watchword.redb")).expect("the store is there");
     let on_disk = file.blocks() as f64 * 512.0 / MANY.users as f64;
@@ -49,9 +49,9 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
 
     println!("scale: {} users in Redis", MANY.users);
     let redis = [Redis::start(), Redis::start()];
-    let few = Populated::start(runtime, Some(&redis[0]), &[], FEW);
+    let few = Populated::start(runtime, Setup { redis: Some(&redis[0]), ..Setup::default() }, FEW);
     let before = redis[1].info("used_memory");
-    let many = Populated::start(runtime, Some(&redis[1]), &[], MANY);
+    let many = Populated::start(runtime, Setup { redis: Some(&redis[1]), ..Setup::default() }, MANY);
     let memory = (redis[1].info("used_memory") - before) / MANY.users as f64;
     let log = redis[1].info("aof_current_size") / MANY.users as f64;
     report.show("1 000 000 users: Redis, memory", "B/user", vec![memory]);
@@ -144,9 +144,11 @@ fn measure_two_nodes(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("scale: two nodes");
     let (alone, shared) = (Redis::start(), Redis::start());
     let workers = (watchword::machine::cores() / 2).max(1).to_string();
+    let flags = ["--hash-workers", workers.as_str()];
     let population = Population { users: 10_000, ..Population::default() };
-    let one = Populated::start(runtime, Some(&alone), &[], population);
-    let first = Populated::start(runtime, Some(&shared), &["--hash-workers", &workers], population);
+    let one = Populated::start(runtime, Setup { redis: Some(&alone), ..Setup::default() }, population);
+    let first =
+        Populated::start(runtime, Setup { redis: Some(&shared), flags: &flags, ..Setup::default() }, population);
     let second = Server::start_on(&first.folder().with_file_name("second"), &first.flags());
     let load = Load::connect(runtime, &one.server, population.users);
     let both = [&first.server, &second].map(|server| Load::connect(runtime, server, population.users));

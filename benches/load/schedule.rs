@@ -16,7 +16,7 @@ use crate::report::quantile;
 const LATE_MAX: Duration = Duration::from_millis(10);
 
 /// Between the making of a schedule and its first call.
-pub(crate) const LEAD: Duration = Duration::from_millis(20);
+const LEAD: Duration = Duration::from_millis(20);
 
 /// So many calls a second, for so long.
 #[derive(Clone, Copy)]
@@ -48,6 +48,8 @@ pub(crate) enum End {
 
 /// All calls of a schedule.
 pub(crate) struct Calls {
+    /// When the first was due.
+    pub(crate) start: Instant,
     pub(crate) schedule: Schedule,
     pub(crate) all: Vec<Call>,
 }
@@ -90,7 +92,7 @@ impl Schedule {
         }
         let all = calls.join_all().await;
         pacer.join().expect("it only sleeps and sends");
-        Calls { schedule: self, all }
+        Calls { start, schedule: self, all }
     }
 }
 

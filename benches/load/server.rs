@@ -19,9 +19,12 @@ pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_watchword");
 /// Units of CPU time in `/proc`; the same on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A folder on the disk of the target folder: `/tmp` may be memory, where nothing is durable.
+/// On the disk of the target folder: `/tmp` may be memory, where nothing is durable.
+pub(crate) const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// A new folder there.
 pub(crate) fn scratch() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo made the folder")
+    TempDir::new_in(SCRATCH).expect("cargo made the folder")
 }
 
 /// A running server; dropping it asks it to end, and waits.

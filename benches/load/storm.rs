@@ -5,10 +5,7 @@
 //! generator itself takes a good part of the cores. A flood that was not the one that was meant is made again, three
 //! times at most; the notes say how late it was.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use tokio::runtime::Runtime;
 use tonic::Request;
@@ -27,7 +24,7 @@ use crate::{
     },
     schedule::{Call, Calls, End, Schedule, alone},
     server::Server,
-    users::{Populated, Population},
+    users::{Populated, Population, Setup},
 };
 
 pub(crate) const POPULATION: Population = Population { users: 10_000, signed_in: 10, sessions: 50 };
@@ -87,7 +84,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
 }
 
 fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
-    let ours = Populated::start(runtime, None, &[], POPULATION);
+    let ours = Populated::start(runtime, Setup::default(), POPULATION);
     let bare = Server::spawn(Kind::Bare.command());
     let load = Load::connect(runtime, &ours.server, POPULATION.users);
     let capacity = load.login(plan.arm).rate();
@@ -99,7 +96,7 @@ fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
         punctual(|| {
             thread::scope(|scope| {
                 let flood = scope.spawn(|| alone(flood(&bare, beside, CONNECTIONS)));
-                let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
+                let checks = scope.spawn(|| alone(check(&ours.server, &ours.tokens, checks_beside)));
                 let rate = load.login(plan.storm).rate();
                 (rate, joined(flood), joined(checks))
             })
@@ -107,28 +104,19 @@ fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
     };
     // Warms up: the store's cache grows with what was written.
     control();
-    let calm = alone(check(&ours, Schedule { rate: CHECKS, time: LONE_LOGINS.time }));
+    let calm = alone(check(&ours.server, &ours.tokens, Schedule { rate: CHECKS, time: LONE_LOGINS.time }));
     let usual = alone(flood(&ours.server, LONE_LOGINS, 1)).millis(End::is_success, 0.9);
-    let storm_with_checks = || {
-        punctual(|| {
-            thread::scope(|scope| {
-                let checks = scope.spawn(|| alone(check(&ours, checks_beside)));
-                let begun = Instant::now();
-                (begun, alone(flood(&ours.server, storm, CONNECTIONS)), joined(checks))
-            })
-        })
-    };
     let before = ours.server.memory_mib("VmRSS:");
-    let (begun, ..) = storm_with_checks();
-    let since_the_end = begun.elapsed().saturating_sub(plan.storm);
+    let (first, _) = storm_on(&ours.server, &ours.tokens, storm, checks_beside, CONNECTIONS);
+    let since_the_end = first.start.elapsed().saturating_sub(plan.storm);
     let recovery = recovery(&alone(flood(&ours.server, LONE_LOGINS, 1)), since_the_end, usual);
-    thread::sleep((plan.storm + plan.calm).saturating_sub(begun.elapsed()));
+    thread::sleep((plan.storm + plan.calm).saturating_sub(first.start.elapsed()));
     let memory = [before, ours.server.memory_mib("VmRSS:")];
 
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let (rate, _, checks_in_control) = control();
-        let (_, flood, checks) = storm_with_checks();
+        let (flood, checks) = storm_on(&ours.server, &ours.tokens, storm, checks_beside, CONNECTIONS);
         rounds.push(Round { control: rate, flood, checks: [checks_in_control, checks] });
     }
     Repetition { capacity, calm, rounds, recovery, memory }
@@ -151,8 +139,25 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().expect("whoever makes calls does not panic")
 }
 
+/// A flood of logins, and token checks beside it.
+pub(crate) fn storm_on(
+    server: &Server,
+    tokens: &[Tokens],
+    logins: Schedule,
+    checks: Schedule,
+    connections: usize,
+) -> (Calls, Calls) {
+    let ((), logins, checks) = punctual(|| {
+        thread::scope(|scope| {
+            let checks = scope.spawn(|| alone(check(server, tokens, checks)));
+            ((), alone(flood(server, logins, connections)), joined(checks))
+        })
+    });
+    (logins, checks)
+}
+
 /// Logins on a schedule.
-pub(crate) async fn flood(server: &Server, schedule: Schedule, connections: usize) -> Calls {
+async fn flood(server: &Server, schedule: Schedule, connections: usize) -> Calls {
     let mut clients = Vec::new();
     for _ in 0..connections {
         clients.push(Client::new(server.channel().await));
@@ -168,11 +173,7 @@ pub(crate) async fn flood(server: &Server, schedule: Schedule, connections: usiz
 }
 
 /// Token checks on a schedule.
-pub(crate) async fn check(signed: &Populated, schedule: Schedule) -> Calls {
-    check_at(&signed.server, &signed.tokens, schedule).await
-}
-
-pub(crate) async fn check_at(server: &Server, tokens: &[Tokens], schedule: Schedule) -> Calls {
+async fn check(server: &Server, tokens: &[Tokens], schedule: Schedule) -> Calls {
     let client = Client::new(server.channel().await);
     let call = |number: usize| {
         let mut client = client.clone();
@@ -222,7 +223,7 @@ fn measure_crowds(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let (mut peaks, mut ratios) = (Vec::new(), Vec::new());
     for number in 1..=plan.storms {
         println!("crowd: {number} of {}", plan.storms);
-        let ours = Populated::start(runtime, None, &[], POPULATION);
+        let ours = Populated::start(runtime, Setup::default(), POPULATION);
         let load = Load::connect(runtime, &ours.server, POPULATION.users);
         load.login(Duration::from_secs(1));
         let before = ours.server.memory_mib("VmRSS:");

@@ -18,7 +18,7 @@ use watchword::{
     config::Config,
     domain::{
         Attempt, Bearer, Caller, Claim, Door, Event, Observer, PasswordHash, Peer, Registration, Store, System, Tokens,
-        User, UserData, UserId, Username, World, password::Cost,
+        User, UserData, Username, World, password::Cost,
     },
     store::{self, Seal},
 };
@@ -27,7 +27,7 @@ use crate::{
     calls::{PASSWORD, user},
     raw,
     redis::Redis,
-    server::{OURS, Server, scratch},
+    server::{OURS, SCRATCH, Server},
 };
 
 /// Who makes the tokens, for all servers.
@@ -46,7 +46,7 @@ pub(crate) struct Population {
     pub(crate) sessions: usize,
 }
 
-/// A server with users.
+/// A server with users; its folder goes with it.
 pub(crate) struct Populated {
     pub(crate) server: Server,
     /// Tokens of each session: users beside each other, the sessions of one user apart.
@@ -55,44 +55,35 @@ pub(crate) struct Populated {
     folder: TempDir,
 }
 
+/// Where a server keeps its users, and which build it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) build: &'a str,
+    /// Otherwise the embedded store.
+    pub(crate) redis: Option<&'a Redis>,
+    pub(crate) flags: &'a [&'a str],
+    /// The folder in which it gets one of its own.
+    pub(crate) within: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { build: OURS, redis: None, flags: &[], within: SCRATCH }
+    }
+}
+
 impl Populated {
     /// Fills a store, and starts a server on it.
-    pub(crate) fn start(runtime: &Runtime, redis: Option<&Redis>, flags: &[&str], population: Population) -> Self {
-        Self::start_build(OURS, runtime, redis, flags, population)
-    }
-
-    /// The same with another build of the binary.
-    pub(crate) fn start_build(
-        program: &str,
-        runtime: &Runtime,
-        redis: Option<&Redis>,
-        flags: &[&str],
-        population: Population,
-    ) -> Self {
-        Self::start_in(scratch(), program, runtime, redis, flags, population)
-    }
-
-    /// Fills a store in memory that looks like a disk, so that a disk's pauses are not measured, and starts a server on it.
-    pub(crate) fn start_without_disk(runtime: &Runtime, population: Population) -> Self {
-        let folder = TempDir::new_in("/dev/shm").expect("Linux has it");
-        Self::start_in(folder, OURS, runtime, None, &[], population)
-    }
-
-    fn start_in(
-        folder: TempDir,
-        program: &str,
-        runtime: &Runtime,
-        redis: Option<&Redis>,
-        flags: &[&str],
-        population: Population,
-    ) -> Self {
+    pub(crate) fn start(runtime: &Runtime, setup: Setup<'_>, population: Population) -> Self {
+        let Setup { build, redis, flags, within } = setup;
+        let folder = TempDir::new_in(within).expect("it can be written");
         let url = redis.map_or("embedded:".to_owned(), Redis::url);
         let data = folder.path().join("data").display().to_string();
         // No token ends while it is measured.
         let place = ["--store", &url, "--data-dir", &data, "--token-issuer", ISSUER, "--access-token-lifetime", "1h"];
         let tokens = Arc::new(runtime.block_on(populate(&place, population)));
         let flags = [&place[..2], &place[4..], flags].concat();
-        let server = Server::start_build(program, &folder.path().join("data"), &flags);
+        let server = Server::start_build(build, &folder.path().join("data"), &flags);
         Self { server, tokens, flags: flags.into_iter().map(str::to_owned).collect(), folder }
     }
 
@@ -189,19 +180,9 @@ fn registered(number: u64) -> User {
         format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${tag}")
     });
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + number);
-    User {
-        id: UserId::new(now, &System),
-        username: Username::parse(&user(number)).expect("an ordinary name"),
-        password: PasswordHash::parse(&PHC).expect("a hash"),
-        data: UserData::parse("testing".into(), 100).expect("short data"),
-        epoch: 0,
-        kept_session: None,
-        create_time: now,
-        update_time: now,
-        last_login_time: None,
-        request_id: None,
-        disabled: false,
-    }
+    let username = Username::parse(&user(number)).expect("an ordinary name");
+    let data = UserData::parse("testing".into(), 100).expect("short data");
+    User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, &System)
 }
 
 struct Deaf;
