@@ -102,12 +102,18 @@ fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
             })
         })
     };
+    let on_us = || {
+        punctual(|| {
+            let (flood, checks) = storm_on(&ours.server, &ours.tokens, storm, checks_beside, CONNECTIONS);
+            ((), flood, checks)
+        })
+    };
     // Warms up: the store's cache grows with what was written.
     control();
     let calm = alone(check(&ours.server, &ours.tokens, Schedule { rate: CHECKS, time: LONE_LOGINS.time }));
     let usual = alone(flood(&ours.server, LONE_LOGINS, 1)).millis(End::is_success, 0.9);
     let before = ours.server.memory_mib("VmRSS:");
-    let (first, _) = storm_on(&ours.server, &ours.tokens, storm, checks_beside, CONNECTIONS);
+    let (_, first, _) = on_us();
     let since_the_end = first.start.elapsed().saturating_sub(plan.storm);
     let recovery = recovery(&alone(flood(&ours.server, LONE_LOGINS, 1)), since_the_end, usual);
     thread::sleep((plan.storm + plan.calm).saturating_sub(first.start.elapsed()));
@@ -116,7 +122,7 @@ fn repeat(plan: &Plan, runtime: &Runtime) -> Repetition {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let (rate, _, checks_in_control) = control();
-        let (flood, checks) = storm_on(&ours.server, &ours.tokens, storm, checks_beside, CONNECTIONS);
+        let (_, flood, checks) = on_us();
         rounds.push(Round { control: rate, flood, checks: [checks_in_control, checks] });
     }
     Repetition { capacity, calm, rounds, recovery, memory }
@@ -147,13 +153,10 @@ pub(crate) fn storm_on(
     checks: Schedule,
     connections: usize,
 ) -> (Calls, Calls) {
-    let ((), logins, checks) = punctual(|| {
-        thread::scope(|scope| {
-            let checks = scope.spawn(|| alone(check(server, tokens, checks)));
-            ((), alone(flood(server, logins, connections)), joined(checks))
-        })
-    });
-    (logins, checks)
+    thread::scope(|scope| {
+        let checks = scope.spawn(|| alone(check(server, tokens, checks)));
+        (alone(flood(server, logins, connections)), joined(checks))
+    })
 }
 
 /// Logins on a schedule.
