@@ -5,7 +5,8 @@
 //! | place | what it is | may use |
 //! |---|---|---|
 //! | `bearer` | a bearer token as text: its header, its JWT; the same for those who make them and those who check them | nobody |
-//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer` |
+//! | `puzzle` | a proof of work as text: a signed challenge and its solution, as ALTCHA has them | nobody |
+//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer`, `puzzle` |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
 //! | `wire` | what all doors speak: generated types, conversions, the error table | `domain` |
 //! | `grpc` | the gRPC doors, for callers and for operators: Auth, AuthAdmin, Envoy's Authorization, Health, reflection | `domain`, `wire` |
@@ -18,8 +19,8 @@
 //! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
-//! Everything of the service may use `domain`; `domain` uses nobody but `bearer`; the doors may also use `wire`; only `app`,
-//! `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! Everything of the service may use `domain`; `domain` uses nobody but `bearer` and `puzzle`; the doors may also use `wire`;
+//! only `app`, `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
 //! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
@@ -55,6 +56,8 @@ pub mod grpc;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod machine;
+#[cfg(feature = "server")]
+mod puzzle;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

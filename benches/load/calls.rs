@@ -66,7 +66,7 @@ pub(crate) struct Tally {
 }
 
 pub(crate) async fn login(mut client: Client, username: String) -> Result<(), Status> {
-    client.login(LoginRequest { username, password: PASSWORD.into() }).await.map(drop)
+    client.login(LoginRequest { username, password: PASSWORD.into(), ..Default::default() }).await.map(drop)
 }
 
 async fn register(mut client: Client, username: String) -> Result<(), Status> {

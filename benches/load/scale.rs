@@ -97,7 +97,8 @@ fn compare(plan: &Plan, runtime: &Runtime, store: &str, servers: [&Populated; 2]
 /// An access token of the newest session of each of those who are signed in: their logins end the older ones.
 fn newest(runtime: &Runtime, client: &mut Client) -> Arc<Vec<String>> {
     let tokens = (0..FEW.signed_in).map(|number| {
-        let request = LoginRequest { username: format!("signed-{number}"), password: PASSWORD.into() };
+        let request =
+            LoginRequest { username: format!("signed-{number}"), password: PASSWORD.into(), ..Default::default() };
         let answer = runtime.block_on(client.login(request)).expect("the password is right").into_inner();
         answer.tokens.expect("a login answers tokens").access_token
     });

@@ -168,7 +168,7 @@ async fn flood(server: &Server, schedule: Schedule, connections: usize) -> Calls
     let call = |number: usize| {
         let mut client = clients[number % clients.len()].clone();
         let username = user(number as u64 % POPULATION.users);
-        let mut request = Request::new(LoginRequest { username, password: PASSWORD.into() });
+        let mut request = Request::new(LoginRequest { username, password: PASSWORD.into(), ..Default::default() });
         request.set_timeout(DEADLINE);
         async move { client.login(request).await.map(drop) }
     };

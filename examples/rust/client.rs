@@ -16,7 +16,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // With a request_id the same registration can be sent again when its answer was lost.
     let (password, request_id) = ("correct horse battery staple", Uuid::new_v4().to_string());
-    let ada = pb::RegisterRequest { username: username.clone(), password: password.into(), data: None, request_id };
+    let ada = pb::RegisterRequest {
+        username: username.clone(),
+        password: password.into(),
+        data: None,
+        request_id,
+        ..Default::default()
+    };
     watchword.auth().register(ada).await?;
 
     // Keeps the tokens fresh for as long as the program runs.

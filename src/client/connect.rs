@@ -77,7 +77,7 @@ impl Client {
     ///
     /// Those of the contract's Login; [`StatusExt::auth_reason`](super::StatusExt::auth_reason) says which.
     pub async fn login(&self, username: impl Into<String>, password: impl Into<String>) -> Result<Login, Status> {
-        let request = pb::LoginRequest { username: username.into(), password: password.into() };
+        let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
         let answer = self.auth().login(request).await?.into_inner();
         let (Some(user), Some(tokens)) = (answer.user, answer.tokens) else {
             return Err(refusal::broken_answer("the answer lacks the user or the tokens"));

@@ -5,6 +5,7 @@ use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{
+    domain::{ChallengeRules, Work},
     server::Address,
     store::{Durability, Prefix, RedisUrl},
     telemetry,
@@ -126,6 +127,11 @@ pub struct Settings {
           value_parser = clap::value_parser!(u16).range(0..=12_288))]
     pub data_max_bytes: u16,
 
+    /// Which calls need a proof of work (ALTCHA), about a second of a browser's time for each; challenges are given whatever
+    /// this says
+    #[arg(long, global = true, env = "WATCHWORD_CHALLENGE", value_name = "WHICH", default_value = "off")]
+    pub challenge: Challenge,
+
     /// Who makes the tokens: their `iss`, the same on all nodes that share a store; default: the address of the HTTP door,
     /// where that is loopback
     #[arg(long, global = true, env = "WATCHWORD_TOKEN_ISSUER", value_name = "URL", value_parser = name)]
@@ -199,6 +205,19 @@ pub enum When {
     On,
     /// Never.
     Off,
+}
+
+/// Which calls need a proof of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Challenge {
+    /// None.
+    Off,
+    /// Registrations.
+    Register,
+    /// Logins.
+    Login,
+    /// Both.
+    Both,
 }
 
 /// How important a log line must be.
@@ -341,6 +360,18 @@ impl FromStr for Workers {
             Ok(count @ 1..=1_024) => Ok(Workers(Some(count))),
             Ok(_) | Err(_) => Err("expected auto, or a number from 1 to 1024".into()),
         }
+    }
+}
+
+impl From<Challenge> for ChallengeRules {
+    fn from(which: Challenge) -> Self {
+        let (register, login) = match which {
+            Challenge::Off => (false, false),
+            Challenge::Register => (true, false),
+            Challenge::Login => (false, true),
+            Challenge::Both => (true, true),
+        };
+        Self { register, login, work: Work::DEFAULT }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
 
-pub use self::flags::{AdminAddr, Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
+pub use self::flags::{AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
 use crate::{
     domain::{
         Lifetimes, Rules,
@@ -111,6 +111,7 @@ impl Config {
             rules: Rules {
                 password_min_length: settings.password_min_length.into(),
                 data_bytes_max: settings.data_max_bytes.into(),
+                challenges: settings.challenge.into(),
             },
             token_issuer: settings.token_issuer.clone(),
             token_audience: settings.token_audience.clone().unwrap_or_else(|| AUDIENCE.into()),

@@ -59,6 +59,8 @@ pub enum Door {
     Legacy,
     /// `/oauth2/…`
     OAuth,
+    /// `/altcha/…`
+    Altcha,
 }
 
 impl Door {
@@ -69,6 +71,7 @@ impl Door {
             Door::Admin => "admin",
             Door::Legacy => "legacy",
             Door::OAuth => "oauth",
+            Door::Altcha => "altcha",
         }
     }
 }

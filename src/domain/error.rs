@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
+use super::{ChallengeFault, ChallengePurpose};
+
 /// A call's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -28,6 +30,18 @@ pub enum Error {
     PasswordPolicy(Violations),
     /// The message or body is larger than its door accepts.
     RequestTooLarge,
+    /// The call needs a proof of work and brought none; nothing was executed.
+    ChallengeRequired {
+        /// What the challenge must be for.
+        purpose: ChallengePurpose,
+    },
+    /// The proof of work does not count; nothing was executed.
+    ChallengeInvalid {
+        /// What the challenge must be for.
+        purpose: ChallengePurpose,
+        /// Why it does not count.
+        fault: ChallengeFault,
+    },
     /// More calls wait for a hash than can be answered in time; nothing was executed.
     Overloaded {
         /// When a new try has a chance.

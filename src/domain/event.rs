@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Caller, SessionId, StoreError, UserId};
+use super::{Caller, ChallengeFault, ChallengePurpose, SessionId, StoreError, UserId};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
@@ -45,6 +45,18 @@ pub enum Event<'a> {
     UserDisabled { user: UserId, disabled: bool },
     /// The next signing key was made by an operator; `dropped` when the old ones are gone.
     SigningKeyRotated { caller: &'a Caller, key_id: &'a str, dropped: bool },
+    /// A challenge was made.
+    ChallengeCreated { caller: &'a Caller, purpose: ChallengePurpose },
+    /// A call came without the proof of work that it needs.
+    ChallengeMissing { caller: &'a Caller, purpose: ChallengePurpose },
+    /// A proof of work does not count.
+    ChallengeRefused { caller: &'a Caller, purpose: ChallengePurpose, why: ChallengeFault },
+    /// A challenge was presented for the first time; whether its solution is right is seen after that.
+    ChallengeSpent { caller: &'a Caller, purpose: ChallengePurpose },
+    /// A proof of work counts.
+    ChallengeAccepted { caller: &'a Caller, purpose: ChallengePurpose },
+    /// The key of a proof of work was derived once, after waiting for a worker.
+    ChallengeChecked { queued: Duration, took: Duration },
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.

@@ -5,7 +5,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Caller, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User, Username};
+use super::{
+    Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User,
+    Username,
+};
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
@@ -18,6 +21,8 @@ const TOUCH_WAIT_MAX: Duration = Duration::from_millis(500);
 pub struct Attempt {
     username: Username,
     password: Password,
+    /// A proof of work; empty when none came.
+    solution: String,
 }
 
 impl Attempt {
@@ -28,9 +33,14 @@ impl Attempt {
         let password = check.field(Password::parse(password));
         check.done()?;
         match (username, password) {
-            (Some(username), Some(password)) => Ok(Self { username, password }),
+            (Some(username), Some(password)) => Ok(Self { username, password, solution: String::new() }),
             _ => unreachable!("a part is missing only after a violation"),
         }
+    }
+
+    /// The same with a proof of work; an empty one is none.
+    pub fn with_solution(self, solution: String) -> Self {
+        Self { solution, ..self }
     }
 }
 
@@ -38,7 +48,7 @@ impl Auth {
     /// Checks a password and begins a session.
     ///
     /// # Errors
-    /// `InvalidCredentials`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
+    /// `InvalidCredentials`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
     /// `CorruptRecord`.
     pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
         let stored = self.check(caller, attempt).await?;
@@ -60,6 +70,8 @@ impl Auth {
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
+        // Before anything else: nothing tells whether a name exists until it is paid for.
+        let _paid = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
         let slot = self.admit(caller, Purpose::Account)?;
         let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
         let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());

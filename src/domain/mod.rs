@@ -7,6 +7,7 @@ mod account;
 mod authorize;
 mod beginnings;
 mod caller;
+mod challenge;
 mod change_user;
 mod error;
 mod event;
@@ -36,6 +37,7 @@ pub use self::{
     account::{DataChange, PasswordChange},
     authorize::{Route, STORE_BUDGET},
     caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
+    challenge::{ChallengeFault, ChallengePurpose, ChallengeRules, NewChallenge},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},
     introspect_token::{Introspection, TokenUse},
@@ -51,6 +53,7 @@ pub use self::{
     world::{Clock, Entropy, System},
 };
 pub(crate) use self::{error::Check, user::fingerprint, world::to_the_millisecond};
+pub use crate::puzzle::Work;
 
 /// What input must keep to; operators set it.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +62,8 @@ pub struct Rules {
     pub password_min_length: usize,
     /// Bytes of a user's data at most.
     pub data_bytes_max: usize,
+    /// Where proof of work is asked for.
+    pub challenges: ChallengeRules,
 }
 
 /// Register, log in: the whole service behind every door.

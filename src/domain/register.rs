@@ -4,8 +4,8 @@
 //! acknowledgement before the user is stored, and a lost race is answered like a name that was taken before.
 
 use super::{
-    Auth, Caller, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError, Stored, User, UserData,
-    Username, password::policy,
+    Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError,
+    Stored, User, UserData, Username, password::policy,
 };
 
 /// A user to register; every part is acceptable.
@@ -15,6 +15,8 @@ pub struct Registration {
     password: Password,
     data: UserData,
     request_id: Option<RequestId>,
+    /// A proof of work; empty when none came.
+    solution: String,
 }
 
 impl Registration {
@@ -37,10 +39,15 @@ impl Registration {
         check.done_with_new_password("password")?;
         match (username, password, data, request_id) {
             (Some(username), Some(password), Some(data), Some(request_id)) => {
-                Ok(Self { username, password, data, request_id })
+                Ok(Self { username, password, data, request_id, solution: String::new() })
             }
             _ => unreachable!("a part is missing only after a violation"),
         }
+    }
+
+    /// The same with a proof of work; an empty one is none.
+    pub fn with_solution(self, solution: String) -> Self {
+        Self { solution, ..self }
     }
 }
 
@@ -48,9 +55,11 @@ impl Auth {
     /// Stores a new user.
     ///
     /// # Errors
-    /// `UserAlreadyExists`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
+    /// `UserAlreadyExists`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
     /// `DeadlineExceeded`; `CorruptRecord`.
     pub async fn register(&self, caller: &Caller, wanted: Registration) -> Result<User, Error> {
+        // Before anything else: nothing tells whether a name exists until it is paid for.
+        let _paid = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
         let existing = self.store.user(&wanted.username).await.map_err(|error| self.store_error(error))?;
         if let Some(existing) = existing {
             return self.repeat(caller, &wanted, existing).await;

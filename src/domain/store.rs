@@ -4,6 +4,7 @@
 //! - an acknowledged write survives `kill -9` and, when the store is durable, power loss;
 //! - a name is claimed exactly once under any race;
 //! - `replace` changes a user only while it is as it was read;
+//! - a single-use secret is spent exactly once under any race;
 //! - a user that cannot be read is reported by itself and touches no other user.
 
 use std::{
@@ -60,6 +61,10 @@ pub trait Store: Send + Sync {
 
     /// Stores the changed keys, unless somebody changed them since `seen` was read.
     async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError>;
+
+    /// Remembers until `expire_time` that the single-use secret of that SHA-256 was spent; `false` when somebody else did,
+    /// on any node.
+    async fn spend(&self, hash: &[u8; 32], expire_time: SystemTime) -> Result<bool, StoreError>;
 
     /// What time it is for everybody who shares this store; stored times come from here.
     fn now(&self) -> SystemTime;

@@ -39,6 +39,16 @@ impl pb::auth_server::Auth for AuthService {
         Ok(Response::new(pb::LoginResponse { user: Some(user.into()), tokens: Some(tokens.into()) }))
     }
 
+    async fn create_challenge(
+        &self,
+        request: Request<pb::CreateChallengeRequest>,
+    ) -> Answer<pb::CreateChallengeResponse> {
+        let (caller, request) = open(request);
+        let purpose = convert::challenge_purpose(&request).map_err(refused)?;
+        let challenge = self.auth.create_challenge(&caller, purpose).await.map_err(refused)?;
+        Ok(Response::new(challenge.into()))
+    }
+
     async fn refresh_token(&self, request: Request<pb::RefreshTokenRequest>) -> Answer<pb::RefreshTokenResponse> {
         let (caller, request) = open(request);
         let token = convert::token("refresh_token", request.refresh_token).map_err(refused)?;

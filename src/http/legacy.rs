@@ -2,7 +2,8 @@
 //!
 //! The four original texts keep their status 200; everything else is the error table's HTTP column. Passwords in a
 //! query string end up in the logs of whatever stands in between, so these routes are off where strangers can reach
-//! them; `POST /register` also takes a form body. Nothing here logs a query.
+//! them; `POST /register` also takes a form body. A proof of work is
+//! the parameter `altcha`, as ALTCHA's widget names it. Nothing here logs a query.
 
 use std::sync::Arc;
 
@@ -51,14 +52,16 @@ async fn try_register(auth: &Auth, caller: &Caller, request: Request<Body>) -> R
     if is_form(&parts.headers) {
         query.append(Query::parse_form(&collect(body).await?)?);
     }
-    let [username, password, data] = ["username", "password", "data"].map(|name| query.take(name).unwrap_or_default());
+    let [username, password, data, solution] =
+        ["username", "password", "data", "altcha"].map(|name| query.take(name).unwrap_or_default());
     let wanted = Registration::parse(auth.rules(), &username, password, data, "")?;
-    auth.register(caller, wanted).await
+    auth.register(caller, wanted.with_solution(solution)).await
 }
 
 async fn try_login(auth: &Auth, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
-    let [username, password] = ["username", "password"].map(|name| query.take(name).unwrap_or_default());
+    let [username, password, solution] =
+        ["username", "password", "altcha"].map(|name| query.take(name).unwrap_or_default());
     // These clients can do nothing with tokens, so no session begins.
-    auth.check_password(caller, Attempt::parse(&username, password)?).await
+    auth.check_password(caller, Attempt::parse(&username, password)?.with_solution(solution)).await
 }

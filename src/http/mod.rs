@@ -3,6 +3,7 @@
 //! A page in a browser can reach a loopback address, by its own script or through DNS rebinding, so a loopback door
 //! answers only to loopback host names and to no other site (`same_site.rs`).
 
+mod altcha;
 mod answer;
 mod clients;
 mod legacy;
@@ -55,6 +56,7 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
         .route("/.well-known/jwks.json", routing::get(well_known::keys).options(|| options("GET, HEAD, OPTIONS")))
         .route("/.well-known/oauth-authorization-server", metadata())
         .route("/.well-known/openid-configuration", metadata())
+        .route("/altcha/challenge", routing::get(altcha::challenge).options(|| options("GET, HEAD, OPTIONS")))
         .with_state(auth.clone());
     if let Some(clients) = settings.clients {
         let routes = Router::new()

@@ -99,10 +99,12 @@ async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf, now: SystemTim
     let mut digests = HashSet::new();
     while let Some(mut documents) = source.next().await? {
         let all = documents.len();
-        documents.retain(|document| !is_over(document, now));
+        // A spent secret stays spent, however short its memory.
+        documents.retain(|document| document.key.kind == Kind::Once || !is_nearly_over(document, now));
         report.expired += (all - documents.len()) as u64;
         for (document, outcome) in documents.iter().zip(target.put(&documents).await?) {
-            if digests.insert(digest(document)) {
+            // That memory may be over before the target is read again.
+            if document.key.kind != Kind::Once && digests.insert(digest(document)) {
                 report.count(document, &outcome);
             }
         }
@@ -132,7 +134,7 @@ async fn open(settings: &Settings, flag: &str, may_be_new: bool, world: &World) 
 }
 
 /// Whether a document would be forgotten before the copy is done with it.
-fn is_over(document: &Placed, now: SystemTime) -> bool {
+fn is_nearly_over(document: &Placed, now: SystemTime) -> bool {
     // What cannot be read is copied as it is, or refused where it is put.
     matches!(document.document(), Ok(Document { expire_time: Some(time), .. }) if time < now + EXPIRY_MARGIN)
 }

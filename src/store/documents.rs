@@ -55,6 +55,8 @@ pub enum Kind {
     Sessions,
     /// The keys that tokens are made with; there is one.
     Keys,
+    /// That a single-use secret was spent, under its hash.
+    Once,
 }
 
 /// Where a document is.
@@ -114,7 +116,7 @@ pub enum Outcome {
 
 impl Kind {
     /// All of them. Ids first: an id without a user is harmless, a user without an id is not.
-    pub const ALL: [Kind; 5] = [Kind::Id, Kind::User, Kind::Keys, Kind::Sessions, Kind::Session];
+    pub const ALL: [Kind; 6] = [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::Sessions, Kind::Session];
 
     /// The kind's name in keys and tables.
     pub fn name(self) -> &'static str {
@@ -124,6 +126,7 @@ impl Kind {
             Kind::Session => "session",
             Kind::Sessions => "sessions",
             Kind::Keys => "keys",
+            Kind::Once => "once",
         }
     }
 }

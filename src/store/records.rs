@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::{
     Alarm, Changed, Claim, Hear, KeyRing, Listed, News, Pulse, Replace, Revision, Session, SessionId, Store,
-    StoreError, Stored, User, UserId, Username,
+    StoreError, Stored, User, UserId, Username, to_the_millisecond,
 };
 
 /// A store over documents.
@@ -138,7 +138,7 @@ fn news_of(news: News<Key>) -> Option<News<Changed>> {
                 Kind::Session => SessionId::parse(&key.name).map(Changed::Session),
                 Kind::User => Username::parse(&key.name).ok().map(Changed::User),
                 // No check of a token reads them.
-                Kind::Id | Kind::Sessions | Kind::Keys => return None,
+                Kind::Id | Kind::Sessions | Kind::Keys | Kind::Once => return None,
             };
             // A name that nobody can have is not watched either, but then something else is wrong.
             changed.map_or(News::Anything, News::Changed)
@@ -247,6 +247,13 @@ impl Store for Records {
         let seen_content = self.seal.open(&seen.0).map_err(StoreError::Corrupt)?.content;
         let document = Document::lasting(self.seal.close(&record::keys::rewrite(&seen_content, keys)?));
         self.change(ring_key(), Change::Replace { seen: seen.0.clone(), document }).await
+    }
+
+    async fn spend(&self, hash: &[u8; 32], expire_time: SystemTime) -> Result<bool, StoreError> {
+        let expire_time = to_the_millisecond(expire_time);
+        let document = Document { bytes: record::once::write(expire_time), expire_time: Some(expire_time) };
+        let key = Key::new(Kind::Once, record::encode_base64(hash));
+        Ok(self.documents.change(Vec::new(), key, Change::Insert(document)).await? == Outcome::Done)
     }
 
     fn now(&self) -> SystemTime {

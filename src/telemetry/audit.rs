@@ -2,7 +2,7 @@
 //!
 //! No line holds a name that was tried or a secret: a refused name may be a password typed into the wrong field.
 
-use crate::domain::{Caller, Event, Observer, Peer, Refusal};
+use crate::domain::{Caller, ChallengeFault, ChallengePurpose, Event, Observer, Peer, Refusal};
 
 /// Writes events to the log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +61,21 @@ impl Observer for Audit {
             Event::SigningKeyRotated { caller, key_id, dropped } => {
                 tracing::warn!(event = "sys_signing_key_rotated", key_id, dropped, door = caller.door.name(), peer = %peer(caller));
             }
+            // A flood of them costs the caller nothing, so it shall not fill the log.
+            Event::ChallengeCreated { caller, purpose } => {
+                tracing::debug!(event = "challenge_created", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::ChallengeMissing { caller, purpose } => {
+                tracing::debug!(event = "challenge_missing", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::ChallengeRefused { caller, purpose, why } => challenge_refused(caller, *purpose, *why),
+            Event::ChallengeSpent { caller, purpose } => {
+                tracing::debug!(event = "challenge_spent", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::ChallengeAccepted { caller, purpose } => {
+                tracing::info!(event = "challenge_accepted", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::ChallengeChecked { queued, took } => tracing::debug!(event = "challenge_checked", ?queued, ?took),
             // The store has logged why.
             Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
@@ -76,6 +91,19 @@ fn refused(caller: &Caller, why: Refusal) {
             tracing::info!(event = "authn_login_fail", reason = "wrong password", %user, door, %peer);
         }
         Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
+    }
+}
+
+fn challenge_refused(caller: &Caller, purpose: ChallengePurpose, why: ChallengeFault) {
+    let (reason, purpose, door, peer) = (why.name(), purpose.name(), caller.door.name(), peer(caller));
+    match why {
+        // Whoever got one of ours and misuses it.
+        ChallengeFault::Spent | ChallengeFault::Unsolved | ChallengeFault::OtherPurpose => {
+            tracing::info!(event = "challenge_fail", reason, purpose, door, %peer);
+        }
+        ChallengeFault::TooLong | ChallengeFault::Malformed | ChallengeFault::Forged | ChallengeFault::Expired => {
+            tracing::debug!(event = "challenge_fail", reason, purpose, door, %peer);
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Metrics {
     registrations: Family<Outcome, Counter>,
     refreshes: Family<Outcome, Counter>,
     store_failures: Family<Outcome, Counter>,
+    challenges: Family<Outcome, Counter>,
+    challenge_checks: Counter,
     shed: Counter,
     hash: Histogram,
     queued: Histogram,
@@ -52,12 +54,16 @@ impl Metrics {
         let (logins, registrations) = (Family::default(), Family::default());
         let (refreshes, store_failures) = (Family::default(), Family::default());
         let (shed, store_up, store_alarms) = (Counter::default(), Gauge::default(), Family::default());
+        let (challenges, challenge_checks) = (Family::default(), Counter::default());
         let (hash, queued) = (Histogram::new(SECONDS), Histogram::new(SECONDS));
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("logins", "Logins by outcome", logins.clone());
         registry.register("registrations", "Registrations by outcome", registrations.clone());
         registry.register("refreshes", "Refresh tokens by what became of them", refreshes.clone());
         registry.register("store_failures", "Calls that the store failed, by outcome", store_failures.clone());
+        registry.register("challenges", "Challenges of proof of work by what became of them", challenges.clone());
+        let help = "Proofs of work whose key was derived";
+        registry.register("challenge_checks", help, challenge_checks.clone());
         registry.register("shed", "Calls turned away because the hash queue was full", shed.clone());
         registry.register_with_unit("hash", "What one password hash took", Unit::Seconds, hash.clone());
         registry.register_with_unit("hash_queue", "How long a hash waited for a worker", Unit::Seconds, queued.clone());
@@ -72,6 +78,8 @@ impl Metrics {
             registrations,
             refreshes,
             store_failures,
+            challenges,
+            challenge_checks,
             shed,
             hash,
             queued,
@@ -120,6 +128,16 @@ impl Metrics {
             Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),
             Event::StoreFailed { error: StoreError::Corrupt(_) } => (&self.store_failures, "corrupt_record"),
+            Event::ChallengeCreated { .. } => (&self.challenges, "created"),
+            Event::ChallengeMissing { .. } => (&self.challenges, "missing"),
+            Event::ChallengeRefused { why, .. } => (&self.challenges, why.name()),
+            Event::ChallengeAccepted { .. } => (&self.challenges, "accepted"),
+            // Accepted or refused follows.
+            Event::ChallengeSpent { .. } => return,
+            Event::ChallengeChecked { .. } => {
+                self.challenge_checks.inc();
+                return;
+            }
             Event::Overloaded { .. } => {
                 self.shed.inc();
                 return;

@@ -161,6 +161,8 @@ fn refused(error: &Error) -> CheckResponse {
         | Error::Invalid(_)
         | Error::PasswordPolicy(_)
         | Error::RequestTooLarge
+        | Error::ChallengeRequired { .. }
+        | Error::ChallengeInvalid { .. }
         | Error::Overloaded { .. }
         | Error::Conflict
         | Error::Draining

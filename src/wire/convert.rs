@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::pb;
 use crate::domain::{
-    Attempt, DataChange, Error, Introspection, Lifetimes, Password, PasswordChange, Reason, Registration, Rules,
-    Session, SessionId, SessionPage, TokenUse, Tokens, User, Violation,
+    Attempt, ChallengePurpose, DataChange, Error, Introspection, Lifetimes, NewChallenge, Password, PasswordChange,
+    Reason, Registration, Rules, Session, SessionId, SessionPage, TokenUse, Tokens, User, Violation,
 };
 
 /// Sessions in a page when the caller does not say, and at most.
@@ -14,14 +14,30 @@ const PAGE_MAX: usize = 1_000;
 
 /// Reads a registration, or names all its violations at once.
 pub(crate) fn registration(rules: &Rules, request: pb::RegisterRequest) -> Result<Registration, Error> {
-    let pb::RegisterRequest { username, password, data, request_id } = request;
-    Registration::parse(rules, &username, password, data.unwrap_or_default(), &request_id)
+    let pb::RegisterRequest { username, password, data, request_id, challenge_solution } = request;
+    let wanted = Registration::parse(rules, &username, password, data.unwrap_or_default(), &request_id)?;
+    Ok(wanted.with_solution(challenge_solution))
 }
 
 /// Reads a login, or names all its violations at once.
 pub(crate) fn attempt(request: pb::LoginRequest) -> Result<Attempt, Error> {
-    let pb::LoginRequest { username, password } = request;
-    Attempt::parse(&username, password)
+    let pb::LoginRequest { username, password, challenge_solution } = request;
+    Ok(Attempt::parse(&username, password)?.with_solution(challenge_solution))
+}
+
+/// Reads what a challenge shall be good for.
+pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<ChallengePurpose, Error> {
+    match request.purpose() {
+        pb::ChallengePurpose::Register => Ok(ChallengePurpose::Register),
+        pb::ChallengePurpose::Login => Ok(ChallengePurpose::Login),
+        pb::ChallengePurpose::Unspecified if request.purpose == 0 => {
+            Err(Violation::new("purpose", Reason::Required, "is required").into())
+        }
+        // What this version does not know reads as unspecified.
+        pb::ChallengePurpose::Unspecified => {
+            Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into())
+        }
+    }
 }
 
 /// Takes a token that is there; what it is worth is for the rules to say.
@@ -91,6 +107,12 @@ impl From<Tokens> for pb::Tokens {
             refresh_expire_time: Some(timestamp(tokens.refresh_expire_time)),
             session_id: tokens.session.id.to_string(),
         }
+    }
+}
+
+impl From<NewChallenge> for pb::CreateChallengeResponse {
+    fn from(challenge: NewChallenge) -> Self {
+        Self { challenge: challenge.text, expire_time: Some(timestamp(challenge.expire_time)) }
     }
 }
 

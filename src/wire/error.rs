@@ -14,7 +14,7 @@ use tonic::{
 
 pub use super::DOMAIN;
 use super::{PUSHBACK, pb::ErrorReason, rpc};
-use crate::domain::{Error, ErrorId, Violations};
+use crate::domain::{ChallengeFault, ChallengePurpose, Error, ErrorId, Violations};
 
 /// Violations in one answer at most; more would not fit the headers of every proxy.
 const VIOLATIONS_MAX: usize = 16;
@@ -36,6 +36,7 @@ pub struct Row {
     /// When to try again, if that is safe.
     pub retry_after: Option<Duration>,
     violations: Vec<rpc::bad_request::FieldViolation>,
+    precondition: Option<rpc::precondition_failure::Violation>,
     error_id: Option<ErrorId>,
 }
 
@@ -63,6 +64,13 @@ pub fn row(error: &Error) -> Row {
         Error::RequestTooLarge => {
             Row::new(Code::ResourceExhausted, 413, R::RequestTooLarge, "the request is larger than this door accepts")
         }
+        Error::ChallengeRequired { purpose } => {
+            let text = "send the solution of a challenge: challenge_solution, on the original routes altcha";
+            Row::new(Code::FailedPrecondition, 400, R::ChallengeRequired, text).with_challenge(*purpose)
+        }
+        Error::ChallengeInvalid { purpose, fault } => {
+            Row::new(Code::FailedPrecondition, 400, R::ChallengeInvalid, fault_text(*fault)).with_challenge(*purpose)
+        }
         Error::Overloaded { retry_after } => {
             Row::new(Code::ResourceExhausted, 429, R::Overloaded, "too many calls are waiting; try again later")
                 .with_retry(*retry_after)
@@ -87,6 +95,19 @@ pub fn row(error: &Error) -> Row {
     }
 }
 
+/// What is wrong with a proof of work, and what to do.
+fn fault_text(fault: ChallengeFault) -> &'static str {
+    match fault {
+        ChallengeFault::TooLong => "the solution of the challenge has more than 4 KiB",
+        ChallengeFault::Malformed => "the solution of the challenge is not one of ALTCHA's version 2, in base64",
+        ChallengeFault::Forged => "the challenge is not one of this service; get one and solve it",
+        ChallengeFault::Expired => "the challenge has expired; get a new one",
+        ChallengeFault::OtherPurpose => "the challenge was made for something else; get one for this",
+        ChallengeFault::Spent => "the challenge was presented before; get a new one",
+        ChallengeFault::Unsolved => "the solution of the challenge is wrong, and it is spent; get a new one",
+    }
+}
+
 /// The gRPC form of an error.
 pub fn status(error: &Error) -> Status {
     row(error).status()
@@ -107,7 +128,16 @@ pub fn unknown_health_service() -> Status {
 impl Row {
     fn new(code: Code, http: u16, reason: ErrorReason, text: &str) -> Self {
         let reason = reason.as_str_name().trim_start_matches("ERROR_REASON_");
-        Self { code, http, reason, text: text.into(), retry_after: None, violations: Vec::new(), error_id: None }
+        Self {
+            code,
+            http,
+            reason,
+            text: text.into(),
+            retry_after: None,
+            violations: Vec::new(),
+            precondition: None,
+            error_id: None,
+        }
     }
 
     /// The wait as HTTP's `Retry-After` has it: whole seconds, rounded up, since earlier would be too early.
@@ -137,6 +167,15 @@ impl Row {
         self
     }
 
+    fn with_challenge(mut self, purpose: ChallengePurpose) -> Self {
+        self.precondition = Some(rpc::precondition_failure::Violation {
+            r#type: "CHALLENGE".into(),
+            subject: purpose.name().into(),
+            description: self.text.clone(),
+        });
+        self
+    }
+
     fn with_id(mut self, id: ErrorId) -> Self {
         self.text = format!("{}; the server's log has the cause under {id}", self.text);
         self.error_id = Some(id);
@@ -154,6 +193,9 @@ impl Row {
         )];
         if !self.violations.is_empty() {
             details.push(any("BadRequest", &rpc::BadRequest { field_violations: self.violations }));
+        }
+        if let Some(violation) = self.precondition {
+            details.push(any("PreconditionFailure", &rpc::PreconditionFailure { violations: vec![violation] }));
         }
         let mut metadata = MetadataMap::new();
         if let Some(after) = self.retry_after {

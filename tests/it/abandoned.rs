@@ -50,7 +50,8 @@ const STAY: usize = (CALLS / RESETS_AT_ONCE) as usize;
 
 /// Sends logins of ada, each followed at once by its reset; and after some of them one that stays for its answer.
 async fn logins_that_are_reset(to: SocketAddr, headers: &[(&str, &str)]) {
-    let login = framed(&pb::LoginRequest { username: "ada".into(), password: "not her password".into() });
+    let login =
+        framed(&pb::LoginRequest { username: "ada".into(), password: "not her password".into(), ..Default::default() });
     let mut stream = begun(to, &frame(SETTINGS, 0, 0, &[])).await;
     let mut streams = (1..).step_by(2);
     for _ in 0..CALLS / RESETS_AT_ONCE {

@@ -8,7 +8,7 @@ use std::{
 
 /// Folder -> folders of ours that it may use.
 const MAY_USE: [(&str, &[&str]); 8] = [
-    ("domain", &["bearer"]),
+    ("domain", &["bearer", "puzzle"]),
     ("store", &["domain"]),
     ("wire", &["domain"]),
     ("grpc", &["domain", "wire"]),

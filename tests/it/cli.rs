@@ -274,7 +274,8 @@ fn secrets_and_names_never_reach_the_log_at_any_level() {
         client.register(canary.clone()).await.unwrap();
         client.register(canary).await.unwrap_err();
         for password in ["canary-password", "canary-wrong"] {
-            let login = pb::LoginRequest { username: "canary-name".into(), password: password.into() };
+            let login =
+                pb::LoginRequest { username: "canary-name".into(), password: password.into(), ..Default::default() };
             drop(client.login(login).await);
         }
         // The original routes carry passwords in the path: whole, malformed, and over HTTP/2 with a raw blank.

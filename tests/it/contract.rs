@@ -37,7 +37,7 @@ fn every_secret_is_marked_and_its_message_shows_nothing() {
     let canary = || "canary".to_owned();
     let shown = [
         format!("{:?}", pb::RegisterRequest { username: canary(), password: canary(), ..Default::default() }),
-        format!("{:?}", pb::LoginRequest { username: canary(), password: canary() }),
+        format!("{:?}", pb::LoginRequest { username: canary(), password: canary(), ..Default::default() }),
         format!("{:?}", pb::ChangePasswordRequest { current_password: canary(), new_password: canary() }),
         format!("{:?}", pb::Tokens { access_token: canary(), refresh_token: canary(), ..Default::default() }),
         format!(

@@ -18,6 +18,7 @@ async fn a_restart_keeps_users_and_a_repeated_request_id_after_it_makes_no_secon
         password: password("ada"),
         data: Some("testing".into()),
         request_id: "7d2f8f6e-9d1b-4f6e-8c3a-0b1d2e3f4a5b".into(),
+        ..Default::default()
     };
     let node = Node::start(folder.path(), &[]);
     let first = AuthClient::new(channel(&node.grpc).await).register(request.clone()).await.unwrap().into_inner();
@@ -112,7 +113,7 @@ async fn a_damaged_page_is_never_an_empty_store_nor_a_node_that_says_it_is_ready
         let mut client = AuthClient::new(channel(&node.grpc).await);
         for number in 0..20 {
             let name = format!("user{number}");
-            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name), ..Default::default() };
             // A page may be unused; then all is well. Else: an error that is no refusal of the user.
             if let Err(status) = client.login(request).await {
                 let known = ["DATA_LOSS", "UNAVAILABLE", "RESOURCE_EXHAUSTED"];

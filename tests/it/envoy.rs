@@ -470,7 +470,7 @@ async fn the_log_has_neither_tokens_nor_whose_they_are() {
     let mut client = pb::auth_client::AuthClient::new(channel(&node.grpc).await);
     let request = pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     client.register(request).await.unwrap();
-    let login = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let login = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let tokens = client.login(login).await.unwrap().into_inner().tokens.unwrap();
 
     let mut gateway = AuthorizationClient::new(channel(&node.grpc).await);

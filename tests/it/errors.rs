@@ -159,7 +159,11 @@ async fn a_full_hash_queue_is_refused_with_the_time_to_come_back() {
     let channel = app.channel().await;
     let calls = (0..100).map(|_| {
         let mut client = watchword::wire::pb::auth_client::AuthClient::new(channel.clone());
-        let request = watchword::wire::pb::LoginRequest { username: "nobody".into(), password: "whatever".into() };
+        let request = watchword::wire::pb::LoginRequest {
+            username: "nobody".into(),
+            password: "whatever".into(),
+            ..Default::default()
+        };
         tokio::spawn(async move { client.login(request).await.unwrap_err() })
     });
     let (mut refused, mut late) = (0, 0);
@@ -214,6 +218,7 @@ async fn a_lost_reply_is_an_unknown_outcome_and_the_request_id_makes_it_certain(
         password: password("ada"),
         data: None,
         request_id: "0f0e7c2e-54b0-4f1c-9d3a-0f5f2f6f7a11".into(),
+        ..Default::default()
     };
     let mut client = app.client().await;
     assert_eq!(reason(&client.register(request.clone()).await.unwrap_err()), "OUTCOME_UNKNOWN");
@@ -246,7 +251,8 @@ async fn a_deadline_too_near_for_one_hash_is_refused_before_the_hash() {
 
 /// A refused login whose caller has no timer of his own, so that it is the server who answers.
 async fn login_within(app: &App, timeout: &str) -> Status {
-    let login = watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let login =
+        watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let path = "/watchword.auth.v1.Auth/Login";
     h2::status(h2::call(app, path, &[("grpc-timeout", timeout)], h2::framed(&login)).await).await
 }
@@ -302,7 +308,8 @@ async fn a_draining_node_says_so_to_calls_that_had_begun() {
     while TcpStream::connect(app.http_socket()).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    let login = watchword::wire::pb::LoginRequest { username: "ada".into(), password: "whatever".into() };
+    let login =
+        watchword::wire::pb::LoginRequest { username: "ada".into(), password: "whatever".into(), ..Default::default() };
     body.send(h2::framed(&login)).unwrap();
     assert_grpc(&h2::status(answer.await).await, &row);
     form.write_all(form_body).await.unwrap();

@@ -14,7 +14,7 @@ use crate::support::{
 const LOGIN: &str = "/watchword.auth.v1.Auth/Login";
 
 fn login() -> Vec<u8> {
-    framed(&pb::LoginRequest { username: "ada".into(), password: password("ada") })
+    framed(&pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() })
 }
 
 #[tokio::test]

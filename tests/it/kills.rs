@@ -21,7 +21,7 @@ const CALLERS: usize = 4;
 
 /// Logs in, however long the hash queue is.
 pub async fn login(client: &mut AuthClient<Channel>, name: &str, password: &str) -> Result<(), String> {
-    let request = pb::LoginRequest { username: name.into(), password: password.into() };
+    let request = pb::LoginRequest { username: name.into(), password: password.into(), ..Default::default() };
     loop {
         match client.login(request.clone()).await {
             Ok(_) => return Ok(()),

@@ -8,7 +8,7 @@ use watchword::wire::pb;
 use crate::support::{App, Door, StoreKind, app, password};
 
 async fn refusal(app: &App, username: &str, password: &str) -> Status {
-    let request = pb::LoginRequest { username: username.into(), password: password.into() };
+    let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
     app.client().await.login(request).await.unwrap_err()
 }
 
@@ -88,7 +88,7 @@ async fn the_last_login_is_kept_to_the_hour() {
         let app = App::with(store).start().await;
         app.registered("ada").await;
         let login = || async {
-            let request = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+            let request = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
             app.client().await.login(request).await.unwrap().into_inner().user.unwrap()
         };
         let first = login().await.last_login_time.unwrap();
@@ -110,7 +110,7 @@ async fn many_callers_signing_in_at_once_all_get_their_own_data() {
         let name = format!("user{}", call % 8);
         let channel = app.channel();
         async move {
-            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name), ..Default::default() };
             let user = pb::auth_client::AuthClient::new(channel.await).login(request).await;
             (name, user.map(|answer| answer.into_inner().user.unwrap().data.unwrap()))
         }

@@ -138,7 +138,7 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     let mut client = AuthClient::new(channel(&node.grpc).await);
     let request = pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     client.register(request).await.unwrap();
-    let login = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let login = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let user = client.login(login).await.unwrap().into_inner().user.unwrap();
     assert!(user.last_login_time.is_some());
     node.signal("TERM");

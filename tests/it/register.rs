@@ -10,6 +10,7 @@ fn request(name: &str, password: &str, request_id: &str) -> pb::RegisterRequest 
         password: password.into(),
         data: Some("testing".into()),
         request_id: request_id.into(),
+        ..Default::default()
     }
 }
 
@@ -25,7 +26,7 @@ async fn a_registered_user_is_answered_whole() {
         assert_eq!(made.user_id.as_bytes()[14], b'7', "a UUID of version 7: {}", made.user_id);
         assert_eq!(made.create_time, made.update_time);
         assert_eq!(made.last_login_time, None);
-        let login = pb::LoginRequest { username: "soham".into(), password: "insecure".into() };
+        let login = pb::LoginRequest { username: "soham".into(), password: "insecure".into(), ..Default::default() };
         let mut seen = client.login(login).await.unwrap().into_inner().user.unwrap();
         seen.last_login_time = None;
         assert_eq!(seen, made, "a login answers what the registration answered");

@@ -174,7 +174,7 @@ async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
         let mut client = AuthClient::new(channel(&node.grpc).await);
         let request = pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
         client.register(request).await.unwrap();
-        let login = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+        let login = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
         let first = client.login(login).await.unwrap().into_inner().tokens.unwrap();
         let mut tokens = first.clone();
         for _ in 0..3 {
@@ -347,7 +347,8 @@ async fn a_new_password_whose_session_cannot_be_stored_is_not_said_to_have_faile
     assert_eq!(reason(&refused), "OUTCOME_UNKNOWN");
     faulty.set(Fault::None);
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
-    let request = pb::LoginRequest { username: "ada".into(), password: "another long one".into() };
+    let request =
+        pb::LoginRequest { username: "ada".into(), password: "another long one".into(), ..Default::default() };
     assert!(app.client().await.login(request).await.is_ok());
 }
 
@@ -364,7 +365,7 @@ async fn a_login_that_races_a_new_password_leaves_no_living_session() {
             for _ in 0..8 {
                 let (app, name) = (app.clone(), name.clone());
                 logins.spawn(async move {
-                    let request = pb::LoginRequest { password: password(&name), username: name };
+                    let request = pb::LoginRequest { password: password(&name), username: name, ..Default::default() };
                     app.client().await.login(request).await.ok().and_then(|answer| answer.into_inner().tokens)
                 });
             }
@@ -374,7 +375,7 @@ async fn a_login_that_races_a_new_password_leaves_no_living_session() {
                 assert!(refresh(&app, &old.refresh_token).await.is_err(), "{kind:?}, round {round}");
             }
             assert!(app.introspect(&new.access_token).await.active);
-            let request = pb::LoginRequest { username: name.clone(), password: password(&name) };
+            let request = pb::LoginRequest { username: name.clone(), password: password(&name), ..Default::default() };
             let refused = app.client().await.login(request).await.unwrap_err();
             assert_eq!(reason(&refused), "INVALID_CREDENTIALS", "{kind:?}: the old password, round {round}");
         }
@@ -453,7 +454,11 @@ async fn so_many_logins_of_one_user_at_once_all_begin_a_session() {
             logins.spawn(async move {
                 let mut client = nodes[number % nodes.len()].client().await;
                 loop {
-                    let request = pb::LoginRequest { username: "robot".into(), password: password("robot") };
+                    let request = pb::LoginRequest {
+                        username: "robot".into(),
+                        password: password("robot"),
+                        ..Default::default()
+                    };
                     match client.login(request).await {
                         Ok(answer) => return Ok(answer.into_inner().tokens.unwrap()),
                         // A busy machine has no room for so many hashes at once; nothing was executed.
@@ -640,7 +645,7 @@ async fn disabling_ends_sessions_and_refuses_logins_like_wrong_passwords() {
     app.rules.set_disabled(&name, true).await.unwrap();
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
     assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()));
-    let login = || pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let login = || pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let refused = app.client().await.login(login()).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
     app.rules.set_disabled(&name, false).await.unwrap();
@@ -717,7 +722,7 @@ async fn no_token_reaches_the_log_whether_it_counts_or_not() {
     let mut client = AuthClient::new(channel);
     let request = pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     client.register(request).await.unwrap();
-    let login = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+    let login = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let tokens = client.login(login).await.unwrap().into_inner().tokens.unwrap();
     let mut presented: Vec<_> = hostile(&tokens.access_token).into_iter().map(|(_, token)| token).collect();
     presented.extend([tokens.access_token, tokens.refresh_token]);

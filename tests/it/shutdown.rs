@@ -18,7 +18,7 @@ async fn logins_that_run_when_the_drain_begins_are_answered() {
     let calls: Vec<_> = (0..10)
         .map(|_| {
             let mut client = pb::auth_client::AuthClient::new(channel.clone());
-            let request = pb::LoginRequest { username: "ada".into(), password: password("ada") };
+            let request = pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
             tokio::spawn(async move { client.login(request).await })
         })
         .collect();
@@ -45,7 +45,11 @@ async fn a_call_that_never_ends_is_cut_at_the_limit() {
     let entered = store.clone().entered();
     let mut app = App::on(store).args(&["--drain-timeout", "100ms"]).start().await;
     let mut client = app.client().await;
-    let mut request = tonic::Request::new(pb::LoginRequest { username: "ada".into(), password: password("ada") });
+    let mut request = tonic::Request::new(pb::LoginRequest {
+        username: "ada".into(),
+        password: password("ada"),
+        ..Default::default()
+    });
     request.metadata_mut().insert("grpc-timeout", "30S".parse().unwrap());
     let call = tokio::spawn(async move { client.login(request).await });
     entered.await;

@@ -105,8 +105,20 @@ struct Job {
 }
 
 enum Task {
-    Hash { password: Password, answer: oneshot::Sender<Result<PasswordHash, Error>> },
-    Verify { password: Password, hash: PasswordHash, answer: oneshot::Sender<Result<bool, Error>> },
+    Hash {
+        password: Password,
+        answer: oneshot::Sender<Result<PasswordHash, Error>>,
+    },
+    Verify {
+        password: Password,
+        hash: PasswordHash,
+        answer: oneshot::Sender<Result<bool, Error>>,
+    },
+    /// Something else that takes the processor for a while, and says yes or no.
+    Check {
+        work: Box<dyn FnOnce() -> bool + Send>,
+        answer: oneshot::Sender<Result<bool, Error>>,
+    },
 }
 
 /// What became of a job, and who waits for it.
@@ -254,6 +266,13 @@ impl Slot {
         answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
+    /// What `work` says. It takes the place of a hash and should take no longer.
+    pub(in crate::domain) async fn check(self, work: impl FnOnce() -> bool + Send + 'static) -> Result<bool, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Task::Check { work: Box::new(work), answer });
+        answered.await.unwrap_or(Err(NOT_HASHED))
+    }
+
     fn submit(self, task: Task) {
         let shared = self.permit.0.clone();
         let queued_at = shared.clock.monotonic();
@@ -340,9 +359,11 @@ impl Shared {
         match task {
             // Nobody waits for the answer any more: the hash would only keep others waiting.
             Task::Hash { answer, .. } if answer.is_closed() => None,
-            Task::Verify { answer, .. } if answer.is_closed() => None,
+            Task::Verify { answer, .. } | Task::Check { answer, .. } if answer.is_closed() => None,
             Task::Hash { answer, .. } if late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
-            Task::Verify { answer, .. } if late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
+            Task::Verify { answer, .. } | Task::Check { answer, .. } if late => {
+                Some(Reply::Verified(answer, Err(Error::DeadlineExceeded)))
+            }
             Task::Hash { password, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
@@ -354,6 +375,13 @@ impl Shared {
                 let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
                 let derived = self.derive(workspace, hash.cost, &password, &hash.salt, &mut tag, queued);
                 Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag))))
+            }
+            Task::Check { work, answer } => {
+                let is_right = work();
+                // It says nothing about what a hash takes, so nothing is learnt of it.
+                let took = self.clock.monotonic().saturating_duration_since(started);
+                self.observer.on(&Event::ChallengeChecked { queued, took });
+                Some(Reply::Verified(answer, Ok(is_right)))
             }
         }
     }
@@ -425,10 +453,10 @@ impl Shared {
 // === impl Task, Reply ===
 
 impl Task {
-    /// What a stored hash costs; a new one costs the usual.
+    /// What a stored hash costs; a new one costs the usual, and nothing costs more.
     fn cost(&self) -> Option<Cost> {
         match self {
-            Task::Hash { .. } => None,
+            Task::Hash { .. } | Task::Check { .. } => None,
             Task::Verify { hash, .. } => Some(hash.cost),
         }
     }

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use aws_lc_rs::hmac;
 use tokio::sync::watch;
 
 pub(crate) use self::refresh::RefreshToken;
@@ -254,6 +255,13 @@ impl Ring {
             refresh_expire_time,
             session: session.clone(),
         }
+    }
+
+    /// A key for something else than tokens: as good as one of its own (the idea of HKDF-Expand, RFC 5869 2.3).
+    pub(super) fn key_for(&self, purpose: &str) -> hmac::Key {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*self.stored.refresh);
+        let derived = hmac::sign(&secret, format!("watchword {purpose}").as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// What others need to check access tokens; keys that will sign later included.

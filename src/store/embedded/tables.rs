@@ -28,10 +28,12 @@ pub(super) fn get(transaction: &ReadTransaction, key: &Key) -> Result<Option<Vec
     match key.kind {
         Kind::Id => Ok(own_text(transaction.open_table(IDS)?.get(name)?)),
         Kind::User => Ok(own(transaction.open_table(definition(Kind::User))?.get(name)?)),
-        Kind::Session | Kind::Sessions | Kind::Keys => match there(transaction.open_table(definition(key.kind)))? {
-            Some(table) => Ok(own(table.get(name)?)),
-            None => Ok(None),
-        },
+        Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once => {
+            match there(transaction.open_table(definition(key.kind)))? {
+                Some(table) => Ok(own(table.get(name)?)),
+                None => Ok(None),
+            }
+        }
     }
 }
 
@@ -78,7 +80,7 @@ pub(super) fn page(
                 }
             }
         }
-        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys => {
+        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once => {
             if let Some(table) = there(transaction.open_table(definition(kind)))? {
                 for entry in table.range::<&str>(range)?.take(most) {
                     let (key, value) = entry?;
@@ -97,6 +99,7 @@ pub(super) struct Tables<'t> {
     sessions: Table<'t, &'static str, &'static [u8]>,
     lists: Table<'t, &'static str, &'static [u8]>,
     keys: Table<'t, &'static str, &'static [u8]>,
+    once: Table<'t, &'static str, &'static [u8]>,
     expiring: Table<'t, (u64, &'static str, &'static str), ()>,
 }
 
@@ -108,6 +111,7 @@ impl<'t> Tables<'t> {
             sessions: transaction.open_table(definition(Kind::Session))?,
             lists: transaction.open_table(definition(Kind::Sessions))?,
             keys: transaction.open_table(definition(Kind::Keys))?,
+            once: transaction.open_table(definition(Kind::Once))?,
             expiring: transaction.open_table(EXPIRING)?,
         })
     }
@@ -119,6 +123,7 @@ impl<'t> Tables<'t> {
             Kind::Session => Some(&mut self.sessions),
             Kind::Sessions => Some(&mut self.lists),
             Kind::Keys => Some(&mut self.keys),
+            Kind::Once => Some(&mut self.once),
         }
     }
 

@@ -4,6 +4,7 @@
 //! documents of every form ever written: `tests/data/records/`.
 
 pub(super) mod keys;
+pub(super) mod once;
 pub(super) mod session;
 pub(super) mod user;
 
@@ -19,6 +20,7 @@ use super::documents::Kind;
 pub(super) fn expire_time(kind: Kind, bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     match kind {
         Kind::Session => session::expire_time(bytes).map(Some),
+        Kind::Once => once::expire_time(bytes).map(Some),
         Kind::Id | Kind::User | Kind::Sessions | Kind::Keys => Ok(None),
     }
 }

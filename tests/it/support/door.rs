@@ -32,6 +32,7 @@ impl Door {
                     password: password.into(),
                     data: Some(data.into()),
                     request_id: String::new(),
+                    ..Default::default()
                 };
                 grpc(app.client().await.register(request).await.map(|response| response.into_inner().user))
             }
@@ -50,7 +51,8 @@ impl Door {
     pub async fn login(self, app: &App, username: &str, password: &str) -> Answer {
         match self {
             Door::Grpc => {
-                let request = pb::LoginRequest { username: username.into(), password: password.into() };
+                let request =
+                    pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
                 grpc(app.client().await.login(request).await.map(|response| response.into_inner().user))
             }
             Door::Legacy => {

@@ -111,7 +111,7 @@ impl App {
 
     /// Tokens of a new session of [`Self::registered`]'s user.
     pub async fn signed_in(&self, name: &str) -> pb::Tokens {
-        let request = pb::LoginRequest { username: name.into(), password: password(name) };
+        let request = pb::LoginRequest { username: name.into(), password: password(name), ..Default::default() };
         self.client().await.login(request).await.unwrap().into_inner().tokens.unwrap()
     }
 

@@ -95,6 +95,12 @@ impl Observer for Events {
             Event::UserDisabled { .. } => "user disabled",
             Event::SigningKeyRotated { .. } => "signing key rotated",
             Event::StoreFailed { .. } => "store failed",
+            Event::ChallengeCreated { .. } => "challenge created",
+            Event::ChallengeMissing { .. } => "challenge missing",
+            Event::ChallengeRefused { why, .. } => why.name(),
+            Event::ChallengeSpent { .. } => "challenge spent",
+            Event::ChallengeAccepted { .. } => "challenge accepted",
+            Event::ChallengeChecked { .. } => "challenge checked",
             Event::Hashed { .. } => "hashed",
             Event::Overloaded { .. } => "overloaded",
         });

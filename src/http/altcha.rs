@@ -1,0 +1,39 @@
+//! Challenges for ALTCHA's widget, which fetches them by GET and wants JSON.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Request, header},
+    response::Response,
+};
+
+use super::{
+    answer::{plain, refusal},
+    query::Query,
+    request::{caller, within},
+};
+use crate::domain::{Auth, Caller, ChallengePurpose, Door, Error, NewChallenge, Reason, Violation};
+
+/// `GET /altcha/challenge?purpose=register|login`
+pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
+    let caller = caller(&auth, Door::Altcha, &request);
+    match within(&caller, &auth, create(&auth, &caller, request.uri().query().unwrap_or_default())).await {
+        Ok(challenge) => {
+            let mut response = plain(axum::http::StatusCode::OK, challenge.text);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn create(auth: &Auth, caller: &Caller, query: &str) -> Result<NewChallenge, Error> {
+    let purpose = match Query::parse(query)?.take("purpose") {
+        None => ChallengePurpose::Register,
+        Some(name) => ChallengePurpose::parse(&name)
+            .ok_or_else(|| Violation::new("purpose", Reason::Malformed, "is neither register nor login"))?,
+    };
+    auth.create_challenge(caller, purpose).await
+}
