@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Runs the command between two places; both use the folder of the embedded one.
-fn copy(from: &Place, to: &Place) -> (i32, String, String) {
+pub fn copy(from: &Place, to: &Place) -> (i32, String, String) {
     let (mut args, to) = (from.flags(), to.flags());
     args[0] = "--from".into();
     args.extend(["--to".into(), to[1].clone()]);

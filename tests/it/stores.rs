@@ -2,7 +2,10 @@
 //!
 //! A new store adds one kind to `support/place.rs`.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::Value;
 use watchword::domain::{
@@ -112,6 +115,50 @@ async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
             assert_eq!(outcomes.iter().filter(|outcome| **outcome == Replace::Replaced).count(), 1, "{kind:?}");
         }
         store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_racers_for_one_secret_exactly_one_spends_it() {
+    for kind in StoreKind::ALL {
+        let place = Place::new(kind);
+        let store = place.open().await;
+        let until = store.now() + Duration::from_secs(300);
+        for round in 0..20 {
+            let mut racers = tokio::task::JoinSet::new();
+            for _ in 0..64 {
+                let store = store.clone();
+                racers.spawn(async move { store.spend(&[round; 32], until).await.unwrap() });
+            }
+            let first = racers.join_all().await.into_iter().filter(|first| *first).count();
+            assert_eq!(first, 1, "{kind:?}, round {round}");
+        }
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_spent_secret_is_known_after_a_restart_and_forgotten_when_its_time_is_over() {
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let store = place.open().await;
+        let over = store.now() - Duration::from_secs(1);
+        assert!(store.spend(&[1; 32], store.now() + Duration::from_secs(300)).await.unwrap());
+        assert!(store.spend(&[2; 32], over).await.unwrap());
+        store.close().await;
+        drop(store);
+        let store = place.open().await;
+        assert!(!store.spend(&[1; 32], store.now() + Duration::from_secs(300)).await.unwrap(), "{kind:?}");
+        // Any commit forgets what is over.
+        store.claim(&user("ada")).await.unwrap();
+        store.close().await;
+        drop(store);
+        let kept = match kind {
+            StoreKind::Redis => place.redis().ask::<Vec<String>>(&["KEYS", "watchword:once:*"]).len() as u64,
+            StoreKind::Embedded => place.rows().into_iter().find(|(table, _)| table == "once").unwrap().1,
+            StoreKind::Memory => unreachable!("it keeps nothing"),
+        };
+        assert_eq!(kept, 1, "{kind:?}");
     }
 }
 

@@ -494,6 +494,31 @@ mod tests {
         HashPool::start(settings, Kernel::Fast, &world)
     }
 
+    #[tokio::test]
+    async fn a_check_takes_the_place_of_a_hash_and_says_nothing_about_what_one_takes() {
+        let pool = pool();
+        let before = pool.shared.lock().hash_time;
+        let (held, release) = std::sync::mpsc::channel::<()>();
+        let slow = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let slow = tokio::spawn(slow.check(move || release.recv().is_ok()));
+        assert_eq!(pool.shared.lock().admitted, 1, "it counts");
+        let waiting = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let waiting = tokio::spawn(waiting.check(|| false));
+        held.send(()).unwrap();
+        assert_eq!((slow.await.unwrap(), waiting.await.unwrap()), (Ok(true), Ok(false)));
+        assert_eq!(pool.shared.lock().admitted, 0, "its place is given back");
+        assert_eq!(pool.shared.lock().hash_time, before);
+    }
+
+    #[tokio::test]
+    async fn a_check_that_panics_or_comes_too_late_says_neither_yes_nor_no() {
+        let pool = pool();
+        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        assert_eq!(slot.check(|| panic!("a bug on order")).await, Err(NOT_HASHED));
+        let late = Slot { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
+        assert_eq!(late.check(|| true).await, Err(Error::DeadlineExceeded));
+    }
+
     fn in_seconds(seconds: u64) -> Instant {
         System.monotonic() + Duration::from_secs(seconds)
     }

@@ -25,6 +25,11 @@ impl Door {
     pub const ALL: [Door; 2] = [Door::Grpc, Door::Legacy];
 
     pub async fn register(self, app: &App, username: &str, password: &str, data: &str) -> Answer {
+        self.register_with(app, username, password, data, "").await
+    }
+
+    /// The same with a proof of work.
+    pub async fn register_with(self, app: &App, username: &str, password: &str, data: &str, solution: &str) -> Answer {
         match self {
             Door::Grpc => {
                 let request = pb::RegisterRequest {
@@ -32,14 +37,13 @@ impl Door {
                     password: password.into(),
                     data: Some(data.into()),
                     request_id: String::new(),
-                    ..Default::default()
+                    challenge_solution: solution.into(),
                 };
                 grpc(app.client().await.register(request).await.map(|response| response.into_inner().user))
             }
             Door::Legacy => {
-                let target =
-                    format!("/register?{}", query(&[("username", username), ("password", password), ("data", data)]));
-                match legacy(app, "POST", &target).await {
+                let parameters = [("username", username), ("password", password), ("data", data), ("altcha", solution)];
+                match legacy(app, "POST", &format!("/register?{}", query(&parameters))).await {
                     Answer::Ok { data } if data == "Success" => Answer::Ok { data },
                     Answer::Ok { data: text } => Answer::Http { status: 200, text, retry_after: None },
                     refused => refused,
@@ -49,15 +53,23 @@ impl Door {
     }
 
     pub async fn login(self, app: &App, username: &str, password: &str) -> Answer {
+        self.login_with(app, username, password, "").await
+    }
+
+    /// The same with a proof of work.
+    pub async fn login_with(self, app: &App, username: &str, password: &str, solution: &str) -> Answer {
         match self {
             Door::Grpc => {
-                let request =
-                    pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
+                let request = pb::LoginRequest {
+                    username: username.into(),
+                    password: password.into(),
+                    challenge_solution: solution.into(),
+                };
                 grpc(app.client().await.login(request).await.map(|response| response.into_inner().user))
             }
             Door::Legacy => {
-                let target = format!("/login?{}", query(&[("username", username), ("password", password)]));
-                match legacy(app, "GET", &target).await {
+                let parameters = [("username", username), ("password", password), ("altcha", solution)];
+                match legacy(app, "GET", &format!("/login?{}", query(&parameters))).await {
                     // The original route says it with status 200.
                     Answer::Ok { data } if data == "User not found" => {
                         Answer::Http { status: 200, text: data, retry_after: None }

@@ -25,6 +25,8 @@ pub enum Fault {
     Hangs,
     /// Replaces whatever is there, and lets others read before it does.
     ComparesNothing,
+    /// Takes every secret for one that nobody has spent.
+    SpendsAgain,
     /// Everything works until a session is to be stored.
     NoSessions,
 }
@@ -63,7 +65,7 @@ impl Faulty {
     async fn before(&self) -> Result<(), StoreError> {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None | Fault::ReplyLost | Fault::NoSessions => Ok(()),
+            Fault::None | Fault::ReplyLost | Fault::NoSessions | Fault::SpendsAgain => Ok(()),
             Fault::ComparesNothing => {
                 tokio::task::yield_now().await;
                 Ok(())
@@ -95,6 +97,9 @@ impl Documents for Faulty {
         let fault = *self.fault.borrow();
         if fault == Fault::NoSessions && first.iter().any(|put| put.key.kind == Kind::Session) {
             return Err(StoreError::Unavailable);
+        }
+        if fault == Fault::SpendsAgain && key.kind == Kind::Once {
+            return Ok(Outcome::Done);
         }
         let change = match change {
             Change::Replace { document, .. } if fault == Fault::ComparesNothing => {
