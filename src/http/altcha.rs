@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderValue, Request, header},
+    http::{HeaderValue, Request, StatusCode, header},
     response::Response,
 };
 
@@ -21,7 +21,7 @@ pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Bo
     let caller = caller(&auth, Door::Altcha, &request);
     match within(&caller, &auth, create(&auth, &caller, request.uri().query().unwrap_or_default())).await {
         Ok(challenge) => {
-            let mut response = plain(axum::http::StatusCode::OK, challenge.text);
+            let mut response = plain(StatusCode::OK, challenge.text);
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }

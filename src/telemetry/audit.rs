@@ -61,17 +61,10 @@ impl Observer for Audit {
             Event::SigningKeyRotated { caller, key_id, dropped } => {
                 tracing::warn!(event = "sys_signing_key_rotated", key_id, dropped, door = caller.door.name(), peer = %peer(caller));
             }
-            // A flood of them costs the caller nothing, so it shall not fill the log.
-            Event::ChallengeCreated { caller, purpose } => {
-                tracing::debug!(event = "challenge_created", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::ChallengeMissing { caller, purpose } => {
-                tracing::debug!(event = "challenge_missing", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
-            }
+            Event::ChallengeCreated { caller, purpose } => challenge(caller, *purpose, "challenge_created"),
+            Event::ChallengeMissing { caller, purpose } => challenge(caller, *purpose, "challenge_missing"),
             Event::ChallengeRefused { caller, purpose, why } => challenge_refused(caller, *purpose, *why),
-            Event::ChallengeSpent { caller, purpose } => {
-                tracing::debug!(event = "challenge_spent", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
-            }
+            Event::ChallengeSpent { caller, purpose } => challenge(caller, *purpose, "challenge_spent"),
             Event::ChallengeAccepted { caller, purpose } => {
                 tracing::info!(event = "challenge_accepted", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
             }
@@ -92,6 +85,11 @@ fn refused(caller: &Caller, why: Refusal) {
         }
         Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
     }
+}
+
+/// A flood of these costs the caller nothing, so it shall not fill the log.
+fn challenge(caller: &Caller, purpose: ChallengePurpose, event: &str) {
+    tracing::debug!(event, purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
 }
 
 fn challenge_refused(caller: &Caller, purpose: ChallengePurpose, why: ChallengeFault) {
