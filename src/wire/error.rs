@@ -65,7 +65,8 @@ pub fn row(error: &Error) -> Row {
             Row::new(Code::ResourceExhausted, 413, R::RequestTooLarge, "the request is larger than this door accepts")
         }
         Error::ChallengeRequired { purpose } => {
-            let text = "send the solution of a challenge: challenge_solution, on the original routes altcha";
+            let text = "send the solution of a challenge as challenge_solution (original routes: altcha); \
+                        CreateChallenge and GET /altcha/challenge make one";
             Row::new(Code::FailedPrecondition, 400, R::ChallengeRequired, text).with_challenge(*purpose)
         }
         Error::ChallengeInvalid { purpose, fault } => {
