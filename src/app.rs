@@ -19,6 +19,9 @@ use crate::{
 /// How often a node without calls reads the keys of tokens.
 const READ_KEYS: Duration = Duration::from_secs(60);
 
+/// How often failures are stored: what `kill -9` forgets of them, and what other nodes do not know yet.
+const STORE_FAILURES: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether a storm has left memory behind, and from how much more on it is given back.
 const MEMORY_LOOK: Duration = Duration::from_secs(5);
 const MEMORY_MORE_BYTES: u64 = 4 * 1024 * 1024;
@@ -110,6 +113,12 @@ impl App {
                 "nodes that share a Redis take each other's tokens only with the same --token-issuer"
             );
         }
+        if config.throttle.is_some() && config.trusted_proxies.is_empty() {
+            tracing::info!(
+                "gRPC callers are services, so guesses are limited by account alone: to limit them by the end user's address \
+                 too, let callers send it as metadata x-forwarded-for and name them in --trusted-proxy"
+            );
+        }
         let tokens = TokenSettings {
             names: Names {
                 issuer: config.token_issuer.clone().unwrap_or_else(|| listeners.issuer()),
@@ -118,7 +127,7 @@ impl App {
             lifetimes: config.lifetimes,
             check_reuse: config.token_check_reuse,
         };
-        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, world));
+        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, config.throttle, world));
         Self { config, listeners, store, auth, metrics }
     }
 
@@ -141,7 +150,7 @@ impl App {
         let (drain, draining) = Drain::new();
 
         let mut doors = JoinSet::new();
-        let door = Grpc::new(auth.clone(), ready.clone(), config.reflection);
+        let door = Grpc::new(auth.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
         doors.spawn(server::serve(grpc, door, config.limits, draining.clone()));
         if let Some(listener) = admin {
             let door = Grpc::admin(auth.clone(), ready.clone());
@@ -151,6 +160,7 @@ impl App {
             let settings = http::Settings {
                 legacy_routes: config.legacy_routes,
                 clients: config.oauth_clients.clone(),
+                proxies: config.trusted_proxies.clone(),
                 loopback: matches!(&config.http, Some(address @ Address::Tcp(_)) if address.is_local()),
             };
             doors.spawn(server::serve(listener, http::router(auth.clone(), settings), config.limits, draining.clone()));
@@ -165,6 +175,7 @@ impl App {
             () = shutdown => Ended::Asked,
             () = follow(store.pulse(), auth.keys_readable(), &readiness) => Ended::StoreFailed,
             never = read_keys(&auth) => match never {},
+            never = store_failures(&auth) => match never {},
             never = give_memory_back(&auth) => match never {},
         };
 
@@ -181,6 +192,10 @@ impl App {
         }
         // Dropping a door cuts its connections.
         doors.shutdown().await;
+        // Those who guessed until now are counted too.
+        if time::timeout(config.drain_timeout, auth.store_failures()).await.is_err() {
+            tracing::error!(after = ?config.drain_timeout, "the last failures could not be stored");
+        }
         if time::timeout(config.drain_timeout, store.close()).await.is_err() {
             tracing::error!(after = ?config.drain_timeout, "the store could not be closed; is the disk stuck?");
         }
@@ -300,6 +315,14 @@ async fn give_memory_back(auth: &Auth) -> Infallible {
             machine::give_memory_back();
             looks_left -= 1;
         }
+    }
+}
+
+/// Stores what was counted of failures, all of them together.
+async fn store_failures(auth: &Auth) -> Infallible {
+    loop {
+        time::sleep(STORE_FAILURES).await;
+        auth.store_failures().await;
     }
 }
 

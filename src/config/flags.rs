@@ -5,10 +5,11 @@ use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{
-    domain::{ChallengeRules, Work},
+    domain::{ChallengeRules, Rate, Work},
     server::Address,
     store::{Durability, Prefix, RedisUrl},
     telemetry,
+    wire::forwarded::TrustedProxies,
 };
 
 /// Signs users in. `watchword` alone starts the service.
@@ -146,6 +147,51 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_OAUTH_CLIENTS_FILE", value_name = "FILE")]
     pub oauth_clients_file: Option<PathBuf>,
 
+    /// Who says the end user's address in x-forwarded-for, in HTTP and in gRPC: addresses, networks such as 10.0.0.0/8, or
+    /// unix for whoever comes over a Unix socket; nobody else is believed
+    #[arg(long, global = true, env = "WATCHWORD_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
+    pub trusted_proxy: Vec<TrustedProxies>,
+
+    /// Whether guessing and registering are limited
+    #[arg(long, global = true, env = "WATCHWORD_THROTTLE", value_name = "WHEN", default_value = "on")]
+    pub throttle: Switch,
+
+    /// Wrong passwords from one end user's address, at whatever accounts: at once, and evenly in so much time (COUNT/TIME)
+    #[arg(long, global = true, env = "WATCHWORD_THROTTLE_PER_ADDRESS", value_name = "RATE", default_value = "100/10m")]
+    pub throttle_per_address: Rate,
+
+    /// Wrong passwords at one account from wherever nobody has signed in to it before
+    #[arg(long, global = true, env = "WATCHWORD_THROTTLE_PER_ACCOUNT", value_name = "RATE", default_value = "10/5m")]
+    pub throttle_per_account: Rate,
+
+    /// Wrong passwords from one address, or in one session, at one account
+    #[arg(
+        long,
+        global = true,
+        env = "WATCHWORD_THROTTLE_PER_ADDRESS_AND_ACCOUNT",
+        value_name = "RATE",
+        default_value = "5/5m"
+    )]
+    pub throttle_per_address_and_account: Rate,
+
+    /// Registrations from one end user's address, whatever becomes of them
+    #[arg(long, global = true, env = "WATCHWORD_THROTTLE_REGISTRATIONS", value_name = "RATE", default_value = "60/1h")]
+    pub throttle_registrations: Rate,
+
+    /// Wrong passwords of everybody together, beyond which the log and a metric raise an alarm; nobody is refused
+    #[arg(long, global = true, env = "WATCHWORD_FAILURE_ALERT", value_name = "RATE", default_value = "1000/1m")]
+    pub failure_alert: Rate,
+
+    /// Wrong passwords in a row after which the password alone no longer opens an account, but from addresses that signed in
+    /// to it before, or with proof of work, until it is reset (10 to 1000; NIST asks for 100 at most)
+    #[arg(long, global = true, env = "WATCHWORD_FAILURE_CAP", value_name = "COUNT", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(10..=1_000))]
+    pub failure_cap: u32,
+
+    /// Let the password open such an account nowhere at all, as NIST has it to the letter: then anybody can lock anybody out
+    #[arg(long, global = true, env = "WATCHWORD_FAILURE_CAP_STRICT")]
+    pub failure_cap_strict: bool,
+
     /// How long an access token lives (10s to 1h)
     #[arg(long, global = true, env = "WATCHWORD_ACCESS_TOKEN_LIFETIME", value_name = "TIME", default_value = "5m",
           value_parser = |text: &str| time(text, Duration::from_secs(10), Duration::from_secs(3_600)))]
@@ -220,6 +266,14 @@ pub enum Challenge {
     Both,
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Switch {
+    On,
+    Off,
+}
+
 /// How important a log line must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -288,6 +342,18 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 // === text forms ===
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected COUNT/TIME such as 10/5m: 1 to 1000000 in 1s to 24h".to_owned();
+        let (most, per) = text.split_once('/').ok_or_else(expected)?;
+        let most = most.parse().ok().filter(|most| (1..=1_000_000).contains(most)).ok_or_else(expected)?;
+        let per = time(per, Duration::from_secs(1), Duration::from_secs(86_400)).map_err(|_| expected())?;
+        Ok(Self { most, per })
+    }
+}
 
 impl FromStr for OrOff {
     type Err = String;

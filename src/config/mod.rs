@@ -11,16 +11,19 @@ use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
 
-pub use self::flags::{AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, When, Workers};
+pub use self::flags::{
+    AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, Switch, When, Workers,
+};
 use crate::{
     domain::{
-        Lifetimes, Rules,
+        Lifetimes, Rules, ThrottleSettings,
         password::{Cost, PoolSettings},
     },
     http::Clients,
     machine,
     server::{Address, Limits},
     store::{self, RedisSettings, Seal},
+    wire::forwarded::TrustedProxies,
 };
 
 /// The audience of tokens on a machine of one's own.
@@ -48,6 +51,10 @@ pub struct Config {
     pub seal: Arc<Seal>,
     /// What input must keep to.
     pub rules: Rules,
+    /// Who is believed about the end user's address.
+    pub trusted_proxies: TrustedProxies,
+    /// How much guessing is let through; no limit at all when there is none.
+    pub throttle: Option<ThrottleSettings>,
     /// Who makes tokens; by default the HTTP door's address says it.
     pub token_issuer: Option<String>,
     /// For whom tokens are.
@@ -113,6 +120,8 @@ impl Config {
                 data_bytes_max: settings.data_max_bytes.into(),
                 challenges: settings.challenge.into(),
             },
+            trusted_proxies: TrustedProxies::all(settings.trusted_proxy.iter().cloned()),
+            throttle: (settings.throttle == Switch::On).then(|| settings.throttles()),
             token_issuer: settings.token_issuer.clone(),
             token_audience: settings.token_audience.clone().unwrap_or_else(|| AUDIENCE.into()),
             lifetimes: Lifetimes {
@@ -169,6 +178,18 @@ impl Settings {
                 .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
         }
         faults
+    }
+
+    fn throttles(&self) -> ThrottleSettings {
+        ThrottleSettings {
+            per_address: self.throttle_per_address,
+            per_account: self.throttle_per_account,
+            per_address_and_account: self.throttle_per_address_and_account,
+            registrations: self.throttle_registrations,
+            alert: self.failure_alert,
+            failure_cap: self.failure_cap,
+            failure_cap_is_strict: self.failure_cap_strict,
+        }
     }
 
     /// Where the admin door is.

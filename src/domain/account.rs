@@ -1,8 +1,10 @@
 //! What users do with their own account: read it, change its data and its password, delete it; and what is done to it.
 
 use super::{
-    Auth, Caller, Check, Error, Event, Password, Purpose, Replace, Rules, Stored, Tokens, User, UserData, Username,
+    Auth, Caller, Check, Error, Event, Password, Purpose, Replace, Rules, SessionId, Stored, Tokens, User, UserData,
+    Username,
     change_user::{TRIES_MAX, has_same_credentials},
+    guess::Lock,
     password::policy,
     signed_in::SignedIn,
 };
@@ -87,12 +89,12 @@ impl Auth {
     /// Those of a bearer token; `InvalidCredentials` when the current password is another one; `PasswordPolicy`;
     /// `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
     pub async fn change_password(&self, caller: &Caller, change: PasswordChange) -> Result<Tokens, Error> {
-        let SignedIn { user, .. } = self.signed_in(caller).await?;
+        let SignedIn { user, session } = self.signed_in(caller).await?;
         let equals_name = policy::equals_username(&change.new, &user.value.username);
         equals_name.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
         // Whatever can fail without harm fails before the change.
         self.ring().await?;
-        self.show_password(caller, &user, change.current).await?;
+        self.show_password(caller, &user, session.value.id, change.current).await?;
         let password = self.admit(caller, Purpose::Account)?.hash(change.new).await?;
         let now = self.store.now();
         let changed = self.change_user(user, |user| {
@@ -102,6 +104,7 @@ impl Auth {
         });
         let changed = changed.await?;
         self.note(&Event::PasswordChanged { caller, user: changed.id });
+        self.forget_failures(&changed.username).await.map_err(|_| Error::OutcomeUnknown)?;
         // The password is changed: an answer that nothing was would be a lie.
         self.begin_session(caller, &changed).await.map_err(|_| Error::OutcomeUnknown)
     }
@@ -111,8 +114,8 @@ impl Auth {
     /// # Errors
     /// As for `change_password`.
     pub async fn delete_user(&self, caller: &Caller, current: Password) -> Result<(), Error> {
-        let SignedIn { user, .. } = self.signed_in(caller).await?;
-        self.show_password(caller, &user, current).await?;
+        let SignedIn { user, session } = self.signed_in(caller).await?;
+        self.show_password(caller, &user, session.value.id, current).await?;
         // In a task of its own: a user who is gone is noted even when the caller has gone meanwhile.
         let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
         let recent = self.recent.clone();
@@ -160,11 +163,24 @@ impl Auth {
     }
 
     /// Asks for the password once more, as before everything that cannot be undone (ASVS 7.5.1).
-    async fn show_password(&self, caller: &Caller, user: &Stored<User>, current: Password) -> Result<(), Error> {
-        if self.admit(caller, Purpose::Account)?.verify(current, user.value.password.clone()).await? {
+    async fn show_password(
+        &self,
+        caller: &Caller,
+        user: &Stored<User>,
+        session: SessionId,
+        current: Password,
+    ) -> Result<(), Error> {
+        let user = &user.value;
+        let mut guess = self.guess(caller, &user.username, Some(session)).await?;
+        let failures = self.failures_of(&guess).await?;
+        let lock = self.let_in(caller, &mut guess, Some(user), failures, false).await?;
+        let matches = self.admit(caller, Purpose::Account)?.verify(current, user.password.clone()).await?;
+        if matches && lock == Lock::Open {
+            self.guessed_right(&guess);
             return Ok(());
         }
-        self.note(&Event::PasswordNotShown { caller, user: user.value.id });
+        self.guessed_wrong(caller, guess, Some(user.id));
+        self.note(&Event::PasswordNotShown { caller, user: user.id });
         Err(Error::InvalidCredentials)
     }
 }

@@ -17,6 +17,9 @@ pub struct Caller {
     pub door: Door,
     /// The other end of the connection.
     pub peer: Peer,
+    /// The end user's address, where the door knows it: that is what limits by address count. A gRPC caller is a service,
+    /// whose own address is nobody's.
+    pub client: Option<IpAddr>,
     /// When the answer is of no more use to the caller.
     pub deadline: Instant,
     /// The token that came with the call.
@@ -61,6 +64,13 @@ pub enum Door {
     OAuth,
     /// `/altcha/…`
     Altcha,
+}
+
+impl Caller {
+    /// Where the call comes from, as far as anybody knows: the end user, or else the service that calls for him.
+    pub fn address(&self) -> Peer {
+        self.client.map_or(self.peer, Peer::Ip)
+    }
 }
 
 impl Door {

@@ -102,8 +102,7 @@ impl Auth {
             if !self.rules.challenges.asks(purpose) {
                 return Ok(false);
             }
-            self.note(&Event::ChallengeMissing { caller, purpose });
-            return Err(Error::ChallengeRequired { purpose });
+            return Err(self.challenge_required(caller, purpose));
         }
         let fault = match self.signed_challenge(purpose, solution).await? {
             Ok(signed) => self.spend_challenge(caller, purpose, signed).await?,
@@ -115,6 +114,12 @@ impl Auth {
         }
         self.note(&Event::ChallengeAccepted { caller, purpose });
         Ok(true)
+    }
+
+    /// The refusal of a call that came without a solution.
+    pub(super) fn challenge_required(&self, caller: &Caller, purpose: ChallengePurpose) -> Error {
+        self.note(&Event::ChallengeMissing { caller, purpose });
+        Error::ChallengeRequired { purpose }
     }
 
     /// The challenge of ours in what came, while it is good for this.

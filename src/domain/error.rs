@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use super::{ChallengeFault, ChallengePurpose};
+use super::{ChallengeFault, ChallengePurpose, Limit};
 
 /// A call's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,13 @@ pub enum Error {
     /// More calls wait for a hash than can be answered in time; nothing was executed.
     Overloaded {
         /// When a new try has a chance.
+        retry_after: Duration,
+    },
+    /// A limit on guessing; nothing was executed.
+    RateLimited {
+        /// Which one.
+        limit: Limit,
+        /// When there is room again, if nobody else takes it.
         retry_after: Duration,
     },
     /// Somebody else changed it meanwhile; nothing was changed.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Caller, ChallengeFault, ChallengePurpose, SessionId, StoreError, UserId};
+use super::{Caller, ChallengeFault, ChallengePurpose, Limit, SessionId, StoreError, UserId};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
@@ -57,6 +57,12 @@ pub enum Event<'a> {
     ChallengeAccepted { caller: &'a Caller, purpose: ChallengePurpose },
     /// The key of a proof of work was derived once, after waiting for a worker.
     ChallengeChecked { queued: Duration, took: Duration },
+    /// A limit refused a call.
+    RateLimited { caller: &'a Caller, limit: Limit, retry_after: Duration },
+    /// A name has had so many failures in a row that its password alone opens nothing any more; `user` when there is one.
+    FailureCapReached { caller: &'a Caller, user: Option<UserId> },
+    /// Everybody together fails more often than operators said is usual.
+    ManyFailures,
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.
@@ -74,6 +80,8 @@ pub enum Refusal {
     WrongPassword(UserId),
     /// The user is disabled; the password may have been right.
     Disabled(UserId),
+    /// Too many passwords were wrong before; this one may have been right.
+    Locked(UserId),
 }
 
 /// Who wants to know. Called on the path of a request, so it must not block.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User,
-    Username,
+    Username, guess::Lock,
 };
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
@@ -53,7 +53,8 @@ impl Auth {
     pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
         let stored = self.check(caller, attempt).await?;
         // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
-        let (tokens, user) = tokio::join!(self.begin_session(caller, &stored.value), self.touch(stored.clone()));
+        let (tokens, user) =
+            tokio::join!(self.begin_session(caller, &stored.value), self.touch(caller, stored.clone()));
         let tokens = tokens?;
         self.note(&Event::LoggedIn { caller, user: user.id });
         Ok((user, tokens))
@@ -66,40 +67,59 @@ impl Auth {
     pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
         let stored = self.check(caller, attempt).await?;
         self.note(&Event::LoggedIn { caller, user: stored.value.id });
-        Ok(self.touch(stored).await)
+        Ok(self.touch(caller, stored).await)
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
-        // Before anything else: nothing tells whether a name exists until it is paid for.
-        let _paid = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
+        let mut guess = self.guess(caller, &attempt.username, None).await?;
+        // Nothing tells whether a name exists until it is paid for.
+        let paid = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
+        // Before the store is asked; the room itself is taken by whoever is let in.
+        drop(self.admit(caller, Purpose::Account)?);
+        let (stored, failures) = tokio::join!(self.store.user(&attempt.username), self.failures_of(&guess));
+        let stored = stored.map_err(|error| self.store_error(error))?;
+        let user = stored.as_ref().map(|stored| &stored.value);
+        let lock = self.let_in(caller, &mut guess, user, failures?, paid).await?;
         let slot = self.admit(caller, Purpose::Account)?;
-        let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
         let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
         let matches = slot.verify(attempt.password, hash).await?;
 
-        let Some(stored) = stored else { return self.refuse(caller, Refusal::UnknownUser) };
-        if stored.value.disabled {
-            return self.refuse(caller, Refusal::Disabled(stored.value.id));
+        let refusal = match &stored {
+            None => Some(Refusal::UnknownUser),
+            Some(Stored { value, .. }) if value.disabled => Some(Refusal::Disabled(value.id)),
+            Some(Stored { value, .. }) if lock == Lock::Shut => Some(Refusal::Locked(value.id)),
+            Some(Stored { value, .. }) if !matches => Some(Refusal::WrongPassword(value.id)),
+            Some(_) => None,
+        };
+        match (stored, refusal) {
+            (Some(stored), None) => {
+                self.guessed_right(&guess);
+                Ok(stored)
+            }
+            (stored, refusal) => {
+                let user = stored.map(|stored| stored.value.id);
+                self.guessed_wrong(caller, guess, user);
+                if let Some(why) = refusal {
+                    self.note(&Event::LoginRefused { caller, why });
+                }
+                Err(Error::InvalidCredentials)
+            }
         }
-        if !matches {
-            return self.refuse(caller, Refusal::WrongPassword(stored.value.id));
-        }
-        Ok(stored)
     }
 
-    fn refuse<T>(&self, caller: &Caller, why: Refusal) -> Result<T, Error> {
-        self.note(&Event::LoginRefused { caller, why });
-        Err(Error::InvalidCredentials)
-    }
-
-    /// Remembers the hour of the login. It is a convenience, so no failure of it fails the login.
-    async fn touch(&self, stored: Stored<User>) -> User {
+    /// Remembers the hour of the login, and from where. It is a convenience, so no failure of it fails the login.
+    async fn touch(&self, caller: &Caller, stored: Stored<User>) -> User {
         let Stored { value: mut user, revision } = stored;
         let hour = to_the_hour(self.store.now());
-        if user.last_login_time.is_some_and(|last| last >= hour) {
+        let address = self.address_tag(caller, Some(user.id)).await.ok().flatten();
+        let news = address.filter(|address| !user.known_addresses.contains(address));
+        if user.last_login_time.is_some_and(|last| last >= hour) && news.is_none() {
             return user;
         }
-        user.last_login_time = Some(hour);
+        user.last_login_time = user.last_login_time.max(Some(hour));
+        if let Some(address) = address {
+            user.learn(address);
+        }
         match tokio::time::timeout(TOUCH_WAIT_MAX, self.store.replace(&revision, &user)).await {
             // Changed: somebody else logged in or changed the user in this moment; their write stands.
             Ok(Ok(Replace::Replaced | Replace::Changed)) => {}

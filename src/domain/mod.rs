@@ -11,6 +11,8 @@ mod challenge;
 mod change_user;
 mod error;
 mod event;
+mod failures;
+mod guess;
 mod introspect_token;
 mod login;
 pub mod password;
@@ -23,6 +25,7 @@ mod session;
 mod sessions;
 mod signed_in;
 mod store;
+mod throttle;
 mod token;
 mod user;
 mod username;
@@ -40,6 +43,7 @@ pub use self::{
     challenge::{ChallengeFault, ChallengePurpose, ChallengeRules, NewChallenge},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},
+    failures::{Failures, NameTag},
     introspect_token::{Introspection, TokenUse},
     login::Attempt,
     password::{HashPool, Password, PasswordHash},
@@ -47,8 +51,9 @@ pub use self::{
     session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
     store::{Alarm, Changed, Claim, Hear, News, Pulse, Replace, Revision, Store, StoreError, Stored, WATCHED_FOR},
+    throttle::{Limit, Rate, ThrottleSettings},
     token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},
-    user::{RequestId, User, UserData, UserId},
+    user::{AddressTag, RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
     world::{Clock, Entropy, System},
 };
@@ -74,6 +79,8 @@ pub struct Auth {
     tokens: TokenSettings,
     keys: token::Keys,
     recent: Arc<recent::Recent>,
+    /// None where nothing is throttled.
+    guards: Option<guess::Guards>,
     beginnings: Arc<beginnings::Beginnings>,
     world: World,
 }
@@ -91,14 +98,23 @@ pub struct World {
 
 impl Auth {
     /// Puts the parts together.
-    pub fn new(store: Arc<dyn Store>, passwords: HashPool, rules: Rules, tokens: TokenSettings, world: World) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        passwords: HashPool,
+        rules: Rules,
+        tokens: TokenSettings,
+        throttle: Option<ThrottleSettings>,
+        world: World,
+    ) -> Self {
         let recent = Arc::new(recent::Recent::new(tokens.check_reuse, world.clock.clone()));
         if !tokens.check_reuse.is_zero() {
             let recent = recent.clone();
             store.watch(Arc::new(move |news| recent.hear(news)));
         }
+        let guards = throttle
+            .map(|settings| guess::Guards::new(settings, Arc::new(throttle::Throttle::new(world.clock.clone()))));
         let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
-        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, beginnings, world }
+        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, guards, beginnings, world }
     }
 
     /// What input must keep to.

@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError,
-    Stored, User, UserData, Username, password::policy,
+    Stored, User, UserData, Username, guess::Lock, password::policy,
 };
 
 /// A user to register; every part is acceptable.
@@ -58,22 +58,28 @@ impl Auth {
     /// `UserAlreadyExists`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
     /// `DeadlineExceeded`; `CorruptRecord`.
     pub async fn register(&self, caller: &Caller, wanted: Registration) -> Result<User, Error> {
-        // Before anything else: nothing tells whether a name exists until it is paid for.
-        let _paid = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
+        self.count_registration(caller)?;
+        // Nothing tells whether a name exists until it is paid for.
+        let paid = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
         let existing = self.store.user(&wanted.username).await.map_err(|error| self.store_error(error))?;
         if let Some(existing) = existing {
-            return self.repeat(caller, &wanted, existing).await;
+            return self.repeat(caller, &wanted, existing, paid).await;
         }
 
         let slot = self.admit(caller, Purpose::Registration)?;
         let password = slot.hash(wanted.password.clone()).await?;
         let (username, data) = (wanted.username.clone(), wanted.data.clone());
         let user = User::new(username, password, data, self.store.now(), &*self.world.entropy);
-        let user = User { request_id: wanted.request_id, ..user };
+        let known_addresses = self.address_tag(caller, Some(user.id)).await?.into_iter().collect();
+        let user = User { request_id: wanted.request_id, known_addresses, ..user };
 
         match self.claim(caller, user.clone()).await.map_err(|error| self.store_error(error))? {
-            Claim::Claimed => Ok(user),
-            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing).await,
+            Claim::Claimed => {
+                // Whoever guessed at the name before it was somebody's has guessed at nothing.
+                self.forget_failures(&user.username).await?;
+                Ok(user)
+            }
+            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing, paid).await,
         }
     }
 
@@ -94,15 +100,28 @@ impl Auth {
     /// Answers the first success again when this is the same request, and that the name is taken otherwise.
     ///
     /// The password must verify too: a request id is no secret, and the answer holds the user's data.
-    async fn repeat(&self, caller: &Caller, wanted: &Registration, existing: Stored<User>) -> Result<User, Error> {
+    async fn repeat(
+        &self,
+        caller: &Caller,
+        wanted: &Registration,
+        existing: Stored<User>,
+        paid: bool,
+    ) -> Result<User, Error> {
         let user = existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
         if is_repeated && !user.disabled {
+            // A way to try passwords, though one must know the id.
+            let mut guess = self.guess(caller, &user.username, None).await?;
+            let failures = self.failures_of(&guess).await?;
+            let lock = self.let_in(caller, &mut guess, Some(&user), failures, paid).await?;
             let slot = self.admit(caller, Purpose::Registration)?;
-            if slot.verify(wanted.password.clone(), user.password.clone()).await? {
+            let matches = slot.verify(wanted.password.clone(), user.password.clone()).await?;
+            if matches && lock == Lock::Open {
+                self.guessed_right(&guess);
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });
                 return Ok(user);
             }
+            self.guessed_wrong(caller, guess, Some(user.id));
         }
         self.note(&Event::NameTaken { caller });
         Err(Error::UserAlreadyExists)

@@ -37,7 +37,7 @@ impl Auth {
             refresh_time: now,
             expire_time: now + self.tokens.lifetimes.absolute,
             user_agent: shortened(&caller.user_agent),
-            client_address: caller.peer.to_string(),
+            client_address: caller.address().to_string(),
         };
         self.beginnings.store(user, &session).await.map_err(|error| match error {
             // A session whose tokens nobody has is as good as none: trying again is safe.

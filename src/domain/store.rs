@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{KeyRing, Listed, Session, SessionId, User, UserId, Username};
+use super::{Failures, KeyRing, Listed, NameTag, Session, SessionId, User, UserId, Username};
 
 /// Where users are kept.
 #[async_trait]
@@ -52,6 +52,17 @@ pub trait Store: Send + Sync {
     /// Which sessions a user has, the newest last: a hint, since a session is stored before it is listed. One that cannot
     /// be read is an empty one.
     async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError>;
+
+    /// Reads how often a name's password was not the right one.
+    async fn failures(&self, name: NameTag) -> Result<Option<Stored<Failures>>, StoreError>;
+
+    /// Stores or forgets them, unless somebody changed them since `seen` was read, or stored some when there were none.
+    async fn replace_failures(
+        &self,
+        name: NameTag,
+        seen: Option<&Revision>,
+        failures: Option<&Failures>,
+    ) -> Result<Replace, StoreError>;
 
     /// Reads the keys that tokens are made with.
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError>;

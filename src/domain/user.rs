@@ -2,7 +2,12 @@
 
 use std::{fmt, time::SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use std::net::IpAddr;
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    hmac,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::{Builder, Uuid};
 
@@ -10,6 +15,7 @@ use super::{
     Entropy, Listed, Username,
     error::{Reason, Violation},
     password::PasswordHash,
+    throttle::Prefix,
 };
 
 /// A registered user, as the rules see it.
@@ -37,6 +43,29 @@ pub struct User {
     pub request_id: Option<RequestId>,
     /// Whether logins are refused.
     pub disabled: bool,
+    /// Where the user has signed in from, the latest last.
+    pub known_addresses: Vec<AddressTag>,
+}
+
+/// Addresses that are kept of a user.
+const KNOWN_ADDRESSES_MAX: usize = 16;
+
+/// Stands for an address of a user: nobody who reads it learns the address, nor that two users have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressTag(pub(crate) [u8; 8]);
+
+impl AddressTag {
+    pub(super) fn new(key: &hmac::Key, user: Option<UserId>, Prefix(address): Prefix) -> Self {
+        let mut mac = hmac::Context::with_key(key);
+        mac.update(user.map_or(Uuid::nil(), |user| user.0).as_bytes());
+        match address {
+            IpAddr::V4(v4) => mac.update(&v4.octets()),
+            IpAddr::V6(v6) => mac.update(&v6.octets()),
+        }
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&mac.sign().as_ref()[..8]);
+        Self(tag)
+    }
 }
 
 /// A user's permanent identifier: a UUID of version 7 (RFC 9562), so that ids sort by time of registration.
@@ -64,7 +93,16 @@ impl User {
             last_login_time: None,
             request_id: None,
             disabled: false,
+            known_addresses: Vec::new(),
         }
+    }
+
+    /// Remembers where the user has signed in from; the oldest is forgotten for it.
+    pub(super) fn learn(&mut self, address: AddressTag) {
+        self.known_addresses.retain(|known| *known != address);
+        self.known_addresses.push(address);
+        let over = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
+        self.known_addresses.drain(..over);
     }
 
     /// Ends all sessions, or all but one.

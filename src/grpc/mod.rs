@@ -36,6 +36,7 @@ use crate::{
     wire::{
         self,
         envoy_auth::authorization_server::AuthorizationServer,
+        forwarded::TrustedProxies,
         health::health_server::HealthServer,
         pb::{auth_admin_server::AuthAdminServer, auth_server::AuthServer},
         reflection::server_reflection_server::ServerReflectionServer,
@@ -60,6 +61,7 @@ const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 pub struct Grpc {
     door: Door,
     rules: Arc<Auth>,
+    proxies: Arc<TrustedProxies>,
     services: Arc<[(&'static str, Mounted)]>,
 }
 
@@ -77,7 +79,12 @@ enum Mounted {
 
 impl Grpc {
     /// The door for callers; reflection only when it is wanted.
-    pub fn new(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>, with_reflection: bool) -> Self {
+    pub fn new(
+        auth: Arc<Auth>,
+        proxies: TrustedProxies,
+        readiness: watch::Receiver<Readiness>,
+        with_reflection: bool,
+    ) -> Self {
         let server = AuthServer::new(AuthService::new(auth.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(RESPONSE_BYTES_MAX);
@@ -88,20 +95,21 @@ impl Grpc {
             (name_of(&server), Mounted::Auth(server)),
             (name_of(&authorization), Mounted::Authorization(authorization)),
         ];
-        Self::with(Door::Grpc, auth, services, readiness, with_reflection)
+        Self::with(Door::Grpc, auth, proxies, services, readiness, with_reflection)
     }
 
     /// The door for operators, who may see everything.
     pub fn admin(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>) -> Self {
         let server = AuthAdminServer::new(AdminService::new(auth.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
         let services = vec![(name_of(&server), Mounted::Admin(server))];
-        Self::with(Door::Admin, auth, services, readiness, true)
+        Self::with(Door::Admin, auth, TrustedProxies::default(), services, readiness, true)
     }
 
     /// Adds what every door has.
     fn with(
         door: Door,
         rules: Arc<Auth>,
+        proxies: TrustedProxies,
         mut services: Vec<(&'static str, Mounted)>,
         readiness: watch::Receiver<Readiness>,
         with_reflection: bool,
@@ -117,7 +125,7 @@ impl Grpc {
             services.push((name_of(&server), Mounted::Reflection(server.clone())));
             services.push((REFLECTION_V1ALPHA, Mounted::ReflectionV1Alpha(server)));
         }
-        Self { door, rules, services: services.into() }
+        Self { door, rules, proxies: Arc::new(proxies), services: services.into() }
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
@@ -151,9 +159,14 @@ impl Grpc {
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
         };
         let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+        let client = match self.proxies.client(peer, request.headers()) {
+            Ok(client) => client,
+            Err(violation) => return wire::error::status(&violation.into()).into_http(),
+        };
         let caller = Caller {
             door: self.door,
             peer,
+            client,
             deadline,
             bearer: Bearer::parse(
                 request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),

@@ -32,7 +32,7 @@ use self::{
     answer::{options, plain, refusal},
     oauth::OAuth,
 };
-use crate::domain::Auth;
+use crate::{domain::Auth, wire::forwarded::TrustedProxies};
 
 /// Which parts of the door are open.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Settings {
     pub legacy_routes: bool,
     /// Who may introspect and revoke tokens; nobody can when there are none.
     pub clients: Option<Arc<Clients>>,
+    /// Who is believed about the end user's address.
+    pub proxies: TrustedProxies,
     /// Whether the door listens on loopback only, where no other host has business.
     pub loopback: bool,
 }
@@ -75,6 +77,7 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
         router = router.merge(routes.with_state(auth.clone()));
     }
     router = with_fallbacks(router);
+    router = router.layer(middleware::from_fn_with_state(Arc::new(settings.proxies), request::find_client));
     // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
     router = router.layer(middleware::from_fn_with_state(auth, catch_panic));
     if settings.loopback {

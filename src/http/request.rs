@@ -1,21 +1,58 @@
 //! What every route needs of a request: who calls, until when, and the form in the body.
 
+use std::{net::IpAddr, sync::Arc};
+
 use axum::{
     body::{Body, Bytes},
+    extract::State,
     http::{HeaderMap, Request, header},
+    middleware::Next,
+    response::Response,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use crate::domain::{Auth, Bearer, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Violation};
+use super::answer::refusal;
+use crate::{
+    domain::{Auth, Bearer, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Violation},
+    wire::forwarded::TrustedProxies,
+};
 
 /// Bytes of a request body at most.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The end user's address of a request.
+#[derive(Clone, Copy)]
+struct Client(Option<IpAddr>);
+
+/// Says where the end user of a request is: at the other end, unless a trusted proxy says otherwise.
+pub(super) async fn find_client(
+    State(proxies): State<Arc<TrustedProxies>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let peer = peer(&request);
+    match proxies.client(peer, request.headers()) {
+        Ok(said) => {
+            let at_the_other_end = match peer {
+                Peer::Ip(address) => Some(address),
+                Peer::Local => None,
+            };
+            request.extensions_mut().insert(Client(said.or(at_the_other_end)));
+            next.run(request).await
+        }
+        Err(violation) => refusal(&violation.into()),
+    }
+}
+
+fn peer(request: &Request<Body>) -> Peer {
+    request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local)
+}
+
 /// Who calls; HTTP callers name no deadline.
 pub(super) fn caller(auth: &Auth, door: Door, request: &Request<Body>) -> Caller {
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+    let client = request.extensions().get::<Client>().and_then(|client| client.0);
     let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
-    Caller { door, peer, deadline, bearer: Bearer::Missing, user_agent: String::new() }
+    Caller { door, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent: String::new() }
 }
 
 /// Answers in time, whatever happens: a body may never end.

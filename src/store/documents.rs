@@ -57,6 +57,8 @@ pub enum Kind {
     Keys,
     /// That a single-use secret was spent, under its hash.
     Once,
+    /// Wrong passwords of a name, under what stands for the name.
+    Failures,
 }
 
 /// Where a document is.
@@ -116,7 +118,8 @@ pub enum Outcome {
 
 impl Kind {
     /// All of them. Ids first: an id without a user is harmless, a user without an id is not.
-    pub const ALL: [Kind; 6] = [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::Sessions, Kind::Session];
+    pub const ALL: [Kind; 7] =
+        [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::Failures, Kind::Sessions, Kind::Session];
 
     /// The kind's name in keys and tables.
     pub fn name(self) -> &'static str {
@@ -127,6 +130,7 @@ impl Kind {
             Kind::Sessions => "sessions",
             Kind::Keys => "keys",
             Kind::Once => "once",
+            Kind::Failures => "fail",
         }
     }
 }

@@ -45,6 +45,8 @@ impl Memory {
 
 impl Kept {
     fn put(&mut self, key: Key, document: Document) {
+        // What was there may have expired at another time.
+        self.remove(&key);
         if let Some(time) = document.expire_time {
             self.expiring.insert((time, key.clone()));
         }

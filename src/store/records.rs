@@ -15,8 +15,8 @@ use super::{
     seal::{Opened, Seal},
 };
 use crate::domain::{
-    Alarm, Changed, Claim, Hear, KeyRing, Listed, News, Pulse, Replace, Revision, Session, SessionId, Store,
-    StoreError, Stored, User, UserId, Username, to_the_millisecond,
+    Alarm, Changed, Claim, Failures, Hear, KeyRing, Listed, NameTag, News, Pulse, Replace, Revision, Session,
+    SessionId, Store, StoreError, Stored, User, UserId, Username, to_the_millisecond,
 };
 
 /// A store over documents.
@@ -122,6 +122,10 @@ fn session_key(id: SessionId) -> Key {
     Key::new(Kind::Session, id.to_string())
 }
 
+fn failures_key(name: NameTag) -> Key {
+    Key::new(Kind::Failures, record::encode_base64(&name.0))
+}
+
 fn list_key(user: UserId) -> Key {
     Key::new(Kind::Sessions, user.to_string())
 }
@@ -138,7 +142,7 @@ fn news_of(news: News<Key>) -> Option<News<Changed>> {
                 Kind::Session => SessionId::parse(&key.name).map(Changed::Session),
                 Kind::User => Username::parse(&key.name).ok().map(Changed::User),
                 // No check of a token reads them.
-                Kind::Id | Kind::Sessions | Kind::Keys | Kind::Once => return None,
+                Kind::Id | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => return None,
             };
             // A name that nobody can have is not watched either, but then something else is wrong.
             changed.map_or(News::Anything, News::Changed)
@@ -228,6 +232,30 @@ impl Store for Records {
     async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError> {
         let document = self.documents.get(&list_key(user)).await?;
         Ok(document.map(|bytes| record::session::read_list(&bytes)))
+    }
+
+    async fn failures(&self, name: NameTag) -> Result<Option<Stored<Failures>>, StoreError> {
+        let document = self.documents.get(&failures_key(name)).await?;
+        document.map(|bytes| record::failures::read(&bytes)).transpose()
+    }
+
+    async fn replace_failures(
+        &self,
+        name: NameTag,
+        seen: Option<&Revision>,
+        failures: Option<&Failures>,
+    ) -> Result<Replace, StoreError> {
+        let document = failures.map(|failures| Document {
+            bytes: record::failures::write(failures),
+            expire_time: Some(record::failures::forget_time(failures)),
+        });
+        let change = match (seen.map(|seen| seen.0.clone()), document) {
+            (Some(seen), Some(document)) => Change::Replace { seen, document },
+            (Some(seen), None) => Change::Remove { seen },
+            (None, Some(document)) => Change::Insert(document),
+            (None, None) => return Ok(Replace::Replaced),
+        };
+        self.change(failures_key(name), change).await
     }
 
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError> {

@@ -69,6 +69,15 @@ impl Observer for Audit {
                 tracing::info!(event = "challenge_accepted", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
             }
             Event::ChallengeChecked { queued, took } => tracing::debug!(event = "challenge_checked", ?queued, ?took),
+            Event::RateLimited { caller, limit, retry_after } => {
+                let (limit, door) = (limit.name(), caller.door.name());
+                tracing::info!(event = "excess_rate_limit_exceeded", limit, ?retry_after, door, peer = %peer(caller));
+            }
+            Event::FailureCapReached { caller, user } => {
+                let user = user.map(|user| user.to_string()).unwrap_or_default();
+                tracing::warn!(event = "authn_login_lock", user, door = caller.door.name(), peer = %peer(caller));
+            }
+            Event::ManyFailures => tracing::warn!(event = "authn_login_fail_max"),
             // The store has logged why.
             Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
@@ -83,6 +92,7 @@ fn refused(caller: &Caller, why: Refusal) {
         Refusal::WrongPassword(user) => {
             tracing::info!(event = "authn_login_fail", reason = "wrong password", %user, door, %peer);
         }
+        Refusal::Locked(user) => tracing::info!(event = "authn_login_fail", reason = "locked", %user, door, %peer),
         Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
     }
 }
@@ -106,5 +116,5 @@ fn challenge_refused(caller: &Caller, purpose: ChallengePurpose, why: ChallengeF
 }
 
 fn peer(caller: &Caller) -> Peer {
-    caller.peer
+    caller.address()
 }

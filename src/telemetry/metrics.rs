@@ -26,6 +26,9 @@ pub struct Metrics {
     challenges: Family<Outcome, Counter>,
     challenge_checks: Counter,
     shed: Counter,
+    rate_limited: Family<Named, Counter>,
+    locks: Counter,
+    many_failures: Counter,
     hash: Histogram,
     queued: Histogram,
     store_up: Gauge,
@@ -37,6 +40,11 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    limit: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,6 +63,15 @@ impl Metrics {
         let (refreshes, store_failures) = (Family::default(), Family::default());
         let (shed, store_up, store_alarms) = (Counter::default(), Gauge::default(), Family::default());
         let (challenges, challenge_checks) = (Family::default(), Counter::default());
+        let (rate_limited, locks, many_failures) = (Family::default(), Counter::default(), Counter::default());
+        registry.register(
+            "rate_limited",
+            "Calls that a limit on guessing or registering refused",
+            rate_limited.clone(),
+        );
+        registry.register("failure_caps", "Names that reached --failure-cap", locks.clone());
+        let help = "Wrong passwords beyond --failure-alert, for which no call was refused";
+        registry.register("failures_over_alert", help, many_failures.clone());
         let (hash, queued) = (Histogram::new(SECONDS), Histogram::new(SECONDS));
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("logins", "Logins by outcome", logins.clone());
@@ -81,6 +98,9 @@ impl Metrics {
             challenges,
             challenge_checks,
             shed,
+            rate_limited,
+            locks,
+            many_failures,
             hash,
             queued,
             store_up,
@@ -111,6 +131,19 @@ impl Metrics {
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => (&self.logins, "unknown_user"),
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => (&self.logins, "wrong_password"),
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => (&self.logins, "disabled"),
+            Event::LoginRefused { why: Refusal::Locked(_), .. } => (&self.logins, "locked"),
+            Event::RateLimited { limit, .. } => {
+                self.rate_limited.get_or_create(&Named { limit: limit.name() }).inc();
+                return;
+            }
+            Event::FailureCapReached { .. } => {
+                self.locks.inc();
+                return;
+            }
+            Event::ManyFailures => {
+                self.many_failures.inc();
+                return;
+            }
             Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
             Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
             Event::TokenReused { .. } => (&self.refreshes, "reused"),

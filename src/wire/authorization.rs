@@ -164,6 +164,7 @@ fn refused(error: &Error) -> CheckResponse {
         | Error::ChallengeRequired { .. }
         | Error::ChallengeInvalid { .. }
         | Error::Overloaded { .. }
+        | Error::RateLimited { .. }
         | Error::Conflict
         | Error::Draining
         | Error::StoreUnavailable

@@ -14,7 +14,7 @@ use tonic::{
 
 pub use super::DOMAIN;
 use super::{PUSHBACK, pb::ErrorReason, rpc};
-use crate::domain::{ChallengeFault, ChallengePurpose, Error, ErrorId, Violations};
+use crate::domain::{ChallengeFault, ChallengePurpose, Error, ErrorId, Limit, Violations};
 
 /// Violations in one answer at most; more would not fit the headers of every proxy.
 const VIOLATIONS_MAX: usize = 16;
@@ -38,6 +38,7 @@ pub struct Row {
     violations: Vec<rpc::bad_request::FieldViolation>,
     precondition: Option<rpc::precondition_failure::Violation>,
     error_id: Option<ErrorId>,
+    limit: Option<Limit>,
 }
 
 /// Looks an error up.
@@ -75,6 +76,9 @@ pub fn row(error: &Error) -> Row {
         Error::Overloaded { retry_after } => {
             Row::new(Code::ResourceExhausted, 429, R::Overloaded, "too many calls are waiting; try again later")
                 .with_retry(*retry_after)
+        }
+        Error::RateLimited { limit, retry_after } => {
+            Row::new(Code::ResourceExhausted, 429, R::RateLimited, "").with_limit(*limit, *retry_after)
         }
         Error::Draining => Row::new(Code::Unavailable, 503, R::Draining, "this node is shutting down; try again")
             .with_retry(RETRY_AFTER),
@@ -138,6 +142,7 @@ impl Row {
             violations: Vec::new(),
             precondition: None,
             error_id: None,
+            limit: None,
         }
     }
 
@@ -148,7 +153,22 @@ impl Row {
 
     fn with_retry(mut self, after: Duration) -> Self {
         // Whole milliseconds, at least one, so that both forms of the wait are equal.
-        self.retry_after = Some(Duration::from_millis(millis(after).max(1).into()));
+        // Rounded up: whoever comes back a little early comes back in vain.
+        let millis = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.retry_after = Some(Duration::from_millis(millis.max(1)));
+        self
+    }
+
+    fn with_limit(mut self, limit: Limit, after: Duration) -> Self {
+        let what = match limit {
+            Limit::Address => "too many wrong passwords came from this address",
+            Limit::Account => "too many wrong passwords were tried for this name",
+            Limit::AddressAndAccount => "too many wrong passwords were tried for this name from here",
+            Limit::Registrations => "too many registrations came from this address",
+        };
+        self.limit = Some(limit);
+        self = self.with_retry(after);
+        self.text = format!("{what}; try again in {} s", self.retry_after_seconds().unwrap_or_default());
         self
     }
 
@@ -189,7 +209,11 @@ impl Row {
             &rpc::ErrorInfo {
                 reason: self.reason.into(),
                 domain: DOMAIN.into(),
-                metadata: self.error_id.iter().map(|id| ("error_id".to_owned(), id.to_string())).collect(),
+                metadata: {
+                    let error_id = self.error_id.map(|id| ("error_id".to_owned(), id.to_string()));
+                    let limit = self.limit.map(|limit| ("limit".to_owned(), limit.name().to_owned()));
+                    error_id.into_iter().chain(limit).collect()
+                },
             },
         )];
         if !self.violations.is_empty() {

@@ -6,6 +6,8 @@ pub mod authorization;
 pub mod convert;
 #[cfg(feature = "server")]
 pub mod error;
+#[cfg(feature = "server")]
+pub mod forwarded;
 pub(crate) mod timeout;
 
 use std::fmt;

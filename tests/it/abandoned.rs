@@ -23,7 +23,7 @@ use watchword::{
     },
     grpc::{Grpc, Readiness},
     server::{Access, Address, Drain, Limits, Listener, serve},
-    wire::pb,
+    wire::{forwarded::TrustedProxies, pb},
 };
 
 use crate::support::{
@@ -125,7 +125,7 @@ async fn a_door_that_does_not_let_go_of_its_callers_is_found_out() {
     let Address::Tcp(address) = listener.address() else { unreachable!("bound to an internet address") };
     let (_readiness, ready) = watch::channel(Readiness::Ready);
     let (_drain, draining) = Drain::new();
-    let door = Detached(Grpc::new(app.rules.clone(), ready, false));
+    let door = Detached(Grpc::new(app.rules.clone(), TrustedProxies::default(), ready, false));
     tokio::spawn(serve(listener, door, Limits::default(), draining));
     logins_that_are_reset(address, &[]).await;
     assert!(hashes_for_nobody(&app) > QUEUE_JOBS_MAX + WORKERS, "the control shows nothing");

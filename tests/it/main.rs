@@ -21,6 +21,7 @@ mod errors;
 mod examples;
 mod floods;
 mod grpc;
+mod guessing;
 mod health;
 mod hostile_text;
 mod kills;

@@ -10,6 +10,7 @@ use std::{
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
+    hmac,
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
@@ -81,6 +82,14 @@ impl KeyRing {
         let mut refresh = Zeroizing::new([0; 32]);
         entropy.fill(&mut *refresh);
         Self { refresh, signing: vec![StoredKey::new(now, now)] }
+    }
+
+    /// A key for something else than tokens, the same on every node, and as good as one of its own (the idea of HKDF-Expand,
+    /// RFC 5869 2.3).
+    pub(super) fn key_for(&self, purpose: &str) -> hmac::Key {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*self.refresh);
+        let derived = hmac::sign(&secret, format!("watchword {purpose}").as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// The ring as it should be by now; `None` when it is.

@@ -24,7 +24,11 @@ pub use self::{
 };
 use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
 use super::{
-    Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, change_user::TRIES_MAX, user::new_uuid,
+    Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, UserId, Username,
+    change_user::TRIES_MAX,
+    failures::NameTag,
+    throttle::Prefix,
+    user::{AddressTag, new_uuid},
 };
 use crate::bearer;
 
@@ -79,6 +83,9 @@ pub(super) struct Keys {
 /// Keys at work.
 pub(super) struct Ring {
     refresh: RefreshKey,
+    /// Makes what stands for names, and for addresses, where those shall not be read.
+    names: hmac::Key,
+    addresses: hmac::Key,
     signers: Vec<Signer>,
     verified: Verified,
     stored: KeyRing,
@@ -217,10 +224,27 @@ impl Ring {
         let signers = signers.ok_or_else(|| StoreError::Corrupt("a signing key cannot be read".into()))?;
         Ok(Self {
             refresh: RefreshKey::new(&*stored.refresh),
+            names: stored.key_for("names"),
+            addresses: stored.key_for("addresses"),
             signers,
             verified: Verified::default(),
             stored: stored.clone(),
         })
+    }
+
+    /// A key for something else than tokens.
+    pub(super) fn key_for(&self, purpose: &str) -> hmac::Key {
+        self.stored.key_for(purpose)
+    }
+
+    /// What stands for a name where failures are counted.
+    pub(super) fn name_tag(&self, name: &Username) -> NameTag {
+        NameTag::new(&self.names, name)
+    }
+
+    /// What stands for an address among those of a user.
+    pub(super) fn address_tag(&self, user: Option<UserId>, address: Prefix) -> AddressTag {
+        AddressTag::new(&self.addresses, user, address)
     }
 
     /// The key that signs now: the newest that everybody had time to hear of.
@@ -255,13 +279,6 @@ impl Ring {
             refresh_expire_time,
             session: session.clone(),
         }
-    }
-
-    /// A key for something else than tokens: as good as one of its own (the idea of HKDF-Expand, RFC 5869 2.3).
-    pub(super) fn key_for(&self, purpose: &str) -> hmac::Key {
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*self.stored.refresh);
-        let derived = hmac::sign(&secret, format!("watchword {purpose}").as_bytes());
-        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
     /// What others need to check access tokens; keys that will sign later included.

@@ -28,7 +28,7 @@ pub(super) fn get(transaction: &ReadTransaction, key: &Key) -> Result<Option<Vec
     match key.kind {
         Kind::Id => Ok(own_text(transaction.open_table(IDS)?.get(name)?)),
         Kind::User => Ok(own(transaction.open_table(definition(Kind::User))?.get(name)?)),
-        Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once => {
+        Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => {
             match there(transaction.open_table(definition(key.kind)))? {
                 Some(table) => Ok(own(table.get(name)?)),
                 None => Ok(None),
@@ -80,7 +80,7 @@ pub(super) fn page(
                 }
             }
         }
-        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once => {
+        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => {
             if let Some(table) = there(transaction.open_table(definition(kind)))? {
                 for entry in table.range::<&str>(range)?.take(most) {
                     let (key, value) = entry?;
@@ -100,6 +100,7 @@ pub(super) struct Tables<'t> {
     lists: Table<'t, &'static str, &'static [u8]>,
     keys: Table<'t, &'static str, &'static [u8]>,
     once: Table<'t, &'static str, &'static [u8]>,
+    failures: Table<'t, &'static str, &'static [u8]>,
     expiring: Table<'t, (u64, &'static str, &'static str), ()>,
 }
 
@@ -112,6 +113,7 @@ impl<'t> Tables<'t> {
             lists: transaction.open_table(definition(Kind::Sessions))?,
             keys: transaction.open_table(definition(Kind::Keys))?,
             once: transaction.open_table(definition(Kind::Once))?,
+            failures: transaction.open_table(definition(Kind::Failures))?,
             expiring: transaction.open_table(EXPIRING)?,
         })
     }
@@ -124,6 +126,7 @@ impl<'t> Tables<'t> {
             Kind::Sessions => Some(&mut self.lists),
             Kind::Keys => Some(&mut self.keys),
             Kind::Once => Some(&mut self.once),
+            Kind::Failures => Some(&mut self.failures),
         }
     }
 
@@ -137,16 +140,20 @@ impl<'t> Tables<'t> {
 
     pub(super) fn put(&mut self, key: &Key, document: &Document) -> Result<(), redb::Error> {
         let name = key.name.as_str();
-        if let Some(time) = document.expire_time {
-            self.expiring.insert((millis(time), key.kind.name(), name), ())?;
-        }
         match self.of(key.kind) {
-            Some(table) => drop(table.insert(name, document.bytes.as_slice())?),
+            Some(table) => {
+                let before = own(table.insert(name, document.bytes.as_slice())?);
+                // What was there may have expired at another time.
+                self.expires_no_more(key, before)?;
+            }
             None => {
                 let text = std::str::from_utf8(&document.bytes);
                 let text = text.map_err(|_| redb::Error::Corrupted("a name is not UTF-8".into()))?;
                 self.ids.insert(name, text)?;
             }
+        }
+        if let Some(time) = document.expire_time {
+            self.expiring.insert((millis(time), key.kind.name(), name), ())?;
         }
         Ok(())
     }
@@ -157,9 +164,13 @@ impl<'t> Tables<'t> {
             Some(table) => own(table.remove(name)?),
             None => own_text(self.ids.remove(name)?),
         };
-        // Its row in the other table would stay for months. What cannot be read leaves it there.
-        if let Some(Ok(Some(time))) = removed.map(|bytes| record::expire_time(key.kind, &bytes)) {
-            self.expiring.remove((millis(time), key.kind.name(), name))?;
+        self.expires_no_more(key, removed)
+    }
+
+    /// The row of a document that is no longer there would stay for months. What cannot be read leaves it there.
+    fn expires_no_more(&mut self, key: &Key, before: Option<Vec<u8>>) -> Result<(), redb::Error> {
+        if let Some(Ok(Some(time))) = before.map(|bytes| record::expire_time(key.kind, &bytes)) {
+            self.expiring.remove((millis(time), key.kind.name(), key.name.as_str()))?;
         }
         Ok(())
     }

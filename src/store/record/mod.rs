@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, empty fields are left out, and each document says the version of its form in `v`. Golden
 //! documents of every form ever written: `tests/data/records/`.
 
+pub(super) mod failures;
 pub(super) mod keys;
 pub(super) mod once;
 pub(super) mod session;
@@ -21,6 +22,7 @@ pub(super) fn expire_time(kind: Kind, bytes: &[u8]) -> Result<Option<SystemTime>
     match kind {
         Kind::Session => session::expire_time(bytes).map(Some),
         Kind::Once => once::expire_time(bytes).map(Some),
+        Kind::Failures => failures::expire_time(bytes).map(Some),
         Kind::Id | Kind::User | Kind::Sessions | Kind::Keys => Ok(None),
     }
 }

@@ -9,8 +9,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Time, decode, is_zero, read_time, session::Listing, write_time};
-use crate::domain::{PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username};
+use super::{Time, decode, decode_base64, encode_base64, is_zero, read_time, session::Listing, write_time};
+use crate::domain::{
+    AddressTag, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username,
+};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -37,6 +39,8 @@ struct Record {
     request_id: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     disabled: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known_addresses: Vec<String>,
     /// Whatever a newer version of this program wrote.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -76,7 +80,13 @@ fn user(name: &Username, record: Record) -> Result<User, String> {
         last_login_time: record.last_login_time.map(|time| time.0),
         request_id: RequestId::parse(request_id).map_err(|_| "its request_id is not a UUID")?,
         disabled: record.disabled,
+        known_addresses: record.known_addresses.iter().map(|tag| address(tag)).collect::<Result<_, _>>()?,
     })
+}
+
+fn address(tag: &str) -> Result<AddressTag, String> {
+    let bytes = decode_base64(tag)?;
+    Ok(AddressTag(bytes.as_slice().try_into().map_err(|_| "has an address of another length than 8 bytes")?))
 }
 
 fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
@@ -93,6 +103,7 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         last_login_time: user.last_login_time.map(Time),
         request_id: user.request_id.map(|id| id.to_string()),
         disabled: user.disabled,
+        known_addresses: user.known_addresses.iter().map(|tag| encode_base64(&tag.0)).collect(),
         unknown,
     };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")

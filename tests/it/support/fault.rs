@@ -29,6 +29,10 @@ pub enum Fault {
     SpendsAgain,
     /// Everything works until a session is to be stored.
     NoSessions,
+    /// Says that it has stored failures, and has not.
+    ForgetsFailures,
+    /// Reads work.
+    WritesNothing,
 }
 
 /// A memory store that fails as it is told.
@@ -65,7 +69,12 @@ impl Faulty {
     async fn before(&self) -> Result<(), StoreError> {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None | Fault::ReplyLost | Fault::NoSessions | Fault::SpendsAgain => Ok(()),
+            Fault::None
+            | Fault::ReplyLost
+            | Fault::NoSessions
+            | Fault::ForgetsFailures
+            | Fault::WritesNothing
+            | Fault::SpendsAgain => Ok(()),
             Fault::ComparesNothing => {
                 tokio::task::yield_now().await;
                 Ok(())
@@ -98,7 +107,11 @@ impl Documents for Faulty {
         if fault == Fault::NoSessions && first.iter().any(|put| put.key.kind == Kind::Session) {
             return Err(StoreError::Unavailable);
         }
-        if fault == Fault::SpendsAgain && key.kind == Kind::Once {
+        if fault == Fault::WritesNothing {
+            return Err(StoreError::Unavailable);
+        }
+        let is_forgotten = fault == Fault::ForgetsFailures && key.kind == Kind::Failures;
+        if is_forgotten || fault == Fault::SpendsAgain && key.kind == Kind::Once {
             return Ok(Outcome::Done);
         }
         let change = match change {

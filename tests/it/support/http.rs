@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -41,8 +41,11 @@ pub async fn http(to: SocketAddr, method: &str, target: &str, headers: &[(&str, 
     }
     request.push_str("\r\n");
     request.push_str(body);
-    let answer = raw(to, request.as_bytes()).await;
-    let answer = String::from_utf8(answer).expect("our answers are UTF-8");
+    reply(&raw(to, request.as_bytes()).await)
+}
+
+fn reply(answer: &[u8]) -> Reply {
+    let answer = std::str::from_utf8(answer).expect("our answers are UTF-8");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {answer:?}"));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
     Reply { status, head: head.to_owned(), body: body.to_owned() }
@@ -50,7 +53,18 @@ pub async fn http(to: SocketAddr, method: &str, target: &str, headers: &[(&str, 
 
 /// Sends bytes and reads until the other side closes.
 pub async fn raw(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(to).await.unwrap();
+    exchange(TcpStream::connect(to).await.unwrap(), bytes).await
+}
+
+/// Sends one request without a body from an address of this machine's own, such as 127.1.2.3, and reads its answer.
+pub async fn http_from(from: [u8; 4], to: SocketAddr, method: &str, target: &str) -> Reply {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let request = format!("{method} {target} HTTP/1.1\r\nconnection: close\r\nhost: {to}\r\n\r\n");
+    reply(&exchange(socket.connect(to).await.unwrap(), request.as_bytes()).await)
+}
+
+async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     // The server may close before it has read everything; what it said before counts.
     drop(stream.write_all(bytes).await);
     let mut answer = Vec::new();

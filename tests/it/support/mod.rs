@@ -31,7 +31,7 @@ use watchword::{
 
 pub use self::{
     door::{Answer, Door, details, query, reason},
-    http::{Reply, http, raw},
+    http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
     place::{Place, StoreKind, redis_settings, world},
     world::{Events, ManualClock},
@@ -146,7 +146,11 @@ impl App {
 impl Setup {
     fn new() -> Self {
         let free = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
-        let args = ["watchword", "--admin-addr", "off"].iter().chain(&free).map(|arg| (*arg).to_owned()).collect();
+        let args = ["watchword", "--admin-addr", "off", "--throttle", "off"]
+            .iter()
+            .chain(&free)
+            .map(|arg| (*arg).to_owned())
+            .collect();
         Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), clock: ManualClock::default(), store: None }
     }
 

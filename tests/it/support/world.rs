@@ -10,12 +10,19 @@ use watchword::domain::{Clock, Event, Observer, Refusal, System};
 /// The machine's clock plus what the test added.
 #[derive(Debug, Default)]
 pub struct ManualClock {
+    /// When it stands still: the time that it shows.
+    stopped: Option<(SystemTime, Instant)>,
     ahead: Mutex<Duration>,
     wrong: Mutex<Duration>,
     behind: Mutex<Duration>,
 }
 
 impl ManualClock {
+    /// A clock that goes only when the test moves it.
+    pub fn stopped() -> Self {
+        Self { stopped: Some((System.now(), System.monotonic())), ..Self::default() }
+    }
+
     pub fn advance(&self, by: Duration) {
         *self.ahead.lock().unwrap() += by;
     }
@@ -35,11 +42,13 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        System.now() + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap() - *self.behind.lock().unwrap()
+        let (now, _) = self.stopped.unwrap_or((System.now(), System.monotonic()));
+        now + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap() - *self.behind.lock().unwrap()
     }
 
     fn monotonic(&self) -> Instant {
-        System.monotonic() + *self.ahead.lock().unwrap()
+        let (_, now) = self.stopped.unwrap_or((System.now(), System.monotonic()));
+        now + *self.ahead.lock().unwrap()
     }
 }
 
@@ -94,6 +103,10 @@ impl Observer for Events {
             Event::UserDeleted { .. } => "user deleted",
             Event::UserDisabled { .. } => "user disabled",
             Event::SigningKeyRotated { .. } => "signing key rotated",
+            Event::LoginRefused { why: Refusal::Locked(_), .. } => "locked",
+            Event::RateLimited { .. } => "rate limited",
+            Event::FailureCapReached { .. } => "failure cap reached",
+            Event::ManyFailures => "many failures",
             Event::StoreFailed { .. } => "store failed",
             Event::ChallengeCreated { .. } => "challenge created",
             Event::ChallengeMissing { .. } => "challenge missing",

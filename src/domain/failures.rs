@@ -1,0 +1,249 @@
+//! How often in a row a name's password was not the right one: durable, shared by all nodes, and the same for names that
+//! nobody has.
+//!
+//! A wrong guess costs no write: this node remembers it, adds it up with others, and stores all of them together each
+//! second. What is not stored yet counts here all the same. A count is forgotten as many days after the last failure as
+//! there were failures, 90 at most, so that whoever makes up names fills no store.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use aws_lc_rs::hmac;
+use futures_util::StreamExt;
+
+use super::{Replace, Store, StoreError, Username, change_user::TRIES_MAX, to_the_millisecond};
+
+/// Names whose failures may wait to be stored; beyond it nobody may guess, since nobody would count.
+const NAMES_WAITING_MAX: usize = 65_536;
+
+/// Names stored at once.
+const STORED_AT_ONCE_MAX: usize = 256;
+
+/// How long a count is kept for each of its failures, and at most.
+const KEPT_FOR_EACH: Duration = Duration::from_secs(86_400);
+const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// Stands for a name where failures are kept: nobody who reads them learns who was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NameTag(pub(crate) [u8; 16]);
+
+impl NameTag {
+    pub(super) fn new(key: &hmac::Key, name: &Username) -> Self {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&hmac::sign(key, name.as_str().as_bytes()).as_ref()[..16]);
+        Self(tag)
+    }
+}
+
+/// What is stored of a name's failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// In a row.
+    pub count: u32,
+    /// When the last one was.
+    pub last_time: SystemTime,
+    /// Until when the account's backlog lasts (`throttle/`).
+    pub clear_time: SystemTime,
+}
+
+impl Failures {
+    /// When they are of no more use.
+    pub fn forget_time(&self) -> SystemTime {
+        let kept_for = KEPT_FOR_EACH.saturating_mul(self.count).min(KEPT_FOR_MAX);
+        (self.last_time + kept_for).max(self.clear_time)
+    }
+}
+
+/// What this node knows and the store does not.
+#[derive(Debug, Clone, Copy)]
+struct Unstored {
+    /// What was stored before and no longer counts.
+    void: Void,
+    /// Failures since then.
+    count: u32,
+    /// By how much they have made the account's backlog longer.
+    backlog: Duration,
+    first_time: SystemTime,
+    last_time: SystemTime,
+    /// Another one after each change that makes what was before void, so that one is seen that came while this was stored.
+    void_version: u64,
+    /// What was stored a moment ago: whoever read before that must not miss it.
+    floor: Option<Failures>,
+}
+
+/// What of a stored count is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Void {
+    Nothing,
+    /// The password was right: the row is broken.
+    Count,
+    /// There is another password: the backlog is of no more use either.
+    All,
+}
+
+/// The failures that wait to be stored.
+#[derive(Default)]
+pub(super) struct Unwritten {
+    waiting: Mutex<(HashMap<NameTag, Unstored>, u64)>,
+}
+
+/// What counts of a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Failures in a row.
+    pub(super) count: u32,
+    /// How many of them are stored.
+    pub(super) stored: u32,
+    /// How long the stored backlog takes.
+    pub(super) backlog: Duration,
+}
+
+impl Unwritten {
+    /// One more failure, which has made the account's backlog longer by so much.
+    /// Answers how many wait to be stored.
+    pub(super) fn failed(&self, tag: NameTag, backlog: Duration, now: SystemTime) -> u32 {
+        self.change(tag, now, |waiting, _| {
+            waiting.count = waiting.count.saturating_add(1);
+            waiting.backlog += backlog;
+            waiting.last_time = now;
+        })
+    }
+
+    /// The password was right.
+    pub(super) fn succeeded(&self, tag: NameTag, now: SystemTime) {
+        self.change(tag, now, |waiting, version| {
+            waiting.void = if waiting.void == Void::All { Void::All } else { Void::Count };
+            (waiting.count, waiting.void_version, waiting.floor) = (0, version, None);
+        });
+    }
+
+    /// There is another password, or an operator has said that it is over.
+    pub(super) fn forget(&self, tag: NameTag, now: SystemTime) {
+        self.change(tag, now, |waiting, version| {
+            *waiting = Unstored { void: Void::All, void_version: version, ..Unstored::new(now) };
+        });
+    }
+
+    /// Whether one more name can be counted.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting().0.len() < NAMES_WAITING_MAX
+    }
+
+    /// What counts of a name, given what is stored.
+    pub(super) fn standing(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Standing {
+        let waiting = self.waiting().0.get(&tag).copied().unwrap_or(Unstored::new(now));
+        let kept = waiting.over(stored.filter(|stored| stored.forget_time() > now));
+        Standing {
+            count: kept.map_or(0, |kept| kept.count),
+            stored: kept.map_or(0, |kept| kept.count - waiting.count),
+            backlog: kept.map_or(Duration::ZERO, |kept| kept.clear_time.duration_since(now).unwrap_or_default()),
+        }
+    }
+
+    /// Stores all that waits. What cannot be stored now goes on waiting.
+    pub(super) async fn store(&self, store: &dyn Store) {
+        let waiting: Vec<_> = {
+            let mut waiting = self.waiting();
+            waiting.0.retain(|_, unstored| unstored.is_unstored());
+            waiting.0.iter().map(|(tag, unstored)| (*tag, *unstored)).collect()
+        };
+        let storing = futures_util::stream::iter(waiting).map(async |(tag, unstored)| {
+            match write(store, tag, unstored).await {
+                Ok(Some(kept)) => self.stored(tag, unstored, kept),
+                Ok(None) => tracing::debug!("other nodes were faster to count a failure; it is counted later"),
+                // The store says by itself what is wrong with it.
+                Err(error) => tracing::debug!(?error, "failures were not stored; they are later"),
+            }
+        });
+        storing.buffer_unordered(STORED_AT_ONCE_MAX).collect::<()>().await;
+    }
+
+    /// What was stored waits no more; what came meanwhile does.
+    fn stored(&self, tag: NameTag, stored: Unstored, kept: Option<Failures>) {
+        let mut waiting = self.waiting();
+        let Some(now) = waiting.0.get_mut(&tag) else { return };
+        // Otherwise the password was right in between, which makes all that was stored void.
+        if now.void_version == stored.void_version {
+            now.void = Void::Nothing;
+            now.count -= stored.count;
+            now.backlog -= stored.backlog;
+            (now.first_time, now.floor) = (now.last_time, kept);
+        }
+    }
+
+    fn change(&self, tag: NameTag, now: SystemTime, change: impl FnOnce(&mut Unstored, u64)) -> u32 {
+        let mut waiting = self.waiting();
+        waiting.1 += 1;
+        let version = waiting.1;
+        let unstored = waiting.0.entry(tag).or_insert(Unstored::new(now));
+        if !unstored.is_unstored() {
+            (unstored.first_time, unstored.last_time) = (now, now);
+        }
+        change(unstored, version);
+        unstored.count
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, (HashMap<NameTag, Unstored>, u64)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unstored {
+    fn new(now: SystemTime) -> Self {
+        Self {
+            void: Void::Nothing,
+            count: 0,
+            backlog: Duration::ZERO,
+            first_time: now,
+            last_time: now,
+            void_version: 0,
+            floor: None,
+        }
+    }
+
+    /// Whether it says anything that was not stored.
+    fn is_unstored(&self) -> bool {
+        self.void != Void::Nothing || self.count > 0
+    }
+
+    /// This together with what is stored; nothing, when that is all that is left.
+    fn over(&self, stored: Option<&Failures>) -> Option<Failures> {
+        let before = later(stored.copied(), self.floor).filter(|_| self.void != Void::All);
+        if !self.is_unstored() {
+            return before;
+        }
+        if before.is_none() && self.count == 0 {
+            return None;
+        }
+        let count = before.filter(|_| self.void == Void::Nothing).map_or(0, |before| before.count);
+        let clear_time = before.map_or(self.first_time, |before| before.clear_time.max(self.first_time)) + self.backlog;
+        let last_time = before.map_or(self.last_time, |before| before.last_time.max(self.last_time));
+        let [last_time, clear_time] = [last_time, clear_time].map(to_the_millisecond);
+        Some(Failures { count: count.saturating_add(self.count), last_time, clear_time })
+    }
+}
+
+/// The one with more failures.
+fn later(one: Option<Failures>, other: Option<Failures>) -> Option<Failures> {
+    one.into_iter().chain(other).max_by_key(|failures| (failures.count, failures.clear_time))
+}
+
+/// Adds to what is stored, and answers what that is then; `None` when other nodes were always faster.
+async fn write(store: &dyn Store, tag: NameTag, unstored: Unstored) -> Result<Option<Option<Failures>>, StoreError> {
+    // Only for those who look.
+    let unstored = Unstored { floor: None, ..unstored };
+    for _ in 0..TRIES_MAX {
+        let seen = store.failures(tag).await?;
+        let still_counts = |failures: &&Failures| failures.forget_time() > store.now();
+        let kept = unstored.over(seen.as_ref().map(|seen| &seen.value).filter(still_counts));
+        let kept = kept.filter(|kept| still_counts(&kept));
+        let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
+        if kept == before || store.replace_failures(tag, seen.as_ref(), kept.as_ref()).await? == Replace::Replaced {
+            return Ok(Some(kept));
+        }
+    }
+    Ok(None)
+}

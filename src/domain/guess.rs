@@ -1,0 +1,240 @@
+//! A guess at a password: what must let it in before the password is looked at, and what its outcome changes.
+//!
+//! Every way to try a password goes through here: a login on each door, a registration that is sent again, and whatever asks
+//! for the password once more. Names that nobody has are treated as those that somebody has, so that no limit tells them
+//! apart. A user under attack still gets in: from an address that he signed in from before, in a session, or with proof of
+//! work, all of which the account's own limit leaves alone.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Auth, Caller, ChallengePurpose, Error, Event, Limit, SessionId, Stored, ThrottleSettings, User, UserId, Username,
+    failures::{Failures, NameTag, Standing, Unwritten},
+    throttle::{Full, Key, Place, Prefix, SOON, Taken, Throttle},
+    user::AddressTag,
+};
+
+/// What keeps guessing slow.
+pub(super) struct Guards {
+    settings: ThrottleSettings,
+    throttle: Arc<Throttle>,
+    unwritten: Unwritten,
+}
+
+/// A guess, until its outcome is known. Dropped before, as when there was no room to hash, it was none.
+#[must_use]
+pub(super) struct Guess {
+    guarded: Option<Guarded>,
+}
+
+/// One that is counted; none is where throttles are off.
+struct Guarded {
+    name: NameTag,
+    place: Option<Place>,
+    taken: Vec<Taken>,
+    /// What it makes the account's own backlog longer by.
+    backlog: Duration,
+    standing: Standing,
+}
+
+/// Whether the right password opens the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    Open,
+    /// After too many failures, where the operator wants that.
+    Shut,
+}
+
+/// What becomes of a guess.
+enum Decision {
+    LetIn(Lock),
+    /// It takes more than a password.
+    NotByPassword,
+    Full(Full),
+}
+
+impl Guards {
+    pub(super) fn new(settings: ThrottleSettings, throttle: Arc<Throttle>) -> Self {
+        Self { settings, throttle, unwritten: Unwritten::default() }
+    }
+
+    /// What becomes of a guess, given what is stored of the name's failures; `is_familiar` when hardly anybody but the user
+    /// makes it.
+    fn decide(&self, guarded: &mut Guarded, is_familiar: bool, stored: Option<&Failures>, now: SystemTime) -> Decision {
+        let (settings, name) = (&self.settings, guarded.name);
+        let standing = self.unwritten.standing(name, stored, now);
+        guarded.standing = standing;
+        let is_capped = standing.count >= settings.failure_cap;
+        match (is_capped, is_familiar) {
+            (true, _) if settings.failure_cap_is_strict => return Decision::LetIn(Lock::Shut),
+            (true, true) => return Decision::LetIn(Lock::Open),
+            (true, false) => return Decision::NotByPassword,
+            (false, _) => {}
+        }
+        let limited = (Key::Account(name), settings.per_account, standing.backlog);
+        // No more at once than may still fail.
+        let left = settings.failure_cap - standing.count;
+        let taken = self.throttle.try_take_among(Key::Guesses(name), left, (!is_familiar).then_some(limited));
+        let (taken, under_way) = match taken {
+            Ok(taken) => taken,
+            Err(full) => return Decision::Full(full),
+        };
+        // One that was under way may have failed since: it is counted before it ends.
+        if self.unwritten.standing(name, stored, now).count + under_way > settings.failure_cap {
+            return Decision::Full(Full { wait: SOON, others: under_way });
+        }
+        guarded.taken.extend(taken);
+        guarded.backlog = if is_familiar { Duration::ZERO } else { settings.per_account.share() };
+        Decision::LetIn(Lock::Open)
+    }
+}
+
+impl Guess {
+    fn is_signed_in(&self) -> bool {
+        let place = self.guarded.as_ref().and_then(|guarded| guarded.place);
+        matches!(place, Some(Place::Session(_)))
+    }
+}
+
+impl Auth {
+    /// Stores what was counted since the last time.
+    pub async fn store_failures(&self) {
+        if let Some(guards) = &self.guards {
+            guards.unwritten.store(&*self.store).await;
+        }
+    }
+
+    /// Begins a guess: asks the limits that need to know nothing of the account.
+    ///
+    /// # Errors
+    /// `RateLimited`; `StoreUnavailable`.
+    pub(super) async fn guess(
+        &self,
+        caller: &Caller,
+        username: &Username,
+        session: Option<SessionId>,
+    ) -> Result<Guess, Error> {
+        let Some(guards) = &self.guards else { return Ok(Guess { guarded: None }) };
+        let name = self.ring().await?.name_tag(username);
+        if !guards.unwritten.has_room() {
+            tracing::error!("failures cannot be stored, so nobody may guess any more");
+            return Err(Error::StoreUnavailable);
+        }
+        let address = caller.client.map(Prefix::of);
+        let place = session.map(Place::Session).or(address.map(Place::Address));
+        let settings = &guards.settings;
+        let mut taken = Vec::new();
+        for (limit, key, rate) in [
+            address.map(|address| (Limit::Address, Key::Address(address), settings.per_address)),
+            place.map(|place| {
+                (Limit::AddressAndAccount, Key::AddressAndAccount(place, name), settings.per_address_and_account)
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let place = guards.throttle.take(key, rate).await;
+            taken.push(place.map_err(|wait| self.rate_limited(caller, limit, wait))?);
+        }
+        let (backlog, standing) = (Duration::ZERO, Standing::default());
+        Ok(Guess { guarded: Some(Guarded { name, place, taken, backlog, standing }) })
+    }
+
+    /// What is stored of the failures of the name that is guessed at.
+    pub(super) async fn failures_of(&self, guess: &Guess) -> Result<Option<Stored<Failures>>, Error> {
+        let Some(guarded) = &guess.guarded else { return Ok(None) };
+        self.store.failures(guarded.name).await.map_err(|error| self.store_error(error))
+    }
+
+    /// Lets a guess in, given the account, if there is one, and its failures; `paid` with proof of work.
+    ///
+    /// # Errors
+    /// `RateLimited`; `ChallengeRequired` once the password alone is not enough; `StoreUnavailable`.
+    pub(super) async fn let_in(
+        &self,
+        caller: &Caller,
+        guess: &mut Guess,
+        user: Option<&User>,
+        mut failures: Option<Stored<Failures>>,
+        paid: bool,
+    ) -> Result<Lock, Error> {
+        let Some(guards) = &self.guards else { return Ok(Lock::Open) };
+        let is_familiar = paid || guess.is_signed_in() || self.is_known(caller, user).await?;
+        let mut patience = guards.throttle.patience();
+        loop {
+            let ended = guards.throttle.ended();
+            let Some(guarded) = &mut guess.guarded else { return Ok(Lock::Open) };
+            let stored = failures.as_ref().map(|failures| &failures.value);
+            let full = match guards.decide(guarded, is_familiar, stored, self.store.now()) {
+                Decision::LetIn(lock) => return Ok(lock),
+                Decision::NotByPassword => return Err(self.challenge_required(caller, ChallengePurpose::Login)),
+                Decision::Full(full) => full,
+            };
+            // Others of this account are under way, and any of them may have the right password.
+            if full.others == 0 || patience.wait(ended).await.is_err() {
+                return Err(self.rate_limited(caller, Limit::Account, full.wait));
+            }
+            failures = self.failures_of(guess).await?;
+        }
+    }
+
+    /// Whether the user has signed in from the caller's address before.
+    async fn is_known(&self, caller: &Caller, user: Option<&User>) -> Result<bool, Error> {
+        // Nobody's address costs the same as somebody's.
+        let tag = self.address_tag(caller, user.map(|user| user.id)).await?;
+        Ok(tag.zip(user).is_some_and(|(tag, user)| user.known_addresses.contains(&tag)))
+    }
+
+    /// The password was wrong, or opens nothing.
+    pub(super) fn guessed_wrong(&self, caller: &Caller, guess: Guess, user: Option<UserId>) {
+        let (Some(guards), Some(guarded)) = (&self.guards, guess.guarded) else { return };
+        // Counted before it ends, so that nobody finds it neither counted nor under way.
+        let unstored = guards.unwritten.failed(guarded.name, guarded.backlog, self.store.now());
+        guarded.taken.into_iter().for_each(Taken::keep);
+        if guarded.standing.stored + unstored == guards.settings.failure_cap {
+            self.note(&Event::FailureCapReached { caller, user });
+        }
+        if guards.throttle.count(Key::Everybody, guards.settings.alert).is_err() {
+            self.note(&Event::ManyFailures);
+        }
+    }
+
+    /// The password was right: the row of failures is broken, unless it was so long that only another password ends it.
+    pub(super) fn guessed_right(&self, guess: &Guess) {
+        let (Some(guards), Some(guarded)) = (&self.guards, &guess.guarded) else { return };
+        if (1..guards.settings.failure_cap).contains(&guarded.standing.count) {
+            guards.unwritten.succeeded(guarded.name, self.store.now());
+        }
+    }
+
+    /// The name has a new password, or an operator trusts it again.
+    pub(super) async fn forget_failures(&self, username: &Username) -> Result<(), Error> {
+        let Some(guards) = &self.guards else { return Ok(()) };
+        let name = self.ring().await?.name_tag(username);
+        guards.throttle.clear(Key::Account(name));
+        guards.unwritten.forget(name, self.store.now());
+        Ok(())
+    }
+
+    /// Takes a place for a registration, whatever becomes of it.
+    pub(super) fn count_registration(&self, caller: &Caller) -> Result<(), Error> {
+        let (Some(guards), Some(address)) = (&self.guards, caller.client) else { return Ok(()) };
+        let key = Key::Registrations(Prefix::of(address));
+        let counted = guards.throttle.count(key, guards.settings.registrations);
+        counted.map_err(|wait| self.rate_limited(caller, Limit::Registrations, wait))
+    }
+
+    /// What stands for the caller's address among those that the user has signed in from.
+    pub(super) async fn address_tag(&self, caller: &Caller, user: Option<UserId>) -> Result<Option<AddressTag>, Error> {
+        let Some(address) = caller.client.map(Prefix::of) else { return Ok(None) };
+        Ok(Some(self.ring().await?.address_tag(user, address)))
+    }
+
+    fn rate_limited(&self, caller: &Caller, limit: Limit, retry_after: Duration) -> Error {
+        self.note(&Event::RateLimited { caller, limit, retry_after });
+        Error::RateLimited { limit, retry_after }
+    }
+}

@@ -1,0 +1,158 @@
+//! The end user's address, when a proxy or a service that is trusted says it in `X-Forwarded-For`.
+//!
+//! Only the hop counts that a trusted one has written: from the right, the first address that is not trusted itself. What
+//! stands further left anybody may have made up. Of anybody else the header is not looked at, and neither are its
+//! relatives (`Forwarded`, `X-Real-IP`). A hop that is no address is refused, since ignoring it would let its user go
+//! uncounted (CVE-2024-47070). Sources: ASVS 5.0 15.3.4, RFC 7239 8.1.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::domain::{Peer, Reason, Violation};
+
+/// The header, and in gRPC the metadata of the same name.
+const HEADER: &str = "x-forwarded-for";
+
+/// Who is believed: networks, and whoever comes over a Unix socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    unix: bool,
+}
+
+impl TrustedProxies {
+    /// All of them together.
+    pub fn all(many: impl IntoIterator<Item = TrustedProxies>) -> Self {
+        many.into_iter().fold(Self::default(), |mut all, one| {
+            all.networks.extend(one.networks);
+            all.unix |= one.unix;
+            all
+        })
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
+    }
+
+    /// The end user's address, as `peer` says it; `None` when it says nothing, or is not believed.
+    ///
+    /// # Errors
+    /// What a trusted one has written is no address.
+    pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Result<Option<IpAddr>, Violation> {
+        let is_trusted = match peer {
+            Peer::Ip(address) => self.has(address),
+            Peer::Local => self.unix,
+        };
+        if !is_trusted {
+            return Ok(None);
+        }
+        let mut nearest = None;
+        // A header that comes more than once is one list (RFC 9110 5.3).
+        for value in headers.get_all(HEADER).iter().rev() {
+            for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
+                let address = parse(hop).ok_or_else(|| {
+                    let what = "has a hop that is not an IP address; what does the trusted proxy write?";
+                    Violation::new(HEADER, Reason::Malformed, what)
+                })?;
+                nearest = Some(address);
+                if !self.has(address) {
+                    return Ok(nearest);
+                }
+            }
+        }
+        Ok(nearest)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// An address, which some proxies write with its port.
+fn parse(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
+    let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip())).ok();
+    let address = address.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok());
+    address.as_ref().map(IpAddr::to_canonical)
+}
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "unix" {
+            return Ok(Self { unix: true, ..Self::default() });
+        }
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let network: IpNet = network.map_err(|_| "expected an address, a network such as 10.0.0.0/8, or unix")?;
+        if network.prefix_len() == 0 {
+            return Err("is everybody, who could then write any address".into());
+        }
+        Ok(Self { networks: vec![network.trunc()], unix: false })
+    }
+}
+
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks = self.networks.iter().map(ToString::to_string).chain(self.unix.then(|| "unix".to_owned()));
+        f.write_str(&networks.collect::<Vec<_>>().join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, lines: &[&str]) -> Result<Option<String>, Reason> {
+        let proxies = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.9", "unix"].map(|text| text.parse().unwrap());
+        let peer = if peer == "unix" { Peer::Local } else { Peer::Ip(peer.parse().unwrap()) };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(HEADER, line.parse().unwrap());
+        }
+        let client = TrustedProxies::all(proxies).client(peer, &headers);
+        client.map(|client| client.map(|client| client.to_string())).map_err(|fault| fault.reason)
+    }
+
+    #[test]
+    fn only_the_hop_that_a_trusted_one_wrote_counts() {
+        let said = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(client("10.1.2.3", &["203.0.113.7"]), said("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["made up, 198.51.100.1, 203.0.113.7"]), said("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["198.51.100.1", "203.0.113.7, 10.9.9.9"]), said("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["10.4.4.4, 10.9.9.9"]), said("10.4.4.4"), "all are trusted: the farthest");
+        assert_eq!(client("unix", &["2001:db8::1, ::ffff:203.0.113.7 "]), said("203.0.113.7"));
+        assert_eq!(client("192.0.2.9", &["[2001:dba::7]:4711"]), said("2001:dba::7"));
+        assert_eq!(client("10.1.2.3", &["203.0.113.7:80"]), said("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &[]), Ok(None));
+    }
+
+    #[test]
+    fn nobody_else_is_believed() {
+        assert_eq!(client("192.0.2.8", &["203.0.113.7"]), Ok(None));
+        assert_eq!(client("203.0.113.1", &["garbage"]), Ok(None));
+    }
+
+    #[test]
+    fn what_a_trusted_one_wrote_must_be_an_address() {
+        for line in
+            ["", "unknown", "203.0.113.7,", "203.0.113.7, garbage", "1.2.3", "01.2.3.4", "\t", "[::1", "::1%eth0"]
+        {
+            assert_eq!(client("10.1.2.3", &[line]), Err(Reason::Malformed), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn everybody_cannot_be_trusted() {
+        for text in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy.example", ""] {
+            assert!(text.parse::<TrustedProxies>().is_err(), "{text}");
+        }
+    }
+}
