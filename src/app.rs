@@ -118,7 +118,7 @@ impl App {
             lifetimes: config.lifetimes,
             check_reuse: config.token_check_reuse,
         };
-        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, world));
+        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, world));
         Self { config, listeners, store, auth, metrics }
     }
 

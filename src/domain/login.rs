@@ -41,11 +41,13 @@ impl Auth {
     /// `InvalidCredentials`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
     /// `CorruptRecord`.
     pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
+        let password = attempt.password.clone();
         let stored = self.check(caller, attempt).await?;
         // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
         let (tokens, user) = tokio::join!(self.begin_session(caller, &stored.value), self.touch(stored.clone()));
         let tokens = tokens?;
         self.note(&Event::LoggedIn { caller, user: user.id });
+        self.renew_hash(&user, password);
         Ok((user, tokens))
     }
 
@@ -54,20 +56,26 @@ impl Auth {
     /// # Errors
     /// As for `login`.
     pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+        let password = attempt.password.clone();
         let stored = self.check(caller, attempt).await?;
         self.note(&Event::LoggedIn { caller, user: stored.value.id });
-        Ok(self.touch(stored).await)
+        let user = self.touch(stored).await;
+        self.renew_hash(&user, password);
+        Ok(user)
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
         let slot = self.admit(caller, Purpose::Account)?;
         let stored = self.store.user(&attempt.username).await.map_err(|error| self.store_error(error))?;
-        let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
+        let hash = self.hash_to_try(stored.as_ref().map(|stored| &stored.value));
         let matches = slot.verify(attempt.password, hash).await?;
 
         let Some(stored) = stored else { return self.refuse(caller, Refusal::UnknownUser) };
         if stored.value.disabled {
             return self.refuse(caller, Refusal::Disabled(stored.value.id));
+        }
+        if stored.value.password.is_none() {
+            return self.refuse(caller, Refusal::NoPassword(stored.value.id));
         }
         if !matches {
             return self.refuse(caller, Refusal::WrongPassword(stored.value.id));

@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Caller, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError, Stored, User, UserData,
-    Username, password::policy,
+    Username,
 };
 
 /// A user to register; every part is acceptable.
@@ -30,7 +30,7 @@ impl Registration {
         let username = check.field(Username::parse(username));
         let password = check.field(Password::parse(password));
         if let Some(password) = &password {
-            check.field(policy::check(password, username.as_ref(), rules.password_min_length));
+            check.field(rules.password_policy.check(password, username.as_ref()));
         }
         let data = check.field(UserData::parse(data, rules.data_bytes_max));
         let request_id = check.field(RequestId::parse(request_id));
@@ -90,7 +90,7 @@ impl Auth {
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
         if is_repeated && !user.disabled {
             let slot = self.admit(caller, Purpose::Registration)?;
-            if slot.verify(wanted.password.clone(), user.password.clone()).await? {
+            if slot.verify(wanted.password.clone(), self.hash_to_try(Some(&user))).await? {
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });
                 return Ok(user);
             }

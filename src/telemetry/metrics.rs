@@ -102,6 +102,7 @@ impl Metrics {
             Event::LoggedIn { .. } => (&self.logins, "ok"),
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => (&self.logins, "unknown_user"),
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => (&self.logins, "wrong_password"),
+            Event::LoginRefused { why: Refusal::NoPassword(_), .. } => (&self.logins, "no_password"),
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => (&self.logins, "disabled"),
             Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
             Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
@@ -112,6 +113,7 @@ impl Metrics {
             | Event::SessionEnded { .. }
             | Event::AllSessionsEnded { .. }
             | Event::PasswordChanged { .. }
+            | Event::PasswordRehashed { .. }
             | Event::PasswordNotShown { .. }
             | Event::UserChanged { .. }
             | Event::UserDeleted { .. }

@@ -26,6 +26,7 @@ mod kills;
 mod legacy;
 mod login;
 mod oauth;
+mod passwords;
 mod power_loss;
 mod races;
 mod recent;

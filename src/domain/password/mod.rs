@@ -3,6 +3,7 @@
 //! [`Password`] is the secret, wiped when dropped; [`PasswordHash`] is its stored form. Only a [`Slot`] of the
 //! [`HashPool`] turns one into the other or compares them. Neither type prints its content.
 
+mod blocklist;
 mod hash;
 mod kernel;
 pub(crate) mod policy;
@@ -14,8 +15,10 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zeroize::Zeroizing;
 
 pub use self::{
-    hash::{Cost, PasswordHash},
+    blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},
+    hash::{Cost, Md5Hex, PasswordHash},
     kernel::Kernel,
+    policy::{ContextWord, Policy},
     pool::{HashPool, PoolSettings, Purpose, Slot},
 };
 use super::error::{Reason, Violation};
