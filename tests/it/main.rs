@@ -35,6 +35,7 @@ mod redis_start;
 mod reflection;
 mod register;
 mod seal;
+mod secrets;
 mod sessions;
 mod shutdown;
 mod stores;
