@@ -13,12 +13,18 @@ use watchword::{
         password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
     },
     store::{Change, Documents, Key, Memory, Outcome, Put},
-    wire::{pb, rpc},
+    wire::{
+        pb::{self, auth_client::AuthClient},
+        rpc,
+    },
 };
 
 use crate::{
     stores::user,
-    support::{App, CHEAP, Door, PATIENCE, Place, StoreKind, details, is_full, password, reason, run, world},
+    support::{
+        App, CHEAP, Door, Node, PATIENCE, Place, StoreKind, app, channel, command, details, http, is_full, password,
+        reason, run, world,
+    },
 };
 
 /// A cost that is not the one of the nodes here.
@@ -127,6 +133,36 @@ fn a_list_that_cannot_be_read_stops_the_start_and_its_flag_and_line_are_named() 
     }
 }
 
+/// T21: what is large, or costly to normalise, is refused before any hash and before much work.
+#[tokio::test]
+async fn a_password_of_megabytes_or_of_combining_marks_is_refused_before_any_hash() {
+    let app = app().await;
+    app.registered("ada").await;
+    let hashes = app.events.count("hashed");
+    let marks = |count: usize| format!("e{}", "\u{316}\u{301}".repeat(count / 2));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for (hostile, over_grpc, over_form) in [
+        ("x".repeat(4 * 1_024 * 1_024), "REQUEST_TOO_LARGE", 413),
+        (marks(100_000), "REQUEST_TOO_LARGE", 413),
+        // What fits each door's messages, to the last byte or nearly.
+        (marks(7_000), "INVALID_FIELD", 400),
+        ("x".repeat(16_000), "INVALID_FIELD", 400),
+        (marks(600), "INVALID_FIELD", 400),
+    ] {
+        let login = Door::Grpc.login(&app, "ada", &hostile).await.outcome();
+        assert_eq!(login, over_grpc);
+        let register = Door::Grpc.register(&app, "bob", &hostile, "").await.outcome();
+        assert!(register == over_grpc || over_grpc == "INVALID_FIELD" && register == "PASSWORD_POLICY", "{register}");
+        let body = format!("username=bob&password={hostile}");
+        let reply = http(app.http_socket(), "POST", "/register", &form, &body).await;
+        assert_eq!(reply.status, over_form, "{}", reply.body);
+    }
+    let body = format!("username=bob&password={}", marks(32_000));
+    assert_eq!(http(app.http_socket(), "POST", "/register", &form, &body).await.status, 400);
+    assert_eq!(app.events.count("hashed"), hashes);
+    assert_eq!(app.events.count("registered"), 1);
+}
+
 // === what is kept of them ===
 
 fn pool(cost: Cost) -> HashPool {
@@ -223,6 +259,68 @@ async fn an_account_without_a_password_is_refused_like_any_at_the_cost_of_one_ha
         }
         assert_eq!(app.events.count("no password"), 2);
     }
+}
+
+/// T22: parameters that would take the node's memory or time, and text that would trip a parser, are one user's trouble.
+#[tokio::test]
+async fn a_hostile_stored_hash_is_refused_without_memory_and_harms_nobody_else() {
+    let good = wrapped(CHEAP).await.to_phc();
+    let hostile = [
+        good.replace("m=64", "m=4194304"),
+        good.replace("m=64", "m=4294967295"),
+        good.replace("m=64", "m=18446744073709551616"),
+        good.replace("m=64", "m=-64"),
+        good.replace("t=1", "t=4294967295"),
+        good.replace("t=1", "t=-1"),
+        good.replace("p=1", "p=16777215"),
+        good.replace("p=1", "p=1,data=AAAA"),
+        good.replace("argon2id-md5", "argon2id-m\u{f6}5"),
+        good.replace("argon2id-md5", "argon2id-md5\0"),
+        good.replace("argon2id-md5", &"argon2id".repeat(10)),
+        format!("{good}{}", "A".repeat(10_240)),
+        "$".repeat(10_240),
+        "A".repeat(10_240),
+    ];
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let store = place.open().await;
+        store.claim(&user("bystander")).await.unwrap();
+        store.claim(&user("template")).await.unwrap();
+        store.close().await;
+        drop(store);
+        for (number, phc) in hostile.iter().enumerate() {
+            let mut record: serde_json::Value = serde_json::from_str(&place.kept("template")).unwrap();
+            (record["username"], record["password"]) = (format!("user{number}").into(), phc.as_str().into());
+            place.plant(&format!("user{number}"), record.to_string().as_bytes());
+        }
+        let mut args =
+            vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--admin-addr", "off"];
+        let flags = place.flags();
+        args.extend(flags.iter().map(String::as_str));
+        let node = Node::spawn(command(&args)).unwrap();
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        let mut login = async |name: &str| {
+            let request = pb::LoginRequest { username: name.into(), password: "insecure".into() };
+            reason(&client.login(request).await.unwrap_err())
+        };
+        // Its hash is of no password, and the arena of its worker is there from then on.
+        assert_eq!(login("bystander").await, "INVALID_CREDENTIALS");
+        let before = resident_kib_max(node.pid());
+        for (number, phc) in hostile.iter().enumerate() {
+            assert_eq!(login(&format!("user{number}")).await, "CORRUPT_RECORD", "{kind:?}: {phc}");
+        }
+        assert_eq!(login("bystander").await, "INVALID_CREDENTIALS");
+        // Another worker's arena may have come: 19 MiB.
+        let grown = resident_kib_max(node.pid()) - before;
+        assert!(grown < 32 * 1_024, "{kind:?}: {grown} KiB more");
+    }
+}
+
+/// The most memory that a process has had at once.
+fn resident_kib_max(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 // === T10 ===
