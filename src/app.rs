@@ -127,7 +127,7 @@ impl App {
             lifetimes: config.lifetimes,
             check_reuse: config.token_check_reuse,
         };
-        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules, tokens, config.throttle, world));
+        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, world));
         Self { config, listeners, store, auth, metrics }
     }
 

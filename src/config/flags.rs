@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{
-    domain::{ChallengeRules, Rate, Work},
+    domain::{ChallengeRules, Rate, Work, password::ContextWord},
     server::Address,
     store::{Durability, Prefix, RedisUrl},
     telemetry,
@@ -122,6 +122,17 @@ pub struct Settings {
     #[arg(long, global = true, env = "WATCHWORD_PASSWORD_MIN_LENGTH", value_name = "CHARACTERS", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(8..=64))]
     pub password_min_length: u16,
+
+    /// File of passwords that nobody may choose, one a line, in any case; at most 32 MiB, which are kept in memory. The 10000
+    /// most common ones are refused without it
+    #[arg(long, global = true, env = "WATCHWORD_PASSWORD_BLOCKLIST_FILE", value_name = "FILE")]
+    pub password_blocklist_file: Option<PathBuf>,
+
+    /// Words that everybody would try here, such as a company's name, separated by commas (100 at most): no password may
+    /// consist of one, with digits or signs around it or not. The username and watchword are such words without it
+    #[arg(long, global = true, env = "WATCHWORD_PASSWORD_CONTEXT_WORDS", value_name = "WORDS", value_delimiter = ',',
+          value_parser = ContextWord::parse)]
+    pub password_context_words: Vec<ContextWord>,
 
     /// Longest user data, in bytes (0 to 12288)
     #[arg(long, global = true, env = "WATCHWORD_DATA_MAX_BYTES", value_name = "BYTES", default_value_t = 8_192,

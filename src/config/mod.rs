@@ -6,7 +6,15 @@
 
 mod flags;
 
-use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::{self, File},
+    io::Read,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
@@ -17,7 +25,7 @@ pub use self::flags::{
 use crate::{
     domain::{
         Lifetimes, Rules, ThrottleSettings,
-        password::{Cost, PoolSettings},
+        password::{BLOCKLIST_BYTES_MAX, Blocklist, Cost, Policy, PoolSettings},
     },
     http::Clients,
     machine,
@@ -28,6 +36,9 @@ use crate::{
 
 /// The audience of tokens on a machine of one's own.
 const AUDIENCE: &str = "watchword";
+
+/// Words in `--password-context-words` at most: each new password is compared with all of them.
+const CONTEXT_WORDS_MAX: usize = 100;
 
 /// How often Redis's own settings are read again.
 const REDIS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -97,6 +108,7 @@ impl Config {
         let mut faults = settings.conflicts();
         let oauth_clients = read("--oauth-clients-file", &settings.oauth_clients_file, Clients::parse);
         let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault)).ok().flatten();
+        let blocklist = settings.blocklist().map_err(|fault| faults.push(fault)).ok();
         let seal = read("--seal-key-file", &settings.seal_key_file, Seal::parse);
         let seal = seal.map_err(|fault| faults.push(fault)).ok().flatten().unwrap_or_else(Seal::none);
         let store = settings.store_at(&settings.store).map_err(|fault| faults.push(fault)).ok();
@@ -116,7 +128,11 @@ impl Config {
             store,
             seal: Arc::new(seal),
             rules: Rules {
-                password_min_length: settings.password_min_length.into(),
+                password_policy: Policy {
+                    chars_min: settings.password_min_length.into(),
+                    blocklist: Arc::new(blocklist.unwrap_or_default()),
+                    context_words: settings.password_context_words.clone().into(),
+                },
                 data_bytes_max: settings.data_max_bytes.into(),
                 challenges: settings.challenge.into(),
             },
@@ -173,6 +189,9 @@ impl Settings {
         for (flag, _) in files.iter().filter(|(_, file)| file.is_some() && !is_redis) {
             faults.push(format!("{flag} is for Redis: leave it out, or name a redis://… in --store"));
         }
+        if self.password_context_words.len() > CONTEXT_WORDS_MAX {
+            faults.push(format!("--password-context-words takes at most {CONTEXT_WORDS_MAX} words"));
+        }
         if self.oauth_clients_file.is_some() && self.http_addr.0.is_none() {
             faults
                 .push("--oauth-clients-file is for the HTTP door: leave it out, or give --http-addr an address".into());
@@ -190,6 +209,17 @@ impl Settings {
             failure_cap: self.failure_cap,
             failure_cap_is_strict: self.failure_cap_strict,
         }
+    }
+
+    /// The operator's list of forbidden passwords; an empty one when none is named.
+    fn blocklist(&self) -> Result<Blocklist, String> {
+        let Some(path) = &self.password_blocklist_file else { return Ok(Blocklist::default()) };
+        // One byte more than may be is enough to know.
+        let most = BLOCKLIST_BYTES_MAX as u64 + 1;
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+        let list = read.map_err(|cause| cause.to_string()).and_then(|_| Blocklist::parse(bytes));
+        list.map_err(|fault| format!("--password-blocklist-file {}: {fault}", path.display()))
     }
 
     /// Where the admin door is.

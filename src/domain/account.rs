@@ -39,7 +39,7 @@ impl PasswordChange {
         let current = check.field(Password::parse(current).map_err(|fault| fault.of("current_password")));
         let new = check.field(Password::parse(new).map_err(|fault| fault.of("new_password")));
         if let Some(new) = &new {
-            let policy = policy::check(new, None, rules.password_min_length);
+            let policy = rules.password_policy.check(new, None);
             check.field(policy.map_err(|fault| fault.of("new_password")));
         }
         check.done_with_new_password("new_password")?;
@@ -90,15 +90,15 @@ impl Auth {
     /// `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
     pub async fn change_password(&self, caller: &Caller, change: PasswordChange) -> Result<Tokens, Error> {
         let SignedIn { user, session } = self.signed_in(caller).await?;
-        let equals_name = policy::equals_username(&change.new, &user.value.username);
-        equals_name.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
+        let named = policy::check_name(&change.new, &user.value.username);
+        named.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
         // Whatever can fail without harm fails before the change.
         self.ring().await?;
         self.show_password(caller, &user, session.value.id, change.current).await?;
         let password = self.admit(caller, Purpose::Account)?.hash(change.new).await?;
         let now = self.store.now();
         let changed = self.change_user(user, |user| {
-            user.password = password.clone();
+            user.password = Some(password.clone());
             user.end_sessions(None);
             user.update_time = now;
         });
@@ -174,7 +174,7 @@ impl Auth {
         let mut guess = self.guess(caller, &user.username, Some(session)).await?;
         let failures = self.failures_of(&guess).await?;
         let lock = self.let_in(caller, &mut guess, Some(user), failures, false).await?;
-        let matches = self.admit(caller, Purpose::Account)?.verify(current, user.password.clone()).await?;
+        let matches = self.admit(caller, Purpose::Account)?.verify(current, self.hash_to_try(Some(user))).await?;
         if matches && lock == Lock::Open {
             self.guessed_right(&guess);
             return Ok(());

@@ -106,7 +106,11 @@ pub enum Reason {
     TooLong,
     /// One of the most common passwords.
     TooCommon,
-    /// The password is the username.
+    /// A password on the operator's own list.
+    Blocklisted,
+    /// The password is no more than a word of the product or of the operator.
+    ContextWord,
+    /// The password is no more than the username.
     EqualsUsername,
     /// A character that names do not have.
     ForbiddenCharacter,
@@ -130,6 +134,8 @@ impl Reason {
             Reason::TooShort => "TOO_SHORT",
             Reason::TooLong => "TOO_LONG",
             Reason::TooCommon => "TOO_COMMON",
+            Reason::Blocklisted => "BLOCKLISTED",
+            Reason::ContextWord => "CONTEXT_WORD",
             Reason::EqualsUsername => "EQUALS_USERNAME",
             Reason::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
             Reason::MixedScripts => "MIXED_SCRIPTS",

@@ -35,6 +35,8 @@ pub enum Event<'a> {
     AllSessionsEnded { caller: &'a Caller, user: UserId },
     /// A user has a new password.
     PasswordChanged { caller: &'a Caller, user: UserId },
+    /// A password was right and is stored in today's form from now on; it is the same password.
+    PasswordRehashed { user: UserId },
     /// A password did not match where the user had to show it again.
     PasswordNotShown { caller: &'a Caller, user: UserId },
     /// A user's data were changed.
@@ -78,6 +80,8 @@ pub enum Refusal {
     UnknownUser,
     /// The password is another one.
     WrongPassword(UserId),
+    /// The user has no password that could be right.
+    NoPassword(UserId),
     /// The user is disabled; the password may have been right.
     Disabled(UserId),
     /// Too many passwords were wrong before; this one may have been right.

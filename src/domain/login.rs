@@ -51,12 +51,14 @@ impl Auth {
     /// `InvalidCredentials`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
     /// `CorruptRecord`.
     pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
+        let password = attempt.password.clone();
         let stored = self.check(caller, attempt).await?;
         // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
         let (tokens, user) =
             tokio::join!(self.begin_session(caller, &stored.value), self.touch(caller, stored.clone()));
         let tokens = tokens?;
         self.note(&Event::LoggedIn { caller, user: user.id });
+        self.renew_hash(&user, password);
         Ok((user, tokens))
     }
 
@@ -65,9 +67,12 @@ impl Auth {
     /// # Errors
     /// As for `login`.
     pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+        let password = attempt.password.clone();
         let stored = self.check(caller, attempt).await?;
         self.note(&Event::LoggedIn { caller, user: stored.value.id });
-        Ok(self.touch(caller, stored).await)
+        let user = self.touch(caller, stored).await;
+        self.renew_hash(&user, password);
+        Ok(user)
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
@@ -81,13 +86,14 @@ impl Auth {
         let user = stored.as_ref().map(|stored| &stored.value);
         let lock = self.let_in(caller, &mut guess, user, failures?, paid).await?;
         let slot = self.admit(caller, Purpose::Account)?;
-        let hash = stored.as_ref().map_or_else(|| self.passwords.decoy(), |stored| stored.value.password.clone());
+        let hash = self.hash_to_try(user);
         let matches = slot.verify(attempt.password, hash).await?;
 
         let refusal = match &stored {
             None => Some(Refusal::UnknownUser),
             Some(Stored { value, .. }) if value.disabled => Some(Refusal::Disabled(value.id)),
             Some(Stored { value, .. }) if lock == Lock::Shut => Some(Refusal::Locked(value.id)),
+            Some(Stored { value, .. }) if value.password.is_none() => Some(Refusal::NoPassword(value.id)),
             Some(Stored { value, .. }) if !matches => Some(Refusal::WrongPassword(value.id)),
             Some(_) => None,
         };

@@ -19,6 +19,7 @@ pub mod password;
 mod recent;
 mod refresh_token;
 mod register;
+mod renew_hash;
 mod revoke_token;
 mod rotate_signing_key;
 mod session;
@@ -46,7 +47,7 @@ pub use self::{
     failures::{Failures, NameTag},
     introspect_token::{Introspection, TokenUse},
     login::Attempt,
-    password::{HashPool, Password, PasswordHash},
+    password::{HashPool, Password, PasswordHash, Policy},
     register::Registration,
     session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
@@ -61,10 +62,10 @@ pub(crate) use self::{error::Check, user::fingerprint, world::to_the_millisecond
 pub use crate::puzzle::Work;
 
 /// What input must keep to; operators set it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
-    /// Code points of a new password at least.
-    pub password_min_length: usize,
+    /// What a new password must be.
+    pub password_policy: Policy,
     /// Bytes of a user's data at most.
     pub data_bytes_max: usize,
     /// Where proof of work is asked for.
@@ -82,6 +83,7 @@ pub struct Auth {
     /// None where nothing is throttled.
     guards: Option<guess::Guards>,
     beginnings: Arc<beginnings::Beginnings>,
+    renewals: Arc<renew_hash::Renewals>,
     world: World,
 }
 
@@ -114,7 +116,8 @@ impl Auth {
         let guards = throttle
             .map(|settings| guess::Guards::new(settings, Arc::new(throttle::Throttle::new(world.clock.clone()))));
         let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
-        Self { store, passwords, rules, tokens, keys: token::Keys::unread(), recent, guards, beginnings, world }
+        let (keys, renewals) = (token::Keys::unread(), Arc::default());
+        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, renewals, world }
     }
 
     /// What input must keep to.
@@ -193,6 +196,11 @@ impl Auth {
     async fn ring(&self) -> Result<Arc<token::Ring>, Error> {
         let ring = self.keys.ring(&*self.store, &*self.world.clock, &*self.world.entropy).await;
         ring.map_err(|error| self.store_error(error))
+    }
+
+    /// What a password is compared with: a hash that no password has where there is no user, or none with a password.
+    fn hash_to_try(&self, user: Option<&User>) -> PasswordHash {
+        user.and_then(|user| user.password.clone()).unwrap_or_else(|| self.passwords.decoy())
     }
 
     /// Asks for room in the hash queue.

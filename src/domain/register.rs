@@ -5,7 +5,7 @@
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError,
-    Stored, User, UserData, Username, guess::Lock, password::policy,
+    Stored, User, UserData, Username, guess::Lock,
 };
 
 /// A user to register; every part is acceptable.
@@ -32,7 +32,7 @@ impl Registration {
         let username = check.field(Username::parse(username));
         let password = check.field(Password::parse(password));
         if let Some(password) = &password {
-            check.field(policy::check(password, username.as_ref(), rules.password_min_length));
+            check.field(rules.password_policy.check(password, username.as_ref()));
         }
         let data = check.field(UserData::parse(data, rules.data_bytes_max));
         let request_id = check.field(RequestId::parse(request_id));
@@ -115,7 +115,7 @@ impl Auth {
             let failures = self.failures_of(&guess).await?;
             let lock = self.let_in(caller, &mut guess, Some(&user), failures, paid).await?;
             let slot = self.admit(caller, Purpose::Registration)?;
-            let matches = slot.verify(wanted.password.clone(), user.password.clone()).await?;
+            let matches = slot.verify(wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
             if matches && lock == Lock::Open {
                 self.guessed_right(&guess);
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });

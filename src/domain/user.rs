@@ -25,8 +25,8 @@ pub struct User {
     pub id: UserId,
     /// The canonical name.
     pub username: Username,
-    /// The stored form of the password.
-    pub password: PasswordHash,
+    /// The stored form of the password; without one no password is right.
+    pub password: Option<PasswordHash>,
     /// The caller's own text.
     pub data: UserData,
     /// Raised to end every session of the user at once.
@@ -84,7 +84,7 @@ impl User {
         Self {
             id: UserId::new(now, entropy),
             username,
-            password,
+            password: Some(password),
             data,
             epoch: 0,
             kept_session: None,

@@ -48,6 +48,7 @@ impl Observer for Audit {
             Event::PasswordChanged { caller, user } => {
                 tracing::info!(event = "authn_password_change", %user, door = caller.door.name(), peer = %peer(caller));
             }
+            Event::PasswordRehashed { user } => tracing::info!(event = "authn_password_rehashed", %user),
             Event::PasswordNotShown { caller, user } => {
                 tracing::info!(event = "authn_password_change_fail", %user, door = caller.door.name(), peer = %peer(caller));
             }
@@ -93,6 +94,9 @@ fn refused(caller: &Caller, why: Refusal) {
             tracing::info!(event = "authn_login_fail", reason = "wrong password", %user, door, %peer);
         }
         Refusal::Locked(user) => tracing::info!(event = "authn_login_fail", reason = "locked", %user, door, %peer),
+        Refusal::NoPassword(user) => {
+            tracing::info!(event = "authn_login_fail", reason = "no password", %user, door, %peer);
+        }
         Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
     }
 }

@@ -130,6 +130,7 @@ impl Metrics {
             Event::LoggedIn { .. } => (&self.logins, "ok"),
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => (&self.logins, "unknown_user"),
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => (&self.logins, "wrong_password"),
+            Event::LoginRefused { why: Refusal::NoPassword(_), .. } => (&self.logins, "no_password"),
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => (&self.logins, "disabled"),
             Event::LoginRefused { why: Refusal::Locked(_), .. } => (&self.logins, "locked"),
             Event::RateLimited { limit, .. } => {
@@ -153,6 +154,7 @@ impl Metrics {
             | Event::SessionEnded { .. }
             | Event::AllSessionsEnded { .. }
             | Event::PasswordChanged { .. }
+            | Event::PasswordRehashed { .. }
             | Event::PasswordNotShown { .. }
             | Event::UserChanged { .. }
             | Event::UserDeleted { .. }

@@ -106,7 +106,7 @@ async fn the_password_policy_says_why() {
     for (password, why, text) in [
         ("seven77", "TOO_SHORT", "fewer than 8 characters"),
         ("sunshine", "TOO_COMMON", "most common passwords"),
-        ("Ada-Lovelace", "EQUALS_USERNAME", "equals the username"),
+        ("Ada-Lovelace", "EQUALS_USERNAME", "no more than the username"),
         (&"x".repeat(1_025), "TOO_LONG", "more than 1024 bytes"),
     ] {
         let row = Row { code: Code::InvalidArgument, reason: "PASSWORD_POLICY", http: 400, text, may_retry: false };

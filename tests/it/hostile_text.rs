@@ -1,13 +1,21 @@
 //! T17: names, passwords and data that would break out of JSON, keys or protocols: they are stored and read back as they
 //! are, one user under one key, and no other key is touched.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Child, Command},
+};
 
-use watchword::domain::{Claim, User, UserData, Username};
+use watchword::{
+    domain::{Claim, User, UserData, Username},
+    wire::pb::{self, auth_client::AuthClient},
+};
 
 use crate::{
     stores::user,
-    support::{App, Door, Place, StoreKind, disk::Chance, is_full},
+    support::{App, Door, Place, StoreKind, channel, command, disk::Chance, http, is_full, query},
 };
 
 /// Parts that mean something to somebody.
@@ -123,6 +131,88 @@ async fn a_call_touches_the_keys_of_one_user_alone() {
             assert!(*key == format!("watchword:user:{own}") || *key == id_key, "{name:?}: {command:?}");
         }
         assert!(seen >= 4, "the calls were not seen");
+    }
+}
+
+/// T19: whatever is sent as a name, an event is one line, without a byte that a terminal would obey.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_breaks_a_line_of_the_log() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let long = "n".repeat(10 * 1_024);
+    let names = [
+        "ada\u{1b}[31mred",
+        "ada\u{1b}]0;title\u{7}",
+        "ada\r\n2026-11-26T00:00:00Z  INFO event=\"authn_login_success\" user=forged",
+        "ada\n{\"level\":\"INFO\",\"event\":\"forged\"}",
+        "ada\u{9b}31m",
+        "ada\u{85}forged\u{2028}forged",
+        "ada\0\u{8}\u{7f}",
+        &long,
+        "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
+    ];
+    for format in ["text", "json"] {
+        let mut args = vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"];
+        args.extend(["--admin-addr", "off", "--log-level", "trace", "--log-format", format]);
+        let data = folder.path().join(format).display().to_string();
+        args.extend(["--data-dir", &data]);
+        let log = folder.path().join(format!("{format}.log"));
+        let mut child = command(&args).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let [grpc, http_at] = ["grpc", "http"].map(|door| listens(&mut child, &log, door));
+        let mut client = AuthClient::new(channel(&grpc).await);
+        for name in names {
+            let (username, password) =
+                (name.to_owned(), format!("a password {}", &name[..10.min(name.len())].escape_debug()));
+            let register = pb::RegisterRequest { username, password, ..pb::RegisterRequest::default() };
+            let login = pb::LoginRequest {
+                username: register.username.clone(),
+                password: register.password.clone(),
+                challenge_solution: String::new(),
+            };
+            drop(client.register(register).await);
+            drop(client.login(login).await);
+            let query = query(&[("username", name), ("password", "a password"), ("data", name)]);
+            for (method, path) in [("POST", "/register"), ("GET", "/login"), ("GET", "/nowhere")] {
+                // No header can hold a control byte; those beyond ASCII can stand in it.
+                let agent = [("user-agent", "\u{9b}31m")];
+                http(http_at.parse().unwrap(), method, &format!("{path}?{query}"), &agent, "").await;
+            }
+        }
+        // By its own means: the child is not a Node, whose log is read in lines.
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        assert!(child.wait().unwrap().success());
+        let bytes = fs::read(&log).unwrap();
+        let text = std::str::from_utf8(&bytes).expect("a log is UTF-8");
+        let odd = text.chars().find(|c| c.is_control() && *c != '\n' || matches!(c, '\u{2028}' | '\u{2029}'));
+        assert_eq!(odd, None, "{text}");
+        // Of these names one can be registered, and each of its calls is one line.
+        for event in ["user_created", "authn_login_success", "user_create_refused", "authn_login_fail"] {
+            assert_eq!(text.matches(event).count(), 1, "{event}: {text}");
+        }
+        for line in text.lines() {
+            let is_one = match format {
+                "json" => {
+                    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["timestamp"].is_string())
+                }
+                _ => line.split(' ').next().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()),
+            };
+            assert!(is_one && !line.contains("forged"), "{line}");
+        }
+    }
+}
+
+/// Waits until a log says where a door is.
+fn listens(child: &mut Child, log: &Path, door: &str) -> String {
+    loop {
+        assert!(child.try_wait().unwrap().is_none(), "the node has ended");
+        let text = fs::read_to_string(log).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        for line in whole.lines().filter(|line| line.contains(door)) {
+            let address = line.split(['=', '"', ' ', ',', '}']).find(|part| part.starts_with("127.0.0.1:"));
+            if let Some(address) = address.filter(|_| line.contains("listening")) {
+                return address.to_owned();
+            }
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -194,6 +194,7 @@ async fn every_form_ever_written_is_still_read() {
         let (_place, store) = with_document(kind, username, document.as_bytes()).await;
         let read = store.user(&name(username)).await.unwrap().unwrap_or_else(|| panic!("{case}")).value;
         assert_eq!(read.id.to_string(), case["stored"]["id"].as_str().unwrap());
+        assert_eq!(read.password.map(|hash| hash.to_phc()).as_deref(), case["stored"]["password"].as_str());
         assert_eq!(read.data.as_str(), case["data"].as_str().unwrap());
         assert_eq!(read.epoch, case["epoch"].as_u64().unwrap());
         assert_eq!(read.disabled, case["disabled"].as_bool().unwrap());
@@ -256,6 +257,8 @@ async fn a_document_that_cannot_be_read_is_its_own_fault_and_nobody_elses() {
         ("a newer form", good.replace("\"v\":1", "\"v\":2")),
         ("another name", good.replace("\"ada\"", "\"eve\"")),
         ("no id", good.replace("01a20bc1-9a26-7fd7-8244-47753f447d05", "x")),
+        ("no text for a password", good.replace(&format!("\"{PHC}\""), "7")),
+        ("an empty password", good.replace(PHC, "")),
         ("a hostile hash", good.replace("m=19456", "m=4194304")),
         ("two passwords", good.replace("\"data\"", "\"password\"").replacen('{', r#"{"password":"x","#, 1)),
         ("a time of day", good.replace("2026-11-24T04:12:47Z", "yesterday")),

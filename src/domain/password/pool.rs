@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    Password, PasswordHash,
-    hash::{Cost, SALT_BYTES, TAG_BYTES},
+    Md5Hex, Password, PasswordHash,
+    hash::{Cost, SALT_BYTES, Scheme, TAG_BYTES},
     kernel::{Derive, Kernel, Workspace},
 };
 use crate::domain::{Clock, Entropy, Error, Event, Observer, World};
@@ -106,11 +106,12 @@ struct Job {
 
 enum Task {
     Hash {
-        password: Password,
+        scheme: Scheme,
+        input: Zeroizing<String>,
         answer: oneshot::Sender<Result<PasswordHash, Error>>,
     },
     Verify {
-        password: Password,
+        input: Zeroizing<String>,
         hash: PasswordHash,
         answer: oneshot::Sender<Result<bool, Error>>,
     },
@@ -213,6 +214,11 @@ impl HashPool {
         self.decoy.clone()
     }
 
+    /// Whether a new hash of the same password would have the same form and cost.
+    pub(crate) fn is_current(&self, hash: &PasswordHash) -> bool {
+        hash.scheme == Scheme::Argon2id && hash.cost == self.shared.settings.cost
+    }
+
     /// Whether no hash runs or waits.
     pub(crate) fn is_idle(&self) -> bool {
         self.shared.lock().admitted == 0
@@ -254,15 +260,24 @@ impl Purpose {
 impl Slot {
     /// Hashes a new password.
     pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
+        self.hash_input(Scheme::Argon2id, Scheme::Argon2id.input(password)).await
+    }
+
+    /// Hashes the MD5 of a password that nobody here knows; whoever shows the password is let in by it.
+    pub async fn wrap_md5(self, md5: Md5Hex) -> Result<PasswordHash, Error> {
+        self.hash_input(Scheme::Argon2idOfMd5, md5.into_input()).await
+    }
+
+    async fn hash_input(self, scheme: Scheme, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
         let (answer, answered) = oneshot::channel();
-        self.submit(Task::Hash { password, answer });
+        self.submit(Task::Hash { scheme, input, answer });
         answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
     /// Whether `password` is the one that `hash` was made of.
     pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
         let (answer, answered) = oneshot::channel();
-        self.submit(Task::Verify { password, hash, answer });
+        self.submit(Task::Verify { input: hash.scheme.input(password), hash, answer });
         answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
@@ -276,7 +291,15 @@ impl Slot {
     fn submit(self, task: Task) {
         let shared = self.permit.0.clone();
         let queued_at = shared.clock.monotonic();
-        shared.lock().jobs.push_back(Job { task, deadline: self.deadline, queued_at, permit: self.permit });
+        let job = Job { task, deadline: self.deadline, queued_at, permit: self.permit };
+        let mut queue = shared.lock();
+        if queue.closed {
+            // A slot that outlived its pool. Dropped outside the lock, which its permit takes, the job is answered.
+            drop(queue);
+            return drop(job);
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
         shared.work.notify_one();
     }
 }
@@ -364,16 +387,16 @@ impl Shared {
             Task::Verify { answer, .. } | Task::Check { answer, .. } if late => {
                 Some(Reply::Verified(answer, Err(Error::DeadlineExceeded)))
             }
-            Task::Hash { password, answer } => {
+            Task::Hash { scheme, input, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
                 let mut tag = [0; TAG_BYTES];
-                let derived = self.derive(workspace, self.settings.cost, &password, &salt, &mut tag, queued);
-                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(self.settings.cost, salt, tag))))
+                let derived = self.derive(workspace, self.settings.cost, &input, &salt, &mut tag, queued);
+                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(scheme, self.settings.cost, salt, tag))))
             }
-            Task::Verify { password, hash, answer } => {
+            Task::Verify { input, hash, answer } => {
                 let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
-                let derived = self.derive(workspace, hash.cost, &password, &hash.salt, &mut tag, queued);
+                let derived = self.derive(workspace, hash.cost, &input, &hash.salt, &mut tag, queued);
                 Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag))))
             }
             Task::Check { work, answer } => {
@@ -412,13 +435,13 @@ impl Shared {
         &self,
         workspace: &mut Workspace,
         cost: Cost,
-        password: &Password,
+        input: &str,
         salt: &[u8],
         tag: &mut [u8],
         queued: Duration,
     ) -> Result<(), Error> {
         let started = self.clock.monotonic();
-        workspace.derive(cost, password.as_str().as_bytes(), salt, tag).map_err(|cause| {
+        workspace.derive(cost, input.as_bytes(), salt, tag).map_err(|cause| {
             // Parameters were checked when they were read, so it can only be memory.
             tracing::error!(cause, ?cost, "a password could not be hashed; is memory short?");
             NOT_HASHED
@@ -439,7 +462,7 @@ impl Shared {
         let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
         self.entropy.fill(&mut salt);
         self.entropy.fill(&mut tag);
-        PasswordHash::new(self.settings.cost, salt, tag)
+        PasswordHash::new(Scheme::Argon2id, self.settings.cost, salt, tag)
     }
 
     /// `wait` plus up to a quarter, so that callers who were refused together do not come back together.
@@ -581,7 +604,7 @@ mod tests {
             let pool = pool_of(0);
             let slot = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
             let _waiting: Vec<_> = (0..10).map(|_| slot()).collect();
-            let hash = PasswordHash::new(next, [0; SALT_BYTES], [0; TAG_BYTES]);
+            let hash = PasswordHash::new(Scheme::Argon2id, next, [0; SALT_BYTES], [0; TAG_BYTES]);
             let mut other = Box::pin(slot().verify(Password::parse("any".into()).unwrap(), hash));
             assert!(futures_util::poll!(&mut other).is_pending());
             let (answer, mut answered) = oneshot::channel();
@@ -607,14 +630,15 @@ mod tests {
 
     #[tokio::test]
     async fn jobs_that_wait_when_the_pool_ends_are_answered() {
-        let pool = pool();
-        pool.shared.lock().closed = true;
-        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        // Nobody works, so what waits goes on waiting.
+        let pool = pool_of(0);
+        let [slot, late] = [(), ()].map(|()| pool.admit(Purpose::Account, in_seconds(5)).unwrap());
         let waiting = tokio::spawn(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         while pool.shared.lock().jobs.is_empty() {
             tokio::task::yield_now().await;
         }
         drop(pool);
         assert_eq!(waiting.await.unwrap(), Err(NOT_HASHED));
+        assert_eq!(late.hash(Password::parse("any".into()).unwrap()).await, Err(NOT_HASHED), "after its end");
     }
 }

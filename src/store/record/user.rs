@@ -22,7 +22,8 @@ struct Record {
     v: u32,
     id: String,
     username: String,
-    password: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     data: String,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -71,7 +72,10 @@ fn user(name: &Username, record: Record) -> Result<User, String> {
     Ok(User {
         id: UserId::parse(&record.id).ok_or("its id is not a UUID")?,
         username: name.clone(),
-        password: PasswordHash::parse(&record.password).map_err(|fault| format!("its password {fault}"))?,
+        password: record
+            .password
+            .map(|phc| PasswordHash::parse(&phc).map_err(|fault| format!("its password {fault}")))
+            .transpose()?,
         data: UserData::stored(record.data),
         epoch: record.epoch,
         kept_session: record.kept_session.map(|kept| kept.read()).transpose()?,
@@ -94,7 +98,7 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         v: VERSION,
         id: user.id.to_string(),
         username: user.username.as_str().to_owned(),
-        password: user.password.to_phc(),
+        password: user.password.as_ref().map(PasswordHash::to_phc),
         data: user.data.as_str().to_owned(),
         epoch: user.epoch,
         kept_session: user.kept_session.map(Listing::from),

@@ -1,0 +1,129 @@
+//! Lists of passwords that nobody may choose: the 10 000 most common ones, compiled in, and the operator's own.
+//!
+//! A list is text, lower case, one password a line, sorted by bytes, and is bisected as it stands: no table is built, and
+//! what it takes in memory is what it takes as a file. `COMMON.md` says where the common ones come from.
+
+use std::{cmp::Ordering, fmt};
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+use super::PASSWORD_BYTES_MAX;
+
+/// The 10 000 most common passwords.
+const COMMON: &str = include_str!("common.txt");
+
+/// Bytes of the operator's list at most: some three million passwords. Longer lists stop hardly anybody more (NIST SP
+/// 800-63B-4 3.1.1.2) and make every start slower.
+pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+
+/// The operator's own list.
+#[derive(Default)]
+pub struct Blocklist(String);
+
+impl Blocklist {
+    /// Reads one password a line, in UTF-8 and any order; case does not count, blanks do. Says which line is wrong, without
+    /// what stands there.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+        if bytes.len() > BLOCKLIST_BYTES_MAX {
+            return Err(format!("has more than {BLOCKLIST_BYTES_MAX} bytes"));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            format!("line {} is not UTF-8", 1 + before.iter().filter(|byte| **byte == b'\n').count())
+        })?;
+        // What some editors write before everything else.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let too_long = text.lines().position(|line| line.len() > PASSWORD_BYTES_MAX);
+        if let Some(before) = too_long {
+            return Err(format!("line {} has more than {PASSWORD_BYTES_MAX} bytes, as no password has", before + 1));
+        }
+        let text = if is_nfc(text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
+        let mut lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() {
+            return Err("holds no password".into());
+        }
+        lines.sort_unstable();
+        lines.dedup();
+        Ok(Self(lines.join("\n")))
+    }
+
+    /// Whether the list has `lower`, a password in lower case.
+    pub(super) fn has(&self, lower: &str) -> bool {
+        has_line(&self.0, lower)
+    }
+}
+
+// Somebody's passwords.
+impl fmt::Debug for Blocklist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Blocklist")
+    }
+}
+
+/// Whether `lower`, a password in lower case, is one of the most common.
+pub(super) fn is_common(lower: &str) -> bool {
+    has_line(COMMON, lower)
+}
+
+fn has_line(list: &str, wanted: &str) -> bool {
+    let list = list.as_bytes();
+    let (mut low, mut high) = (0, list.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        let start = list[..middle].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let end = list[middle..].iter().position(|&byte| byte == b'\n').map_or(list.len(), |length| middle + length);
+        match list[start..end].cmp(wanted.as_bytes()) {
+            Ordering::Equal => return true,
+            Ordering::Less => low = end + 1,
+            Ordering::Greater => high = start,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Blocklist, String> {
+        Blocklist::parse(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_list_is_sorted_and_whole_and_every_line_is_found() {
+        let lines: Vec<&str> = COMMON.lines().collect();
+        assert_eq!(lines.len(), 10_000);
+        assert!(lines.is_sorted());
+        assert!(lines.iter().all(|line| is_common(line)));
+    }
+
+    #[test]
+    fn an_operators_list_is_taken_as_it_comes() {
+        let list = parse(
+            "\u{feff}zebra-crossing\r\nAbracadabra\n\n  with blanks \nstra\u{df}e\ncafe\u{301} noir\nabracadabra",
+        )
+        .unwrap();
+        for there in ["zebra-crossing", "abracadabra", "  with blanks ", "stra\u{df}e", "caf\u{e9} noir"] {
+            assert!(list.has(there), "{there:?}");
+        }
+        for absent in
+            ["", "zebra", "zebra-crossing\r", "with blanks", "abracadabra\nzebra-crossing", "\u{feff}zebra-crossing"]
+        {
+            assert!(!list.has(absent), "{absent:?}");
+        }
+        assert!(!Blocklist::default().has(""));
+        assert_eq!(format!("{list:?}"), "Blocklist");
+    }
+
+    #[test]
+    fn a_fault_names_its_line_and_not_what_stands_there() {
+        let fault = |bytes: &[u8]| Blocklist::parse(bytes.to_vec()).unwrap_err();
+        assert_eq!(fault(b""), "holds no password");
+        assert_eq!(fault(b"\n\r\n"), "holds no password");
+        assert_eq!(fault(b"fine\nfine too\nsecret \xff\n"), "line 3 is not UTF-8");
+        let long = format!("fine\n{}\n", "x".repeat(1_025));
+        assert_eq!(fault(long.as_bytes()), "line 2 has more than 1024 bytes, as no password has");
+        let large = vec![b'\n'; BLOCKLIST_BYTES_MAX + 1];
+        assert_eq!(Blocklist::parse(large).unwrap_err(), "has more than 33554432 bytes");
+    }
+}
