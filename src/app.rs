@@ -13,7 +13,7 @@ use crate::{
     http, machine,
     server::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
-    telemetry::Metrics,
+    telemetry::{Metrics, Now},
 };
 
 /// How often a node without calls reads the keys of tokens.
@@ -157,7 +157,7 @@ impl App {
         }
         // Hears of no drain: whoever watches the node wants to see it drain, so it answers to the very end.
         let (_ops_drain, never) = Drain::new();
-        let views = views(ready, store.clone(), metrics);
+        let views = views(ready, store.clone(), auth.clone(), metrics);
         let ops_door =
             ops.map(|listener| tokio::spawn(server::serve(listener, http::ops::router(views), config.limits, never)));
 
@@ -241,7 +241,12 @@ impl Listeners {
 }
 
 /// What the ops door shows.
-fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> http::ops::Views {
+fn views(
+    ready: watch::Receiver<Readiness>,
+    store: Arc<dyn Store>,
+    auth: Arc<Auth>,
+    metrics: Arc<Metrics>,
+) -> http::ops::Views {
     let (alarms, pulse) = (store.clone(), store.pulse());
     http::ops::Views {
         ready: Box::new(move || {
@@ -252,7 +257,14 @@ fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<
                 Readiness::Draining => (Err("draining"), alarms),
             }
         }),
-        metrics: Box::new(move || (Metrics::CONTENT_TYPE, metrics.page(*pulse.borrow() == Pulse::Up, &store.alarms()))),
+        metrics: Box::new(move || {
+            let now = Now {
+                store_up: *pulse.borrow() == Pulse::Up,
+                alarms: &store.alarms(),
+                hash_queue_depth: auth.hash_queue_depth(),
+            };
+            (Metrics::CONTENT_TYPE, metrics.page(&now))
+        }),
     }
 }
 

@@ -49,6 +49,10 @@ pub enum Event<'a> {
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.
     StoreFailed { error: &'a StoreError },
+    /// A gRPC call ended: its `method` and status `code` as OpenTelemetry writes them.
+    CallEnded { method: &'static str, code: &'static str, took: Duration },
+    /// An HTTP request was answered: the template of its `route`, never its path.
+    RequestEnded { route: &'static str, method: &'static str, status: u16, took: Duration },
     /// A call was turned away because the hash queue is full.
     Overloaded { caller: &'a Caller, retry_after: Duration },
 }

@@ -9,6 +9,7 @@ mod auth;
 mod authorization;
 mod deadline;
 mod health;
+mod measured;
 mod reflection;
 mod status;
 
@@ -27,10 +28,11 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
-pub use self::health::Readiness;
 use self::{
-    admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, reflection::Reflection,
+    admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, measured::Call,
+    reflection::Reflection,
 };
+pub use self::{health::Readiness, measured::Measured};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
@@ -121,9 +123,6 @@ impl Grpc {
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
-        if let Some(refusal) = not_grpc(&request) {
-            return refusal;
-        }
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         let mounted = self.services.iter().find(|(name, _)| *name == service);
         match mounted.map(|(_, mounted)| mounted.clone()) {
@@ -170,7 +169,7 @@ impl Grpc {
 }
 
 impl Service<Request<Incoming>> for Grpc {
-    type Response = Response<Body>;
+    type Response = Response<Measured>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -181,12 +180,16 @@ impl Service<Request<Incoming>> for Grpc {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let door = self.clone();
         Box::pin(async move {
+            if let Some(refusal) = not_grpc(&request) {
+                return Ok(refusal.map(Measured::not));
+            }
             let rules = door.rules.clone();
+            let call = Call::begun(rules.clone(), request.uri().path());
             let response = AssertUnwindSafe(door.answer(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| {
                 wire::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
             });
-            Ok(status::complete(response))
+            Ok(call.until_the_end_of(status::complete(response)))
         })
     }
 }

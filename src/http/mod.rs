@@ -6,6 +6,7 @@
 mod answer;
 mod clients;
 mod legacy;
+mod measured;
 mod oauth;
 pub mod ops;
 mod query;
@@ -74,11 +75,11 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
     }
     router = with_fallbacks(router);
     // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
-    router = router.layer(middleware::from_fn_with_state(auth, catch_panic));
+    router = router.layer(middleware::from_fn_with_state(auth.clone(), catch_panic));
     if settings.loopback {
         router = router.layer(middleware::from_fn(same_site::guard));
     }
-    router
+    router.layer(middleware::from_fn_with_state(auth, measured::measure))
 }
 
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {

@@ -63,6 +63,8 @@ impl Observer for Audit {
             }
             // The store has logged why.
             Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
+            // Counted, and no act of anybody's.
+            Event::CallEnded { .. } | Event::RequestEnded { .. } => {}
             Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
         }
     }

@@ -7,5 +7,5 @@ mod metrics;
 pub use self::{
     audit::Audit,
     log::{Format, start},
-    metrics::Metrics,
+    metrics::{Metrics, Now},
 };

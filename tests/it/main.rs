@@ -25,6 +25,7 @@ mod hostile_text;
 mod kills;
 mod legacy;
 mod login;
+mod metrics;
 mod oauth;
 mod power_loss;
 mod races;

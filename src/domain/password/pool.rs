@@ -206,6 +206,11 @@ impl HashPool {
         self.shared.lock().admitted == 0
     }
 
+    /// How many hashes wait for a worker.
+    pub(crate) fn depth(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
     /// Admits nobody from now on. What is admitted is finished.
     pub(crate) fn drain(&self) {
         self.shared.lock().draining = true;

@@ -96,6 +96,8 @@ impl Observer for Events {
             Event::SigningKeyRotated { .. } => "signing key rotated",
             Event::StoreFailed { .. } => "store failed",
             Event::Hashed { .. } => "hashed",
+            Event::CallEnded { .. } => "call ended",
+            Event::RequestEnded { .. } => "request ended",
             Event::Overloaded { .. } => "overloaded",
         });
     }
