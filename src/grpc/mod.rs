@@ -149,7 +149,7 @@ impl Grpc {
             Ok(deadline) => deadline,
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
         };
-        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local { uid: None });
         let caller = Caller {
             door: self.door,
             peer,
@@ -157,7 +157,7 @@ impl Grpc {
             bearer: Bearer::parse(
                 request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),
             ),
-            user_agent: user_agent(request.headers()),
+            user_agent: Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes())),
         };
         request.extensions_mut().insert(caller);
         let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
@@ -192,11 +192,6 @@ impl Service<Request<Incoming>> for Grpc {
             Ok(call.until_the_end_of(status::complete(response)))
         })
     }
-}
-
-/// What the caller says it is; what is not text is nothing.
-fn user_agent(headers: &http::HeaderMap) -> String {
-    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn name_of<S: NamedService>(_: &S) -> &'static str {

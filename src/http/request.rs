@@ -13,9 +13,10 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Who calls; HTTP callers name no deadline.
 pub(super) fn caller(auth: &Auth, door: Door, request: &Request<Body>) -> Caller {
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local { uid: None });
     let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
-    Caller { door, peer, deadline, bearer: Bearer::Missing, user_agent: String::new() }
+    let user_agent = Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()));
+    Caller { door, peer, deadline, bearer: Bearer::Missing, user_agent }
 }
 
 /// Answers in time, whatever happens: a body may never end.

@@ -10,6 +10,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::Audit;
 use crate::domain::{Alarm, Event, Observer, Refusal, StoreError};
 
 /// Bounds of the histograms of hashes in seconds: fine around what a hash takes, coarse where a caller has given up.
@@ -24,7 +25,7 @@ const CALL_SECONDS: [f64; 22] = [
 
 /// All counters of one node.
 pub struct Metrics {
-    then: Arc<dyn Observer>,
+    then: Arc<Audit>,
     registry: Registry,
     logins: Counters,
     registrations: Counters,
@@ -36,6 +37,7 @@ pub struct Metrics {
     calls: Family<Call, Histogram, fn() -> Histogram>,
     requests: Family<Request, Histogram, fn() -> Histogram>,
     hash_queue_depth: Gauge,
+    audit_up: Gauge,
     store_up: Gauge,
     store_alarms: Family<Setting, Gauge>,
     /// Held while a page is made, so that two at once do not mix.
@@ -49,6 +51,8 @@ pub struct Now<'a> {
     pub store_up: bool,
     /// What is wrong with its settings.
     pub alarms: &'a [Alarm],
+    /// Whether the audit is written, and no line was lost since the last one that was.
+    pub audit_up: bool,
     /// Hashes that wait for a worker.
     pub hash_queue_depth: usize,
 }
@@ -87,20 +91,21 @@ impl Metrics {
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
     /// Counts events before `then` hears them.
-    pub fn before(then: Arc<dyn Observer>) -> Self {
+    pub fn before(then: Arc<Audit>) -> Self {
         let mut metrics = Self {
             then,
             registry: Registry::default(),
-            logins: Counters::by("outcome"),
-            registrations: Counters::by("outcome"),
-            refreshes: Counters::by("outcome"),
-            store_failures: Counters::by("outcome"),
-            shed: Counters::by("reason"),
+            logins: Counters::by("outcome", &["ok", "unknown_user", "wrong_password", "disabled"]),
+            registrations: Counters::by("outcome", &["ok", "repeated", "name_taken"]),
+            refreshes: Counters::by("outcome", &["ok", "repeated", "reused"]),
+            store_failures: Counters::by("outcome", &["unavailable", "outcome_unknown", "corrupt_record"]),
+            shed: Counters::by("reason", &["hash_queue"]),
             hash: Histogram::new(SECONDS),
             queued: Histogram::new(SECONDS),
             calls: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             requests: Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
             hash_queue_depth: Gauge::default(),
+            audit_up: Gauge::default(),
             store_up: Gauge::default(),
             store_alarms: Family::default(),
             page: Mutex::default(),
@@ -131,6 +136,8 @@ impl Metrics {
         own.register_with_unit("hash", "What one password hash took", Unit::Seconds, self.hash.clone());
         own.register_with_unit("hash_queue", "How long a hash waited for a worker", Unit::Seconds, self.queued.clone());
         own.register("hash_queue_depth", "Hashes that wait for a worker", self.hash_queue_depth.clone());
+        own.register("audit_dropped", "Events that the audit lost", self.then.dropped().clone());
+        own.register("audit_up", "1 while the audit is written and loses nothing", self.audit_up.clone());
         own.register("store_up", "1 while the store answers", self.store_up.clone());
         let help = "1 while this setting must be mended; /readyz says why";
         own.register("store_alarm", help, self.store_alarms.clone());
@@ -140,6 +147,7 @@ impl Metrics {
     pub fn page(&self, now: &Now<'_>) -> String {
         let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.store_up.set(now.store_up.into());
+        self.audit_up.set(now.audit_up.into());
         self.hash_queue_depth.set(i64::try_from(now.hash_queue_depth).unwrap_or(i64::MAX));
         self.store_alarms.clear();
         for alarm in now.alarms {
@@ -202,8 +210,13 @@ impl Metrics {
 }
 
 impl Counters {
-    fn by(label: &'static str) -> Self {
-        Self { label, by_value: Family::default() }
+    /// Each begins at 0: a rate takes no notice of the first step of a counter that was not there before.
+    fn by(label: &'static str, values: &[&'static str]) -> Self {
+        let counters = Self { label, by_value: Family::default() };
+        for value in values {
+            drop(counters.by_value.get_or_create(&[(label, *value)]));
+        }
+        counters
     }
 
     fn add_one(&self, value: &'static str) {

@@ -8,6 +8,7 @@ mod support;
 mod abandoned;
 mod admin;
 mod architecture;
+mod audit;
 mod cli;
 mod client;
 mod connections;

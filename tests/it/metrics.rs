@@ -1,6 +1,6 @@
 //! What an operator counts: every call once, under labels that no caller chooses.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tonic::Code;
@@ -187,21 +187,39 @@ async fn every_http_request_is_counted_under_its_route() {
     }
 }
 
-/// Every label and its documented values; a number, where any may stand.
-fn is_documented(label: &str, value: &str) -> bool {
+/// README's table of metrics: name, type, labels.
+fn documented() -> Vec<[&'static str; 3]> {
+    let readme = include_str!("../../README.md");
+    let section = readme.split_once("## What to watch\n").unwrap().1;
+    let rows = section.lines().filter(|line| line.starts_with("| `")).take_while(|line| !line.starts_with("| `ts`"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        [cells[1].trim_matches('`'), cells[2], cells[3]]
+    })
+    .collect()
+}
+
+/// Whether README's table has this label of this metric, and the value where it lists values.
+fn is_documented(sample: &Sample, label: &str, value: &str) -> bool {
     let one_of = |values: &[&str]| values.contains(&value);
-    match label {
+    let is_known = |value: &str| match label {
         "rpc_method" => METHODS.contains(&value) || value == "_OTHER",
         "rpc_status_code" => CODES.contains(&value),
-        "rpc_system_name" => value == "grpc",
         "http_route" => one_of(&["/", "/register", "/login", "/.well-known/jwks.json", "/oauth2/{*path}", "_OTHER"]),
         "http_request_method" => one_of(&["GET", "HEAD", "POST", "OPTIONS", "DELETE", "_OTHER"]),
         "http_response_status_code" => value.parse::<u16>().is_ok(),
-        "outcome" => one_of(&["ok", "repeated", "name_taken", "unknown_user", "wrong_password", "disabled", "reused"]),
-        "reason" => one_of(&["hash_queue", "rate_limited"]),
         "version" => value == env!("CARGO_PKG_VERSION"),
-        "le" => value == "+Inf" || value.parse::<f64>().is_ok(),
         _ => false,
+    };
+    let name =
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| sample.name.strip_suffix(end)).unwrap_or(&sample.name);
+    let rows = documented();
+    let Some([_, _, labels]) = rows.iter().find(|[known, ..]| *known == name) else { return false };
+    match labels.split_once(&format!("`{label}`")) {
+        // The listed values end with the cell.
+        Some((_, values)) if values.starts_with(": ") => values[2..].split(", ").any(|known| known == value),
+        Some(_) => is_known(value),
+        None => label == "le" && (value == "+Inf" || value.parse::<f64>().is_ok()),
     }
 }
 
@@ -246,9 +264,37 @@ async fn no_flood_of_names_paths_methods_and_tokens_adds_a_label() {
     }
     let samples = samples(&app).await;
     assert!(samples.len() > 100);
-    let labels: BTreeSet<_> = samples.iter().flat_map(|sample| &sample.labels).collect();
-    let strange: Vec<_> = labels.iter().filter(|(label, value)| !is_documented(label, value)).collect();
-    assert!(strange.is_empty(), "{strange:?}");
+    for sample in &samples {
+        let strange = sample.labels.iter().find(|(label, value)| !is_documented(sample, label, value));
+        assert!(strange.is_none(), "{strange:?} of {}", sample.name);
+    }
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
     assert!(!page.to_lowercase().contains("evil") && !page.contains("198.51") && !page.contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn the_readme_lists_every_metric_with_its_type() {
+    let app = app().await;
+    Door::Legacy.login(&app, "ada", "a wrong guess").await;
+    Door::Grpc.login(&app, "ada", "a wrong guess").await;
+    let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
+    let types: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let mut shown: Vec<_> = types
+        .iter()
+        .map(|line| {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let end = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            (format!("{name}{end}"), kind)
+        })
+        .collect();
+    let mut listed: Vec<_> = documented().into_iter().map(|[name, kind, _]| (name.to_owned(), kind)).collect();
+    // There when something is wrong.
+    shown.push(("watchword_store_alarm".into(), "gauge"));
+    shown.sort();
+    listed.sort();
+    assert_eq!(listed, shown);
 }

@@ -456,17 +456,12 @@ mod tests {
     use super::*;
     use crate::domain::System;
 
-    struct Deaf;
-    impl Observer for Deaf {
-        fn on(&self, _: &Event<'_>) {}
-    }
-
     fn pool() -> HashPool {
         pool_of(1)
     }
 
     fn pool_of(workers: usize) -> HashPool {
-        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) };
+        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
         let settings = PoolSettings { workers, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
         HashPool::start(settings, Kernel::Fast, &world)
     }

@@ -23,6 +23,8 @@ pub enum Fault {
     Panic,
     /// Never answers.
     Hangs,
+    /// Writes happen at once, and their answer comes when there is another fault or none.
+    AnswersLate,
     /// Replaces whatever is there, and lets others read before it does.
     ComparesNothing,
     /// Everything works until a session is to be stored.
@@ -55,7 +57,7 @@ impl Faulty {
         self.pulse.send_replace(pulse);
     }
 
-    /// Waits until a call hangs.
+    /// Waits until a call hangs, or waits for its answer.
     pub async fn entered(self: Arc<Self>) {
         self.entered.notified().await;
     }
@@ -63,7 +65,7 @@ impl Faulty {
     async fn before(&self) -> Result<(), StoreError> {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None | Fault::ReplyLost | Fault::NoSessions => Ok(()),
+            Fault::None | Fault::ReplyLost | Fault::AnswersLate | Fault::NoSessions => Ok(()),
             Fault::ComparesNothing => {
                 tokio::task::yield_now().await;
                 Ok(())
@@ -103,7 +105,12 @@ impl Documents for Faulty {
             }
             careful => careful,
         };
-        self.after(self.inner.change(first, key, change).await?)
+        let outcome = self.inner.change(first, key, change).await?;
+        if fault == Fault::AnswersLate {
+            self.entered.notify_one();
+            self.fault.subscribe().wait_for(|fault| *fault != Fault::AnswersLate).await.unwrap();
+        }
+        self.after(outcome)
     }
 
     fn now(&self) -> SystemTime {
