@@ -17,8 +17,8 @@ pub enum Event<'a> {
     RegistrationRepeated { caller: &'a Caller, user: UserId },
     /// A registration asked for a name that is taken.
     NameTaken { caller: &'a Caller },
-    /// A password was right.
-    LoggedIn { caller: &'a Caller, user: UserId },
+    /// A password was right; `session` when one began.
+    LoggedIn { caller: &'a Caller, user: UserId, session: Option<SessionId> },
     /// A login was refused. `why` is for the log alone, never for an answer.
     LoginRefused { caller: &'a Caller, why: Refusal },
     /// A session was refreshed; `again` when its answer had been lost.

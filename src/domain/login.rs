@@ -45,7 +45,7 @@ impl Auth {
         // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
         let (tokens, user) = tokio::join!(self.begin_session(caller, &stored.value), self.touch(stored.clone()));
         let tokens = tokens?;
-        self.note(&Event::LoggedIn { caller, user: user.id });
+        self.note(&Event::LoggedIn { caller, user: user.id, session: Some(tokens.session.id) });
         Ok((user, tokens))
     }
 
@@ -55,7 +55,7 @@ impl Auth {
     /// As for `login`.
     pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
         let stored = self.check(caller, attempt).await?;
-        self.note(&Event::LoggedIn { caller, user: stored.value.id });
+        self.note(&Event::LoggedIn { caller, user: stored.value.id, session: None });
         Ok(self.touch(stored).await)
     }
 

@@ -67,7 +67,10 @@ impl<'a> Record<'a> {
             Event::Registered { caller, user } => success("user_created", caller).by(*user),
             Event::RegistrationRepeated { caller, user } => success("user_created_again", caller).by(*user),
             Event::NameTaken { caller } => failure("user_create_refused", caller).because("name_taken"),
-            Event::LoggedIn { caller, user } => success("authn_login_success", caller).by(*user),
+            Event::LoggedIn { caller, user, session } => {
+                let record = success("authn_login_success", caller).by(*user);
+                Self { session_id: *session, ..record }
+            }
             Event::LoginRefused { caller, why } => login_refused(caller, *why),
             Event::Overloaded { caller, .. } => {
                 failure("excess_rate_limit_exceeded", caller).because("hash_queue").common()

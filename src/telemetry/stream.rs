@@ -230,7 +230,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
 
 impl Batch {
     /// Writes what is left.
-    fn write_to(&mut self, file: &mut File) -> io::Result<()> {
+    fn write_to(&mut self, file: &mut impl Write) -> io::Result<()> {
         while self.written < self.lines.len() {
             match file.write(&self.lines[self.written..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -254,5 +254,47 @@ impl Batch {
     fn lines_left(&self) -> u64 {
         let ends = self.lines[self.written..].iter().filter(|byte| **byte == b'\n').count();
         u64::try_from(ends).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that takes so many bytes.
+    struct Small(Vec<u8>, usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.1 - self.0.len());
+            if taken == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_tore_goes_on_in_the_same_file_and_is_whole_in_another() {
+        for (taken, in_another) in [(0, "one\ntwo\n"), (2, "one\ntwo\n"), (4, "two\n"), (6, "two\n")] {
+            let batch = || Batch { lines: b"one\ntwo\n".to_vec(), written: 0 };
+            let (mut same, mut other) = (batch(), batch());
+            let (mut file, mut full) = (Small(Vec::new(), taken), Small(Vec::new(), taken));
+            assert!(same.write_to(&mut file).is_err() && other.write_to(&mut full).is_err());
+            file.1 = usize::MAX;
+            same.write_to(&mut file).unwrap();
+            assert_eq!(file.0, b"one\ntwo\n", "{taken}");
+            other.rewind();
+            assert_eq!(other.lines_left(), u64::try_from(in_another.lines().count()).unwrap());
+            let mut new = Small(Vec::new(), usize::MAX);
+            other.write_to(&mut new).unwrap();
+            assert_eq!(new.0, in_another.as_bytes(), "{taken}");
+            assert!(same.lines.is_empty() && other.lines.is_empty(), "what is written is not written again");
+        }
     }
 }

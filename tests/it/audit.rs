@@ -165,7 +165,10 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
     assert_eq!(rotated["uid"], fs::metadata(&file).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap());
     assert!(rotated["key_id"].is_string());
     assert_eq!(lines[4]["user_agent"], agent, "what a caller calls itself stays inside its text");
-    assert_eq!(of(&lines[9], "session_id"), first.session_id);
+    assert!(lines[4]["session_id"].is_null(), "the original routes begin none");
+    for line in [5, 6, 9] {
+        assert_eq!(of(&lines[line], "session_id"), first.session_id, "{}", lines[line]);
+    }
     assert_eq!(of(&lines[16], "session_id"), last.session_id);
     let text = fs::read_to_string(&file).unwrap();
     for secret in ["ada", "nobody", "guess", "password of", &first.refresh_token, &first.access_token] {
