@@ -113,6 +113,7 @@ impl Stream {
 
     /// Writes what waits and ends the writer, or gives up after `within`.
     pub(super) async fn close(&self, within: Duration) {
+        tracing::info!("writing what is left of the audit");
         self.shared.close();
         let mut ended = self.ended.clone();
         if time::timeout(within, async { while ended.changed().await.is_ok() {} }).await.is_err() {
@@ -148,8 +149,9 @@ impl Shared {
             let written = opened.and_then(|()| batch.write_to(&mut sink.file));
             has_failed = written.is_err();
             if self.note(written) && has_failed {
-                self.dropped.inc_by(batch.lines_left());
-                return tracing::error!(lines = batch.lines_left(), "the last lines of the audit were lost");
+                let lost = batch.lines_left() + lines_in(&self.lock().lines);
+                self.dropped.inc_by(lost);
+                return tracing::error!(lost, "the last lines of the audit were lost");
             }
         }
     }
@@ -252,9 +254,12 @@ impl Batch {
     }
 
     fn lines_left(&self) -> u64 {
-        let ends = self.lines[self.written..].iter().filter(|byte| **byte == b'\n').count();
-        u64::try_from(ends).unwrap_or(u64::MAX)
+        lines_in(&self.lines[self.written..])
     }
+}
+
+fn lines_in(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').map(|_| 1).sum()
 }
 
 #[cfg(test)]

@@ -280,6 +280,31 @@ async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_tim
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_asked_to_stop_writes_what_waits_before_it_ends() {
+    const REFUSALS: usize = 1_000;
+    let folder = TempDir::new().unwrap();
+    let (path, mut reader) = pipe(folder.path());
+    let (mut node, _) = node(folder.path(), &path);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    for _ in 0..REFUSALS {
+        client.get_user(with("not.a.token", pb::GetUserRequest::default())).await.unwrap_err();
+    }
+    let end = "a wrong guess that is the last";
+    client.login(pb::LoginRequest { username: "ada".into(), password: end.into() }).await.unwrap_err();
+    node.signal("TERM");
+    // Nobody has read yet, and a pipe takes 64 KiB: if the process is gone now, so are lines.
+    assert!(node.wait_for_line("writing what is left of the audit").is_some(), "it ended without");
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("authn_login_fail\"") || !text.ends_with(b"\n") {
+        let mut piece = [0; 4_096];
+        let bytes = reader.read(&mut piece).unwrap();
+        text.extend_from_slice(&piece[..bytes]);
+    }
+    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), REFUSALS + 1);
+    assert!(node.wait().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/audit.jsonl").display().to_string();
