@@ -1,7 +1,7 @@
 //! Compiles `proto/` without protoc.
 //!
 //! Writes the generated Rust types and one descriptor set with every comment in it, which reflection serves and
-//! `watchword descriptor` prints. Only what a door serves is in the set.
+//! `watchword descriptor` prints. Only what a door serves is in the set. And the names of all methods, for metrics.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     described.include_imports(true).include_source_info(true).open_files(FILES.iter().chain(&DESCRIBED_ONLY))?;
     // The encoded form keeps custom options such as google.api.field_behavior; the decoded one would lose them.
     fs::write(out.join("watchword.binpb"), described.encode_file_descriptor_set())?;
+    fs::write(out.join("methods.rs"), format!("{:?}", methods(&described)))?;
 
     let mut generated = protox::Compiler::new(["proto"])?;
     generated.include_imports(true).include_source_info(false).open_files(FILES)?;
@@ -57,4 +58,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("protos.rs")
         .compile_fds(files)?;
     Ok(())
+}
+
+/// Every method as metrics name it, such as `watchword.auth.v1.Auth/Login`; sorted.
+fn methods(described: &protox::Compiler) -> Vec<String> {
+    let files = described.file_descriptor_set().file;
+    let mut methods = Vec::new();
+    for file in &files {
+        for service in &file.service {
+            let name = |method: &str| format!("{}.{}/{method}", file.package(), service.name());
+            methods.extend(service.method.iter().map(|method| name(method.name())));
+        }
+    }
+    methods.sort();
+    methods
 }

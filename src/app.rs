@@ -1,7 +1,8 @@
 //! Puts everything together: settings become sockets, a store and doors, and one signal ends them in order.
 
 use std::{
-    convert::Infallible, fmt, fs::DirBuilder, future::Future, os::unix::fs::DirBuilderExt, sync::Arc, time::Duration,
+    convert::Infallible, fmt, fs::DirBuilder, future::Future, io, os::unix::fs::DirBuilderExt, sync::Arc,
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::JoinSet, time};
@@ -13,7 +14,7 @@ use crate::{
     http, machine,
     server::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
-    telemetry::Metrics,
+    telemetry::{Audit, AuditLog, Metrics, Now},
 };
 
 /// How often a node without calls reads the keys of tokens.
@@ -35,6 +36,7 @@ pub struct App {
     listeners: Listeners,
     store: Arc<dyn Store>,
     auth: Arc<Auth>,
+    audit: Arc<Audit>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,6 +73,13 @@ pub enum StartError {
     },
     /// The store cannot be opened.
     Store(OpenError),
+    /// The audit has nowhere to go.
+    Audit {
+        /// Where it should go.
+        to: AuditLog,
+        /// What the operating system says.
+        cause: io::Error,
+    },
 }
 
 /// Why a node ended.
@@ -90,20 +99,28 @@ impl App {
         let store = store::open(&config.store, config.seal.clone(), &world).await.map_err(StartError::Store)?;
         // Last: its default place is the data folder, which the embedded store takes for itself first.
         listeners.bind_admin(&config)?;
-        Ok(Self::assemble(config, listeners, store, world))
+        Self::assemble(config, listeners, store, world)
     }
 
     /// The same on a store of the caller's.
     pub fn start_on(config: Config, world: World, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let mut listeners = Listeners::bind(&config)?;
         listeners.bind_admin(&config)?;
-        Ok(Self::assemble(config, listeners, store, world))
+        Self::assemble(config, listeners, store, world)
     }
 
-    fn assemble(mut config: Config, listeners: Listeners, store: Arc<dyn Store>, mut world: World) -> Self {
+    fn assemble(
+        mut config: Config,
+        listeners: Listeners,
+        store: Arc<dyn Store>,
+        mut world: World,
+    ) -> Result<Self, StartError> {
         let connections_max = &mut config.limits.connections_max;
         *connections_max = machine::connections_possible(listeners.count()).min(*connections_max);
-        let metrics = Arc::new(Metrics::before(world.observer));
+        let audit = Audit::start(&config.audit_log, world.clock.clone(), world.observer)
+            .map_err(|cause| StartError::Audit { to: config.audit_log.clone(), cause })?;
+        let audit = Arc::new(audit);
+        let metrics = Arc::new(Metrics::before(audit.clone()));
         world.observer = metrics.clone();
         let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
         if matches!(config.store, store::Settings::Redis(_)) && config.token_issuer.is_none() {
@@ -128,7 +145,12 @@ impl App {
             check_reuse: config.token_check_reuse,
         };
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, world));
-        Self { config, listeners, store, auth, metrics }
+        Ok(Self { config, listeners, store, auth, audit, metrics })
+    }
+
+    /// Who writes down what happens.
+    pub fn audit(&self) -> Arc<Audit> {
+        self.audit.clone()
     }
 
     /// The rules behind every door.
@@ -145,7 +167,7 @@ impl App {
 
     /// Serves until `shutdown` or until the store fails, then drains.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
-        let Self { config, listeners: Listeners { grpc, http, ops, admin }, store, auth, metrics } = self;
+        let Self { config, listeners: Listeners { grpc, http, ops, admin }, store, auth, audit, metrics } = self;
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (drain, draining) = Drain::new();
 
@@ -167,7 +189,7 @@ impl App {
         }
         // Hears of no drain: whoever watches the node wants to see it drain, so it answers to the very end.
         let (_ops_drain, never) = Drain::new();
-        let views = views(ready, store.clone(), metrics);
+        let views = views(ready, store.clone(), auth.clone(), audit.clone(), metrics);
         let ops_door =
             ops.map(|listener| tokio::spawn(server::serve(listener, http::ops::router(views), config.limits, never)));
 
@@ -199,6 +221,7 @@ impl App {
         if time::timeout(config.drain_timeout, store.close()).await.is_err() {
             tracing::error!(after = ?config.drain_timeout, "the store could not be closed; is the disk stuck?");
         }
+        audit.close(config.drain_timeout).await;
         if let Some(door) = ops_door {
             door.abort();
             // Its socket's file goes with it.
@@ -256,18 +279,32 @@ impl Listeners {
 }
 
 /// What the ops door shows.
-fn views(ready: watch::Receiver<Readiness>, store: Arc<dyn Store>, metrics: Arc<Metrics>) -> http::ops::Views {
-    let (alarms, pulse) = (store.clone(), store.pulse());
+fn views(
+    ready: watch::Receiver<Readiness>,
+    store: Arc<dyn Store>,
+    auth: Arc<Auth>,
+    audit: Arc<Audit>,
+    metrics: Arc<Metrics>,
+) -> http::ops::Views {
+    let (alarms, pulse, audited) = (store.clone(), store.pulse(), audit.clone());
     http::ops::Views {
         ready: Box::new(move || {
-            let alarms = alarms.alarms().into_iter().map(|alarm| alarm.text).collect();
+            let alarms = alarms.alarms().into_iter().chain(audited.alarm()).map(|alarm| alarm.text).collect();
             match *ready.borrow() {
                 Readiness::Ready => (Ok(()), alarms),
                 Readiness::NotReady => (Err("the store cannot be used"), alarms),
                 Readiness::Draining => (Err("draining"), alarms),
             }
         }),
-        metrics: Box::new(move || (Metrics::CONTENT_TYPE, metrics.page(*pulse.borrow() == Pulse::Up, &store.alarms()))),
+        metrics: Box::new(move || {
+            let now = Now {
+                store_up: *pulse.borrow() == Pulse::Up,
+                alarms: &store.alarms(),
+                audit_up: audit.alarm().is_none(),
+                hash_queue_depth: auth.hash_queue_depth(),
+            };
+            (Metrics::CONTENT_TYPE, metrics.page(&now))
+        }),
     }
 }
 
@@ -342,6 +379,12 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen at {}: {}; {flag} changes the address", error.address, error.cause)
             }
             StartError::Store(error) => error.fmt(f),
+            StartError::Audit { to: AuditLog::File(path), cause } => {
+                write!(f, "cannot write the audit to {}: {cause}; --audit-log names another place", path.display())
+            }
+            StartError::Audit { cause, .. } => {
+                write!(f, "cannot write the audit: {cause}; --audit-log names another place")
+            }
         }
     }
 }

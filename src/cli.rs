@@ -25,7 +25,8 @@ use crate::{
     domain::{System, World},
     machine,
     server::Address,
-    store, telemetry,
+    store,
+    telemetry::{self, Audit, AuditLog},
     wire::{
         self,
         pb::{self, auth_admin_client::AuthAdminClient},
@@ -69,9 +70,13 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
+        let reopens = matches!(config.audit_log, AuditLog::File(_));
         let app = App::start(config, world()).await.map_err(|error| error.to_string())?;
         // After the start: until then a signal ends the process as it always does, however long a recovery takes.
         let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        if reopens {
+            reopen_on_hangup(app.audit()).map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        }
         announce(&app.addresses(), open)?;
         Ok(match app.run(stop).await {
             Ended::Asked => ExitCode::SUCCESS,
@@ -84,7 +89,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
 }
 
 fn world() -> World {
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(telemetry::Audit) }
+    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -113,6 +118,17 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
+}
+
+/// Opens the audit's file anew at each SIGHUP, as `logrotate` sends after it has moved the old one away.
+fn reopen_on_hangup(audit: Arc<Audit>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            audit.reopen();
+        }
+    });
+    Ok(())
 }
 
 async fn either(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal::unix::Signal) {

@@ -17,8 +17,8 @@ use watchword::{
     app::App,
     config::Config,
     domain::{
-        Attempt, Bearer, Caller, Claim, Door, Event, Observer, PasswordHash, Peer, Registration, Store, System, Tokens,
-        User, UserData, Username, World, password::Cost,
+        Attempt, Bearer, Caller, Claim, Door, PasswordHash, Peer, Registration, Store, System, Tokens, User, UserData,
+        Username, World, password::Cost,
     },
     store::{self, Seal},
 };
@@ -144,7 +144,13 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
 
 fn caller() -> Caller {
     let deadline = Instant::now() + Duration::from_secs(60);
-    Caller { door: Door::Grpc, peer: Peer::Local, deadline, bearer: Bearer::Missing, user_agent: "bench".into() }
+    Caller {
+        door: Door::Grpc,
+        peer: Peer::Local { uid: None },
+        deadline,
+        bearer: Bearer::Missing,
+        user_agent: "bench".into(),
+    }
 }
 
 /// Loads that many users.
@@ -185,12 +191,6 @@ fn registered(number: u64) -> User {
     User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, &System)
 }
 
-struct Deaf;
-
-impl Observer for Deaf {
-    fn on(&self, _: &Event<'_>) {}
-}
-
 pub(crate) fn world() -> World {
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) }
+    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
 }

@@ -251,6 +251,11 @@ pub struct Settings {
     /// The least important log lines to write
     #[arg(long, global = true, env = "WATCHWORD_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
+
+    /// Where it is written who did what: log (among everything else), off, stdout, or the path of a file, which SIGHUP opens
+    /// anew; the last two as one JSON object a line
+    #[arg(long, global = true, env = "WATCHWORD_AUDIT_LOG", value_name = "WHERE", default_value = "log")]
+    pub audit_log: telemetry::AuditLog,
 }
 
 /// On, off, or where it is safe.

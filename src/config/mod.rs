@@ -31,6 +31,7 @@ use crate::{
     machine,
     server::{Address, Limits},
     store::{self, RedisSettings, Seal},
+    telemetry::AuditLog,
     wire::forwarded::TrustedProxies,
 };
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub legacy_routes: bool,
     /// Whether reflection answers.
     pub reflection: bool,
+    /// Where it is written who did what.
+    pub audit_log: AuditLog,
     /// Time to go on serving after the signal.
     pub drain_delay: Duration,
     /// Time for running calls after that.
@@ -157,6 +160,7 @@ impl Config {
             limits: Limits { connections_max: settings.connections_max as usize, ..Limits::default() },
             legacy_routes: is_open(settings.legacy_routes, http_is_local),
             reflection: is_open(settings.reflection, settings.grpc_addr.is_local()),
+            audit_log: settings.audit_log.clone(),
             drain_delay: settings.drain_delay,
             drain_timeout: settings.drain_timeout,
         })

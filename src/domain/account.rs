@@ -1,5 +1,7 @@
 //! What users do with their own account: read it, change its data and its password, delete it; and what is done to it.
 
+use std::sync::Arc;
+
 use super::{
     Auth, Caller, Check, Error, Event, Password, Purpose, Replace, Rules, SessionId, Stored, Tokens, User, UserData,
     Username,
@@ -63,24 +65,28 @@ impl Auth {
     ///
     /// # Errors
     /// Those of a bearer token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
-    pub async fn update_user_data(&self, caller: &Caller, change: DataChange) -> Result<User, Error> {
+    pub async fn update_user_data(self: &Arc<Self>, caller: &Caller, change: DataChange) -> Result<User, Error> {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let now = self.store.now();
-        let fits = |user: &User| change.etag.as_ref().is_none_or(|etag| *etag == user.data.etag());
+        let DataChange { data, etag } = change;
+        let fits = move |user: &User| etag.as_ref().is_none_or(|etag| *etag == user.data.etag());
         if !fits(&user.value) {
             return Err(Error::Conflict);
         }
-        let changed = self.change_user_if(
-            user,
-            |again, before| again.epoch == before.epoch && fits(again),
-            |user| {
-                user.data = change.data.clone();
-                user.update_time = now;
-            },
-        );
-        let changed = changed.await?;
-        self.note(&Event::UserChanged { caller, user: changed.id });
-        Ok(changed)
+        let changed = self.to_the_end(caller, |auth, caller| async move {
+            let changed = auth.change_user_if(
+                user,
+                |again, before| again.epoch == before.epoch && fits(again),
+                |user| {
+                    user.data = data.clone();
+                    user.update_time = now;
+                },
+            );
+            let changed = changed.await?;
+            auth.note(&Event::UserChanged { caller: &caller, user: changed.id });
+            Ok(changed)
+        });
+        changed.await
     }
 
     /// Replaces the user's password, ends all sessions and begins a new one.
@@ -88,7 +94,7 @@ impl Auth {
     /// # Errors
     /// Those of a bearer token; `InvalidCredentials` when the current password is another one; `PasswordPolicy`;
     /// `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
-    pub async fn change_password(&self, caller: &Caller, change: PasswordChange) -> Result<Tokens, Error> {
+    pub async fn change_password(self: &Arc<Self>, caller: &Caller, change: PasswordChange) -> Result<Tokens, Error> {
         let SignedIn { user, session } = self.signed_in(caller).await?;
         let named = policy::check_name(&change.new, &user.value.username);
         named.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
@@ -97,13 +103,17 @@ impl Auth {
         self.show_password(caller, &user, session.value.id, change.current).await?;
         let password = self.admit(caller, Purpose::Account)?.hash(change.new).await?;
         let now = self.store.now();
-        let changed = self.change_user(user, |user| {
-            user.password = Some(password.clone());
-            user.end_sessions(None);
-            user.update_time = now;
+        let changed = self.to_the_end(caller, |auth, caller| async move {
+            let changed = auth.change_user(user, |user| {
+                user.password = Some(password.clone());
+                user.end_sessions(None);
+                user.update_time = now;
+            });
+            let changed = changed.await?;
+            auth.note(&Event::PasswordChanged { caller: &caller, user: changed.id });
+            Ok(changed)
         });
         let changed = changed.await?;
-        self.note(&Event::PasswordChanged { caller, user: changed.id });
         self.forget_failures(&changed.username).await.map_err(|_| Error::OutcomeUnknown)?;
         // The password is changed: an answer that nothing was would be a lie.
         self.begin_session(caller, &changed).await.map_err(|_| Error::OutcomeUnknown)
@@ -113,32 +123,28 @@ impl Auth {
     ///
     /// # Errors
     /// As for `change_password`.
-    pub async fn delete_user(&self, caller: &Caller, current: Password) -> Result<(), Error> {
+    pub async fn delete_user(self: &Arc<Self>, caller: &Caller, current: Password) -> Result<(), Error> {
         let SignedIn { user, session } = self.signed_in(caller).await?;
         self.show_password(caller, &user, session.value.id, current).await?;
-        // In a task of its own: a user who is gone is noted even when the caller has gone meanwhile.
-        let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
-        let recent = self.recent.clone();
-        let removed = tokio::spawn(async move {
+        let removed = self.to_the_end(caller, |auth, caller| async move {
             let mut seen = user;
             for _ in 0..TRIES_MAX {
-                let removed = store.remove(&seen.revision, &seen.value).await;
-                recent.user_changed(&seen.value.username);
-                if removed? == Replace::Replaced {
-                    observer.on(&Event::UserDeleted { caller: &caller, user: seen.value.id });
-                    return Ok(true);
+                let removed = auth.store.remove(&seen.revision, &seen.value).await;
+                auth.recent.user_changed(&seen.value.username);
+                if removed.map_err(|error| auth.store_error(error))? == Replace::Replaced {
+                    auth.note(&Event::UserDeleted { caller: &caller, user: seen.value.id });
+                    return Ok(());
                 }
                 // New data, or the hour of a login; not another password.
-                match store.user(&seen.value.username).await? {
+                let again = auth.store.user(&seen.value.username).await.map_err(|error| auth.store_error(error))?;
+                match again {
                     Some(again) if has_same_credentials(&again.value, &seen.value) => seen = again,
-                    Some(_) | None => return Ok(false),
+                    Some(_) | None => return Err(Error::Conflict),
                 }
             }
-            Ok(false)
+            Err(Error::Conflict)
         });
-        // The task is never cancelled, so it can only have panicked; its caller's guard answers.
-        let removed = removed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
-        if removed.map_err(|error| self.store_error(error))? { Ok(()) } else { Err(Error::Conflict) }
+        removed.await
     }
 
     /// Refuses or allows a user's logins; both end all sessions.

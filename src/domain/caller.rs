@@ -91,8 +91,21 @@ impl Door {
 pub enum Peer {
     /// An internet address. IPv4-mapped IPv6 addresses are unmapped, so that one caller has one address.
     Ip(IpAddr),
-    /// A process on this machine, through a Unix socket.
-    Local,
+    /// A process on this machine, through a Unix socket; and whose it is, when the kernel said so.
+    Local {
+        /// The user of this machine.
+        uid: Option<u32>,
+    },
+}
+
+impl Peer {
+    /// The user of this machine, if it is one.
+    pub fn uid(self) -> Option<u32> {
+        match self {
+            Peer::Ip(_) => None,
+            Peer::Local { uid } => uid,
+        }
+    }
 }
 
 impl From<SocketAddr> for Peer {
@@ -105,8 +118,15 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Peer::Ip(address) => address.fmt(f),
-            Peer::Local => f.write_str("local"),
+            Peer::Local { .. } => f.write_str("local"),
         }
+    }
+}
+
+impl Caller {
+    /// Reads the value of `user-agent`; what is not text is nothing.
+    pub fn user_agent(value: Option<&[u8]>) -> String {
+        value.and_then(|value| str::from_utf8(value).ok()).filter(|text| text.is_ascii()).unwrap_or_default().to_owned()
     }
 }
 

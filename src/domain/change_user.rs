@@ -1,6 +1,8 @@
 //! Changes the record of a user who is there, over whatever others change in it meanwhile.
 
-use super::{Auth, Error, Replace, Stored, User};
+use std::sync::Arc;
+
+use super::{Auth, Caller, Error, Replace, Stored, User};
 
 /// How often a change is tried again that somebody else was faster with.
 pub(super) const TRIES_MAX: usize = 16;
@@ -13,6 +15,22 @@ pub(super) fn has_same_credentials(one: &User, other: &User) -> bool {
 }
 
 impl Auth {
+    /// Does in a task of its own what changes the store and then says so: once it has begun, it is done and noted even when
+    /// the caller has gone meanwhile. Otherwise whoever leaves in the right moment would do it unseen.
+    pub(super) async fn to_the_end<T, F>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        work: impl FnOnce(Arc<Self>, Caller) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let done = tokio::spawn(work(self.clone(), caller.clone())).await;
+        // The task is never cancelled, so it can only have panicked; its caller's guard answers.
+        done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
+    }
+
     /// Changes a user's record, over whatever others change in it meanwhile but its password and epoch.
     pub(super) async fn change_user(&self, seen: Stored<User>, change: impl Fn(&mut User)) -> Result<User, Error> {
         self.change_user_if(seen, has_same_credentials, change).await

@@ -17,8 +17,8 @@ pub enum Event<'a> {
     RegistrationRepeated { caller: &'a Caller, user: UserId },
     /// A registration asked for a name that is taken.
     NameTaken { caller: &'a Caller },
-    /// A password was right.
-    LoggedIn { caller: &'a Caller, user: UserId },
+    /// A password was right; `session` when one began.
+    LoggedIn { caller: &'a Caller, user: UserId, session: Option<SessionId> },
     /// A login was refused. `why` is for the log alone, never for an answer.
     LoginRefused { caller: &'a Caller, why: Refusal },
     /// A session was refreshed; `again` when its answer had been lost.
@@ -69,6 +69,10 @@ pub enum Event<'a> {
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.
     StoreFailed { error: &'a StoreError },
+    /// A gRPC call ended: its `method` and status `code` as OpenTelemetry writes them.
+    CallEnded { method: &'static str, code: &'static str, took: Duration },
+    /// An HTTP request was answered: the template of its `route`, never its path.
+    RequestEnded { route: &'static str, method: &'static str, status: u16, took: Duration },
     /// A call was turned away because the hash queue is full.
     Overloaded { caller: &'a Caller, retry_after: Duration },
 }
@@ -92,4 +96,9 @@ pub enum Refusal {
 pub trait Observer: Send + Sync {
     /// Takes notice of `event`.
     fn on(&self, event: &Event<'_>);
+}
+
+/// Nobody wants to know.
+impl Observer for () {
+    fn on(&self, _: &Event<'_>) {}
 }

@@ -57,7 +57,7 @@ impl Auth {
         let (tokens, user) =
             tokio::join!(self.begin_session(caller, &stored.value), self.touch(caller, stored.clone()));
         let tokens = tokens?;
-        self.note(&Event::LoggedIn { caller, user: user.id });
+        self.note(&Event::LoggedIn { caller, user: user.id, session: Some(tokens.session.id) });
         self.renew_hash(&user, password);
         Ok((user, tokens))
     }
@@ -69,7 +69,7 @@ impl Auth {
     pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
         let password = attempt.password.clone();
         let stored = self.check(caller, attempt).await?;
-        self.note(&Event::LoggedIn { caller, user: stored.value.id });
+        self.note(&Event::LoggedIn { caller, user: stored.value.id, session: None });
         let user = self.touch(caller, stored).await;
         self.renew_hash(&user, password);
         Ok(user)

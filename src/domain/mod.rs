@@ -32,7 +32,10 @@ mod user;
 mod username;
 mod world;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -158,6 +161,11 @@ impl Auth {
         self.passwords.is_idle()
     }
 
+    /// How many passwords wait to be hashed.
+    pub fn hash_queue_depth(&self) -> usize {
+        self.passwords.depth()
+    }
+
     /// Turns new work away from now on; what is running is finished.
     pub fn drain(&self) {
         self.passwords.drain();
@@ -172,6 +180,20 @@ impl Auth {
 
     fn new_error_id(&self) -> ErrorId {
         ErrorId(user::new_uuid(self.clock().now(), &*self.world.entropy))
+    }
+
+    /// Says how a gRPC call ended that began at `began`.
+    pub fn call_ended(&self, method: &'static str, code: &'static str, began: Instant) {
+        self.note(&Event::CallEnded { method, code, took: self.since(began) });
+    }
+
+    /// Says how an HTTP request was answered that began at `began`.
+    pub fn request_ended(&self, route: &'static str, method: &'static str, status: u16, began: Instant) {
+        self.note(&Event::RequestEnded { route, method, status, took: self.since(began) });
+    }
+
+    fn since(&self, began: Instant) -> Duration {
+        self.clock().monotonic().saturating_duration_since(began)
     }
 
     fn note(&self, event: &Event<'_>) {

@@ -4,7 +4,7 @@
 //! long as nobody used that: answers are lost, and tabs race. Anything older that was ours was stolen or kept: its session
 //! ends.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Auth, Caller, Ended, Error, Event, Replace, Session, Tokens, change_user::TRIES_MAX, signed_in::SignedIn};
 
@@ -16,17 +16,17 @@ impl Auth {
     ///
     /// # Errors
     /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `StoreUnavailable`, `OutcomeUnknown`: send the same token again.
-    pub async fn refresh_token(&self, caller: &Caller, text: &str) -> Result<Tokens, Error> {
+    pub async fn refresh_token(self: &Arc<Self>, caller: &Caller, text: &str) -> Result<Tokens, Error> {
         let ring = self.ring().await?;
         let Some(token) = ring.read_refresh(text) else {
-            return self.refuse_token(caller, "no refresh token of ours", Error::TokenInvalid);
+            return self.refuse_token(caller, "not_ours", Error::TokenInvalid);
         };
         let (successor, entropy) = (ring.successor(&token), &*self.world.entropy);
         for _ in 0..TRIES_MAX {
             let SignedIn { user, session } = match self.live(token.session).await? {
                 Ok(signed_in) => signed_in,
-                Err(Ended::Expired) => return self.refuse_token(caller, "session expired", Error::TokenExpired),
-                Err(Ended::Revoked) => return self.refuse_token(caller, "session ended", Error::TokenRevoked),
+                Err(Ended::Expired) => return self.refuse_token(caller, "session_expired", Error::TokenExpired),
+                Err(Ended::Revoked) => return self.refuse_token(caller, "session_ended", Error::TokenRevoked),
             };
             let (now, present, user) = (self.store.now(), session.value, user.value.id);
             let is_present = token.generation == present.generation && token.secret_hash() == present.secret_hash;
@@ -37,9 +37,12 @@ impl Auth {
                 return Ok(ring.tokens(&self.tokens, &present, &successor, now, entropy));
             }
             if !is_present {
-                self.forget_session(user, present.id).await.map_err(|error| self.store_error(error))?;
-                self.note(&Event::TokenReused { caller, user, session: present.id });
-                return Err(Error::TokenRevoked);
+                let ended = self.to_the_end(caller, move |auth, caller| async move {
+                    auth.forget_session(user, present.id).await.map_err(|error| auth.store_error(error))?;
+                    auth.note(&Event::TokenReused { caller: &caller, user, session: present.id });
+                    Err(Error::TokenRevoked)
+                });
+                return ended.await;
             }
             let next = Session {
                 generation: successor.generation,
@@ -47,9 +50,15 @@ impl Auth {
                 refresh_time: now,
                 ..present
             };
-            let replaced = self.store.replace_session(&session.revision, &next).await;
-            if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
-                self.note(&Event::TokenRefreshed { caller, user, session: next.id, again: false });
+            let replaced = self.to_the_end(caller, |auth, caller| async move {
+                let replaced = auth.store.replace_session(&session.revision, &next).await;
+                if replaced.map_err(|error| auth.store_error(error))? == Replace::Changed {
+                    return Ok(None);
+                }
+                auth.note(&Event::TokenRefreshed { caller: &caller, user, session: next.id, again: false });
+                Ok(Some(next))
+            });
+            if let Some(next) = replaced.await? {
                 return Ok(ring.tokens(&self.tokens, &next, &successor, now, entropy));
             }
             // Somebody was faster with the same token: look what became of it.

@@ -3,9 +3,11 @@
 //! A taken name is told before any hash. After the claim was sent nothing but the store's word counts: no
 //! acknowledgement before the user is stored, and a lost race is answered like a name that was taken before.
 
+use std::sync::Arc;
+
 use super::{
-    Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, StoreError,
-    Stored, User, UserData, Username, guess::Lock,
+    Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, Stored, User,
+    UserData, Username, guess::Lock,
 };
 
 /// A user to register; every part is acceptable.
@@ -57,7 +59,7 @@ impl Auth {
     /// # Errors
     /// `UserAlreadyExists`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
     /// `DeadlineExceeded`; `CorruptRecord`.
-    pub async fn register(&self, caller: &Caller, wanted: Registration) -> Result<User, Error> {
+    pub async fn register(self: &Arc<Self>, caller: &Caller, wanted: Registration) -> Result<User, Error> {
         self.count_registration(caller)?;
         // Nothing tells whether a name exists until it is paid for.
         let paid = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
@@ -73,7 +75,15 @@ impl Auth {
         let known_addresses = self.address_tag(caller, Some(user.id)).await?.into_iter().collect();
         let user = User { request_id: wanted.request_id, known_addresses, ..user };
 
-        match self.claim(caller, user.clone()).await.map_err(|error| self.store_error(error))? {
+        let claimed = self.to_the_end(caller, |auth, caller| async move {
+            let claim = auth.store.claim(&user).await.map_err(|error| auth.store_error(error))?;
+            if let Claim::Claimed = claim {
+                auth.note(&Event::Registered { caller: &caller, user: user.id });
+            }
+            Ok((claim, user))
+        });
+        let (claim, user) = claimed.await?;
+        match claim {
             Claim::Claimed => {
                 // Whoever guessed at the name before it was somebody's has guessed at nothing.
                 self.forget_failures(&user.username).await?;
@@ -81,20 +91,6 @@ impl Auth {
             }
             Claim::Taken(existing) => self.repeat(caller, &wanted, *existing, paid).await,
         }
-    }
-
-    /// Claims the name in a task of its own: a user who was stored is noted even when the caller has gone meanwhile.
-    async fn claim(&self, caller: &Caller, user: User) -> Result<Claim<User>, StoreError> {
-        let (store, observer, caller) = (self.store.clone(), self.world.observer.clone(), caller.clone());
-        let claimed = tokio::spawn(async move {
-            let claim = store.claim(&user).await?;
-            if let Claim::Claimed = claim {
-                observer.on(&Event::Registered { caller: &caller, user: user.id });
-            }
-            Ok(claim)
-        });
-        // The task is never cancelled, so it can only have panicked; its caller's guard answers.
-        claimed.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
     }
 
     /// Answers the first success again when this is the same request, and that the name is taken otherwise.

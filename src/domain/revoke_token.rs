@@ -1,13 +1,15 @@
 //! Ends the session of a token of either kind (RFC 7009). What is no token is nothing to end.
 
-use super::{Auth, Caller, Error, Event, SessionId};
+use std::sync::Arc;
+
+use super::{Auth, Caller, Error, SessionId};
 
 impl Auth {
     /// Ends the token's session.
     ///
     /// # Errors
     /// `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_token(&self, caller: &Caller, token: &str) -> Result<(), Error> {
+    pub async fn revoke_token(self: &Arc<Self>, caller: &Caller, token: &str) -> Result<(), Error> {
         let ring = self.ring().await?;
         // An expired token still names its session, whose owner wants it ended.
         let access = ring.read_access(&self.tokens, token).map(|claims| claims.session_id);
@@ -17,13 +19,11 @@ impl Auth {
         self.end(caller, id).await
     }
 
-    async fn end(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
+    async fn end(self: &Arc<Self>, caller: &Caller, id: SessionId) -> Result<(), Error> {
         let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         // It may have been ended elsewhere, or by a call whose caller did not wait for the answer.
         self.recent.session_ended(id);
         let Some(session) = session else { return Ok(()) };
-        self.forget_session(session.value.user_id, id).await.map_err(|error| self.store_error(error))?;
-        self.note(&Event::SessionEnded { caller, user: session.value.user_id, session: id });
-        Ok(())
+        self.end_session(caller, session.value.user_id, id).await
     }
 }

@@ -3,6 +3,8 @@
 //! A session is stored before it is listed, so the list is a hint that is repaired when it is read. What ends all sessions
 //! at once raises the user's epoch, in the one record that every check reads: no race leaves a session alive.
 
+use std::sync::Arc;
+
 use super::{
     Auth, Caller, Error, Event, Replace, Session, SessionId, StoreError, Tokens, User, UserId, change_user::TRIES_MAX,
     session::shortened, signed_in::SignedIn,
@@ -67,6 +69,21 @@ impl Auth {
         Ok(())
     }
 
+    /// Ends one session of a user who wants it ended.
+    pub(super) async fn end_session(
+        self: &Arc<Self>,
+        caller: &Caller,
+        user: UserId,
+        id: SessionId,
+    ) -> Result<(), Error> {
+        let ended = self.to_the_end(caller, move |auth, caller| async move {
+            auth.forget_session(user, id).await.map_err(|error| auth.store_error(error))?;
+            auth.note(&Event::SessionEnded { caller: &caller, user, session: id });
+            Ok(())
+        });
+        ended.await
+    }
+
     /// Lists the caller's sessions, the newest first: those behind `after`, at most `size` of them.
     ///
     /// # Errors
@@ -129,13 +146,12 @@ impl Auth {
     ///
     /// # Errors
     /// Those of a bearer token; `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_session(&self, caller: &Caller, id: SessionId) -> Result<(), Error> {
+    pub async fn revoke_session(self: &Arc<Self>, caller: &Caller, id: SessionId) -> Result<(), Error> {
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let wanted = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         self.recent.session_ended(id);
         if wanted.is_some_and(|session| session.value.user_id == user.value.id) {
-            self.forget_session(user.value.id, id).await.map_err(|error| self.store_error(error))?;
-            self.note(&Event::SessionEnded { caller, user: user.value.id, session: id });
+            self.end_session(caller, user.value.id, id).await?;
         }
         Ok(())
     }
@@ -144,13 +160,17 @@ impl Auth {
     ///
     /// # Errors
     /// Those of a bearer token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_all_sessions(&self, caller: &Caller, keep_current: bool) -> Result<usize, Error> {
+    pub async fn revoke_all_sessions(self: &Arc<Self>, caller: &Caller, keep_current: bool) -> Result<usize, Error> {
         let SignedIn { user, session } = self.signed_in(caller).await?;
         // Only to say how many: whatever goes wrong here must not keep them alive.
         let known = self.sessions_of(&user.value).await.map_or(0, |sessions| sessions.len());
         let keep = keep_current.then(|| session.value.listed());
-        let raised = self.change_user(user, |user| user.end_sessions(keep)).await?;
-        self.note(&Event::AllSessionsEnded { caller, user: raised.id });
+        let raised = self.to_the_end(caller, move |auth, caller| async move {
+            let raised = auth.change_user(user, |user| user.end_sessions(keep)).await?;
+            auth.note(&Event::AllSessionsEnded { caller: &caller, user: raised.id });
+            Ok(())
+        });
+        raised.await?;
         Ok(known.saturating_sub(usize::from(keep_current)))
     }
 }

@@ -44,7 +44,7 @@ impl Auth {
         };
         let ring = self.ring().await?;
         let Some(claims) = ring.read_access(&self.tokens, token) else {
-            return self.refuse_token(caller, "not ours", Error::TokenInvalid);
+            return self.refuse_token(caller, "not_ours", Error::TokenInvalid);
         };
         if claims.is_expired(self.store.now()) {
             return self.refuse_token(caller, "expired", Error::TokenExpired);
@@ -56,13 +56,13 @@ impl Auth {
         if claims.user_id == user {
             return Ok(());
         }
-        self.refuse_token(caller, "another user's session", Error::TokenInvalid)
+        self.refuse_token(caller, "session_of_another", Error::TokenInvalid)
     }
 
     fn refuse_ended<T>(&self, caller: &Caller, ended: Ended) -> Result<T, Error> {
         match ended {
-            Ended::Expired => self.refuse_token(caller, "session expired", Error::TokenExpired),
-            Ended::Revoked => self.refuse_token(caller, "session ended", Error::TokenRevoked),
+            Ended::Expired => self.refuse_token(caller, "session_expired", Error::TokenExpired),
+            Ended::Revoked => self.refuse_token(caller, "session_ended", Error::TokenRevoked),
         }
     }
 

@@ -9,6 +9,7 @@ mod auth;
 mod authorization;
 mod deadline;
 mod health;
+mod measured;
 mod reflection;
 mod status;
 
@@ -27,10 +28,11 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::{body::Body, codegen::Service, server::NamedService};
 
-pub use self::health::Readiness;
 use self::{
-    admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, reflection::Reflection,
+    admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, measured::Call,
+    reflection::Reflection,
 };
+pub use self::{health::Readiness, measured::Measured};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
@@ -129,9 +131,6 @@ impl Grpc {
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
-        if let Some(refusal) = not_grpc(&request) {
-            return refusal;
-        }
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         let mounted = self.services.iter().find(|(name, _)| *name == service);
         match mounted.map(|(_, mounted)| mounted.clone()) {
@@ -158,7 +157,7 @@ impl Grpc {
             Ok(deadline) => deadline,
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
         };
-        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local);
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local { uid: None });
         let client = match self.proxies.client(peer, request.headers()) {
             Ok(client) => client,
             Err(violation) => return wire::error::status(&violation.into()).into_http(),
@@ -171,7 +170,7 @@ impl Grpc {
             bearer: Bearer::parse(
                 request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),
             ),
-            user_agent: user_agent(request.headers()),
+            user_agent: Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes())),
         };
         request.extensions_mut().insert(caller);
         let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
@@ -183,7 +182,7 @@ impl Grpc {
 }
 
 impl Service<Request<Incoming>> for Grpc {
-    type Response = Response<Body>;
+    type Response = Response<Measured>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -194,19 +193,18 @@ impl Service<Request<Incoming>> for Grpc {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let door = self.clone();
         Box::pin(async move {
+            if let Some(refusal) = not_grpc(&request) {
+                return Ok(refusal.map(Measured::not));
+            }
             let rules = door.rules.clone();
+            let call = Call::begun(rules.clone(), request.uri().path());
             let response = AssertUnwindSafe(door.answer(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| {
                 wire::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
             });
-            Ok(status::complete(response))
+            Ok(call.until_the_end_of(status::complete(response)))
         })
     }
-}
-
-/// What the caller says it is; what is not text is nothing.
-fn user_agent(headers: &http::HeaderMap) -> String {
-    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn name_of<S: NamedService>(_: &S) -> &'static str {

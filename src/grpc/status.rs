@@ -12,7 +12,7 @@ use crate::{
     wire::error,
 };
 
-const CODE: &str = "grpc-status";
+pub(super) const CODE: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 const DETAILS: &str = "grpc-status-details-bin";
 

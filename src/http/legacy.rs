@@ -46,7 +46,7 @@ pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>)
     }
 }
 
-async fn try_register(auth: &Auth, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
+async fn try_register(auth: &Arc<Auth>, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
     let (parts, body) = request.into_parts();
     let mut query = Query::parse(parts.uri.query().unwrap_or_default())?;
     if is_form(&parts.headers) {

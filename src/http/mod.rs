@@ -7,6 +7,7 @@ mod altcha;
 mod answer;
 mod clients;
 mod legacy;
+mod measured;
 mod oauth;
 pub mod ops;
 mod query;
@@ -79,11 +80,11 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
     router = with_fallbacks(router);
     router = router.layer(middleware::from_fn_with_state(Arc::new(settings.proxies), request::find_client));
     // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
-    router = router.layer(middleware::from_fn_with_state(auth, catch_panic));
+    router = router.layer(middleware::from_fn_with_state(auth.clone(), catch_panic));
     if settings.loopback {
         router = router.layer(middleware::from_fn(same_site::guard));
     }
-    router
+    router.layer(middleware::from_fn_with_state(auth, measured::measure))
 }
 
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {

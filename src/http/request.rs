@@ -35,7 +35,7 @@ pub(super) async fn find_client(
         Ok(said) => {
             let at_the_other_end = match peer {
                 Peer::Ip(address) => Some(address),
-                Peer::Local => None,
+                Peer::Local { .. } => None,
             };
             request.extensions_mut().insert(Client(said.or(at_the_other_end)));
             next.run(request).await
@@ -45,14 +45,15 @@ pub(super) async fn find_client(
 }
 
 fn peer(request: &Request<Body>) -> Peer {
-    request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local)
+    request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local { uid: None })
 }
 
 /// Who calls; HTTP callers name no deadline.
 pub(super) fn caller(auth: &Auth, door: Door, request: &Request<Body>) -> Caller {
     let client = request.extensions().get::<Client>().and_then(|client| client.0);
     let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
-    Caller { door, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent: String::new() }
+    let user_agent = Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()));
+    Caller { door, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent }
 }
 
 /// Answers in time, whatever happens: a body may never end.

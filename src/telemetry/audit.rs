@@ -1,124 +1,155 @@
-//! Says in the log what users did, in OWASP's logging vocabulary.
+//! The audit: who did what, when, from where, and how it ended. In the log, or as a stream of its own.
 //!
-//! No line holds a name that was tried or a secret: a refused name may be a password typed into the wrong field.
+//! What it says of an event is `record.rs`, how lines get to a file `stream.rs`. It never keeps a call waiting.
 
-use crate::domain::{Caller, ChallengeFault, ChallengePurpose, Event, Observer, Peer, Refusal};
+use std::{io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-/// Writes events to the log.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Audit;
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+
+use super::{
+    record::{Record, Weight},
+    stream::{Sink, Stream},
+};
+use crate::domain::{Alarm, Clock, Event, Observer};
+
+/// Of the form of a line. A new field is no new form; a field that goes or means something else is.
+const SCHEMA: u32 = 1;
+
+/// Where the audit goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditLog {
+    /// Into the log, among everything else.
+    Log,
+    /// Nowhere.
+    Off,
+    /// To standard output, a JSON object a line.
+    Stdout,
+    /// To this file, a JSON object a line.
+    File(PathBuf),
+}
+
+/// Hears every event, writes down those that are somebody's act, and passes all of them on.
+pub struct Audit {
+    to: To,
+    clock: Arc<dyn Clock>,
+    then: Arc<dyn Observer>,
+    dropped: Counter,
+}
+
+enum To {
+    Log,
+    Nobody,
+    Stream(Stream),
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ts: String,
+    schema: u32,
+    #[serde(flatten)]
+    record: &'a Record<'a>,
+}
+
+impl Audit {
+    /// Opens what the audit goes to.
+    pub fn start(setting: &AuditLog, clock: Arc<dyn Clock>, then: Arc<dyn Observer>) -> io::Result<Self> {
+        let dropped = Counter::default();
+        let stream =
+            |sink: io::Result<Sink>| sink.and_then(|sink| Stream::start(sink, dropped.clone())).map(To::Stream);
+        let to = match setting {
+            AuditLog::Log => To::Log,
+            AuditLog::Off => To::Nobody,
+            AuditLog::Stdout => stream(Sink::stdout())?,
+            AuditLog::File(path) => stream(Sink::file(path))?,
+        };
+        Ok(Self { to, clock, then, dropped })
+    }
+
+    /// Opens the file again, after somebody has moved it away. Returns at once.
+    pub fn reopen(&self) {
+        if let To::Stream(stream) = &self.to {
+            stream.reopen();
+        }
+    }
+
+    /// What an operator should look at.
+    pub fn alarm(&self) -> Option<Alarm> {
+        let To::Stream(stream) = &self.to else { return None };
+        let trouble = stream.trouble()?;
+        let text = format!("{trouble}; {} lines were lost since the start", self.dropped.get());
+        Some(Alarm { setting: "--audit-log", text })
+    }
+
+    /// Counts the events that were lost.
+    pub(super) fn dropped(&self) -> &Counter {
+        &self.dropped
+    }
+
+    /// Writes everything that waits, for at most `within`.
+    pub async fn close(&self, within: Duration) {
+        if let To::Stream(stream) = &self.to {
+            stream.close(within).await;
+        }
+    }
+
+    fn write(&self, stream: &Stream, record: &Record<'_>) {
+        let ts = humantime::format_rfc3339_nanos(self.clock.now()).to_string();
+        let mut line = serde_json::to_vec(&Line { ts, schema: SCHEMA, record }).expect("texts and numbers are JSON");
+        line.push(b'\n');
+        stream.push(&line, record.weight == Weight::Common);
+    }
+}
 
 impl Observer for Audit {
     fn on(&self, event: &Event<'_>) {
-        match event {
-            Event::Registered { caller, user } => {
-                tracing::info!(event = "user_created", %user, door = caller.door.name(), peer = %peer(caller));
+        if let Some(record) = Record::of(event) {
+            match &self.to {
+                To::Log => log(&record),
+                To::Nobody => {}
+                To::Stream(stream) => self.write(stream, &record),
             }
-            Event::RegistrationRepeated { caller, user } => {
-                tracing::info!(event = "user_created_again", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::NameTaken { caller } => {
-                tracing::info!(event = "user_create_refused", door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::LoggedIn { caller, user } => {
-                tracing::info!(event = "authn_login_success", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::LoginRefused { caller, why } => refused(caller, *why),
-            Event::Overloaded { caller, retry_after } => {
-                tracing::debug!(event = "overloaded", ?retry_after, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::TokenRefreshed { caller, user, session, again } => {
-                tracing::info!(event = "authn_token_created", %user, %session, again, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::TokenReused { caller, user, session } => {
-                tracing::warn!(event = "authn_token_reuse", %user, %session, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::TokenRefused { caller, why } => {
-                tracing::debug!(event = "authn_token_refused", why, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::ClientRefused { caller } => {
-                tracing::debug!(event = "authn_client_fail", door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::SessionEnded { caller, user, session } => {
-                tracing::info!(event = "authn_token_revoked", %user, %session, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::AllSessionsEnded { caller, user } => {
-                tracing::info!(event = "authn_token_revoked", %user, session = "all", door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::PasswordChanged { caller, user } => {
-                tracing::info!(event = "authn_password_change", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::PasswordRehashed { user } => tracing::info!(event = "authn_password_rehashed", %user),
-            Event::PasswordNotShown { caller, user } => {
-                tracing::info!(event = "authn_password_change_fail", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::UserChanged { caller, user } => {
-                tracing::info!(event = "user_updated", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::UserDeleted { caller, user } => {
-                tracing::info!(event = "user_deleted", %user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::UserDisabled { user, disabled } => tracing::info!(event = "user_disabled", %user, disabled),
-            Event::SigningKeyRotated { caller, key_id, dropped } => {
-                tracing::warn!(event = "sys_signing_key_rotated", key_id, dropped, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::ChallengeCreated { caller, purpose } => challenge(caller, *purpose, "challenge_created"),
-            Event::ChallengeMissing { caller, purpose } => challenge(caller, *purpose, "challenge_missing"),
-            Event::ChallengeRefused { caller, purpose, why } => challenge_refused(caller, *purpose, *why),
-            Event::ChallengeSpent { caller, purpose } => challenge(caller, *purpose, "challenge_spent"),
-            Event::ChallengeAccepted { caller, purpose } => {
-                tracing::info!(event = "challenge_accepted", purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::ChallengeChecked { queued, took } => tracing::debug!(event = "challenge_checked", ?queued, ?took),
-            Event::RateLimited { caller, limit, retry_after } => {
-                let (limit, door) = (limit.name(), caller.door.name());
-                tracing::info!(event = "excess_rate_limit_exceeded", limit, ?retry_after, door, peer = %peer(caller));
-            }
-            Event::FailureCapReached { caller, user } => {
-                let user = user.map(|user| user.to_string()).unwrap_or_default();
-                tracing::warn!(event = "authn_login_lock", user, door = caller.door.name(), peer = %peer(caller));
-            }
-            Event::ManyFailures => tracing::warn!(event = "authn_login_fail_max"),
-            // The store has logged why.
-            Event::StoreFailed { error } => tracing::debug!(event = "store_failed", ?error),
-            Event::Hashed { queued, took } => tracing::debug!(event = "hashed", ?queued, ?took),
         }
+        self.then.on(event);
     }
 }
 
-fn refused(caller: &Caller, why: Refusal) {
-    let (door, peer) = (caller.door.name(), peer(caller));
-    match why {
-        Refusal::UnknownUser => tracing::info!(event = "authn_login_fail", reason = "unknown user", door, %peer),
-        Refusal::WrongPassword(user) => {
-            tracing::info!(event = "authn_login_fail", reason = "wrong password", %user, door, %peer);
-        }
-        Refusal::Locked(user) => tracing::info!(event = "authn_login_fail", reason = "locked", %user, door, %peer),
-        Refusal::NoPassword(user) => {
-            tracing::info!(event = "authn_login_fail", reason = "no password", %user, door, %peer);
-        }
-        Refusal::Disabled(user) => tracing::info!(event = "authn_login_fail", reason = "disabled", %user, door, %peer),
+/// Writes a record to the log. What a caller calls itself is left out there.
+fn log(record: &Record<'_>) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                event = record.event,
+                outcome = record.outcome.name(),
+                reason = record.reason,
+                door = record.door,
+                peer = record.peer.map(tracing::field::display),
+                client = record.client.map(tracing::field::display),
+                uid = record.uid,
+                subject_id = record.subject_id.map(tracing::field::display),
+                target_id = record.target_id.map(tracing::field::display),
+                session_id = record.session_id.map(tracing::field::display),
+                key_id = record.key_id,
+            )
+        };
+    }
+    match record.weight {
+        Weight::Alarming => line!(warn),
+        Weight::Notable => line!(info),
+        Weight::Common => line!(debug),
     }
 }
 
-/// A flood of these costs the caller nothing, so it shall not fill the log.
-fn challenge(caller: &Caller, purpose: ChallengePurpose, event: &str) {
-    tracing::debug!(event, purpose = purpose.name(), door = caller.door.name(), peer = %peer(caller));
-}
+impl FromStr for AuditLog {
+    type Err = String;
 
-fn challenge_refused(caller: &Caller, purpose: ChallengePurpose, why: ChallengeFault) {
-    let (reason, purpose, door, peer) = (why.name(), purpose.name(), caller.door.name(), peer(caller));
-    match why {
-        // Whoever got one of ours and misuses it.
-        ChallengeFault::Spent | ChallengeFault::Unsolved | ChallengeFault::OtherPurpose => {
-            tracing::info!(event = "challenge_fail", reason, purpose, door, %peer);
-        }
-        ChallengeFault::TooLong | ChallengeFault::Malformed | ChallengeFault::Forged | ChallengeFault::Expired => {
-            tracing::debug!(event = "challenge_fail", reason, purpose, door, %peer);
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("expected log, off, stdout or the path of a file".into()),
+            "log" => Ok(AuditLog::Log),
+            "off" => Ok(AuditLog::Off),
+            "stdout" => Ok(AuditLog::Stdout),
+            path => Ok(AuditLog::File(path.into())),
         }
     }
-}
-
-fn peer(caller: &Caller) -> Peer {
-    caller.address()
 }

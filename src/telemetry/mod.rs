@@ -3,9 +3,11 @@
 mod audit;
 mod log;
 mod metrics;
+mod record;
+mod stream;
 
 pub use self::{
-    audit::Audit,
+    audit::{Audit, AuditLog},
     log::{Format, start},
-    metrics::Metrics,
+    metrics::{Metrics, Now},
 };

@@ -48,7 +48,7 @@ impl TrustedProxies {
     pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Result<Option<IpAddr>, Violation> {
         let is_trusted = match peer {
             Peer::Ip(address) => self.has(address),
-            Peer::Local => self.unix,
+            Peer::Local { .. } => self.unix,
         };
         if !is_trusted {
             return Ok(None);
@@ -112,7 +112,7 @@ mod tests {
 
     fn client(peer: &str, lines: &[&str]) -> Result<Option<String>, Reason> {
         let proxies = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.9", "unix"].map(|text| text.parse().unwrap());
-        let peer = if peer == "unix" { Peer::Local } else { Peer::Ip(peer.parse().unwrap()) };
+        let peer = if peer == "unix" { Peer::Local { uid: None } } else { Peer::Ip(peer.parse().unwrap()) };
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(HEADER, line.parse().unwrap());

@@ -41,6 +41,10 @@ pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Every file that the doors speak, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
 pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/watchword.binpb"));
 
+/// Every method of every service that the doors have, as metrics name it (`watchword.auth.v1.Auth/Login`); sorted.
+#[cfg(feature = "server")]
+pub static METHODS: &[&str] = &include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 // Messages with secrets show no field; `build.rs` leaves their `Debug` to us, and a test holds the two together.
 
 macro_rules! show_no_field_of {

@@ -21,7 +21,7 @@ use watchword::{
         Clock, Error, Event, HashPool, Observer, System, World,
         password::{Cost, Kernel, Password, PoolSettings, Purpose},
     },
-    grpc::{Grpc, Readiness},
+    grpc::{Grpc, Measured, Readiness},
     server::{Access, Address, Drain, Limits, Listener, serve},
     wire::{forwarded::TrustedProxies, pb},
 };
@@ -104,7 +104,7 @@ async fn ten_thousand_logins_whose_callers_leave_cost_no_more_hashes_than_may_wa
 struct Detached(Grpc);
 
 impl Service<Request<Incoming>> for Detached {
-    type Response = Response<tonic::body::Body>;
+    type Response = Response<Measured>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 

@@ -224,6 +224,11 @@ impl HashPool {
         self.shared.lock().admitted == 0
     }
 
+    /// How many hashes wait for a worker.
+    pub(crate) fn depth(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
     /// Admits nobody from now on. What is admitted is finished.
     pub(crate) fn drain(&self) {
         self.shared.lock().draining = true;
@@ -502,17 +507,12 @@ mod tests {
     use super::*;
     use crate::domain::System;
 
-    struct Deaf;
-    impl Observer for Deaf {
-        fn on(&self, _: &Event<'_>) {}
-    }
-
     fn pool() -> HashPool {
         pool_of(1)
     }
 
     fn pool_of(workers: usize) -> HashPool {
-        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(Deaf) };
+        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
         let settings = PoolSettings { workers, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
         HashPool::start(settings, Kernel::Fast, &world)
     }

@@ -23,6 +23,8 @@ pub enum Fault {
     Panic,
     /// Never answers.
     Hangs,
+    /// Writes happen at once, and their answer comes when there is another fault or none.
+    AnswersLate,
     /// Replaces whatever is there, and lets others read before it does.
     ComparesNothing,
     /// Takes every secret for one that nobody has spent.
@@ -61,7 +63,7 @@ impl Faulty {
         self.pulse.send_replace(pulse);
     }
 
-    /// Waits until a call hangs.
+    /// Waits until a call hangs, or waits for its answer.
     pub async fn entered(self: Arc<Self>) {
         self.entered.notified().await;
     }
@@ -72,6 +74,7 @@ impl Faulty {
             Fault::None
             | Fault::ReplyLost
             | Fault::NoSessions
+            | Fault::AnswersLate
             | Fault::ForgetsFailures
             | Fault::WritesNothing
             | Fault::SpendsAgain => Ok(()),
@@ -121,7 +124,12 @@ impl Documents for Faulty {
             }
             careful => careful,
         };
-        self.after(self.inner.change(first, key, change).await?)
+        let outcome = self.inner.change(first, key, change).await?;
+        if fault == Fault::AnswersLate {
+            self.entered.notify_one();
+            self.fault.subscribe().wait_for(|fault| *fault != Fault::AnswersLate).await.unwrap();
+        }
+        self.after(outcome)
     }
 
     fn now(&self) -> SystemTime {

@@ -117,6 +117,8 @@ impl Observer for Events {
             Event::ChallengeAccepted { .. } => "challenge accepted",
             Event::ChallengeChecked { .. } => "challenge checked",
             Event::Hashed { .. } => "hashed",
+            Event::CallEnded { .. } => "call ended",
+            Event::RequestEnded { .. } => "request ended",
             Event::Overloaded { .. } => "overloaded",
         });
     }

@@ -1,0 +1,487 @@
+//! Who did what: every act is written down, in the log or as a stream of its own, and writing it keeps nobody waiting.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{io::AsyncReadExt, time::timeout};
+use tonic::{Request, metadata::MetadataValue};
+use watchword::wire::pb::{self, auth_client::AuthClient};
+
+use crate::support::{
+    App, Door, Node, PATIENCE, StoreKind, channel, command,
+    fault::{Fault, Faulty},
+    http, password, query, run,
+};
+
+/// A request with a user's token.
+fn with<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
+    request
+}
+
+/// The lines of an audit, each a JSON object.
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+fn events(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["event"].as_str().unwrap()).collect()
+}
+
+/// Asks until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asked = async { while !is_so().await {} };
+    assert!(timeout(PATIENCE, asked).await.is_ok(), "waited in vain until {what}");
+}
+
+async fn page(app: &App, target: &str) -> String {
+    http(app.ops_socket(), "GET", target, &[], "").await.body
+}
+
+/// The binary with an HTTP door and its audit in `file`.
+fn node(folder: &Path, file: &Path) -> (Node, String) {
+    let data = folder.join("data").display().to_string();
+    let file = file.display().to_string();
+    let args = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"];
+    let mut node = Node::spawn(command(&[&args[..], &["--data-dir", &data, "--audit-log", &file]].concat())).unwrap();
+    let line = node.line("door=\"http\" address=").unwrap();
+    (node, line.rsplit("address=").next().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let (mut node, http_address) = node(folder.path(), &file);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let ada =
+        || pb::LoginRequest { username: "ada".into(), password: password("ada"), challenge_solution: String::new() };
+    let registration =
+        pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..pb::RegisterRequest::default() };
+    let user = client.register(registration.clone()).await.unwrap().into_inner().user.unwrap();
+    client.register(registration).await.unwrap_err();
+    for name in ["ada", "nobody"] {
+        let guess = pb::LoginRequest {
+            username: name.into(),
+            password: "a wrong guess".into(),
+            challenge_solution: String::new(),
+        };
+        client.login(guess).await.unwrap_err();
+    }
+    let target = format!("/login?{}", query(&[("username", "ada"), ("password", &password("ada"))]));
+    let agent = "curl/8 \"\\\u{9}\\n{x}";
+    assert_eq!(http(http_address.parse().unwrap(), "GET", &target, &[("user-agent", agent)], "").await.status, 200);
+    let first = client.login(ada()).await.unwrap().into_inner().tokens.unwrap();
+    let refresh = || pb::RefreshTokenRequest { refresh_token: first.refresh_token.clone() };
+    let second = client.refresh_token(refresh()).await.unwrap().into_inner().tokens.unwrap();
+    client.refresh_token(refresh()).await.unwrap();
+    let third = pb::RefreshTokenRequest { refresh_token: second.refresh_token.clone() };
+    client.refresh_token(third).await.unwrap();
+    client.refresh_token(refresh()).await.unwrap_err();
+    client.get_user(with(&first.access_token, pb::GetUserRequest::default())).await.unwrap_err();
+    let tokens = client.login(ada()).await.unwrap().into_inner().tokens.unwrap();
+    let data = pb::UpdateUserDataRequest { data: "new".into(), ..pb::UpdateUserDataRequest::default() };
+    client.update_user_data(with(&tokens.access_token, data)).await.unwrap();
+    let change = |current: &str| pb::ChangePasswordRequest {
+        current_password: current.into(),
+        new_password: "a new password of ada".into(),
+    };
+    client.change_password(with(&tokens.access_token, change("a wrong guess"))).await.unwrap_err();
+    let changed = client.change_password(with(&tokens.access_token, change(&password("ada")))).await.unwrap();
+    let last = changed.into_inner().tokens.unwrap();
+    client
+        .revoke_all_sessions(with(&last.access_token, pb::RevokeAllSessionsRequest { keep_current: true }))
+        .await
+        .unwrap();
+    client.revoke_token(pb::RevokeTokenRequest { token: last.access_token.clone() }).await.unwrap();
+    let data = folder.path().join("data").display().to_string();
+    assert_eq!(run(&["rotate-signing-key", "--data-dir", &data]).0, 0);
+    let tokens = client
+        .login(pb::LoginRequest {
+            username: "ada".into(),
+            password: "a new password of ada".into(),
+            challenge_solution: String::new(),
+        })
+        .await
+        .unwrap()
+        .into_inner()
+        .tokens
+        .unwrap();
+    let delete = pb::DeleteUserRequest { current_password: "a new password of ada".into() };
+    client.delete_user(with(&tokens.access_token, delete)).await.unwrap();
+    node.signal("TERM");
+    assert!(node.wait_for_line("ended").is_some());
+    assert!(node.wait().0.success());
+
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let lines = lines(&file);
+    let of = |line: &Value, field: &str| line[field].as_str().unwrap_or("-").to_owned();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| [of(line, "event"), of(line, "outcome"), of(line, "reason"), of(line, "door")].join(" "))
+        .collect();
+    let expected = [
+        "user_created success - grpc",
+        "user_create_refused failure name_taken grpc",
+        "authn_login_fail failure wrong_password grpc",
+        "authn_login_fail failure unknown_user grpc",
+        "authn_login_success success - legacy",
+        "authn_login_success success - grpc",
+        "authn_token_created success - grpc",
+        "authn_token_created success repeated grpc",
+        "authn_token_created success - grpc",
+        "authn_token_reuse failure - grpc",
+        "authn_token_refused failure session_ended grpc",
+        "authn_login_success success - grpc",
+        "user_updated success - grpc",
+        "authn_password_change_fail failure - grpc",
+        "authn_password_change success - grpc",
+        "authn_token_revoked success all_sessions grpc",
+        "authn_token_revoked success - grpc",
+        "sys_signing_key_rotated success - admin",
+        "authn_login_success success - grpc",
+        "user_deleted success - grpc",
+    ];
+    assert_eq!(said, expected);
+    let stamps: Vec<_> = lines.iter().map(|line| of(line, "ts")).collect();
+    assert!(stamps.is_sorted() && stamps.iter().all(|ts| ts.len() == 30 && ts.ends_with('Z')), "{stamps:?}");
+    let now = humantime::parse_rfc3339(stamps.last().unwrap()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "another process stamped it by the machine's clock")]
+    let age = SystemTime::now().duration_since(now).unwrap();
+    assert!(age < PATIENCE, "{age:?}");
+    for (line, said) in lines.iter().zip(&said) {
+        assert_eq!(line["schema"], 1);
+        assert_eq!(of(line, "peer"), if said.ends_with("admin") { "local" } else { "127.0.0.1" }, "{line}");
+        let is_ada = !said.contains("refused")
+            && !said.contains("login_fail")
+            && !said.contains("sys_")
+            && !said.contains("reuse");
+        assert_eq!(of(line, "subject_id") == user.user_id, is_ada, "{line}");
+        let is_tried = said.contains("wrong_password") || said.contains("reuse");
+        assert_eq!(of(line, "target_id") == user.user_id, is_tried, "{line}");
+    }
+    let [.., rotated, _, _] = lines.as_slice() else { panic!("too few lines") };
+    assert_eq!(rotated["uid"], fs::metadata(&file).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap());
+    assert!(rotated["key_id"].is_string());
+    assert_eq!(lines[4]["user_agent"], agent, "what a caller calls itself stays inside its text");
+    assert!(lines[4]["session_id"].is_null(), "the original routes begin none");
+    for line in [5, 6, 9] {
+        assert_eq!(of(&lines[line], "session_id"), first.session_id, "{}", lines[line]);
+    }
+    assert_eq!(of(&lines[16], "session_id"), last.session_id);
+    let text = fs::read_to_string(&file).unwrap();
+    for secret in ["ada", "nobody", "guess", "password of", &first.refresh_token, &first.access_token] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_moved_away_is_opened_anew_on_sighup_and_no_line_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let (file, moved) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+    let (mut node, _) = node(folder.path(), &file);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let mut register = async |name: &str| {
+        let request =
+            pb::RegisterRequest { username: name.into(), password: password(name), ..pb::RegisterRequest::default() };
+        client.register(request).await.unwrap().into_inner().user.unwrap().user_id
+    };
+    let mut users = vec![register("one").await];
+    fs::rename(&file, &moved).unwrap();
+    users.push(register("two").await);
+    node.signal("HUP");
+    until("the file is there again", async || {
+        tokio::task::yield_now().await;
+        file.exists()
+    })
+    .await;
+    users.push(register("three").await);
+    node.signal("TERM");
+    assert!(node.wait_for_line("ended").is_some());
+    assert!(node.wait().0.success());
+    let ids = |file: &Path| -> Vec<_> {
+        lines(file).iter().map(|line| line["subject_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!([ids(&moved), ids(&file)], [users[..2].to_vec(), users[2..].to_vec()]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let (path, real) = (folder.path().join("audit.jsonl"), folder.path().join("real.jsonl"));
+    symlink("/dev/full", &path).unwrap();
+    let app = App::with(StoreKind::Memory).args(&["--audit-log", path.to_str().unwrap()]).start().await;
+    assert!(!page(&app, "/readyz").await.contains("alarm"));
+    app.registered("ada").await;
+    app.signed_in("ada").await;
+    until("the alarm is told", async || {
+        page(&app, "/readyz").await.contains("alarm: the audit cannot be written: No space")
+    })
+    .await;
+    assert!(page(&app, "/readyz").await.starts_with("ready\n"), "calls are answered all the same");
+    let metrics = page(&app, "/metrics").await;
+    assert!(
+        metrics.contains("watchword_audit_up 0") && metrics.contains("watchword_audit_dropped_total 0"),
+        "{metrics}"
+    );
+    app.signed_in("ada").await;
+    fs::remove_file(&path).unwrap();
+    symlink(&real, &path).unwrap();
+    until("the alarm is over", async || !page(&app, "/readyz").await.contains("alarm")).await;
+    assert!(page(&app, "/metrics").await.contains("watchword_audit_up 1"));
+    app.stopped().await;
+    assert_eq!(events(&lines(&real)), ["user_created", "authn_login_success", "authn_login_success"]);
+}
+
+/// A pipe as a file, and its reading end, which nobody reads from.
+fn pipe(folder: &Path) -> (PathBuf, fs::File) {
+    let path = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let end = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    (path, end)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_time_and_logins_last() {
+    let folder = TempDir::new().unwrap();
+    let (path, reader) = pipe(folder.path());
+    let args = ["--audit-log", path.to_str().unwrap(), "--drain-timeout", "1s"];
+    let app = App::with(StoreKind::Memory).args(&args).start().await;
+    app.registered("ada").await;
+    // 2 MiB of refusals, which are all that anybody can send as fast as he likes.
+    let refused = async || {
+        let mut client = app.client().await;
+        for _ in 0..400 {
+            let request = with(&"x".repeat(20), pb::GetUserRequest::default());
+            client.get_user(request).await.unwrap_err();
+        }
+    };
+    until("lines are lost", async || {
+        futures_util::future::join_all((0..8).map(|_| refused())).await;
+        !page(&app, "/metrics").await.contains("watchword_audit_dropped_total 0")
+    })
+    .await;
+    assert!(page(&app, "/readyz").await.contains("alarm: lines come faster than they can be written; "));
+    app.signed_in("ada").await;
+    Door::Legacy.login(&app, "ada", "a wrong guess").await;
+
+    // Whoever reads again gets whole lines, and the logins among them.
+    let mut reader =
+        tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).map(|new| (new, drop(reader)).0).unwrap();
+    let stopping = tokio::spawn(app.stopped());
+    let mut text = String::new();
+    timeout(PATIENCE, reader.read_to_string(&mut text)).await.unwrap().unwrap();
+    stopping.await.unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = events(&lines);
+    assert_eq!(events[0], "user_created");
+    assert_eq!(events[events.len() - 2..], ["authn_login_success", "authn_login_fail"], "room was kept for them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_asked_to_stop_writes_what_waits_before_it_ends() {
+    const REFUSALS: usize = 1_000;
+    let folder = TempDir::new().unwrap();
+    let (path, mut reader) = pipe(folder.path());
+    let (mut node, _) = node(folder.path(), &path);
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    for _ in 0..REFUSALS {
+        client.get_user(with("not.a.token", pb::GetUserRequest::default())).await.unwrap_err();
+    }
+    let end = "a wrong guess that is the last";
+    client
+        .login(pb::LoginRequest { username: "ada".into(), password: end.into(), challenge_solution: String::new() })
+        .await
+        .unwrap_err();
+    node.signal("TERM");
+    // Nobody has read yet, and a pipe takes 64 KiB: if the process is gone now, so are lines.
+    assert!(node.wait_for_line("writing what is left of the audit").is_some(), "it ended without");
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("authn_login_fail\"") || !text.ends_with(b"\n") {
+        let mut piece = [0; 4_096];
+        let bytes = reader.read(&mut piece).unwrap();
+        text.extend_from_slice(&piece[..bytes]);
+    }
+    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), REFUSALS + 1);
+    assert!(node.wait().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let missing = folder.path().join("missing/audit.jsonl").display().to_string();
+    let (code, _, fault) = run(&[
+        "--grpc-addr",
+        "127.0.0.1:0",
+        "--http-addr",
+        "off",
+        "--ops-addr",
+        "off",
+        "--store",
+        "memory:",
+        "--admin-addr",
+        "off",
+        "--audit-log",
+        &missing,
+    ]);
+    assert!(code == 1 && fault.contains(&missing) && fault.contains("--audit-log"), "{fault}");
+    let node = |audit: &str| {
+        let mut command =
+            command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--store", "memory:"]);
+        command.args(["--admin-addr", "off", "--audit-log", audit]);
+        Node::spawn(command).unwrap()
+    };
+    for (audit, is_logged) in [("log", true), ("off", false)] {
+        let node = node(audit);
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        let login = pb::LoginRequest {
+            username: "ada".into(),
+            password: "a wrong guess".into(),
+            challenge_solution: String::new(),
+        };
+        client.login(login).await.unwrap_err();
+        node.signal("TERM");
+        let log = node.wait().1;
+        assert_eq!(
+            log.contains("event=\"authn_login_fail\" outcome=\"failure\" reason=\"unknown_user\""),
+            is_logged,
+            "{log}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_output_takes_the_stream_and_nothing_else() {
+    let mut command = std::process::Command::new(crate::support::BINARY);
+    command.args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--store", "memory:"]);
+    command.args(["--admin-addr", "off", "--audit-log", "stdout"]).stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut log = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let address = log.find_map(|line| line.unwrap().split_once("door=\"grpc\" address=").map(|(_, to)| to.to_owned()));
+    let mut client = AuthClient::new(channel(&address.unwrap()).await);
+    let login = pb::LoginRequest {
+        username: "ada".into(),
+        password: "a wrong guess".into(),
+        challenge_solution: String::new(),
+    };
+    client.login(login).await.unwrap_err();
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["event"], "authn_login_fail");
+}
+
+#[tokio::test]
+async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
+    type Call =
+        fn(AuthClient<tonic::transport::Channel>, pb::Tokens) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn call<F: Future<Output = ()> + Send + 'static>(future: F) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(future)
+    }
+    let calls: [(&str, &str, Call); 8] = [
+        ("Register", "registered", |mut client, _| {
+            call(async move {
+                let eve =
+                    pb::RegisterRequest { username: "eve".into(), password: password("eve"), ..Default::default() };
+                drop(client.register(eve).await);
+            })
+        }),
+        ("UpdateUserData", "user changed", |mut client, tokens| {
+            call(async move {
+                let data = pb::UpdateUserDataRequest { data: "new".into(), ..Default::default() };
+                drop(client.update_user_data(with(&tokens.access_token, data)).await);
+            })
+        }),
+        ("ChangePassword", "password changed", |mut client, tokens| {
+            call(async move {
+                let change =
+                    pb::ChangePasswordRequest { current_password: password("ada"), new_password: password("eve") };
+                drop(client.change_password(with(&tokens.access_token, change)).await);
+            })
+        }),
+        ("DeleteUser", "user deleted", |mut client, tokens| {
+            call(async move {
+                let delete = pb::DeleteUserRequest { current_password: password("ada") };
+                drop(client.delete_user(with(&tokens.access_token, delete)).await);
+            })
+        }),
+        ("RevokeSession", "session ended", |mut client, tokens| {
+            call(async move {
+                let revoke = pb::RevokeSessionRequest { session_id: tokens.session_id };
+                drop(client.revoke_session(with(&tokens.access_token, revoke)).await);
+            })
+        }),
+        ("RevokeAllSessions", "all sessions ended", |mut client, tokens| {
+            call(async move {
+                let revoke = pb::RevokeAllSessionsRequest { keep_current: false };
+                drop(client.revoke_all_sessions(with(&tokens.access_token, revoke)).await);
+            })
+        }),
+        ("RevokeToken", "session ended", |mut client, tokens| {
+            call(async move {
+                drop(client.revoke_token(pb::RevokeTokenRequest { token: tokens.refresh_token }).await);
+            })
+        }),
+        ("RefreshToken", "refreshed", |mut client, tokens| {
+            call(async move {
+                drop(client.refresh_token(pb::RefreshTokenRequest { refresh_token: tokens.refresh_token }).await);
+            })
+        }),
+    ];
+    for (method, event, call) in calls {
+        let store = Faulty::with(Fault::None);
+        let app = App::on(store.clone()).start().await;
+        app.registered("ada").await;
+        let tokens = app.signed_in("ada").await;
+        let before = app.events.count(event);
+        leave(&app, &store, method, call(app.client().await, tokens)).await;
+        until(event, async || {
+            tokio::task::yield_now().await;
+            app.events.count(event) > before
+        })
+        .await;
+    }
+    // A thief who leaves.
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).start().await;
+    app.registered("ada").await;
+    let stolen = pb::RefreshTokenRequest { refresh_token: app.signed_in("ada").await.refresh_token };
+    let mut client = app.client().await;
+    let next = client.refresh_token(stolen.clone()).await.unwrap().into_inner().tokens.unwrap();
+    client.refresh_token(pb::RefreshTokenRequest { refresh_token: next.refresh_token }).await.unwrap();
+    leave(&app, &store, "RefreshToken", async move { drop(client.refresh_token(stolen).await) }).await;
+    until("the reuse is told", async || {
+        tokio::task::yield_now().await;
+        app.events.count("reused") == 1
+    })
+    .await;
+}
+
+/// Calls, leaves when the store has written and not yet answered, and lets it answer when the call is over.
+async fn leave(
+    app: &App,
+    store: &std::sync::Arc<Faulty>,
+    method: &str,
+    call: impl Future<Output = ()> + Send + 'static,
+) {
+    store.set(Fault::AnswersLate);
+    let entered = store.clone().entered();
+    let called = tokio::spawn(call);
+    assert!(timeout(PATIENCE, entered).await.is_ok(), "{method} writes nothing");
+    called.abort();
+    let left = format!("rpc_method=\"watchword.auth.v1.Auth/{method}\",rpc_status_code=\"CANCELLED\"");
+    until("the call is over", async || page(app, "/metrics").await.contains(&left)).await;
+    store.set(Fault::None);
+}
