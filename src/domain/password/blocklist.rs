@@ -27,18 +27,19 @@ impl Blocklist {
         if bytes.len() > BLOCKLIST_BYTES_MAX {
             return Err(format!("has more than {BLOCKLIST_BYTES_MAX} bytes"));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
+        let whole = String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             format!("line {} is not UTF-8", 1 + before.iter().filter(|byte| **byte == b'\n').count())
         })?;
         // What some editors write before everything else.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = whole.strip_prefix('\u{feff}').unwrap_or(&whole);
         let too_long = text.lines().position(|line| line.len() > PASSWORD_BYTES_MAX);
         if let Some(before) = too_long {
             return Err(format!("line {} has more than {PASSWORD_BYTES_MAX} bytes, as no password has", before + 1));
         }
-        let text = if is_nfc(text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
-        let mut lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        let lower = if is_nfc(text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
+        drop(whole);
+        let mut lines: Vec<_> = lower.lines().filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {
             return Err("holds no password".into());
         }

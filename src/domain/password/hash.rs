@@ -73,7 +73,7 @@ impl Scheme {
     }
 }
 
-/// The MD5 of a password, as older programs kept it: 32 hexadecimal digits. As good as the password itself, so it is never
+/// The MD5 of a password, as older programs kept it: 32 hexadecimal digits. It is tried with the NFC form of what is shown. As good as the password itself, so it is never
 /// stored and never printed.
 pub struct Md5Hex(Zeroizing<String>);
 

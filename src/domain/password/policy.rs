@@ -35,12 +35,12 @@ pub struct Policy {
     pub context_words: Arc<[ContextWord]>,
 }
 
-/// A word that no password may consist of, as [`core`] has it; never empty.
+/// A word that no password may consist of: lower case, without what is no letter at its ends; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextWord(String);
 
 impl Policy {
-    /// Checks a new password; the first thing to mend is named. Without a username [`check_name`] is for later.
+    /// Checks a new password; the first thing to mend is named. Without a username `check_name` is for later.
     pub(crate) fn check(&self, password: &Password, username: Option<&Username>) -> Result<(), Violation> {
         let chars_min = self.chars_min;
         if password.as_str().chars().count() < chars_min {
