@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Auth, Caller, Check, Error, Event, Password, Purpose, Replace, Rules, SessionId, Stored, Tokens, User, UserData,
-    Username,
+    Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Replace, Rules, SessionId, Stored, Tokens,
+    User, UserData, Username,
     change_user::{TRIES_MAX, has_same_credentials},
     guess::Lock,
     password::policy,
@@ -111,10 +111,10 @@ impl Auth {
             });
             let changed = changed.await?;
             auth.note(&Event::PasswordChanged { caller: &caller, user: changed.id });
+            auth.forget_failures(&changed.username).await;
             Ok(changed)
         });
         let changed = changed.await?;
-        self.forget_failures(&changed.username).await.map_err(|_| Error::OutcomeUnknown)?;
         // The password is changed: an answer that nothing was would be a lie.
         self.begin_session(caller, &changed).await.map_err(|_| Error::OutcomeUnknown)
     }
@@ -179,7 +179,7 @@ impl Auth {
         let user = &user.value;
         let mut guess = self.guess(caller, &user.username, Some(session)).await?;
         let failures = self.failures_of(&guess).await?;
-        let lock = self.let_in(caller, &mut guess, Some(user), failures, false).await?;
+        let lock = self.let_in(caller, &mut guess, Some(user), failures, false, ChallengePurpose::Login).await?;
         let matches = self.admit(caller, Purpose::Account)?.verify(current, self.hash_to_try(Some(user))).await?;
         if matches && lock == Lock::Open {
             self.guessed_right(&guess);

@@ -9,7 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
 
-use super::{Auth, Caller, Error, Event, password::Purpose, token::Ring};
+use super::{
+    Auth, Caller, Error, Event,
+    password::{Purpose, Slot},
+    token::Ring,
+};
 use crate::puzzle::{self, Presented, Signed, Terms, Unreadable, Work};
 
 /// How long a challenge is good for.
@@ -87,7 +91,8 @@ impl Auth {
         Ok(NewChallenge { text, expire_time: time(expires_at) })
     }
 
-    /// Whether a solution came with the call and counts; none is fine where none is asked for.
+    /// The room for a hash of a call that came with a solution which counts, so that nobody has paid in vain; no solution is
+    /// fine where none is asked for.
     ///
     /// # Errors
     /// `ChallengeRequired`; `ChallengeInvalid`; `StoreUnavailable`, `OutcomeUnknown`: nobody knows whether it was spent, so
@@ -97,23 +102,27 @@ impl Auth {
         caller: &Caller,
         purpose: ChallengePurpose,
         solution: &str,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Slot>, Error> {
         if solution.is_empty() {
             if !self.rules.challenges.asks(purpose) {
-                return Ok(false);
+                return Ok(None);
             }
             return Err(self.challenge_required(caller, purpose));
         }
-        let fault = match self.signed_challenge(purpose, solution).await? {
+        let spent = match self.signed_challenge(purpose, solution).await? {
             Ok(signed) => self.spend_challenge(caller, purpose, signed).await?,
-            Err(fault) => Some(fault),
+            Err(fault) => Err(fault),
         };
-        if let Some(fault) = fault {
-            self.note(&Event::ChallengeRefused { caller, purpose, why: fault });
-            return Err(Error::ChallengeInvalid { purpose, fault });
+        match spent {
+            Ok(slot) => {
+                self.note(&Event::ChallengeAccepted { caller, purpose });
+                Ok(Some(slot))
+            }
+            Err(fault) => {
+                self.note(&Event::ChallengeRefused { caller, purpose, why: fault });
+                Err(Error::ChallengeInvalid { purpose, fault })
+            }
         }
-        self.note(&Event::ChallengeAccepted { caller, purpose });
-        Ok(true)
     }
 
     /// The refusal of a call that came without a solution.
@@ -153,17 +162,17 @@ impl Auth {
         caller: &Caller,
         purpose: ChallengePurpose,
         signed: Signed,
-    ) -> Result<Option<ChallengeFault>, Error> {
+    ) -> Result<Result<Slot, ChallengeFault>, Error> {
         // Before it is spent: whoever is turned away here can send it again.
         let slot = self.admit(caller, purpose.of_hash())?;
         let until = time(signed.expires_at()) + REMEMBERED_AFTER;
         let is_first = self.store.spend(&signed.fingerprint(), until).await.map_err(|error| self.store_error(error))?;
         if !is_first {
-            return Ok(Some(ChallengeFault::Spent));
+            return Ok(Err(ChallengeFault::Spent));
         }
         self.note(&Event::ChallengeSpent { caller, purpose });
-        let is_solved = slot.check(move || signed.is_solved()).await?;
-        Ok((!is_solved).then_some(ChallengeFault::Unsolved))
+        let (is_solved, slot) = slot.check(move || signed.is_solved()).await?;
+        Ok(if is_solved { Ok(slot) } else { Err(ChallengeFault::Unsolved) })
     }
 }
 

@@ -149,7 +149,8 @@ impl Auth {
         self.store.failures(guarded.name).await.map_err(|error| self.store_error(error))
     }
 
-    /// Lets a guess in, given the account, if there is one, and its failures; `paid` with proof of work.
+    /// Lets a guess in, given the account, if there is one, and its failures; `paid` with proof of work, which may be asked for
+    /// this purpose.
     ///
     /// # Errors
     /// `RateLimited`; `ChallengeRequired` once the password alone is not enough; `StoreUnavailable`.
@@ -160,6 +161,7 @@ impl Auth {
         user: Option<&User>,
         mut failures: Option<Stored<Failures>>,
         paid: bool,
+        purpose: ChallengePurpose,
     ) -> Result<Lock, Error> {
         let Some(guards) = &self.guards else { return Ok(Lock::Open) };
         let is_familiar = paid || guess.is_signed_in() || self.is_known(caller, user).await?;
@@ -170,7 +172,7 @@ impl Auth {
             let stored = failures.as_ref().map(|failures| &failures.value);
             let full = match guards.decide(guarded, is_familiar, stored, self.store.now()) {
                 Decision::LetIn(lock) => return Ok(lock),
-                Decision::NotByPassword => return Err(self.challenge_required(caller, ChallengePurpose::Login)),
+                Decision::NotByPassword => return Err(self.challenge_required(caller, purpose)),
                 Decision::Full(full) => full,
             };
             // Others of this account are under way, and any of them may have the right password.
@@ -211,12 +213,13 @@ impl Auth {
     }
 
     /// The name has a new password, or an operator trusts it again.
-    pub(super) async fn forget_failures(&self, username: &Username) -> Result<(), Error> {
-        let Some(guards) = &self.guards else { return Ok(()) };
-        let name = self.ring().await?.name_tag(username);
+    pub(super) async fn forget_failures(&self, username: &Username) {
+        let Some(guards) = &self.guards else { return };
+        // Whoever could not read the keys could not have guessed either.
+        let Ok(ring) = self.ring().await else { return };
+        let name = ring.name_tag(username);
         guards.throttle.clear(Key::Account(name));
         guards.unwritten.forget(name, self.store.now());
-        Ok(())
     }
 
     /// Takes a place for a registration, whatever becomes of it.

@@ -78,14 +78,17 @@ impl Auth {
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
         let mut guess = self.guess(caller, &attempt.username, None).await?;
         // Nothing tells whether a name exists until it is paid for.
-        let paid = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
-        // Before the store is asked; the room itself is taken by whoever is let in.
-        drop(self.admit(caller, Purpose::Account)?);
+        let room = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
+        let is_paid = room.is_some();
+        if !is_paid {
+            // Before the store is asked; the room itself is for those who are let in.
+            drop(self.admit(caller, Purpose::Account)?);
+        }
         let (stored, failures) = tokio::join!(self.store.user(&attempt.username), self.failures_of(&guess));
         let stored = stored.map_err(|error| self.store_error(error))?;
         let user = stored.as_ref().map(|stored| &stored.value);
-        let lock = self.let_in(caller, &mut guess, user, failures?, paid).await?;
-        let slot = self.admit(caller, Purpose::Account)?;
+        let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await?;
+        let slot = room.map_or_else(|| self.admit(caller, Purpose::Account), Ok)?;
         let hash = self.hash_to_try(user);
         let matches = slot.verify(attempt.password, hash).await?;
 

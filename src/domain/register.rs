@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, Stored, User,
-    UserData, Username, guess::Lock,
+    UserData, Username, guess::Lock, password::Slot,
 };
 
 /// A user to register; every part is acceptable.
@@ -62,13 +62,13 @@ impl Auth {
     pub async fn register(self: &Arc<Self>, caller: &Caller, wanted: Registration) -> Result<User, Error> {
         self.count_registration(caller)?;
         // Nothing tells whether a name exists until it is paid for.
-        let paid = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
+        let room = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
         let existing = self.store.user(&wanted.username).await.map_err(|error| self.store_error(error))?;
         if let Some(existing) = existing {
-            return self.repeat(caller, &wanted, existing, paid).await;
+            return self.repeat(caller, &wanted, existing, room).await;
         }
 
-        let slot = self.admit(caller, Purpose::Registration)?;
+        let slot = room.map_or_else(|| self.admit(caller, Purpose::Registration), Ok)?;
         let password = slot.hash(wanted.password.clone()).await?;
         let (username, data) = (wanted.username.clone(), wanted.data.clone());
         let user = User::new(username, password, data, self.store.now(), &*self.world.entropy);
@@ -79,17 +79,15 @@ impl Auth {
             let claim = auth.store.claim(&user).await.map_err(|error| auth.store_error(error))?;
             if let Claim::Claimed = claim {
                 auth.note(&Event::Registered { caller: &caller, user: user.id });
+                // Whoever guessed at the name before it was somebody's has guessed at nothing.
+                auth.forget_failures(&user.username).await;
             }
             Ok((claim, user))
         });
         let (claim, user) = claimed.await?;
         match claim {
-            Claim::Claimed => {
-                // Whoever guessed at the name before it was somebody's has guessed at nothing.
-                self.forget_failures(&user.username).await?;
-                Ok(user)
-            }
-            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing, paid).await,
+            Claim::Claimed => Ok(user),
+            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing, None).await,
         }
     }
 
@@ -101,7 +99,7 @@ impl Auth {
         caller: &Caller,
         wanted: &Registration,
         existing: Stored<User>,
-        paid: bool,
+        room: Option<Slot>,
     ) -> Result<User, Error> {
         let user = existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
@@ -109,8 +107,10 @@ impl Auth {
             // A way to try passwords, though one must know the id.
             let mut guess = self.guess(caller, &user.username, None).await?;
             let failures = self.failures_of(&guess).await?;
-            let lock = self.let_in(caller, &mut guess, Some(&user), failures, paid).await?;
-            let slot = self.admit(caller, Purpose::Registration)?;
+            let lock =
+                self.let_in(caller, &mut guess, Some(&user), failures, room.is_some(), ChallengePurpose::Register);
+            let lock = lock.await?;
+            let slot = room.map_or_else(|| self.admit(caller, Purpose::Registration), Ok)?;
             let matches = slot.verify(wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
             if matches && lock == Lock::Open {
                 self.guessed_right(&guess);

@@ -118,7 +118,7 @@ enum Task {
     /// Something else that takes the processor for a while, and says yes or no.
     Check {
         work: Box<dyn FnOnce() -> bool + Send>,
-        answer: oneshot::Sender<Result<bool, Error>>,
+        answer: oneshot::Sender<Result<(bool, Slot), Error>>,
     },
 }
 
@@ -126,6 +126,7 @@ enum Task {
 enum Reply {
     Hashed(oneshot::Sender<Result<PasswordHash, Error>>, Result<PasswordHash, Error>),
     Verified(oneshot::Sender<Result<bool, Error>>, Result<bool, Error>),
+    Checked(oneshot::Sender<Result<(bool, Slot), Error>>, Result<(bool, Slot), Error>),
 }
 
 /// Whom a hash is for, which says who yields when there is not room for all.
@@ -286,8 +287,12 @@ impl Slot {
         answered.await.unwrap_or(Err(NOT_HASHED))
     }
 
-    /// What `work` says. It takes the place of a hash and should take no longer.
-    pub(in crate::domain) async fn check(self, work: impl FnOnce() -> bool + Send + 'static) -> Result<bool, Error> {
+    /// What `work` says. It takes the place of a hash and should take no longer; the slot comes back, for the hash that it
+    /// was asked for.
+    pub(in crate::domain) async fn check(
+        self,
+        work: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<(bool, Slot), Error> {
         let (answer, answered) = oneshot::channel();
         self.submit(Task::Check { work: Box::new(work), answer });
         answered.await.unwrap_or(Err(NOT_HASHED))
@@ -380,18 +385,18 @@ impl Shared {
 
     /// Gives the room back, so that a caller who hears the answer and asks again finds it.
     fn run(&self, job: Job, workspace: &mut Workspace) -> Option<Reply> {
-        let Job { task, deadline, queued_at, permit: _permit } = job;
+        let Job { task, deadline, queued_at, permit } = job;
         let started = self.clock.monotonic();
         let late = started >= deadline;
         let queued = started.saturating_duration_since(queued_at);
         match task {
             // Nobody waits for the answer any more: the hash would only keep others waiting.
             Task::Hash { answer, .. } if answer.is_closed() => None,
-            Task::Verify { answer, .. } | Task::Check { answer, .. } if answer.is_closed() => None,
+            Task::Verify { answer, .. } if answer.is_closed() => None,
+            Task::Check { answer, .. } if answer.is_closed() => None,
             Task::Hash { answer, .. } if late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
-            Task::Verify { answer, .. } | Task::Check { answer, .. } if late => {
-                Some(Reply::Verified(answer, Err(Error::DeadlineExceeded)))
-            }
+            Task::Verify { answer, .. } if late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
+            Task::Check { answer, .. } if late => Some(Reply::Checked(answer, Err(Error::DeadlineExceeded))),
             Task::Hash { scheme, input, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
@@ -409,7 +414,7 @@ impl Shared {
                 // It says nothing about what a hash takes, so nothing is learnt of it.
                 let took = self.clock.monotonic().saturating_duration_since(started);
                 self.observer.on(&Event::ChallengeChecked { queued, took });
-                Some(Reply::Verified(answer, Ok(is_right)))
+                Some(Reply::Checked(answer, Ok((is_right, Slot { deadline, permit }))))
             }
         }
     }
@@ -496,6 +501,7 @@ impl Reply {
         match self {
             Reply::Hashed(answer, result) => drop(answer.send(result)),
             Reply::Verified(answer, result) => drop(answer.send(result)),
+            Reply::Checked(answer, result) => drop(answer.send(result)),
         }
     }
 }
@@ -518,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_takes_the_place_of_a_hash_and_says_nothing_about_what_one_takes() {
+    async fn a_check_takes_the_place_of_a_hash_keeps_it_and_says_nothing_about_what_one_takes() {
         let pool = pool();
         let before = pool.shared.lock().hash_time;
         let (held, release) = std::sync::mpsc::channel::<()>();
@@ -528,8 +534,11 @@ mod tests {
         let waiting = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let waiting = tokio::spawn(waiting.check(|| false));
         held.send(()).unwrap();
-        assert_eq!((slow.await.unwrap(), waiting.await.unwrap()), (Ok(true), Ok(false)));
-        assert_eq!(pool.shared.lock().admitted, 0, "its place is given back");
+        let [(yes, slot), (no, other)] = [slow.await.unwrap().ok().unwrap(), waiting.await.unwrap().ok().unwrap()];
+        assert!(yes && !no);
+        assert_eq!(pool.shared.lock().admitted, 2, "the places are for the hashes that come next");
+        drop((slot, other));
+        assert_eq!(pool.shared.lock().admitted, 0, "or are given back");
         assert_eq!(pool.shared.lock().hash_time, before);
     }
 
@@ -537,9 +546,9 @@ mod tests {
     async fn a_check_that_panics_or_comes_too_late_says_neither_yes_nor_no() {
         let pool = pool();
         let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-        assert_eq!(slot.check(|| panic!("a bug on order")).await, Err(NOT_HASHED));
+        assert_eq!(slot.check(|| panic!("a bug on order")).await.err(), Some(NOT_HASHED));
         let late = Slot { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
-        assert_eq!(late.check(|| true).await, Err(Error::DeadlineExceeded));
+        assert_eq!(late.check(|| true).await.err(), Some(Error::DeadlineExceeded));
     }
 
     fn in_seconds(seconds: u64) -> Instant {
