@@ -32,8 +32,8 @@ use crate::{
 const RACERS: usize = 64;
 
 /// A purpose, and its name.
-const REGISTER: (pb::ChallengePurpose, &str) = (pb::ChallengePurpose::Register, "register");
-const LOGIN: (pb::ChallengePurpose, &str) = (pb::ChallengePurpose::Login, "login");
+pub const REGISTER: (pb::ChallengePurpose, &str) = (pb::ChallengePurpose::Register, "register");
+pub const LOGIN: (pb::ChallengePurpose, &str) = (pb::ChallengePurpose::Login, "login");
 
 // === Helpers
 
@@ -61,7 +61,7 @@ fn encoded(payload: &Value) -> String {
 }
 
 /// A good solution for that purpose.
-async fn solution(app: &App, purpose: (pb::ChallengePurpose, &str)) -> String {
+pub async fn solution(app: &App, purpose: (pb::ChallengePurpose, &str)) -> String {
     let challenge = challenge(app, purpose).await;
     encoded(&payload(&challenge, &solved(&challenge)))
 }

@@ -6,10 +6,13 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 use watchword::wire::{pb, rpc};
 
-use crate::support::{
-    App, Door, Place, Reply, Setup, StoreKind, details,
-    fault::{Fault, Faulty},
-    http, http_from, password, query, reason,
+use crate::{
+    challenge::{LOGIN, REGISTER, solution},
+    support::{
+        App, Door, Place, Reply, Setup, StoreKind, details,
+        fault::{Fault, Faulty},
+        http, http_from, password, query, reason,
+    },
 };
 
 /// A server that limits guessing, as servers do by default.
@@ -224,6 +227,39 @@ async fn a_victim_signs_in_from_where_he_did_before_while_a_hundred_addresses_at
         assert_eq!(refused, 990, "{kind:?}: ten were looked at");
         // From elsewhere the account's limit holds for the user too.
         assert_eq!(login_from(&app, [127, 8, 8, 8], "victim", &password("victim")).await.status, 429);
+    }
+}
+
+/// T9. Neither the account's limit nor its cap keeps out whoever pays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_victim_who_pays_with_proof_of_work_signs_in_under_attack_and_after_the_cap_and_an_attacker_pays_for_each_guess()
+ {
+    for setup in [guarded(StoreKind::Memory), capped(StoreKind::Memory)] {
+        let app = setup.start().await;
+        app.registered("victim").await;
+        guesses_at_once(&app, "victim", 50).await;
+        for door in Door::ALL {
+            let answer = door.login(&app, "victim", &password("victim")).await;
+            let outcome = answer.outcome();
+            let is_asked =
+                outcome == "CHALLENGE_REQUIRED" || outcome.starts_with("400 send the solution of a challenge");
+            assert!(is_limited(&answer) || is_asked, "{outcome}");
+            for _ in 0..10 {
+                let proof = solution(&app, LOGIN).await;
+                let answer = door.login_with(&app, "victim", &password("victim"), &proof).await;
+                assert_eq!(answer.data(), "data of victim");
+                // One payment is one guess.
+                assert!(
+                    !door.login_with(&app, "victim", &password("victim"), &proof).await.outcome().starts_with("ok")
+                );
+            }
+            let wrong = solution(&app, LOGIN).await;
+            assert!(door.login_with(&app, "victim", "one more guess", &wrong).await.is_wrong_credentials());
+            let other = solution(&app, REGISTER).await;
+            assert!(!door.login_with(&app, "victim", &password("victim"), &other).await.outcome().starts_with("ok"));
+        }
+        // It has mended nothing for those who do not pay.
+        assert_ne!(Door::Grpc.login(&app, "victim", &password("victim")).await.outcome(), "ok");
     }
 }
 
