@@ -11,9 +11,11 @@ use std::{
 };
 
 use super::{
-    Auth, Caller, ChallengePurpose, Error, Event, Limit, SessionId, Stored, ThrottleSettings, User, UserId, Username,
+    Auth, Caller, ChallengePurpose, Error, Event, Limit, SessionId, StoreError, Stored, ThrottleSettings, User, UserId,
+    Username,
     failures::{Failures, NameTag, Standing, Unwritten},
-    throttle::{Full, Key, Place, Prefix, SOON, Taken, Throttle},
+    password::Slot,
+    throttle::{Full, Key, Patience, Place, Prefix, Taken, Throttle},
     user::AddressTag,
 };
 
@@ -68,27 +70,26 @@ impl Guards {
         let standing = self.unwritten.standing(name, stored, now);
         guarded.standing = standing;
         let is_capped = standing.count >= settings.failure_cap;
-        match (is_capped, is_familiar) {
-            (true, _) if settings.failure_cap_is_strict => return Decision::LetIn(Lock::Shut),
-            (true, true) => return Decision::LetIn(Lock::Open),
-            (true, false) => return Decision::NotByPassword,
-            (false, _) => {}
+        let is_shut = is_capped && settings.failure_cap_is_strict;
+        if is_capped && !is_shut && !is_familiar {
+            return Decision::NotByPassword;
         }
         let limited = (Key::Account(name), settings.per_account, standing.backlog);
         // No more at once than may still fail.
-        let left = settings.failure_cap - standing.count;
+        let left = if is_capped { u32::MAX } else { settings.failure_cap - standing.count };
         let taken = self.throttle.try_take_among(Key::Guesses(name), left, (!is_familiar).then_some(limited));
         let (taken, under_way) = match taken {
             Ok(taken) => taken,
             Err(full) => return Decision::Full(full),
         };
         // One that was under way may have failed since: it is counted before it ends.
-        if self.unwritten.standing(name, stored, now).count + under_way > settings.failure_cap {
-            return Decision::Full(Full { wait: SOON, others: under_way });
+        if !is_capped && self.unwritten.standing(name, stored, now).count + under_way > settings.failure_cap {
+            drop(taken);
+            return Decision::Full(self.throttle.crowded(Key::Guesses(name)));
         }
         guarded.taken.extend(taken);
         guarded.backlog = if is_familiar { Duration::ZERO } else { settings.per_account.share() };
-        Decision::LetIn(Lock::Open)
+        Decision::LetIn(if is_shut { Lock::Shut } else { Lock::Open })
     }
 }
 
@@ -107,7 +108,7 @@ impl Auth {
         }
     }
 
-    /// Begins a guess: asks the limits that need to know nothing of the account.
+    /// Begins a guess at a name, by whoever is signed in if anybody is: asks the limit that knows nothing of names.
     ///
     /// # Errors
     /// `RateLimited`; `StoreUnavailable`.
@@ -120,27 +121,18 @@ impl Auth {
         let Some(guards) = &self.guards else { return Ok(Guess { guarded: None }) };
         let name = self.ring().await?.name_tag(username);
         if !guards.unwritten.has_room() {
-            tracing::error!("failures cannot be stored, so nobody may guess any more");
-            return Err(Error::StoreUnavailable);
+            // Nobody would count.
+            return Err(self.store_error(StoreError::Unavailable));
         }
         let address = caller.client.map(Prefix::of);
         let place = session.map(Place::Session).or(address.map(Place::Address));
-        let settings = &guards.settings;
-        let mut taken = Vec::new();
-        for (limit, key, rate) in [
-            address.map(|address| (Limit::Address, Key::Address(address), settings.per_address)),
-            place.map(|place| {
-                (Limit::AddressAndAccount, Key::AddressAndAccount(place, name), settings.per_address_and_account)
-            }),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            let place = guards.throttle.take(key, rate).await;
-            taken.push(place.map_err(|wait| self.rate_limited(caller, limit, wait))?);
+        let (taken, backlog, standing) = (Vec::new(), Duration::ZERO, Standing::default());
+        let mut guarded = Guarded { name, place, taken, backlog, standing };
+        if let Some(address) = address {
+            let taken = guards.throttle.take(Key::Address(address), guards.settings.per_address).await;
+            guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::Address, wait))?);
         }
-        let (backlog, standing) = (Duration::ZERO, Standing::default());
-        Ok(Guess { guarded: Some(Guarded { name, place, taken, backlog, standing }) })
+        Ok(Guess { guarded: Some(guarded) })
     }
 
     /// What is stored of the failures of the name that is guessed at.
@@ -165,19 +157,25 @@ impl Auth {
     ) -> Result<Lock, Error> {
         let Some(guards) = &self.guards else { return Ok(Lock::Open) };
         let is_familiar = paid || guess.is_signed_in() || self.is_known(caller, user).await?;
-        let mut patience = guards.throttle.patience();
+        if let Some(guarded) = guess.guarded.as_mut().filter(|_| !paid)
+            && let Some(place) = guarded.place
+        {
+            let key = Key::AddressAndAccount(place, guarded.name);
+            let taken = guards.throttle.take(key, guards.settings.per_address_and_account).await;
+            guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::AddressAndAccount, wait))?);
+        }
+        let mut patience = Patience::new();
         loop {
-            let ended = guards.throttle.ended();
             let Some(guarded) = &mut guess.guarded else { return Ok(Lock::Open) };
             let stored = failures.as_ref().map(|failures| &failures.value);
-            let full = match guards.decide(guarded, is_familiar, stored, self.store.now()) {
+            match guards.decide(guarded, is_familiar, stored, self.store.now()) {
                 Decision::LetIn(lock) => return Ok(lock),
                 Decision::NotByPassword => return Err(self.challenge_required(caller, purpose)),
-                Decision::Full(full) => full,
-            };
-            // Others of this account are under way, and any of them may have the right password.
-            if full.others == 0 || patience.wait(ended).await.is_err() {
-                return Err(self.rate_limited(caller, Limit::Account, full.wait));
+                // Others of this account may be under way, any of whom may have the right password.
+                Decision::Full(full) => {
+                    let ended = patience.wait(full).await;
+                    ended.map_err(|wait| self.rate_limited(caller, Limit::Account, wait))?;
+                }
             }
             failures = self.failures_of(guess).await?;
         }
@@ -188,6 +186,26 @@ impl Auth {
         // Nobody's address costs the same as somebody's.
         let tag = self.address_tag(caller, user.map(|user| user.id)).await?;
         Ok(tag.zip(user).is_some_and(|(tag, user)| user.known_addresses.contains(&tag)))
+    }
+
+    /// Takes the proof of work of a guess: see `present_challenge`. One that does not count costs us something and the caller
+    /// nothing, so it runs against the limit of the address.
+    pub(super) async fn pay(
+        &self,
+        caller: &Caller,
+        guess: Guess,
+        purpose: ChallengePurpose,
+        solution: &str,
+    ) -> Result<(Guess, Option<Slot>), Error> {
+        match self.present_challenge(caller, purpose, solution).await {
+            Ok(room) => Ok((guess, room)),
+            Err(error) => {
+                if matches!(error, Error::ChallengeInvalid { .. }) {
+                    guess.guarded.into_iter().flat_map(|guarded| guarded.taken).for_each(Taken::keep);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The password was wrong, or opens nothing.

@@ -76,9 +76,9 @@ impl Auth {
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
-        let mut guess = self.guess(caller, &attempt.username, None).await?;
+        let guess = self.guess(caller, &attempt.username, None).await?;
         // Nothing tells whether a name exists until it is paid for.
-        let room = self.present_challenge(caller, ChallengePurpose::Login, &attempt.solution).await?;
+        let (mut guess, room) = self.pay(caller, guess, ChallengePurpose::Login, &attempt.solution).await?;
         let is_paid = room.is_some();
         if !is_paid {
             // Before the store is asked; the room itself is for those who are let in.
@@ -89,31 +89,14 @@ impl Auth {
         let user = stored.as_ref().map(|stored| &stored.value);
         let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await?;
         let slot = room.map_or_else(|| self.admit(caller, Purpose::Account), Ok)?;
-        let hash = self.hash_to_try(user);
-        let matches = slot.verify(attempt.password, hash).await?;
-
-        let refusal = match &stored {
-            None => Some(Refusal::UnknownUser),
-            Some(Stored { value, .. }) if value.disabled => Some(Refusal::Disabled(value.id)),
-            Some(Stored { value, .. }) if lock == Lock::Shut => Some(Refusal::Locked(value.id)),
-            Some(Stored { value, .. }) if value.password.is_none() => Some(Refusal::NoPassword(value.id)),
-            Some(Stored { value, .. }) if !matches => Some(Refusal::WrongPassword(value.id)),
-            Some(_) => None,
-        };
-        match (stored, refusal) {
-            (Some(stored), None) => {
-                self.guessed_right(&guess);
-                Ok(stored)
-            }
-            (stored, refusal) => {
-                let user = stored.map(|stored| stored.value.id);
-                self.guessed_wrong(caller, guess, user);
-                if let Some(why) = refusal {
-                    self.note(&Event::LoginRefused { caller, why });
-                }
-                Err(Error::InvalidCredentials)
-            }
+        let matches = slot.verify(attempt.password, self.hash_to_try(user)).await?;
+        if let Some(why) = refusal(user, lock, matches) {
+            self.guessed_wrong(caller, guess, user.map(|user| user.id));
+            self.note(&Event::LoginRefused { caller, why });
+            return Err(Error::InvalidCredentials);
         }
+        self.guessed_right(&guess);
+        Ok(stored.expect("nobody's password is refused"))
     }
 
     /// Remembers the hour of the login, and from where. It is a convenience, so no failure of it fails the login.
@@ -138,6 +121,21 @@ impl Auth {
         }
         user
     }
+}
+
+/// Why a password opens nothing, if it does not.
+fn refusal(user: Option<&User>, lock: Lock, matches: bool) -> Option<Refusal> {
+    let Some(user) = user else { return Some(Refusal::UnknownUser) };
+    if user.disabled {
+        return Some(Refusal::Disabled(user.id));
+    }
+    if lock == Lock::Shut {
+        return Some(Refusal::Locked(user.id));
+    }
+    if user.password.is_none() {
+        return Some(Refusal::NoPassword(user.id));
+    }
+    (!matches).then_some(Refusal::WrongPassword(user.id))
 }
 
 fn to_the_hour(time: SystemTime) -> SystemTime {

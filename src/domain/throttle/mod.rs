@@ -8,7 +8,7 @@ mod rate;
 mod sketch;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, futures::Notified},
+    sync::{Notify, futures::OwnedNotified},
     time::Sleep,
 };
 
@@ -110,15 +110,20 @@ pub(super) enum Key {
 /// The backlogs of this node.
 pub(super) struct Throttle {
     state: Mutex<State>,
-    /// Something that was under way has ended.
-    ended: Notify,
     clock: Arc<dyn Clock>,
 }
 
 struct State {
     sketch: Sketch,
     /// Calls that have taken a place and are not over: as many as may wait for a hash, and each has a few.
-    under_way: HashMap<Key, u32>,
+    under_way: HashMap<Key, UnderWay>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    count: u32,
+    /// Those who wait for one of them to end.
+    ended: Arc<Notify>,
 }
 
 /// A place in a backlog. Dropped, it is given back.
@@ -126,50 +131,46 @@ struct State {
 pub(super) struct Taken {
     throttle: Arc<Throttle>,
     key: Key,
-    /// What the place takes of the backlog, unless it is kept.
+    /// What the place takes of the backlog.
     raised: Option<Raised>,
+    is_kept: bool,
 }
 
 /// No place in a backlog.
 pub(super) struct Full {
     /// Until there is one.
     pub(super) wait: Duration,
-    /// So many of those who have one are under way: any of them may give it back.
-    pub(super) others: u32,
+    /// When some of those who have one are under way, any of whom may give it back: the next of them to do so.
+    ended: Option<Pin<Box<OwnedNotified>>>,
 }
 
 /// What is left of the time that a call waits for others.
 pub(super) struct Patience(Pin<Box<Sleep>>);
 
-/// It is over.
-pub(super) struct Impatient;
-
 impl Throttle {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let state = State { sketch: Sketch::new(clock.monotonic()), under_way: HashMap::new() };
-        Self { state: Mutex::new(state), ended: Notify::new(), clock }
+        Self { state: Mutex::new(state), clock }
     }
 
     /// Takes a place in the backlog of `key`; or answers how long it is until there is one.
     pub(super) async fn take(self: &Arc<Self>, key: Key, rate: Rate) -> Result<Taken, Duration> {
-        let mut patience = self.patience();
+        let mut patience = Patience::new();
         loop {
-            let ended = self.ended();
-            match self.try_take(key, rate, Duration::ZERO) {
+            match self.try_take(key, rate) {
                 Ok(taken) => return Ok(taken),
-                Err(Full { others: 0, wait }) => return Err(wait),
-                Err(Full { wait, .. }) => patience.wait(ended).await.map_err(|Impatient| wait)?,
+                Err(full) => patience.wait(full).await?,
             }
         }
     }
 
-    /// Takes a place at once in a backlog that is at least `known` long.
-    pub(super) fn try_take(self: &Arc<Self>, key: Key, rate: Rate, known: Duration) -> Result<Taken, Full> {
-        self.take_in(&mut self.state(), key, rate, known)
+    /// Takes a place at once.
+    fn try_take(self: &Arc<Self>, key: Key, rate: Rate) -> Result<Taken, Full> {
+        self.take_in(&mut self.state(), key, rate, Duration::ZERO)
     }
 
-    /// The same where no more than `most` may be under way, whatever their rate; without a rate that is all. Answers the
-    /// places, and how many are under way with this one.
+    /// Takes a place in the backlog of `limited`, which is at least so long, where no more than `most` of `all` may be under
+    /// way; without a limit that is all. Answers the places, and how many are under way with this one.
     pub(super) fn try_take_among(
         self: &Arc<Self>,
         all: Key,
@@ -177,9 +178,9 @@ impl Throttle {
         limited: Option<(Key, Rate, Duration)>,
     ) -> Result<(Vec<Taken>, u32), Full> {
         let mut state = self.state();
-        let others = state.under_way(&all);
+        let others = state.under_way.get(&all).map_or(0, |others| others.count);
         if others >= most {
-            return Err(Full { wait: SOON, others });
+            return Err(state.full(&all, SOON));
         }
         let limited = limited.map(|(key, rate, known)| self.take_in(&mut state, key, rate, known)).transpose()?;
         let among = self.taken(&mut state, all, None);
@@ -190,32 +191,25 @@ impl Throttle {
         let now = self.clock.monotonic();
         let backlog = state.sketch.backlog(&key, now).max(known);
         if let Some(wait) = rate.wait(backlog) {
-            return Err(Full { wait, others: state.under_way(&key) });
+            return Err(state.full(&key, wait));
         }
         let raised = state.sketch.raise(&key, now, backlog + rate.share());
         Ok(self.taken(state, key, Some(raised)))
     }
 
     fn taken(self: &Arc<Self>, state: &mut State, key: Key, raised: Option<Raised>) -> Taken {
-        *state.under_way.entry(key).or_default() += 1;
-        Taken { throttle: self.clone(), key, raised }
+        state.under_way.entry(key).or_default().count += 1;
+        Taken { throttle: self.clone(), key, raised, is_kept: false }
     }
 
-    /// The next end of something that is under way now.
-    pub(super) fn ended(&self) -> Pin<Box<Notified<'_>>> {
-        let mut ended = Box::pin(self.ended.notified());
-        ended.as_mut().enable();
-        ended
+    /// The refusal of a place among `key` that is no matter of time.
+    pub(super) fn crowded(&self, key: Key) -> Full {
+        self.state().full(&key, SOON)
     }
 
-    /// How long one call waits for others.
-    pub(super) fn patience(&self) -> Patience {
-        Patience(Box::pin(tokio::time::sleep(OTHERS_WAIT_MAX)))
-    }
-
-    /// Counts one more for `key` if there is room; otherwise says that there is none.
+    /// Counts one more for `key` if there is room; otherwise answers how long it is until there is.
     pub(super) fn count(self: &Arc<Self>, key: Key, rate: Rate) -> Result<(), Duration> {
-        self.try_take(key, rate, Duration::ZERO).map(Taken::keep).map_err(|full| full.wait)
+        self.try_take(key, rate).map(Taken::keep).map_err(|full| full.wait)
     }
 
     /// Ends the backlog of `key`.
@@ -230,17 +224,28 @@ impl Throttle {
 }
 
 impl State {
-    fn under_way(&self, key: &Key) -> u32 {
-        self.under_way.get(key).copied().unwrap_or(0)
+    fn full(&self, key: &Key, wait: Duration) -> Full {
+        let ended = self.under_way.get(key).map(|others| {
+            let mut ended = Box::pin(others.ended.clone().notified_owned());
+            // While nobody can end: none is missed.
+            ended.as_mut().enable();
+            ended
+        });
+        Full { wait, ended }
     }
 }
 
 impl Patience {
-    /// Waits for an end.
-    pub(super) async fn wait(&mut self, ended: Pin<Box<Notified<'_>>>) -> Result<(), Impatient> {
+    pub(super) fn new() -> Self {
+        Self(Box::pin(tokio::time::sleep(OTHERS_WAIT_MAX)))
+    }
+
+    /// Waits until it is worth another try; when it is not, answers how long it is until there is a place.
+    pub(super) async fn wait(&mut self, full: Full) -> Result<(), Duration> {
+        let Some(ended) = full.ended else { return Err(full.wait) };
         tokio::select! {
             () = ended => Ok(()),
-            () = &mut self.0 => Err(Impatient),
+            () = &mut self.0 => Err(full.wait),
         }
     }
 }
@@ -248,24 +253,31 @@ impl Patience {
 impl Taken {
     /// It was a failure.
     pub(super) fn keep(mut self) {
-        self.raised = None;
+        self.is_kept = true;
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut state = self.throttle.state();
-        if let Some(raised) = self.raised {
-            state.sketch.lower(&self.key, raised);
-        }
-        if let Some(others) = state.under_way.get_mut(&self.key) {
-            *others -= 1;
-            if *others == 0 {
-                state.under_way.remove(&self.key);
+        let State { sketch, under_way } = &mut *state;
+        let Entry::Occupied(mut others) = under_way.entry(self.key) else { return };
+        others.get_mut().count -= 1;
+        let gives_back = match (self.raised, self.is_kept) {
+            (Some(raised), false) => {
+                sketch.lower(&self.key, raised);
+                true
             }
+            (Some(_), true) => false,
+            (None, _) => true,
+        };
+        // One place is for one of those who wait. When nobody is under way any more, all of them hear that, whatever it
+        // means for them: no more wake-ups than that, or a crowd that waits would cost more than one that is refused.
+        if others.get().count == 0 {
+            others.remove().ended.notify_waiters();
+        } else if gives_back {
+            others.get().ended.notify_one();
         }
-        drop(state);
-        self.throttle.ended.notify_waiters();
     }
 }
 
