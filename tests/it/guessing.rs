@@ -1,17 +1,21 @@
 //! Guessing at passwords: slow through every door and spelling, for names that exist and names that do not.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 use tonic::{Request, Status};
 use watchword::wire::{pb, rpc};
 
 use crate::{
     challenge::{LOGIN, REGISTER, solution},
     support::{
-        App, Door, Place, Reply, Setup, StoreKind, details,
+        App, Door, Node, Place, Reply, Setup, StoreKind, command, details,
         fault::{Fault, Faulty},
-        http, http_from, password, query, reason,
+        http, http_from, is_full, password, query, reason,
     },
 };
 
@@ -506,4 +510,69 @@ async fn whoever_registers_a_name_that_was_guessed_at_before_begins_anew() {
     app.rules.store_failures().await;
     app.registered("ada").await;
     assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "ok");
+}
+
+/// T46. Of addresses that somebody makes up none costs memory or takes an honest one's count away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_made_up_addresses_takes_no_memory_and_nobodys_count_away() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let addresses = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"];
+    let flags = ["--trusted-proxy", "127.0.0.1", "--throttle-registrations", "3/1h", "--store", "memory:"];
+    let mut node = command(&addresses);
+    node.args(flags).arg("--data-dir").arg(folder.path());
+    let mut node = Node::spawn(node).unwrap();
+    let line = node.line("door=\"http\" address=").unwrap();
+    let address = line.rsplit("address=").next().unwrap().parse().unwrap();
+    let register = async |from: &str| {
+        let target = "/register?username=ada&password=a-password-of-ada";
+        http(address, "POST", target, &[("x-forwarded-for", from)], "").await.status
+    };
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(register("203.0.113.7").await, expected);
+    }
+    let before = resident_kib(node.pid());
+    let (connections, each) = (8, if is_full() { 125_000 } else { 1_250 });
+    let floods = (0..connections).map(|connection| flood_from_everywhere(address, connection, each));
+    let refused: usize = join_all(floods).await.into_iter().sum();
+    let grown = resident_kib(node.pid()).saturating_sub(before) / 1_024;
+    println!("{} addresses: {refused} refused, {grown} MiB more", connections * each);
+    assert!(refused < connections * each / 1_000, "{refused} who came for the first time were refused");
+    assert!(grown <= 64, "{grown} MiB more");
+    assert_eq!(register("203.0.113.7").await, 429, "its count was taken away");
+}
+
+/// Registers a name that is taken from that many addresses; how often that was refused.
+async fn flood_from_everywhere(to: SocketAddr, connection: usize, count: usize) -> usize {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let (read, mut write) = stream.into_split();
+    let mut answers = BufReader::new(read).lines();
+    let mut refused = 0;
+    for batch in 0..count.div_ceil(50) {
+        let requests: String = (batch * 50..count.min(batch * 50 + 50))
+            .map(|number| {
+                format!(
+                    "POST /register?username=ada&password=a-password-of-ada HTTP/1.1\r\nhost: localhost\r\n\
+                     x-forwarded-for: 2001:{connection:x}:{:x}:{:x}::1\r\n\r\n",
+                    number >> 12,
+                    number & 0xfff
+                )
+            })
+            .collect();
+        write.write_all(requests.as_bytes()).await.unwrap();
+        let mut answered = 0;
+        while answered < count.min(batch * 50 + 50) - batch * 50 {
+            let line = answers.next_line().await.unwrap().expect("the server goes on");
+            if let Some(status) = line.find("HTTP/1.1 ").map(|at| &line[at + 9..at + 12]) {
+                answered += 1;
+                refused += usize::from(status == "429");
+            }
+        }
+    }
+    refused
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
