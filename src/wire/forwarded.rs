@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    sync::Once,
 };
 
 use http::HeaderMap;
@@ -51,6 +52,9 @@ impl TrustedProxies {
             Peer::Local { .. } => self.unix,
         };
         if !is_trusted {
+            if headers.contains_key(HEADER) {
+                warn_once(peer);
+            }
             return Ok(None);
         }
         let mut nearest = None;
@@ -73,6 +77,19 @@ impl TrustedProxies {
     fn has(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
+}
+
+/// An operator who has put a proxy in front of us and forgotten to say so limits all users as one. Once for each process, since
+/// any stranger can cause it.
+fn warn_once(peer: Peer) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            %peer,
+            "x-forwarded-for is ignored: if that is your proxy, or a service that calls for end users, name it in \
+             --trusted-proxy, or all of its users are limited as one"
+        );
+    });
 }
 
 /// An address, which some proxies write with its port.

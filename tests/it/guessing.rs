@@ -576,3 +576,21 @@ fn resident_kib(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
+
+#[test]
+fn a_proxy_that_nobody_named_is_warned_of_once() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut serve = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"]);
+    serve.args(["--store", "memory:"]).arg("--data-dir").arg(folder.path());
+    let mut node = Node::spawn(serve).unwrap();
+    let line = node.line("door=\"http\" address=").unwrap();
+    let address = line.rsplit("address=").next().unwrap().parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for from in ["203.0.113.7", "203.0.113.8"] {
+        runtime.block_on(http(address, "GET", "/", &[("x-forwarded-for", from)], ""));
+    }
+    node.signal("TERM");
+    let (_, log) = node.wait();
+    assert_eq!(log.matches("name it in --trusted-proxy").count(), 1, "{log}");
+    assert!(!log.contains("203.0.113"), "what a stranger writes is not repeated");
+}
