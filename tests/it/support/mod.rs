@@ -16,7 +16,7 @@ pub mod proxy;
 pub mod redis;
 mod world;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -54,7 +54,7 @@ pub struct App {
     pub events: Arc<Events>,
     pub rules: Arc<Auth>,
     _place: Place,
-    admin_folder: TempDir,
+    _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
 }
@@ -113,11 +113,6 @@ impl App {
     pub async fn admin(&self) -> AuthAdminClient<Channel> {
         let address = self.addresses.admin.as_ref().expect("the test opened the admin door").to_string();
         AuthAdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
-    }
-
-    /// Where it is.
-    pub fn admin_socket(&self) -> PathBuf {
-        self.admin_folder.path().join("admin.sock")
     }
 
     /// Disables a user, or enables.
@@ -245,7 +240,7 @@ impl Setup {
             // A dropped test stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, rules, _place: place, admin_folder: admin, stop: Some(stop), running }
+        App { addresses, clock, events, rules, _place: place, _admin_folder: admin, stop: Some(stop), running }
     }
 }
 
