@@ -21,7 +21,7 @@ const FILES: [&str; 8] = [
 const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 
 /// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
-const SECRET: [&str; 12] = [
+const SECRET: [&str; 14] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
     "watchword.auth.v1.RefreshTokenRequest",
@@ -29,6 +29,8 @@ const SECRET: [&str; 12] = [
     "watchword.auth.v1.RevokeTokenRequest",
     "watchword.auth.v1.ChangePasswordRequest",
     "watchword.auth.v1.DeleteUserRequest",
+    "watchword.auth.v1.ResetPasswordRequest",
+    "watchword.auth.v1.CreatePasswordResetCodeResponse",
     "watchword.auth.v1.Tokens",
     // They hold the headers, the address and the user of somebody else's request.
     "envoy.service.auth.v3.CheckRequest",

@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 use crate::{
     config::Config,
     domain::{Auth, HashPool, Names, Pulse, Store, TokenSettings, World, password::Kernel},
-    grpc::{Grpc, Readiness},
+    grpc::{Grpc, Readiness, ServerView},
     http, machine,
     server::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
@@ -175,7 +175,7 @@ impl App {
         let door = Grpc::new(auth.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
         doors.spawn(server::serve(grpc, door, config.limits, draining.clone()));
         if let Some(listener) = admin {
-            let door = Grpc::admin(auth.clone(), ready.clone());
+            let door = Grpc::admin(auth.clone(), server_view(&config, &store, &auth, &audit), ready.clone());
             doors.spawn(server::serve(listener, door, config.limits, draining.clone()));
         }
         if let Some(listener) = http {
@@ -275,6 +275,21 @@ impl Listeners {
 
     fn count(&self) -> usize {
         1 + [&self.http, &self.ops, &self.admin].into_iter().flatten().count()
+    }
+}
+
+/// What operators see of the server on the admin door.
+fn server_view(config: &Config, store: &Arc<dyn Store>, auth: &Auth, audit: &Arc<Audit>) -> ServerView {
+    let (pulse, store, audit) = (store.pulse(), store.clone(), audit.clone());
+    ServerView {
+        version: env!("CARGO_PKG_VERSION"),
+        start_time: auth.clock().now(),
+        store: config.store.name(),
+        hashing: config.hashing,
+        health: Box::new(move || {
+            let alarms = store.alarms().into_iter().chain(audit.alarm()).map(|alarm| alarm.text);
+            (*pulse.borrow() == Pulse::Up, alarms.collect())
+        }),
     }
 }
 

@@ -43,6 +43,9 @@ pub enum Command {
         #[arg(long)]
         drop_old_keys: bool,
     },
+    /// Look at a user of a running node and change the account's state, over --admin-addr
+    #[command(subcommand)]
+    User(UserCommand),
     /// Copy every user from one store to another; no node may use either. Safe to repeat
     Copy {
         /// Where users are; the flags for stores hold for both
@@ -51,6 +54,46 @@ pub enum Command {
         /// Where they shall be; a user who is there already and differs is reported and not touched
         #[arg(long, value_name = "URL", value_parser = StoreUrlParser)]
         to: StoreUrl,
+    },
+}
+
+/// What an operator does with a user. A name counts in any spelling.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum UserCommand {
+    /// Print a user and the state of the account
+    Show {
+        /// The user's name
+        #[arg(required_unless_present = "id", conflicts_with = "id")]
+        name: Option<String>,
+        /// The user's id, instead of the name
+        #[arg(long)]
+        id: Option<String>,
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Refuse the user's logins and end all sessions
+    Disable {
+        /// The user's name
+        name: String,
+    },
+    /// Let a disabled user sign in again
+    Enable {
+        /// The user's name
+        name: String,
+    },
+    /// Forget how often the user's password was wrong
+    Unlock {
+        /// The user's name
+        name: String,
+    },
+    /// Print a code with which the user sets a new password: good once, for 15 minutes
+    ResetCode {
+        /// The user's name
+        name: String,
+        /// For a password that may be known to somebody: it no longer counts, and all sessions end
+        #[arg(long)]
+        require_reset: bool,
     },
 }
 

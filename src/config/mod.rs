@@ -20,7 +20,7 @@ use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
 
 pub use self::flags::{
-    AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, Switch, When, Workers,
+    AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, Switch, UserCommand, When, Workers,
 };
 use crate::{
     domain::{

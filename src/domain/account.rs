@@ -1,10 +1,10 @@
-//! What users do with their own account: read it, change its data and its password, delete it; and what is done to it.
+//! What users do with their own account: read it, change its data and its password, delete it.
 
 use std::sync::Arc;
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Replace, Rules, SessionId, Stored, Tokens,
-    User, UserData, Username,
+    User, UserData,
     change_user::{TRIES_MAX, has_same_credentials},
     guess::Lock,
     password::policy,
@@ -105,8 +105,7 @@ impl Auth {
         let now = self.store.now();
         let changed = self.to_the_end(caller, |auth, caller| async move {
             let changed = auth.change_user(user, |user| {
-                user.password = Some(password.clone());
-                user.end_sessions(None);
+                user.set_password(password.clone());
                 user.update_time = now;
             });
             let changed = changed.await?;
@@ -145,27 +144,6 @@ impl Auth {
             Err(Error::Conflict)
         });
         removed.await
-    }
-
-    /// Refuses or allows a user's logins; both end all sessions.
-    ///
-    /// # Errors
-    /// `InvalidCredentials` when there is no such user; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`.
-    pub async fn set_disabled(&self, name: &Username, disabled: bool) -> Result<(), Error> {
-        let user = self.store.user(name).await.map_err(|error| self.store_error(error))?;
-        let user = user.ok_or(Error::InvalidCredentials)?;
-        // Whatever the user does meanwhile must not prevent it.
-        let changed = self.change_user_if(
-            user,
-            |_, _| true,
-            |user| {
-                user.disabled = disabled;
-                user.end_sessions(None);
-            },
-        );
-        let changed = changed.await?;
-        self.note(&Event::UserDisabled { user: changed.id, disabled });
-        Ok(())
     }
 
     /// Asks for the password once more, as before everything that cannot be undone (ASVS 7.5.1).

@@ -24,6 +24,8 @@ pub enum Error {
     TokenRevoked,
     /// The name is taken.
     UserAlreadyExists,
+    /// There is no such user. Only operators are told.
+    UserNotFound,
     /// Fields that cannot be accepted, all of them at once.
     Invalid(Violations),
     /// A new password that the policy forbids, and nothing else is wrong.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Caller, ChallengeFault, ChallengePurpose, Limit, SessionId, StoreError, UserId};
+use super::{Act, Caller, ChallengeFault, ChallengePurpose, CodeRefusal, Error, Limit, SessionId, StoreError, UserId};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
@@ -43,8 +43,12 @@ pub enum Event<'a> {
     UserChanged { caller: &'a Caller, user: UserId },
     /// A user was forgotten.
     UserDeleted { caller: &'a Caller, user: UserId },
-    /// Whether logins are refused was changed.
-    UserDisabled { user: UserId, disabled: bool },
+    /// A user has a new password by a code of an operator's.
+    PasswordReset { caller: &'a Caller, user: UserId },
+    /// A code for a new password was refused. `why` is for the log alone.
+    PasswordResetRefused { caller: &'a Caller, why: CodeRefusal },
+    /// An operator did something, or was refused it.
+    Operated { caller: &'a Caller, act: Act, user: Option<UserId>, refusal: Option<&'a Error> },
     /// The next signing key was made by an operator; `dropped` when the old ones are gone.
     SigningKeyRotated { caller: &'a Caller, key_id: &'a str, dropped: bool },
     /// A challenge was made.

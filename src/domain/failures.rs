@@ -88,6 +88,8 @@ enum Void {
 #[derive(Default)]
 pub(super) struct Unwritten {
     waiting: Mutex<(HashMap<NameTag, Unstored>, u64)>,
+    /// Held while anything is stored: what was seen before a name was forgotten must not be stored after it.
+    storing: tokio::sync::Mutex<()>,
 }
 
 /// What counts of a name.
@@ -143,8 +145,31 @@ impl Unwritten {
         }
     }
 
+    /// The failures of a name in a row, given what is stored.
+    pub(super) fn failures(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Option<Failures> {
+        let waiting = self.waiting().0.get(&tag).copied().unwrap_or(Unstored::new(now));
+        waiting.over(stored.filter(|stored| stored.forget_time() > now))
+    }
+
+    /// Whether this node knows something of a name that may not be stored.
+    pub(super) fn knows(&self, tag: NameTag) -> bool {
+        self.waiting().0.contains_key(&tag)
+    }
+
+    /// Stores what waits of one name, now; `false` when other nodes were always faster.
+    pub(super) async fn store_one(&self, store: &dyn Store, tag: NameTag) -> Result<bool, StoreError> {
+        let _storing = self.storing.lock().await;
+        let Some(unstored) = self.waiting().0.get(&tag).copied() else { return Ok(true) };
+        let kept = write(store, tag, unstored).await?;
+        if let Some(kept) = kept {
+            self.stored(tag, unstored, kept);
+        }
+        Ok(kept.is_some())
+    }
+
     /// Stores all that waits. What cannot be stored now goes on waiting.
     pub(super) async fn store(&self, store: &dyn Store) {
+        let _storing = self.storing.lock().await;
         let waiting: Vec<_> = {
             let mut waiting = self.waiting();
             waiting.0.retain(|_, unstored| unstored.is_unstored());

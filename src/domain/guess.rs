@@ -69,6 +69,10 @@ impl Guards {
         let (settings, name) = (&self.settings, guarded.name);
         let standing = self.unwritten.standing(name, stored, now);
         guarded.standing = standing;
+        if stored.is_none() && !self.unwritten.knows(name) {
+            // What is counted is stored for as long as its backlog lasts: another node was told to forget it.
+            self.throttle.clear_if_calm(Key::Account(name));
+        }
         let is_capped = standing.count >= settings.failure_cap;
         let is_shut = is_capped && settings.failure_cap_is_strict;
         if is_capped && !is_shut && !is_familiar {
@@ -227,6 +231,58 @@ impl Auth {
         let (Some(guards), Some(guarded)) = (&self.guards, &guess.guarded) else { return };
         if (1..guards.settings.failure_cap).contains(&guarded.standing.count) {
             guards.unwritten.succeeded(guarded.name, self.store.now());
+        }
+    }
+
+    /// The failures of a name in a row, for whoever only looks.
+    pub(super) async fn failures_in_a_row(&self, username: &Username) -> Result<Option<Failures>, Error> {
+        let Some(guards) = &self.guards else { return Ok(None) };
+        let name = self.ring().await?.name_tag(username);
+        let stored = self.store.failures(name).await.map_err(|error| self.store_error(error))?;
+        Ok(guards.unwritten.failures(name, stored.as_ref().map(|stored| &stored.value), self.store.now()))
+    }
+
+    /// The limits; none where nothing is throttled.
+    pub fn throttle_settings(&self) -> Option<&ThrottleSettings> {
+        self.guards.as_ref().map(|guards| &guards.settings)
+    }
+
+    /// Counts a reset code that was wrong, against limits of the caller's address alone: whoever has the right one is let
+    /// in, whatever others try.
+    ///
+    /// # Errors
+    /// `RateLimited`; `StoreUnavailable`.
+    pub(super) async fn count_wrong_code(&self, caller: &Caller, username: &Username) -> Result<(), Error> {
+        let (Some(guards), Some(address)) = (&self.guards, caller.client.map(Prefix::of)) else { return Ok(()) };
+        let name = self.ring().await?.name_tag(username);
+        let settings = &guards.settings;
+        let mut taken = Vec::new();
+        for (limit, key, rate) in [
+            (Limit::Address, Key::Codes(address), settings.per_address),
+            (Limit::AddressAndAccount, Key::CodesAtAccount(address, name), settings.per_address_and_account),
+        ] {
+            let place = guards.throttle.try_take(key, rate, Duration::ZERO);
+            taken.push(place.map_err(|full| self.rate_limited(caller, limit, full.wait))?);
+        }
+        taken.into_iter().for_each(Taken::keep);
+        Ok(())
+    }
+
+    /// Forgets a name's failures, here at once and in the store when this ends.
+    ///
+    /// # Errors
+    /// `Conflict`, `OutcomeUnknown`: they are forgotten here, and stored later.
+    pub(super) async fn forget_failures_for_good(&self, username: &Username) -> Result<(), Error> {
+        let Some(guards) = &self.guards else { return Ok(()) };
+        self.forget_failures(username).await?;
+        let name = self.ring().await?.name_tag(username);
+        match guards.unwritten.store_one(&*self.store, name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Conflict),
+            Err(error) => {
+                self.note(&Event::StoreFailed { error: &error });
+                Err(Error::OutcomeUnknown)
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! types below and call it; stores implement [`Store`]; `telemetry` implements [`Observer`]. Imports nobody.
 
 mod account;
+mod account_state;
 mod authorize;
 mod beginnings;
 mod caller;
@@ -15,11 +16,13 @@ mod failures;
 mod guess;
 mod introspect_token;
 mod login;
+mod manage_user;
 pub mod password;
 mod recent;
 mod refresh_token;
 mod register;
 mod renew_hash;
+mod reset_password;
 mod revoke_token;
 mod rotate_signing_key;
 mod session;
@@ -42,6 +45,7 @@ use tokio::sync::watch;
 use self::password::{Purpose, Slot};
 pub use self::{
     account::{DataChange, PasswordChange},
+    account_state::AccountState,
     authorize::{Route, STORE_BUDGET},
     caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
     challenge::{ChallengeFault, ChallengePurpose, ChallengeRules, NewChallenge},
@@ -50,8 +54,10 @@ pub use self::{
     failures::{Failures, NameTag},
     introspect_token::{Introspection, TokenUse},
     login::Attempt,
+    manage_user::{Account, Act, Whom},
     password::{HashPool, Password, PasswordHash, Policy},
     register::Registration,
+    reset_password::{CodeRefusal, KeptCode, PasswordReset, ResetCode},
     session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
     sessions::SessionPage,
     store::{Alarm, Changed, Claim, Hear, News, Pulse, Replace, Revision, Store, StoreError, Stored, WATCHED_FOR},

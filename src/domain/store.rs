@@ -23,6 +23,9 @@ pub trait Store: Send + Sync {
     /// Reads the user of that name.
     async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError>;
 
+    /// The name of the user who has, or once had, that id.
+    async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError>;
+
     /// Stores a new user, unless the name is taken.
     async fn claim(&self, user: &User) -> Result<Claim<User>, StoreError>;
 

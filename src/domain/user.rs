@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::{Builder, Uuid};
 
 use super::{
-    Entropy, Listed, Username,
+    Entropy, KeptCode, Listed, Username,
     error::{Reason, Violation},
     password::PasswordHash,
     throttle::Prefix,
@@ -45,6 +45,8 @@ pub struct User {
     pub disabled: bool,
     /// Where the user has signed in from, the latest last.
     pub known_addresses: Vec<AddressTag>,
+    /// The outstanding code for a new password.
+    pub reset: Option<KeptCode>,
 }
 
 /// Addresses that are kept of a user.
@@ -94,6 +96,7 @@ impl User {
             request_id: None,
             disabled: false,
             known_addresses: Vec::new(),
+            reset: None,
         }
     }
 
@@ -103,6 +106,13 @@ impl User {
         self.known_addresses.push(address);
         let over = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
         self.known_addresses.drain(..over);
+    }
+
+    /// Another password: all sessions of the one before end, and a code for a new one is spent or void.
+    pub(super) fn set_password(&mut self, password: PasswordHash) {
+        self.password = Some(password);
+        self.reset = None;
+        self.end_sessions(None);
     }
 
     /// Ends all sessions, or all but one.
@@ -121,6 +131,10 @@ impl UserId {
     /// Reads the text form.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().map(Self)
+    }
+
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
     }
 }
 

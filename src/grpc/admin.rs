@@ -1,12 +1,12 @@
 //! `watchword.auth.v1.AuthAdmin`: one thin method for each RPC.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tonic::{Request, Response};
 
 use super::auth::{Answer, open, refused};
 use crate::{
-    domain::Auth,
+    domain::{Auth, password::PoolSettings},
     wire::{convert, pb},
 };
 
@@ -14,11 +14,26 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct AdminService {
     auth: Arc<Auth>,
+    server: Arc<ServerView>,
+}
+
+/// What operators see of the server, made by whoever knows.
+pub struct ServerView {
+    /// The version of the program.
+    pub version: &'static str,
+    /// Since when it runs.
+    pub start_time: SystemTime,
+    /// The kind of store.
+    pub store: &'static str,
+    /// Who computes hashes, and what they cost.
+    pub hashing: PoolSettings,
+    /// Whether the store answers, and what must be mended.
+    pub health: Box<dyn Fn() -> (bool, Vec<String>) + Send + Sync>,
 }
 
 impl AdminService {
-    pub(super) fn new(auth: Arc<Auth>) -> Self {
-        Self { auth }
+    pub(super) fn new(auth: Arc<Auth>, server: ServerView) -> Self {
+        Self { auth, server: Arc::new(server) }
     }
 }
 
@@ -32,5 +47,59 @@ impl pb::auth_admin_server::AuthAdmin for AdminService {
         let (public, key) = self.auth.rotate_signing_key(&caller, request.drop_old_keys).await.map_err(refused)?;
         let use_time = Some(convert::timestamp(key.use_time));
         Ok(Response::new(pb::RotateSigningKeyResponse { key_id: public.key_id, use_time }))
+    }
+
+    async fn get_user(&self, request: Request<pb::AuthAdminGetUserRequest>) -> Answer<pb::AuthAdminGetUserResponse> {
+        let (caller, request) = open(request);
+        let user = self.auth.read_user(&caller, convert::whom(&request)).await.map_err(refused)?;
+        Ok(Response::new(pb::AuthAdminGetUserResponse { user: Some(user.into()) }))
+    }
+
+    async fn disable_user(&self, request: Request<pb::DisableUserRequest>) -> Answer<pb::DisableUserResponse> {
+        let (caller, request) = open(request);
+        let whom = convert::whom_by_name(&request.username);
+        let user = self.auth.disable_user(&caller, whom).await.map_err(refused)?;
+        Ok(Response::new(pb::DisableUserResponse { user: Some(user.into()) }))
+    }
+
+    async fn enable_user(&self, request: Request<pb::EnableUserRequest>) -> Answer<pb::EnableUserResponse> {
+        let (caller, request) = open(request);
+        let whom = convert::whom_by_name(&request.username);
+        let user = self.auth.enable_user(&caller, whom).await.map_err(refused)?;
+        Ok(Response::new(pb::EnableUserResponse { user: Some(user.into()) }))
+    }
+
+    async fn unlock_user(&self, request: Request<pb::UnlockUserRequest>) -> Answer<pb::UnlockUserResponse> {
+        let (caller, request) = open(request);
+        let whom = convert::whom_by_name(&request.username);
+        let user = self.auth.unlock_user(&caller, whom).await.map_err(refused)?;
+        Ok(Response::new(pb::UnlockUserResponse { user: Some(user.into()) }))
+    }
+
+    async fn create_password_reset_code(
+        &self,
+        request: Request<pb::CreatePasswordResetCodeRequest>,
+    ) -> Answer<pb::CreatePasswordResetCodeResponse> {
+        let (caller, request) = open(request);
+        let whom = convert::whom_by_name(&request.username);
+        let code = self.auth.create_reset_code(&caller, whom, request.require_reset).await.map_err(refused)?;
+        Ok(Response::new(code.into()))
+    }
+
+    async fn get_server_info(&self, request: Request<pb::GetServerInfoRequest>) -> Answer<pb::GetServerInfoResponse> {
+        let (caller, _) = open(request);
+        self.auth.note_server_read(&caller);
+        let server = &*self.server;
+        let (store_up, alarms) = (server.health)();
+        Ok(Response::new(pb::GetServerInfoResponse {
+            version: server.version.into(),
+            start_time: Some(convert::timestamp(server.start_time)),
+            store: server.store.into(),
+            store_up,
+            alarms,
+            hash: Some(server.hashing.into()),
+            challenges: convert::challenges(self.auth.rules()),
+            throttle: self.auth.throttle_settings().map(Into::into),
+        }))
     }
 }

@@ -95,6 +95,13 @@ impl pb::auth_server::Auth for AuthService {
         Ok(Response::new(pb::ChangePasswordResponse { tokens: Some(tokens.into()) }))
     }
 
+    async fn reset_password(&self, request: Request<pb::ResetPasswordRequest>) -> Answer<pb::ResetPasswordResponse> {
+        let (caller, request) = open(request);
+        let wanted = convert::password_reset(self.auth.rules(), request).map_err(refused)?;
+        self.auth.reset_password(&caller, wanted).await.map_err(refused)?;
+        Ok(Response::new(pb::ResetPasswordResponse {}))
+    }
+
     async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
         let (caller, request) = open(request);
         let current = convert::current_password(request.current_password).map_err(refused)?;

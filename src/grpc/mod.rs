@@ -32,7 +32,7 @@ use self::{
     admin::AdminService, auth::AuthService, authorization::AuthorizationService, health::Health, measured::Call,
     reflection::Reflection,
 };
-pub use self::{health::Readiness, measured::Measured};
+pub use self::{admin::ServerView, health::Readiness, measured::Measured};
 use crate::{
     domain::{Auth, Bearer, Caller, Door, Peer},
     wire::{
@@ -101,8 +101,9 @@ impl Grpc {
     }
 
     /// The door for operators, who may see everything.
-    pub fn admin(auth: Arc<Auth>, readiness: watch::Receiver<Readiness>) -> Self {
-        let server = AuthAdminServer::new(AdminService::new(auth.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
+    pub fn admin(auth: Arc<Auth>, server: ServerView, readiness: watch::Receiver<Readiness>) -> Self {
+        let server =
+            AuthAdminServer::new(AdminService::new(auth.clone(), server)).max_decoding_message_size(REQUEST_BYTES_MAX);
         let services = vec![(name_of(&server), Mounted::Admin(server))];
         Self::with(Door::Admin, auth, TrustedProxies::default(), services, readiness, true)
     }

@@ -36,6 +36,17 @@ pub enum Settings {
     Redis(RedisSettings),
 }
 
+impl Settings {
+    /// The kind of store.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Settings::Memory => "memory",
+            Settings::Embedded(_) => "embedded",
+            Settings::Redis(_) => "redis",
+        }
+    }
+}
+
 /// A store that could not be opened; says what to do.
 #[derive(Debug)]
 pub struct OpenError(pub(crate) String);

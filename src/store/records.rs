@@ -166,6 +166,12 @@ impl Store for Records {
         document.map(|bytes| record::user::read(name, &bytes)).transpose()
     }
 
+    async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError> {
+        let Some(name) = self.documents.get(&Key::new(Kind::Id, id.to_string())).await? else { return Ok(None) };
+        let name = str::from_utf8(&name).ok().and_then(|name| Username::parse(name).ok());
+        name.map(Some).ok_or_else(|| StoreError::Corrupt("an id whose name is none".into()))
+    }
+
     async fn claim(&self, user: &User) -> Result<Claim<User>, StoreError> {
         // Before the user: an id without a user is harmless, a user without an id is not.
         let id = Put {

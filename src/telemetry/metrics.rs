@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::Audit;
-use crate::domain::{Alarm, Event, Observer, Refusal, StoreError};
+use crate::domain::{Alarm, CodeRefusal, Event, Observer, Refusal, StoreError};
 
 /// Bounds of the histograms of hashes in seconds: fine around what a hash takes, coarse where a caller has given up.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 5.0];
@@ -30,6 +30,7 @@ pub struct Metrics {
     logins: Counters,
     registrations: Counters,
     refreshes: Counters,
+    password_resets: Counters,
     store_failures: Counters,
     shed: Counters,
     limited: Counters,
@@ -106,6 +107,10 @@ impl Metrics {
             ),
             registrations: Counters::by("outcome", &["ok", "repeated", "name_taken"]),
             refreshes: Counters::by("outcome", &["ok", "repeated", "reused"]),
+            password_resets: Counters::by(
+                "outcome",
+                &["ok", "unknown_user", "no_code", "wrong_code", "expired", "disabled"],
+            ),
             store_failures: Counters::by("outcome", &["unavailable", "outcome_unknown", "corrupt_record"]),
             shed: Counters::by("reason", &["hash_queue"]),
             limited: Counters::by("limit", &["address", "account", "address_and_account", "registrations"]),
@@ -144,6 +149,7 @@ impl Metrics {
         count("logins", "Logins by outcome", &self.logins);
         count("registrations", "Registrations by outcome", &self.registrations);
         count("refreshes", "Refresh tokens by what became of them", &self.refreshes);
+        count("password_resets", "New passwords by reset codes, by outcome", &self.password_resets);
         count("store_failures", "Calls that the store failed, by outcome", &self.store_failures);
         count("shed", "Calls turned away before any work, by reason", &self.shed);
         count("rate_limited", "Calls that a limit on guessing or registering refused", &self.limited);
@@ -206,6 +212,17 @@ impl Metrics {
                 self.many_failures.inc();
                 return;
             }
+            Event::PasswordReset { .. } => (&self.password_resets, "ok"),
+            Event::PasswordResetRefused { why, .. } => {
+                let outcome = match why {
+                    CodeRefusal::UnknownUser => "unknown_user",
+                    CodeRefusal::NoCode(_) => "no_code",
+                    CodeRefusal::WrongCode(_) => "wrong_code",
+                    CodeRefusal::Expired(_) => "expired",
+                    CodeRefusal::Disabled(_) => "disabled",
+                };
+                (&self.password_resets, outcome)
+            }
             Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
             Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
             Event::TokenReused { .. } => (&self.refreshes, "reused"),
@@ -220,7 +237,7 @@ impl Metrics {
             | Event::PasswordNotShown { .. }
             | Event::UserChanged { .. }
             | Event::UserDeleted { .. }
-            | Event::UserDisabled { .. }
+            | Event::Operated { .. }
             | Event::SigningKeyRotated { .. } => return,
             Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),

@@ -7,7 +7,7 @@ use std::{fmt::Display, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::{Caller, Event, Peer, Refusal, SessionId, UserId};
+use crate::domain::{Act, Caller, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
 
 /// Bytes of a user agent that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -97,8 +97,10 @@ impl<'a> Record<'a> {
             Event::PasswordNotShown { caller, user } => failure("authn_password_change_fail", caller).by(*user),
             Event::UserChanged { caller, user } => success("user_updated", caller).by(*user),
             Event::UserDeleted { caller, user } => success("user_deleted", caller).by(*user),
-            Event::UserDisabled { user, disabled: true } => by_nobody("user_disabled").by(*user),
-            Event::UserDisabled { user, disabled: false } => by_nobody("user_enabled").by(*user),
+            Event::PasswordReset { caller, user } => success("authn_password_reset", caller).by(*user),
+            // Costs the caller no hash.
+            Event::PasswordResetRefused { caller, why } => code_refused(caller, *why).common(),
+            Event::Operated { caller, act, user, refusal } => operated(caller, *act, *user, *refusal),
             Event::SigningKeyRotated { caller, key_id, dropped } => {
                 let record = success("sys_signing_key_rotated", caller).of_key(key_id).alarming();
                 if *dropped { record.because("old_keys_dropped") } else { record }
@@ -201,6 +203,60 @@ fn login_refused(caller: &Caller, why: Refusal) -> Record<'_> {
         Refusal::NoPassword(user) => record.because("no_password").at(user),
         Refusal::Locked(user) => record.because("locked").at(user),
         Refusal::Disabled(user) => record.because("disabled").at(user),
+    }
+}
+
+fn code_refused(caller: &Caller, why: CodeRefusal) -> Record<'_> {
+    let record = failure("authn_password_reset_fail", caller);
+    match why {
+        CodeRefusal::UnknownUser => record.because("unknown_user"),
+        CodeRefusal::NoCode(user) => record.because("no_code").at(user),
+        CodeRefusal::WrongCode(user) => record.because("wrong_code").at(user),
+        CodeRefusal::Expired(user) => record.because("expired").at(user),
+        CodeRefusal::Disabled(user) => record.because("disabled").at(user),
+    }
+}
+
+fn operated<'a>(caller: &'a Caller, act: Act, user: Option<UserId>, refusal: Option<&Error>) -> Record<'a> {
+    let (event, how) = match act {
+        Act::ReadUser => ("admin_user_read", None),
+        Act::DisableUser => ("user_disabled", None),
+        Act::EnableUser => ("user_enabled", None),
+        Act::UnlockUser => ("user_unlocked", None),
+        Act::CreateResetCode { require_reset: false } => ("authn_reset_code_created", None),
+        Act::CreateResetCode { require_reset: true } => ("authn_reset_code_created", Some("reset_required")),
+        Act::ReadServer => ("admin_server_read", None),
+    };
+    let record = match refusal {
+        None => Record { reason: how, ..success(event, caller) },
+        Some(error) => failure(event, caller).because(word(error)),
+    };
+    Record { subject_id: user, ..record }
+}
+
+/// Why an operator was refused.
+fn word(error: &Error) -> &'static str {
+    match error {
+        Error::UserNotFound => "unknown_user",
+        Error::Invalid(_) | Error::PasswordPolicy(_) | Error::RequestTooLarge => "invalid_field",
+        Error::Conflict => "conflict",
+        Error::OutcomeUnknown => "outcome_unknown",
+        Error::StoreUnavailable => "store_unavailable",
+        Error::CorruptRecord(_) => "corrupt_record",
+        Error::Internal(_) => "internal",
+        // None of them is said to operators.
+        Error::InvalidCredentials
+        | Error::TokenMissing
+        | Error::TokenInvalid
+        | Error::TokenExpired
+        | Error::TokenRevoked
+        | Error::UserAlreadyExists
+        | Error::ChallengeRequired { .. }
+        | Error::ChallengeInvalid { .. }
+        | Error::Overloaded { .. }
+        | Error::RateLimited { .. }
+        | Error::Draining
+        | Error::DeadlineExceeded => "refused",
     }
 }
 

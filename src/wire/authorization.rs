@@ -158,6 +158,7 @@ fn refused(error: &Error) -> CheckResponse {
         }
         // Ours to answer for: never a word against the client, so that the operator's choice to fail open or closed holds.
         Error::UserAlreadyExists
+        | Error::UserNotFound
         | Error::Invalid(_)
         | Error::PasswordPolicy(_)
         | Error::RequestTooLarge

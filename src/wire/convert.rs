@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use super::pb;
 use crate::domain::{
-    Attempt, ChallengePurpose, DataChange, Error, Introspection, Lifetimes, NewChallenge, Password, PasswordChange,
-    Reason, Registration, Rules, Session, SessionId, SessionPage, TokenUse, Tokens, User, Violation,
+    Account, AccountState, Attempt, ChallengePurpose, DataChange, Error, Introspection, Lifetimes, NewChallenge,
+    Password, PasswordChange, PasswordReset, Rate, Reason, Registration, ResetCode, Rules, Session, SessionId,
+    SessionPage, ThrottleSettings, TokenUse, Tokens, User, UserId, Username, Violation, Whom, password::PoolSettings,
 };
 
 /// Sessions in a page when the caller does not say, and at most.
@@ -55,6 +56,30 @@ pub(crate) fn data_change(rules: &Rules, request: pb::UpdateUserDataRequest) -> 
 pub(crate) fn password_change(rules: &Rules, request: pb::ChangePasswordRequest) -> Result<PasswordChange, Error> {
     let pb::ChangePasswordRequest { current_password, new_password } = request;
     PasswordChange::parse(rules, current_password, new_password)
+}
+
+/// Reads a reset, or names all violations at once.
+pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -> Result<PasswordReset, Error> {
+    let pb::ResetPasswordRequest { username, reset_code, new_password } = request;
+    PasswordReset::parse(rules, &username, reset_code, new_password)
+}
+
+/// Reads whom an operator wants to see.
+pub(crate) fn whom(request: &pb::AuthAdminGetUserRequest) -> Result<Whom, Error> {
+    use pb::auth_admin_get_user_request::User;
+    match &request.user {
+        Some(User::UserId(id)) => {
+            let id = UserId::parse(id);
+            Ok(Whom::Id(id.ok_or_else(|| Violation::new("user_id", Reason::NotAUuid, "is not a UUID"))?))
+        }
+        Some(User::Username(name)) => whom_by_name(name),
+        None => Err(Violation::new("user", Reason::Required, "needs user_id or username").into()),
+    }
+}
+
+/// Reads whom an operator changes.
+pub(crate) fn whom_by_name(username: &str) -> Result<Whom, Error> {
+    Ok(Whom::Name(Username::parse(username)?))
 }
 
 /// Reads a password that is shown once more.
@@ -134,6 +159,69 @@ impl From<Option<Introspection>> for pb::IntrospectTokenResponse {
             audience: found.audience,
         }
     }
+}
+
+impl From<Account> for pb::AdminUser {
+    fn from(account: Account) -> Self {
+        let Account { user, state, failures, last_failure_time, reset_expire_time } = account;
+        Self {
+            user: Some(user.into()),
+            state: match state {
+                AccountState::Active => pb::UserState::Active.into(),
+                AccountState::Disabled => pb::UserState::Disabled.into(),
+                AccountState::Locked { .. } => pb::UserState::Locked.into(),
+                AccountState::ResetRequired => pb::UserState::ResetRequired.into(),
+            },
+            state_reason: state.reason().into(),
+            failure_count: failures,
+            last_failure_time: last_failure_time.map(timestamp),
+            reset_expire_time: reset_expire_time.map(timestamp),
+        }
+    }
+}
+
+impl From<ResetCode> for pb::CreatePasswordResetCodeResponse {
+    fn from(code: ResetCode) -> Self {
+        Self { reset_code: code.text.to_string(), expire_time: Some(timestamp(code.expire_time)) }
+    }
+}
+
+impl From<PoolSettings> for pb::HashInfo {
+    fn from(PoolSettings { workers, cost }: PoolSettings) -> Self {
+        Self {
+            memory_kib: cost.memory_kib,
+            passes: cost.passes,
+            lanes: cost.lanes,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<&ThrottleSettings> for pb::ThrottleInfo {
+    fn from(settings: &ThrottleSettings) -> Self {
+        let rate = |rate: Rate| {
+            let period = prost_types::Duration::try_from(rate.per).expect("a day at most");
+            Some(pb::ThrottleRate { count: rate.most, period: Some(period) })
+        };
+        Self {
+            per_address: rate(settings.per_address),
+            per_account: rate(settings.per_account),
+            per_address_and_account: rate(settings.per_address_and_account),
+            registrations: rate(settings.registrations),
+            alert: rate(settings.alert),
+            failure_cap: settings.failure_cap,
+            failure_cap_strict: settings.failure_cap_is_strict,
+        }
+    }
+}
+
+/// Which calls need a proof of work.
+pub(crate) fn challenges(rules: &Rules) -> Vec<i32> {
+    let all = [
+        (rules.challenges.register, pb::ChallengePurpose::Register),
+        (rules.challenges.login, pb::ChallengePurpose::Login),
+    ];
+    all.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, purpose)| purpose.into()).collect()
 }
 
 /// A page of sessions as the contract has it.

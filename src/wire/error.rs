@@ -56,6 +56,7 @@ pub fn row(error: &Error) -> Row {
         Error::TokenRevoked => Row::new(Code::Unauthenticated, 401, R::TokenRevoked, "the session was ended"),
         Error::Conflict => Row::new(Code::Aborted, 409, R::Conflict, "it was changed meanwhile; read it again"),
         Error::UserAlreadyExists => Row::new(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
+        Error::UserNotFound => Row::new(Code::NotFound, 404, R::UserNotFound, "there is no such user"),
         Error::PasswordPolicy(violations) => {
             Row::new(Code::InvalidArgument, 400, R::PasswordPolicy, "").with_violations(violations)
         }
@@ -161,9 +162,9 @@ impl Row {
 
     fn with_limit(mut self, limit: Limit, after: Duration) -> Self {
         let what = match limit {
-            Limit::Address => "too many wrong passwords came from this address",
+            Limit::Address => "too many wrong passwords or codes came from this address",
             Limit::Account => "too many wrong passwords were tried for this name",
-            Limit::AddressAndAccount => "too many wrong passwords were tried for this name from here",
+            Limit::AddressAndAccount => "too many wrong passwords or codes were tried for this name from here",
             Limit::Registrations => "too many registrations came from this address",
         };
         self.limit = Some(limit);

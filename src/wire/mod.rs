@@ -65,6 +65,8 @@ show_no_field_of!(
     RevokeTokenRequest,
     ChangePasswordRequest,
     DeleteUserRequest,
+    ResetPasswordRequest,
+    CreatePasswordResetCodeResponse,
     Tokens
 );
 

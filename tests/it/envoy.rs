@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use tonic::{Code, Request, transport::Channel};
 use watchword::{
-    domain::{STORE_BUDGET, Username},
+    domain::STORE_BUDGET,
     wire::{
         envoy_auth::{
             AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
@@ -67,7 +67,7 @@ async fn asked_within(app: &App, request: &CheckRequest, patience: &str) -> Chec
 }
 
 async fn with_ada(kind: StoreKind) -> (App, pb::Tokens) {
-    let app = App::with(kind).start().await;
+    let app = App::with(kind).with_admin().start().await;
     app.registered("ada").await;
     let tokens = app.signed_in("ada").await;
     (app, tokens)
@@ -216,9 +216,9 @@ async fn a_token_that_does_not_count_any_more_is_denied_with_the_reason() {
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: logged out");
 
         tokens = app.signed_in("ada").await;
-        app.rules.set_disabled(&Username::parse("ada").unwrap(), true).await.unwrap();
+        app.disabled("ada", true).await;
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: disabled");
-        app.rules.set_disabled(&Username::parse("ada").unwrap(), false).await.unwrap();
+        app.disabled("ada", false).await;
 
         tokens = app.signed_in("ada").await;
         let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });

@@ -7,6 +7,7 @@ mod support;
 
 mod abandoned;
 mod admin;
+mod admin_users;
 mod architecture;
 mod audit;
 mod challenge;
@@ -38,6 +39,7 @@ mod redis_faults;
 mod redis_start;
 mod reflection;
 mod register;
+mod reset_password;
 mod seal;
 mod secrets;
 mod sessions;

@@ -20,9 +20,12 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use md5::{Digest, Md5};
-use tonic::{Request, transport::Channel};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
 use tracing_subscriber::fmt::MakeWriter;
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::wire::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient};
 
 use crate::support::{
     App, Door, Node, Place, StoreKind, channel, command,
@@ -125,6 +128,7 @@ struct Told {
     node: Node,
     http: SocketAddr,
     ops: SocketAddr,
+    admin_socket: String,
     secrets: Vec<String>,
     /// Those that were typed as a name: Redis is asked for them, and nobody else may see them.
     tried_names: Vec<String>,
@@ -135,7 +139,7 @@ struct Told {
 fn node(place: &Place) -> Node {
     let mut args: Vec<_> =
         ["--grpc-addr", "--http-addr", "--ops-addr"].iter().flat_map(|door| [*door, "127.0.0.1:0"]).collect();
-    args.extend(["--admin-addr", "off", "--log-level", "trace", "--token-issuer", "https://sso.example"]);
+    args.extend(["--log-level", "trace", "--token-issuer", "https://sso.example"]);
     let flags = place.flags();
     args.extend(flags.iter().map(String::as_str));
     Node::spawn(command(&args)).unwrap()
@@ -238,7 +242,33 @@ impl Told {
         }
         client.refresh_token(pb::RefreshTokenRequest { refresh_token: self.canary() }).await.unwrap_err();
         client.revoke_token(pb::RevokeTokenRequest { token: refreshed.refresh_token }).await.unwrap();
+        self.resets(&mut client).await;
         self.living = self.login(&mut client, "ada", &newer).await.access_token;
+    }
+
+    /// Codes for a new password: one that is spent, and one that is kept.
+    async fn resets(&mut self, client: &mut AuthClient<Channel>) {
+        let (password, newer) = (self.canary(), self.canary());
+        let bob = pb::RegisterRequest { username: "bob".into(), password, ..pb::RegisterRequest::default() };
+        client.register(bob).await.unwrap();
+        let socket = format!("unix:{}", self.admin_socket);
+        let mut admin = AuthAdminClient::new(Endpoint::from_shared(socket).unwrap().connect().await.unwrap());
+        for require_reset in [false, true] {
+            let request = pb::CreatePasswordResetCodeRequest { username: "bob".into(), require_reset };
+            let code = admin.create_password_reset_code(request).await.unwrap().into_inner().reset_code;
+            self.secrets.push(code.clone());
+            self.secrets.push(code["wwc_".len()..].to_owned());
+            let reset = |reset_code: &str, new_password: &str| pb::ResetPasswordRequest {
+                username: "bob".into(),
+                reset_code: reset_code.into(),
+                new_password: new_password.into(),
+            };
+            client.reset_password(reset(&self.canary(), &self.canary())).await.unwrap_err();
+            client.reset_password(reset(&code, "short")).await.unwrap_err();
+            if !require_reset {
+                client.reset_password(reset(&code, &newer)).await.unwrap();
+            }
+        }
     }
 
     /// One without the tail.
@@ -331,8 +361,16 @@ async fn no_secret_is_found_anywhere_and_nothing_that_is_stored_opens_anything()
         });
         let mut node = node(&place);
         let (http_at, ops) = (address(&mut node, "http"), address(&mut node, "ops"));
-        let mut told =
-            Told { node, http: http_at, ops, secrets: Vec::new(), tried_names: Vec::new(), living: String::new() };
+        let admin_socket = place.data_folder().join("admin.sock").display().to_string();
+        let mut told = Told {
+            node,
+            http: http_at,
+            ops,
+            admin_socket,
+            secrets: Vec::new(),
+            tried_names: Vec::new(),
+            living: String::new(),
+        };
         let data = "Xq7KanarieDATAvZ";
         told.over_grpc(data).await;
         told.over_http(data).await;

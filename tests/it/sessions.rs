@@ -6,10 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
-use watchword::{
-    domain::Username,
-    wire::pb::{self, auth_client::AuthClient},
-};
+use watchword::wire::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
     App, Node, Place, StoreKind, app, channel,
@@ -43,7 +40,7 @@ async fn change_password(app: &App, token: &str, current: &str, new: &str) -> Re
 }
 
 async fn with_ada(kind: StoreKind) -> (App, pb::Tokens) {
-    let app = App::with(kind).start().await;
+    let app = App::with(kind).with_admin().start().await;
     app.registered("ada").await;
     let tokens = app.signed_in("ada").await;
     (app, tokens)
@@ -640,15 +637,13 @@ async fn a_new_password_keeps_to_the_policy_and_needs_the_current_one() {
 #[tokio::test]
 async fn disabling_ends_sessions_and_refuses_logins_like_wrong_passwords() {
     let (app, tokens) = with_ada(StoreKind::Memory).await;
-    // Its door comes later; here the rule itself.
-    let name = Username::parse("ada").unwrap();
-    app.rules.set_disabled(&name, true).await.unwrap();
+    app.disabled("ada", true).await;
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
     assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()));
     let login = || pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let refused = app.client().await.login(login()).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
-    app.rules.set_disabled(&name, false).await.unwrap();
+    app.disabled("ada", false).await;
     assert!(app.client().await.login(login()).await.is_ok());
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "what was ended stays so");
 }

@@ -196,6 +196,9 @@ async fn every_form_ever_written_is_still_read() {
         assert_eq!(read.id.to_string(), case["stored"]["id"].as_str().unwrap());
         assert_eq!(read.password.map(|hash| hash.to_phc()).as_deref(), case["stored"]["password"].as_str());
         assert_eq!(read.data.as_str(), case["data"].as_str().unwrap());
+        let reset = &case["stored"]["reset"]["expire_time"];
+        let expire_time = read.reset.map(|kept| humantime::format_rfc3339_millis(kept.expire_time).to_string());
+        assert_eq!(expire_time.as_deref(), reset.as_str());
         assert_eq!(read.epoch, case["epoch"].as_u64().unwrap());
         assert_eq!(read.disabled, case["disabled"].as_bool().unwrap());
         assert_eq!(read.request_id.is_some(), case["has_request_id"].as_bool().unwrap());

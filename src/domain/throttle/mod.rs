@@ -104,6 +104,9 @@ pub(super) enum Key {
     /// Guesses at an account, from wherever: counted, not limited in time.
     Guesses(NameTag),
     Registrations(Prefix),
+    /// Wrong reset codes, which use up nothing of the passwords'.
+    Codes(Prefix),
+    CodesAtAccount(Prefix, NameTag),
     Everybody,
 }
 
@@ -210,6 +213,15 @@ impl Throttle {
     /// Counts one more for `key` if there is room; otherwise answers how long it is until there is.
     pub(super) fn count(self: &Arc<Self>, key: Key, rate: Rate) -> Result<(), Duration> {
         self.try_take(key, rate).map(Taken::keep).map_err(|full| full.wait)
+    }
+
+    /// Ends the backlog of `key` if nothing of it is under way.
+    pub(super) fn clear_if_calm(&self, key: Key) {
+        let now = self.clock.monotonic();
+        let mut state = self.state();
+        if state.under_way(&key) == 0 {
+            state.sketch.clear(&key, now);
+        }
     }
 
     /// Ends the backlog of `key`.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{Time, decode, decode_base64, encode_base64, is_zero, read_time, session::Listing, write_time};
 use crate::domain::{
-    AddressTag, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username,
+    AddressTag, KeptCode, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username,
 };
 
 /// The newest version of the form that this program reads.
@@ -42,9 +42,20 @@ struct Record {
     disabled: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known_addresses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reset: Option<Reset>,
     /// Whatever a newer version of this program wrote.
     #[serde(flatten)]
     unknown: Map<String, Value>,
+}
+
+/// An outstanding code for a new password.
+#[derive(Serialize, Deserialize)]
+struct Reset {
+    /// SHA-256, in base64url.
+    hash: String,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    expire_time: SystemTime,
 }
 
 /// Reads the document stored under `name`.
@@ -85,7 +96,14 @@ fn user(name: &Username, record: Record) -> Result<User, String> {
         request_id: RequestId::parse(request_id).map_err(|_| "its request_id is not a UUID")?,
         disabled: record.disabled,
         known_addresses: record.known_addresses.iter().map(|tag| address(tag)).collect::<Result<_, _>>()?,
+        reset: record.reset.map(kept_code).transpose()?,
     })
+}
+
+fn kept_code(reset: Reset) -> Result<KeptCode, String> {
+    let hash = decode_base64(&reset.hash)?;
+    let hash = hash.as_slice().try_into().map_err(|_| "has a reset code's hash of another length than 32 bytes")?;
+    Ok(KeptCode { hash, expire_time: reset.expire_time })
 }
 
 fn address(tag: &str) -> Result<AddressTag, String> {
@@ -108,6 +126,7 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         request_id: user.request_id.map(|id| id.to_string()),
         disabled: user.disabled,
         known_addresses: user.known_addresses.iter().map(|tag| encode_base64(&tag.0)).collect(),
+        reset: user.reset.map(|kept| Reset { hash: encode_base64(&kept.hash), expire_time: kept.expire_time }),
         unknown,
     };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")

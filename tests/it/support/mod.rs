@@ -18,6 +18,7 @@ mod world;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
@@ -26,7 +27,7 @@ use watchword::{
     domain::{Auth, Store, Work, World, password::Cost},
     server::Address,
     store::{Documents, Records},
-    wire::pb::{self, auth_client::AuthClient},
+    wire::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
 };
 
 pub use self::{
@@ -53,6 +54,7 @@ pub struct App {
     pub events: Arc<Events>,
     pub rules: Arc<Auth>,
     _place: Place,
+    _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
 }
@@ -64,6 +66,7 @@ pub struct Setup {
     change: Box<dyn FnOnce(&mut Config) + Send>,
     clock: ManualClock,
     store: Option<Arc<dyn Store>>,
+    admin: bool,
 }
 
 /// A server on memory with cheap hashes.
@@ -104,6 +107,22 @@ impl App {
 
     pub async fn client(&self) -> AuthClient<Channel> {
         AuthClient::new(self.channel().await)
+    }
+
+    /// The door for operators, of a server that was set up `with_admin`.
+    pub async fn admin(&self) -> AuthAdminClient<Channel> {
+        let address = self.addresses.admin.as_ref().expect("the test opened the admin door").to_string();
+        AuthAdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
+    }
+
+    /// Disables a user, or enables.
+    pub async fn disabled(&self, username: &str, disabled: bool) {
+        let (mut admin, username) = (self.admin().await, username.to_owned());
+        if disabled {
+            drop(admin.disable_user(pb::DisableUserRequest { username }).await.unwrap());
+        } else {
+            drop(admin.enable_user(pb::EnableUserRequest { username }).await.unwrap());
+        }
     }
 
     /// A user `name` whose password is [`password`] and whose data is `data of <name>`.
@@ -151,7 +170,14 @@ impl Setup {
             .chain(&free)
             .map(|arg| (*arg).to_owned())
             .collect();
-        Self { kind: StoreKind::Memory, args, change: Box::new(|_| {}), clock: ManualClock::default(), store: None }
+        Self {
+            kind: StoreKind::Memory,
+            args,
+            change: Box::new(|_| {}),
+            clock: ManualClock::default(),
+            store: None,
+            admin: false,
+        }
     }
 
     /// Sets flags, each with its value; the last word counts.
@@ -164,6 +190,11 @@ impl Setup {
             }
         }
         self
+    }
+
+    /// Opens a door for operators.
+    pub fn with_admin(self) -> Self {
+        Self { admin: true, ..self }
     }
 
     /// Changes what has no flag.
@@ -189,6 +220,11 @@ impl Setup {
         config.store = place.settings();
         config.hashing.cost = CHEAP;
         config.rules.challenges.work = CHEAP_WORK;
+        let admin = TempDir::new().unwrap();
+        if self.admin {
+            config.admin = Some(admin.path().join("admin.sock"));
+            config.admin_is_named = true;
+        }
         (self.change)(&mut config);
         let (clock, events) = (Arc::new(self.clock), Arc::new(Events::default()));
         let world =
@@ -204,7 +240,7 @@ impl Setup {
             // A dropped test stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, rules, _place: place, stop: Some(stop), running }
+        App { addresses, clock, events, rules, _place: place, _admin_folder: admin, stop: Some(stop), running }
     }
 }
 

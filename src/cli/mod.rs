@@ -1,5 +1,7 @@
 //! The commands of the binary. Exit codes: 0 done, 1 failed, 2 a setting is wrong.
 
+mod user;
+
 use std::{
     env,
     error::Error,
@@ -50,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig => check_config(&line.settings, &matches),
         Command::Healthcheck => healthcheck(&line.settings),
         Command::RotateSigningKey { drop_old_keys } => rotate_signing_key(&line.settings, drop_old_keys),
+        Command::User(what) => user::run(&line.settings, what),
         Command::Copy { from, to } => copy(&line.settings, &from, &to),
     };
     match done {

@@ -1,0 +1,209 @@
+//! What operators do with somebody else's account: look at it, disable, enable and unlock it, make a code for a new password.
+//!
+//! Each is done to the end and noted with the operator who asked, whatever becomes of it: what was refused is an act too.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{AccountState, Auth, Caller, Error, Event, Failures, ResetCode, Stored, User, UserId, Username};
+
+/// Which user an operator means.
+#[derive(Debug)]
+pub enum Whom {
+    /// The one with this id.
+    Id(UserId),
+    /// The one of this name.
+    Name(Username),
+}
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Looks at a user.
+    ReadUser,
+    /// Refuses a user's logins.
+    DisableUser,
+    /// Allows them again.
+    EnableUser,
+    /// Forgets a user's failures.
+    UnlockUser,
+    /// Makes a code with which a user sets a new password.
+    CreateResetCode {
+        /// The present one no longer counts.
+        require_reset: bool,
+    },
+    /// Looks at the server.
+    ReadServer,
+}
+
+/// A user as operators see it.
+#[derive(Debug)]
+pub struct Account {
+    /// The user.
+    pub user: User,
+    /// Whether and how the user can sign in.
+    pub state: AccountState,
+    /// Wrong passwords in a row.
+    pub failures: u32,
+    /// When the last one was.
+    pub last_failure_time: Option<SystemTime>,
+    /// Until when an outstanding reset code is good.
+    pub reset_expire_time: Option<SystemTime>,
+}
+
+/// A user who was found.
+struct Found {
+    user: Stored<User>,
+    failures: Option<Failures>,
+}
+
+impl Auth {
+    /// Answers a user with the state of the account.
+    ///
+    /// # Errors
+    /// `UserNotFound`; `StoreUnavailable`; `CorruptRecord`.
+    pub async fn read_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
+        let read = self.act(caller, Act::ReadUser, whom, |auth, Found { user, failures }| async move {
+            Ok(auth.account(user.value, failures))
+        });
+        read.await
+    }
+
+    /// Refuses a user's logins and ends all sessions. One who is disabled stays so.
+    ///
+    /// # Errors
+    /// As for `read_user`; `Conflict`; `OutcomeUnknown`.
+    pub async fn disable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
+        let disabled = self.act(caller, Act::DisableUser, whom, |auth, Found { user, failures }| async move {
+            if user.value.disabled {
+                return Ok(auth.account(user.value, failures));
+            }
+            // Whatever the user does meanwhile must not prevent it.
+            let changed = auth.change_user_if(
+                user,
+                |_, _| true,
+                |user| {
+                    user.disabled = true;
+                    user.reset = None;
+                    user.end_sessions(None);
+                },
+            );
+            Ok(auth.account(changed.await?, failures))
+        });
+        disabled.await
+    }
+
+    /// Allows a disabled user's logins again.
+    ///
+    /// # Errors
+    /// As for `disable_user`.
+    pub async fn enable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
+        let enabled = self.act(caller, Act::EnableUser, whom, |auth, Found { user, failures }| async move {
+            let changed = auth.change_user_if(user, |_, _| true, |user| user.disabled = false);
+            Ok(auth.account(changed.await?, failures))
+        });
+        enabled.await
+    }
+
+    /// Forgets how often a user's password was wrong, here at once and in the store when it answers.
+    ///
+    /// # Errors
+    /// As for `disable_user`.
+    pub async fn unlock_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
+        let unlocked = self.act(caller, Act::UnlockUser, whom, |auth, Found { user, .. }| async move {
+            auth.forget_failures_for_good(&user.value.username).await?;
+            Ok(auth.account(user.value, None))
+        });
+        unlocked.await
+    }
+
+    /// Makes a code with which a user sets a new password; an older one is void. With `require_reset` the present password
+    /// no longer counts and all sessions end.
+    ///
+    /// # Errors
+    /// As for `disable_user`.
+    pub async fn create_reset_code(
+        self: &Arc<Self>,
+        caller: &Caller,
+        whom: Result<Whom, Error>,
+        require_reset: bool,
+    ) -> Result<ResetCode, Error> {
+        let act = Act::CreateResetCode { require_reset };
+        let made = self.act(caller, act, whom, move |auth, Found { user, .. }| async move {
+            let (code, kept) = auth.new_code(user.value.id);
+            let changed = auth.change_user_if(
+                user,
+                |_, _| true,
+                |user| {
+                    user.reset = Some(kept);
+                    if require_reset {
+                        user.password = None;
+                        user.end_sessions(None);
+                    }
+                },
+            );
+            changed.await?;
+            Ok(code)
+        });
+        made.await
+    }
+
+    /// Notes that an operator has looked at the server.
+    pub fn note_server_read(&self, caller: &Caller) {
+        self.note(&Event::Operated { caller, act: Act::ReadServer, user: None, refusal: None });
+    }
+
+    /// Does to a user what an operator asks, and notes it; `whom` may be something that is no user's name.
+    async fn act<T, F>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        act: Act,
+        whom: Result<Whom, Error>,
+        work: impl FnOnce(Arc<Self>, Found) -> F + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let done = self.to_the_end(caller, move |auth, caller| async move {
+            let found = match whom {
+                Ok(whom) => auth.find(whom).await,
+                Err(refusal) => Err(refusal),
+            };
+            let user = found.as_ref().ok().map(|found| found.user.value.id);
+            let done = match found {
+                Ok(found) => work(auth.clone(), found).await,
+                Err(refusal) => Err(refusal),
+            };
+            auth.note(&Event::Operated { caller: &caller, act, user, refusal: done.as_ref().err() });
+            done
+        });
+        done.await
+    }
+
+    /// Reads a user and the failures, before anything is changed: after that nothing may fail any more.
+    async fn find(&self, whom: Whom) -> Result<Found, Error> {
+        let (name, id) = match whom {
+            Whom::Name(name) => (name, None),
+            Whom::Id(id) => {
+                let name = self.store.name_of(id).await.map_err(|error| self.store_error(error))?;
+                (name.ok_or(Error::UserNotFound)?, Some(id))
+            }
+        };
+        let user = self.store.user(&name).await.map_err(|error| self.store_error(error))?;
+        // An id may outlive its user, whose name somebody else has then.
+        let user = user.filter(|user| id.is_none_or(|id| user.value.id == id)).ok_or(Error::UserNotFound)?;
+        let failures = self.failures_in_a_row(&name).await?;
+        Ok(Found { user, failures })
+    }
+
+    fn account(&self, user: User, failures: Option<Failures>) -> Account {
+        let count = failures.map_or(0, |failures| failures.count);
+        Account {
+            state: AccountState::of(&user, count, self.throttle_settings()),
+            failures: count,
+            last_failure_time: failures.filter(|failures| failures.count > 0).map(|failures| failures.last_time),
+            reset_expire_time: user.reset.map(|kept| kept.expire_time).filter(|end| *end > self.store.now()),
+            user,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What operators do with somebody's account, over the admin door and by command; each of it a line of the audit.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::{Code, Status};
+use watchword::wire::pb::{self, UserState, auth_admin_get_user_request, auth_client::AuthClient};
+
+use crate::support::{App, Door, Node, Place, StoreKind, channel, password, reason, run};
+
+fn by_name(username: &str) -> pb::AuthAdminGetUserRequest {
+    pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::Username(username.into())) }
+}
+
+fn by_id(id: &str) -> pb::AuthAdminGetUserRequest {
+    pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::UserId(id.into())) }
+}
+
+async fn seen(app: &App, whom: pb::AuthAdminGetUserRequest) -> Result<pb::AdminUser, Status> {
+    app.admin().await.get_user(whom).await.map(|answer| answer.into_inner().user.unwrap())
+}
+
+async fn unlock(app: &App, username: &str) -> pb::AdminUser {
+    let request = pb::UnlockUserRequest { username: username.into() };
+    app.admin().await.unlock_user(request).await.unwrap().into_inner().user.unwrap()
+}
+
+async fn login(app: &App, username: &str, password: &str) -> String {
+    Door::Grpc.login(app, username, password).await.outcome()
+}
+
+#[tokio::test]
+async fn an_operator_sees_each_state_of_an_account_with_its_reason() {
+    for kind in StoreKind::ALL {
+        let limits = ["--throttle", "on", "--failure-cap", "10", "--throttle-per-account", "1000000/1s"];
+        let app = App::with(kind).args(&limits).with_admin().start().await;
+        app.registered("ada").await;
+        let active = seen(&app, by_name("ADA")).await.unwrap();
+        let user = active.user.clone().unwrap();
+        assert_eq!(
+            (active.state(), active.state_reason.as_str(), user.username.as_str()),
+            (UserState::Active, "", "ada")
+        );
+        assert_eq!((active.failure_count, active.last_failure_time, active.reset_expire_time), (0, None, None));
+        assert_eq!(seen(&app, by_id(&user.user_id)).await.unwrap(), active, "{kind:?}: by id");
+
+        for guess in 0..10 {
+            login(&app, "ada", &format!("wrong guess {guess}")).await;
+        }
+        let locked = seen(&app, by_name("ada")).await.unwrap();
+        assert_eq!((locked.state(), locked.failure_count), (UserState::Locked, 10), "{kind:?}");
+        assert!(locked.state_reason.contains("unlock") && locked.last_failure_time.is_some());
+
+        let create = pb::CreatePasswordResetCodeRequest { username: "ada".into(), require_reset: true };
+        let code = app.admin().await.create_password_reset_code(create).await.unwrap().into_inner();
+        let required = seen(&app, by_name("ada")).await.unwrap();
+        assert_eq!(required.state(), UserState::ResetRequired, "{kind:?}");
+        assert_eq!(required.reset_expire_time, code.expire_time, "{kind:?}");
+
+        app.disabled("ada", true).await;
+        let disabled = seen(&app, by_name("ada")).await.unwrap();
+        assert_eq!((disabled.state(), disabled.reset_expire_time), (UserState::Disabled, None), "{kind:?}");
+        app.disabled("ada", false).await;
+        assert_eq!(unlock(&app, "ada").await.state(), UserState::ResetRequired, "{kind:?}: one thing ends one state");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_there_is_not_found_on_this_door_alone_and_a_bad_question_is_a_bad_field() {
+    let app = App::with(StoreKind::Memory).with_admin().start().await;
+    app.registered("ada").await;
+    let id = seen(&app, by_name("ada")).await.unwrap().user.unwrap().user_id;
+    let tokens = app.signed_in("ada").await;
+    let delete = pb::DeleteUserRequest { current_password: password("ada") };
+    app.client().await.delete_user(crate::sessions::with(&tokens.access_token, delete)).await.unwrap();
+    app.registered("ada").await;
+    for whom in [by_name("nobody"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
+        let refused = seen(&app, whom).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "USER_NOT_FOUND"));
+    }
+    for whom in [by_name(""), by_name("a b"), by_id("x"), pb::AuthAdminGetUserRequest { user: None }] {
+        assert_eq!(reason(&seen(&app, whom).await.unwrap_err()), "INVALID_FIELD");
+    }
+    let mut admin = app.admin().await;
+    let username = "nobody".to_owned();
+    let refused = [
+        admin.disable_user(pb::DisableUserRequest { username: username.clone() }).await.unwrap_err(),
+        admin.enable_user(pb::EnableUserRequest { username: username.clone() }).await.unwrap_err(),
+        admin.unlock_user(pb::UnlockUserRequest { username: username.clone() }).await.unwrap_err(),
+        admin
+            .create_password_reset_code(pb::CreatePasswordResetCodeRequest { username, require_reset: true })
+            .await
+            .unwrap_err(),
+    ];
+    assert!(refused.iter().all(|refused| reason(refused) == "USER_NOT_FOUND"));
+    assert_eq!(app.events.count("operated"), 12, "each is noted, refusals too");
+}
+
+/// At once here, durably when it answers, and on other nodes within a second, whatever they remember themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
+    for limits in [
+        ["--failure-cap", "10", "--throttle-per-account", "1000000/1s"],
+        ["--failure-cap", "100", "--throttle-per-account", "10/24h"],
+    ] {
+        let place = Place::new(StoreKind::Redis);
+        let node = || {
+            App::with(StoreKind::Redis)
+                .args(&["--throttle", "on", "--token-issuer", "https://auth.example"])
+                .args(&limits)
+                .with_admin()
+        };
+        let (one, other) = (node().start_in(place.clone()).await, node().start_in(place.clone()).await);
+        one.registered("ada").await;
+        // A new user begins anew: what others count after it counts.
+        one.rules.store_failures().await;
+        for guess in 0..10 {
+            assert_eq!(login(&other, "ada", &format!("wrong guess {guess}")).await, "INVALID_CREDENTIALS");
+        }
+        other.rules.store_failures().await;
+        for node in [&one, &other] {
+            assert_ne!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
+        }
+        assert_eq!(unlock(&one, "ada").await.failure_count, 0);
+        // What is stored is what a node finds that knows nothing else.
+        let fresh = node().start_in(place).await;
+        // As each node does every second.
+        other.rules.store_failures().await;
+        for node in [&one, &fresh, &other] {
+            assert_eq!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn disabling_twice_changes_nothing_and_enabling_ends_no_session() {
+    let app = App::with(StoreKind::Memory).with_admin().start().await;
+    app.registered("ada").await;
+    let tokens = app.signed_in("ada").await;
+    app.disabled("ada", false).await;
+    assert!(app.introspect(&tokens.access_token).await.active, "who is not disabled is not enabled");
+    for _ in 0..2 {
+        app.disabled("ada", true).await;
+        assert!(!app.introspect(&tokens.access_token).await.active);
+        assert_eq!(login(&app, "ada", &password("ada")).await, "INVALID_CREDENTIALS");
+    }
+    app.disabled("ada", false).await;
+    assert_eq!(login(&app, "ada", &password("ada")).await, "ok");
+    assert!(!app.introspect(&tokens.access_token).await.active, "what was ended stays so");
+}
+
+#[tokio::test]
+async fn an_operator_is_told_what_runs_and_how_it_is_set() {
+    let app = App::with(StoreKind::Embedded)
+        .args(&["--throttle", "on", "--challenge", "login", "--throttle-per-account", "7/9m"])
+        .with_admin()
+        .start()
+        .await;
+    let info = app.admin().await.get_server_info(pb::GetServerInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!((info.version.as_str(), info.store.as_str()), (env!("CARGO_PKG_VERSION"), "embedded"));
+    assert!(info.store_up && info.alarms.is_empty() && info.start_time.is_some());
+    assert!(info.hash.unwrap().workers >= 1 && info.hash.unwrap().memory_kib == 64);
+    assert_eq!(info.challenges, [i32::from(pb::ChallengePurpose::Login)]);
+    let throttle = info.throttle.unwrap();
+    let rate = throttle.per_account.unwrap();
+    assert_eq!((rate.count, rate.period.unwrap().seconds, throttle.failure_cap), (7, 540, 100));
+}
+
+fn command(data: &str, args: &[&str]) -> (i32, String, String) {
+    run(&[&["user"], args, &["--data-dir", data]].concat())
+}
+
+/// The commands against the binary; and what its audit says of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
+    let folder = TempDir::new().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("audit.jsonl"));
+    let path = data.display().to_string();
+    let said = |args: &[&str]| command(&path, args);
+    assert_eq!(said(&["show", "ada"]).0, 1, "nobody answers");
+    let limits = ["--failure-cap", "10", "--throttle-per-account", "1000000/1s"];
+    let audit = ["--audit-log", file.to_str().unwrap()];
+    let mut node = Node::start(Path::new(&data), &[&limits[..], &audit].concat());
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let registration = pb::RegisterRequest {
+        username: "ada".into(),
+        password: password("ada"),
+        data: Some("\u{1b}[31mred".into()),
+        ..pb::RegisterRequest::default()
+    };
+    let user = client.register(registration).await.unwrap().into_inner().user.unwrap();
+    let mut login = async |password: &str| {
+        let request =
+            pb::LoginRequest { username: "ada".into(), password: password.into(), challenge_solution: String::new() };
+        client.login(request).await.map_or_else(|status| reason(&status), |_| "ok".into())
+    };
+
+    let (code, shown, fault) = said(&["show", "ADA"]);
+    assert!(code == 0 && shown.contains("username:          ada\n") && shown.contains("active\n"), "{shown}{fault}");
+    assert!(!shown.contains('\u{1b}') && shown.contains("\\u{1b}[31mred"), "{shown}");
+    let (code, json, _) = said(&["show", "--id", &user.user_id, "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["state"], &json["data"]), (0, &"active".into(), &"\u{1b}[31mred".into()));
+    let (code, _, fault) = said(&["show", "nobody"]);
+    assert_eq!((code, fault.trim()), (1, "watchword: there is no such user"));
+    assert_eq!(said(&["show"]).0, 2);
+    assert_eq!(said(&["show", "ada", "--id", &user.user_id]).0, 2);
+
+    assert!(said(&["disable", "ada"]).1.contains("disabled\n"));
+    assert_eq!(login(&password("ada")).await, "INVALID_CREDENTIALS");
+    assert!(said(&["enable", "ada"]).1.contains("active\n"));
+    for guess in 0..10 {
+        login(&format!("wrong guess {guess}")).await;
+    }
+    assert_eq!(login(&password("ada")).await, "CHALLENGE_REQUIRED");
+    assert!(said(&["show", "ada"]).1.contains("locked\n"));
+    assert!(said(&["unlock", "ada"]).1.contains("active\n"));
+    assert_eq!(login(&password("ada")).await, "ok");
+    let (code, reset_code, advice) = said(&["reset-code", "ada", "--require-reset"]);
+    assert!(code == 0 && reset_code.starts_with("wwc_") && reset_code.len() == 27, "the code and nothing else");
+    assert!(advice.contains("Good once, until 20") && !advice.contains(reset_code.trim()), "{advice}");
+    assert_eq!(login(&password("ada")).await, "INVALID_CREDENTIALS");
+    let mut client = AuthClient::new(channel(&node.grpc).await);
+    let reset = pb::ResetPasswordRequest {
+        username: "ada".into(),
+        reset_code: reset_code.trim().into(),
+        new_password: "another long one".into(),
+    };
+    client.reset_password(reset.clone()).await.unwrap();
+    client.reset_password(reset).await.unwrap_err();
+
+    node.signal("TERM");
+    assert!(node.wait_for_line("ended").is_some());
+    assert!(node.wait().0.success());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains(reset_code.trim()) && !text.contains("ada"), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let uid = fs::metadata(&file).unwrap().uid();
+    let acts: Vec<_> = lines
+        .iter()
+        .filter(|line| line["door"] == "admin")
+        .map(|line| {
+            assert_eq!(line["uid"], uid, "{line}");
+            let is_known = line["reason"] != "unknown_user";
+            assert_eq!(line["subject_id"] == user.user_id.as_str(), is_known, "{line}");
+            let of = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
+            [of("event"), of("outcome"), of("reason")].join(" ")
+        })
+        .collect();
+    let expected = [
+        "admin_user_read success -",
+        "admin_user_read success -",
+        "admin_user_read failure unknown_user",
+        "user_disabled success -",
+        "user_enabled success -",
+        "admin_user_read success -",
+        "user_unlocked success -",
+        "authn_reset_code_created success reset_required",
+    ];
+    assert_eq!(acts, expected);
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events[events.len() - 2..], ["authn_password_reset", "authn_password_reset_fail"]);
+}
