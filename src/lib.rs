@@ -16,11 +16,12 @@
 //! | `app` | puts it all together | everything |
 //! | `config` | every setting once | everything |
 //! | `cli` | the commands | everything |
+//! | `selftest` | measures whether the time of an answer tells what the answer hides | everything |
 //! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
 //! Everything of the service may use `domain`; `domain` uses nobody but `bearer` and `puzzle`; the doors may also use `wire`;
-//! only `app`, `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! only `app`, `config`, `cli`, `selftest` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
 //! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
@@ -61,6 +62,8 @@ pub mod http;
 pub mod machine;
 #[cfg(feature = "server")]
 mod puzzle;
+#[cfg(feature = "server")]
+pub mod selftest;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -25,7 +25,7 @@ use crate::{
     app::{Addresses, App, Ended},
     config::{self, Command, CommandLine, Config, Settings, StoreUrl},
     domain::{System, World},
-    machine,
+    machine, selftest,
     server::Address,
     store,
     telemetry::{self, Audit, AuditLog},
@@ -53,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Healthcheck => healthcheck(&line.settings),
         Command::RotateSigningKey { drop_old_keys } => rotate_signing_key(&line.settings, drop_old_keys),
         Command::User(what) => user::run(&line.settings, what),
+        Command::Selftest { timing: _, samples } => selftest(&line.settings, samples),
         Command::Copy { from, to } => copy(&line.settings, &from, &to),
     };
     match done {
@@ -242,6 +243,33 @@ fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode,
     let report = runtime()?.block_on(store::copy(&from, &to, &world())).map_err(|error| error.to_string())?;
     print(&report.to_string())?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn selftest(settings: &Settings, samples: u32) -> Result<ExitCode, String> {
+    // Whatever cannot be measured must not look like a difference.
+    let cannot_tell = |cause: &str| Ok(fail_with(cause, 2));
+    let config = match Config::from_settings(settings) {
+        Ok(config) => config,
+        Err(error) => return cannot_tell(&error.to_string()),
+    };
+    // A thread of its own for the caller, so that no work of the node runs between its call and its answer.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| format!("cannot start the runtime: {cause}"))?;
+    let mut progress = io::stderr();
+    let measured = runtime.block_on(async {
+        let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
+        tokio::select! {
+            measured = selftest::timing(&config, samples as usize, &mut progress) => measured,
+            () = stop => Err("stopped; nothing was measured to its end".into()),
+        }
+    });
+    match measured {
+        Ok(report) => {
+            print(&report.to_string())?;
+            Ok(ExitCode::from(report.verdict().exit_code()))
+        }
+        Err(cause) => cannot_tell(&cause),
+    }
 }
 
 fn rotate_signing_key(settings: &Settings, drop_old_keys: bool) -> Result<ExitCode, String> {

@@ -46,6 +46,16 @@ pub enum Command {
     /// Look at a user of a running node and change the account's state, over --admin-addr
     #[command(subcommand)]
     User(UserCommand),
+    /// Measure on a node of its own whether the time of an answer tells what the answer hides; exit with 0 when no difference
+    /// is found, 1 when one is, 2 when this machine cannot tell
+    Selftest {
+        /// What to measure: the time of refused logins
+        #[arg(long, required = true)]
+        timing: bool,
+        /// Calls of each kind; the more, the smaller a difference is found (20 to 100000)
+        #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+        samples: u32,
+    },
     /// Copy every user from one store to another; no node may use either. Safe to repeat
     Copy {
         /// Where users are; the flags for stores hold for both

@@ -23,6 +23,8 @@ use crate::domain::{
 pub struct Records {
     documents: Arc<dyn Documents>,
     seal: Arc<Seal>,
+    /// Read where there is no user.
+    decoy: record::user::Decoy,
     /// Why the keys could not be read when they were last read.
     ring_trouble: Mutex<Option<String>>,
 }
@@ -51,7 +53,7 @@ impl Records {
     }
 
     fn with(documents: Arc<dyn Documents>, seal: Arc<Seal>) -> Self {
-        Self { documents, seal, ring_trouble: Mutex::default() }
+        Self { documents, seal, decoy: record::user::Decoy::new(), ring_trouble: Mutex::default() }
     }
 
     /// Writes the keys anew if they are kept in another way; `false` when another node was faster.
@@ -163,7 +165,11 @@ fn replaced(outcome: Outcome) -> Replace {
 impl Store for Records {
     async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
         let document = self.documents.get(&Key::new(Kind::User, name.as_str())).await?;
-        document.map(|bytes| record::user::read(name, &bytes)).transpose()
+        let Some(bytes) = document else {
+            self.decoy.read();
+            return Ok(None);
+        };
+        record::user::read(name, &bytes).map(Some)
     }
 
     async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError> {

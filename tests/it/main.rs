@@ -45,4 +45,5 @@ mod secrets;
 mod sessions;
 mod shutdown;
 mod stores;
+mod timing;
 mod well_known;

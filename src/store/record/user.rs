@@ -4,7 +4,7 @@
 //! UTC, empty fields are left out. Fields that this version does not know survive a rewrite. A document that cannot
 //! be read is an error of its own and of no other user. Golden documents: `tests/data/records/`.
 
-use std::time::SystemTime;
+use std::{hint::black_box, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -62,6 +62,24 @@ struct Reset {
 pub(in crate::store) fn read(name: &Username, bytes: &[u8]) -> Result<Stored<User>, StoreError> {
     let user = decode::<Record>(bytes, VERSION).and_then(|record| user(name, record)).map_err(StoreError::Corrupt)?;
     Ok(Stored { value: user, revision: Revision(bytes.into()) })
+}
+
+/// A document that is read where there is none, so that a name that nobody has takes as long as one that somebody has: it
+/// is microseconds, and a caller can count them.
+pub(in crate::store) struct Decoy(Username);
+
+impl Decoy {
+    const DOCUMENT: &[u8] = br#"{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"nobody","password":"$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","create_time":"2026-11-24T04:12:47.014Z","update_time":"2026-11-24T04:12:47.014Z"}"#;
+
+    pub(in crate::store) fn new() -> Self {
+        Self(Username::parse("nobody").expect("letters are a name"))
+    }
+
+    /// Reads it, and forgets it.
+    pub(in crate::store) fn read(&self) {
+        // The compiler must not see that nobody wants it.
+        drop(black_box(read(&self.0, black_box(Self::DOCUMENT))));
+    }
 }
 
 /// The document of a new user.
@@ -130,4 +148,16 @@ fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {
         unknown,
     };
     serde_json::to_vec(&record).expect("strings, numbers and times are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decoy_is_read_to_its_end_like_any_document() {
+        let Decoy(name) = Decoy::new();
+        let read = read(&name, Decoy::DOCUMENT).unwrap().value;
+        assert!(read.password.is_some() && read.username == name);
+    }
 }

@@ -1,0 +1,210 @@
+//! What was found: a table, a verdict for each pair, and one for all of them.
+
+use std::fmt;
+
+use super::{Arm, Comparison, Pair, Role, THRESHOLD, Via};
+use crate::domain::password::Cost;
+
+/// What the measurements say.
+#[derive(Debug)]
+pub struct Report {
+    pub(super) cost: Cost,
+    /// The median of what a hash took in the node, in microseconds.
+    pub hash_us: f64,
+    pub(super) samples: usize,
+    /// A finding for each pair on each door.
+    pub findings: Vec<Finding>,
+}
+
+/// What was found of one pair on one door.
+#[derive(Debug)]
+pub struct Finding {
+    /// The door.
+    pub via: Via,
+    /// What the second account is.
+    pub name: &'static str,
+    /// What the pair is for.
+    pub role: Role,
+    /// How the times compared, in microseconds, in each measurement.
+    pub times_us: Vec<Comparison>,
+    /// Whether every answer had the same bytes.
+    pub is_same_answer: bool,
+    /// Whether every call cost one hash.
+    pub is_one_hash: bool,
+}
+
+/// What all of it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The controls are as they should be, and no pair differs.
+    NothingFound,
+    /// A pair differs.
+    Differs,
+    /// The controls are not as they should be.
+    TooNoisy,
+}
+
+impl Report {
+    /// The one word for all pairs.
+    pub fn verdict(&self) -> Verdict {
+        let differs = |role| self.findings.iter().filter(move |found| found.role == role).map(Finding::differs);
+        let is_sound = differs(Role::Planted).all(|found| found) && !differs(Role::Control).any(|found| found);
+        match (is_sound, differs(Role::Secret).any(|found| found)) {
+            (false, _) => Verdict::TooNoisy,
+            (true, true) => Verdict::Differs,
+            (true, false) => Verdict::NothingFound,
+        }
+    }
+}
+
+impl Finding {
+    pub(super) fn new(via: Via, pair: &Pair, one: &Arm, other: &Arm) -> Self {
+        let mut found = Self {
+            via,
+            name: pair.name,
+            role: pair.role,
+            times_us: Vec::new(),
+            is_same_answer: true,
+            is_one_hash: true,
+        };
+        found.again(one, other);
+        found
+    }
+
+    /// Takes in one more measurement.
+    pub(super) fn again(&mut self, one: &Arm, other: &Arm) {
+        self.times_us.push(Comparison::of(&one.times_us, &other.times_us));
+        self.is_same_answer &= one.answers.len() == 1 && one.answers == other.answers;
+        self.is_one_hash &= [one, other].iter().all(|arm| arm.hashes_each.iter().eq(&[1]));
+    }
+
+    /// Whether all measurements until now say that there is a difference, and the same one.
+    pub fn differs(&self) -> bool {
+        let slower = self.times_us.iter().all(|times| times.t >= THRESHOLD);
+        let faster = self.times_us.iter().all(|times| times.t <= -THRESHOLD);
+        slower || faster || !self.is_same_answer || !self.is_one_hash
+    }
+
+    /// In a few words; a difference that is of no account is not hidden.
+    fn words(&self) -> String {
+        if !self.is_same_answer {
+            return "ANOTHER ANSWER".into();
+        }
+        if !self.is_one_hash {
+            return "NOT ONE HASH".into();
+        }
+        match (self.role, self.differs(), self.times_us.len()) {
+            (Role::Planted, true, _) => "found, as it must be".into(),
+            (Role::Planted, false, _) => "NOT FOUND".into(),
+            (Role::Control | Role::Secret, true, count) => format!("A DIFFERENCE, {count} times of {count}"),
+            (Role::Control | Role::Secret, false, 1) => "no difference found".into(),
+            (Role::Control | Role::Secret, false, count) => format!("no difference found in measurement {count}"),
+        }
+    }
+}
+
+impl Verdict {
+    /// What a command exits with.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::NothingFound => 0,
+            Verdict::Differs => 1,
+            Verdict::TooNoisy => 2,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cost, hash_us) = (self.cost, self.hash_us);
+        writeln!(
+            f,
+            "A hash takes {:.2} ms here (Argon2id m={} KiB, t={}, p={}). The wrong password of a user against others, {} calls\n\
+             each, one at a time; times as the caller waits, in medians; |t| from {THRESHOLD} on is a difference.\n",
+            hash_us / 1e3,
+            cost.memory_kib,
+            cost.passes,
+            cost.lanes,
+            self.samples,
+        )?;
+        writeln!(f, "door  against                      ms     ms there  difference           |t|  verdict")?;
+        for found in &self.findings {
+            let times = &found.times_us[0];
+            let ts: Vec<_> = found.times_us.iter().map(|times| format!("{:.1}", times.t.abs())).collect();
+            writeln!(
+                f,
+                "{:5} {:27} {:7.3} {:7.3} {:+8.1} µs {:+6.2} % {:>7}  {}",
+                found.via.name(),
+                found.name,
+                times.medians[0] / 1e3,
+                times.medians[1] / 1e3,
+                times.difference(),
+                times.difference() / hash_us * 100.0,
+                ts[0],
+                found.words(),
+            )?;
+        }
+        for via in Via::ALL {
+            let of_control = |found: &&Finding| found.via == via && found.role == Role::Control;
+            for control in self.findings.iter().filter(of_control) {
+                let resolution = control.times_us[0].resolution;
+                writeln!(
+                    f,
+                    "{}: a difference of {resolution:.0} µs, {:.1} % of a hash, would be found nine times in ten.",
+                    via.name(),
+                    resolution / hash_us * 100.0,
+                )?;
+            }
+        }
+        f.write_str(match self.verdict() {
+            Verdict::NothingFound => "no difference found\n",
+            Verdict::Differs => "A DIFFERENCE WAS FOUND\n",
+            Verdict::TooNoisy => "this machine is too noisy to tell\n",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A finding whose measurements had these ts.
+    fn found(role: Role, ts: &[f64]) -> Finding {
+        let times = |t: &f64| Comparison { medians: [4_000.0, 4_001.0], t: *t, resolution: 20.0 };
+        let times_us = ts.iter().map(times).collect();
+        Finding { via: Via::Grpc, name: "somebody", role, times_us, is_same_answer: true, is_one_hash: true }
+    }
+
+    fn report(secret: Finding, control: &[f64], planted: &[f64]) -> Report {
+        let findings = vec![found(Role::Control, control), secret, found(Role::Planted, planted)];
+        Report { cost: Cost::DEFAULT, hash_us: 4_000.0, samples: 500, findings }
+    }
+
+    #[test]
+    fn a_difference_is_one_that_every_measurement_finds_in_the_same_direction() {
+        let differs = |ts: &[f64]| found(Role::Secret, ts).differs();
+        assert!(differs(&[4.5, 5.0, 9.0, 30.0]) && differs(&[-4.5, -5.0, -9.0, -30.0]));
+        assert!(!differs(&[4.4]) && !differs(&[9.0, 9.0, 9.0, 4.4]) && !differs(&[9.0, 9.0, -9.0]));
+        assert!(Finding { is_same_answer: false, ..found(Role::Secret, &[0.0]) }.differs());
+        assert!(Finding { is_one_hash: false, ..found(Role::Secret, &[0.0]) }.differs());
+    }
+
+    #[test]
+    fn the_verdict_trusts_no_measurement_whose_controls_fail() {
+        let (equal, other) = (|| found(Role::Secret, &[1.0]), || found(Role::Secret, &[9.0; 4]));
+        for (secret, control, planted, verdict, words) in [
+            (equal(), &[1.0][..], &[9.0; 4][..], Verdict::NothingFound, "no difference found\n"),
+            (other(), &[1.0], &[9.0; 4], Verdict::Differs, "A DIFFERENCE WAS FOUND\n"),
+            (equal(), &[1.0], &[9.0, 1.0], Verdict::TooNoisy, "this machine is too noisy to tell\n"),
+            (other(), &[9.0; 4], &[9.0; 4], Verdict::TooNoisy, "this machine is too noisy to tell\n"),
+        ] {
+            let report = report(secret, control, planted);
+            assert_eq!(report.verdict(), verdict);
+            let text = report.to_string();
+            assert!(text.ends_with(words), "{text}");
+        }
+        assert_eq!([Verdict::NothingFound, Verdict::Differs, Verdict::TooNoisy].map(Verdict::exit_code), [0, 1, 2]);
+        let text = report(Finding { is_same_answer: false, ..equal() }, &[1.0], &[9.0; 4]).to_string();
+        assert!(text.contains("ANOTHER ANSWER") && text.contains("would be found"), "{text}");
+    }
+}
