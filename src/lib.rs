@@ -17,10 +17,11 @@
 //! | `config` | every setting once | everything |
 //! | `cli` | the commands | everything |
 //! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
+//! | `fuzz` | for tests and `fuzz/` alone: what must hold whatever strangers send to the parsers | everything |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
 //! Everything of the service may use `domain`; `domain` uses nobody but `bearer` and `puzzle`; the doors may also use `wire`;
-//! only `app`, `config`, `cli` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! only `app`, `config`, `cli`, `fuzz` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
 //! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
@@ -53,6 +54,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]
