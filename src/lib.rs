@@ -18,10 +18,12 @@
 //! | `cli` | the commands | everything |
 //! | `selftest` | measures whether the time of an answer tells what the answer hides | everything |
 //! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `wire` |
+//! | `fuzz` | for tests and `fuzz/` alone: what must hold whatever strangers send to the parsers | everything |
 //! | `machine` | cores, memory, files: what this machine allows | nobody |
 //!
 //! Everything of the service may use `domain`; `domain` uses nobody but `bearer` and `puzzle`; the doors may also use `wire`;
-//! only `app`, `config`, `cli`, `selftest` and `main` see everything. `tests/it/architecture.rs` holds the code to this table. The feature `client`
+//! only `app`, `config`, `cli`, `selftest`, `fuzz` and `main` see everything. `tests/it/architecture.rs` holds the code to this table.
+//! The feature `client`
 //! is `client`, `bearer` and the generated types of `wire`, without the rest.
 //!
 //! # Where to start reading
@@ -54,6 +56,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(feature = "server")]
 pub mod grpc;
 #[cfg(feature = "server")]

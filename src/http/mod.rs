@@ -10,7 +10,7 @@ mod legacy;
 mod measured;
 mod oauth;
 pub mod ops;
-mod query;
+pub(crate) mod query;
 mod request;
 mod same_site;
 mod well_known;

@@ -14,11 +14,11 @@ const PARAMETERS_MAX: usize = 32;
 
 /// Parameters in the order of arrival; wiped when dropped, since one of them is a password.
 #[derive(Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a query string.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let mut parameters = Self::default();
         for part in text.split('&').filter(|part| !part.is_empty()) {
             if parameters.0.len() == PARAMETERS_MAX {
@@ -32,23 +32,23 @@ impl Query {
     }
 
     /// Reads a form body.
-    pub(super) fn parse_form(body: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn parse_form(body: &[u8]) -> Result<Self, Error> {
         Self::parse(std::str::from_utf8(body).map_err(|_| not_utf8())?)
     }
 
     /// Adds parameters that count only where these have none.
-    pub(super) fn append(&mut self, mut later: Query) {
+    pub(crate) fn append(&mut self, mut later: Query) {
         self.0.append(&mut later.0);
     }
 
     /// Whether a name stands there twice, which OAuth forbids (RFC 6749 3.2).
-    pub(super) fn repeats(&self) -> bool {
+    pub(crate) fn repeats(&self) -> bool {
         let names = || self.0.iter().map(|(name, _)| name);
         names().enumerate().any(|(at, name)| names().take(at).any(|earlier| earlier == name))
     }
 
     /// The first parameter of that name.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         let parameter = self.0.iter_mut().find(|parameter| parameter.0 == name)?;
         Some(std::mem::take(&mut parameter.1))
     }
@@ -63,7 +63,7 @@ impl Drop for Query {
 }
 
 /// Undoes percent-encoding and `+`. A `%` without two hexadecimal digits stands for itself (WHATWG URL 1.3).
-pub(super) fn decode(text: &str) -> Result<String, Error> {
+pub(crate) fn decode(text: &str) -> Result<String, Error> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let bytes = spaced.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -22,6 +22,7 @@ mod envoy_protos;
 mod errors;
 mod examples;
 mod floods;
+mod fuzz;
 mod grpc;
 mod guessing;
 mod health;

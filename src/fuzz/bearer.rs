@@ -1,0 +1,86 @@
+//! Bearer tokens: as they stand in a header, and as they are looked at. Only what we made counts.
+
+use std::sync::LazyLock;
+
+use super::{
+    sample::{self, SignedIn},
+    texts,
+};
+use crate::{
+    bearer::{self, ACCESS_BYTES_MAX},
+    domain::{Bearer, TokenUse},
+};
+
+static SIGNED_IN: LazyLock<SignedIn> = LazyLock::new(sample::signed_in);
+
+/// What stands for parts of real tokens, which are others in every process: an input must mean the same in the next one.
+const PARTS: [&str; 4] = ["{head}", "{claims}", "{signature}", "{refresh}"];
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "Bearer {head}.{claims}.{signature}",
+        "bearer {refresh}",
+        "{head}.{claims}.{signature}",
+        "{refresh}",
+        "{head}.eyJzdWIiOiJhZGEifQ.{signature}",
+        "{head}.{claims}.",
+        "eyJhbGciOiJub25lIn0.{claims}.",
+        "{head}..{signature}",
+        "{head}.{claims}.{signature}=",
+        "{head}.{claims}.{head}.{signature}",
+        "wwr_{signature}",
+        "wwr_AAAA",
+        "Bearer a\nBearer b",
+        "Basic YTpi",
+        "Bearer  a",
+        "BEARER -._~+/=",
+    ])
+}
+
+/// Each line of the input is one header.
+pub(super) fn try_input(input: &[u8]) {
+    try_headers(input);
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let text = whole(text);
+    try_headers(text.as_bytes());
+    try_token(&text);
+    if let Some(token) = text.strip_prefix("Bearer ") {
+        try_token(token);
+    }
+}
+
+fn try_headers(input: &[u8]) {
+    let values: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
+    let Bearer::Token(token) = Bearer::parse(values.iter().copied()) else { return };
+    assert_eq!(values.len(), 1, "which of them?");
+    assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','), "{token:?}");
+    assert_eq!(values[0].len(), "bearer ".len() + token.len(), "something else stood there");
+    let again = format!("Bearer {token}");
+    assert!(matches!(Bearer::parse([again.as_bytes()].into_iter()), Bearer::Token(same) if same == token));
+    let twice = [again.as_bytes(), again.as_bytes()];
+    assert!(matches!(Bearer::parse(twice.into_iter()), Bearer::Malformed));
+}
+
+/// Asks the service about a token, and a client's own reading.
+fn try_token(text: &str) {
+    let SignedIn { auth, tokens } = &*SIGNED_IN;
+    let found = sample::wait(auth.introspect_token(text)).expect("a store in memory answers");
+    let is_access = text == tokens.access;
+    assert_eq!(found.is_some(), is_access || text == tokens.refresh, "{text}");
+    if let Some(found) = found {
+        assert_eq!((found.session_id, found.username.as_str()), (tokens.session.id, sample::NAME));
+        assert_eq!(found.token_use == TokenUse::Access, is_access);
+    }
+    let head = bearer::head(text);
+    assert!(head.is_none_or(|head| text.len() <= ACCESS_BYTES_MAX && text.starts_with(head)), "{text}");
+    assert!(!is_access || head.is_some() && bearer::lifetime(text).is_some(), "ours is like ours");
+    bearer::lifetime(text);
+}
+
+/// The text with real parts in it.
+fn whole(text: &str) -> String {
+    let tokens = &SIGNED_IN.tokens;
+    let access: Vec<&str> = tokens.access.split('.').collect();
+    let parts = [access[0], access[1], access[2], &tokens.refresh];
+    PARTS.iter().zip(parts).fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
+}

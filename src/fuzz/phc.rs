@@ -1,0 +1,77 @@
+//! Stored hashes: what is accepted keeps to the bounds, is written back as the same, and can be hashed.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use super::{sample, texts};
+use crate::domain::{
+    Clock, Password, PasswordHash,
+    password::{Cost, HashPool, Kernel, PoolSettings, Purpose},
+};
+
+/// KiB times passes of what is hashed too; dearer ones only take longer.
+const HASHED_WORK_MAX: u64 = 512;
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    let texts_of_cost = |cost: &str| {
+        let salt_and_tag = "AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+        format!("$argon2id$v=19${cost}${salt_and_tag}").into_bytes()
+    };
+    let mut seeds: Vec<_> = [
+        "m=19456,t=2,p=1",
+        "m=64,t=1,p=1",
+        "p=2,t=3,m=64",
+        "m=262144,t=16,p=16",
+        "m=4194304,t=1,p=1",
+        "m=64,t=1,p=1,data=AAAA",
+        "m=64,m=64,t=1,p=1",
+        "m=8,t=1,p=01",
+    ]
+    .map(texts_of_cost)
+    .into();
+    seeds.extend(texts(&[
+        "$argon2id-md5$v=19$m=64,t=1,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQ",
+        "$argon2id$v=19$m=64,t=1,p=1$AAECAwQFBgc$AAECAwQFBgcICQ",
+        "$argon2id$m=64,t=1,p=1$AAECAwQFBgc$AAECAwQFBgcICQ",
+        "$argon2i$v=16$m=64,t=1,p=1$AAECAwQFBgc$$",
+        "$2b$12$abcdefghijklmnopqrstuv",
+    ]));
+    seeds
+}
+
+pub(super) fn try_input(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(hash) = PasswordHash::parse(text) else { return };
+    let written = hash.to_phc();
+    let again = PasswordHash::parse(&written).expect("what we write we read");
+    assert!(again == hash && again.to_phc() == written, "{written} is another hash than {text}");
+    assert!(written.len() <= 256, "{} bytes", written.len());
+
+    let [memory_kib, passes, lanes] = ["m", "t", "p"].map(|name| parameter(&written, name));
+    assert!((8 * lanes..=256 * 1_024).contains(&memory_kib), "{memory_kib} KiB");
+    assert!((1..=16).contains(&passes) && (1..=16).contains(&lanes), "{passes} passes, {lanes} lanes");
+    if memory_kib * passes <= HASHED_WORK_MAX {
+        assert!(!verifies(hash), "a made-up tag is the tag of a password");
+    }
+}
+
+fn parameter(phc: &str, name: &str) -> u64 {
+    let mut values = phc.split(['$', ',']).filter_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+    values.next().and_then(|value| value.parse().ok()).expect("each stands there")
+}
+
+/// As a login does it. Panics when the hash cannot be made.
+fn verifies(hash: PasswordHash) -> bool {
+    static POOL: LazyLock<(HashPool, Arc<dyn Clock>)> = LazyLock::new(|| {
+        let world = sample::world();
+        (HashPool::start(PoolSettings { workers: 1, cost: Cost::DEFAULT }, Kernel::Fast, &world), world.clock)
+    });
+    let (pool, clock) = &*POOL;
+    sample::wait(async {
+        let slot = pool.admit(Purpose::Account, clock.monotonic() + Duration::from_secs(60));
+        let password = Password::parse("a password".into()).expect("a password");
+        slot.expect("nobody else is there").verify(password, hash).await.expect("what is accepted can be hashed")
+    })
+}

@@ -1,0 +1,40 @@
+//! Query strings and form bodies: read as a browser's own reader reads them, or refused.
+
+use std::collections::HashSet;
+
+use super::texts;
+use crate::http::query::{Query, decode};
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    texts(&[
+        "username=soham&password=insecure&data=testing",
+        "a=1&a=2&%61=3",
+        "a=%C3%A9+%2B%25%41&b==&&c",
+        "a=100%&b=%4&%=%ff",
+        "a=%ED%A0%80",
+        "%E2%82%AC=\u{20ac}",
+        "0&1&2&3&4&5&6&7&8&9&a&b&c&d&e&f&g&h&i&j&k&l&m&n&o&p&q&r&s&t&u&v",
+    ])
+}
+
+pub(super) fn try_input(input: &[u8]) {
+    let read = Query::parse_form(input);
+    let Ok(text) = std::str::from_utf8(input) else { return assert!(read.is_err(), "what is no UTF-8 was read") };
+    assert_eq!(decode(&encode(text)).ok().as_deref(), Some(text), "decoding undoes encoding");
+
+    let Ok(mut query) = read else { return };
+    // WHATWG's reader replaces what is no UTF-8; ours has refused that, and the rest must be the same.
+    let theirs: Vec<_> = form_urlencoded::parse(input).into_owned().collect();
+    assert!(theirs.len() <= 32, "more parameters than are allowed");
+    let names: HashSet<_> = theirs.iter().map(|(name, _)| name).collect();
+    assert_eq!(query.repeats(), names.len() < theirs.len());
+    for name in names {
+        let first = theirs.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        assert_eq!(query.take(name), first, "the first of that name");
+    }
+}
+
+/// Every byte as `%XX`, which is always allowed.
+fn encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

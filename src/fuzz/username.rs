@@ -1,0 +1,53 @@
+//! Usernames: one spelling for each account, bounded, and nothing in it that a log or a key would obey.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::texts;
+use crate::domain::{USERNAME_CHARS_MAX, Username};
+
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = texts(&[
+        "soham",
+        "Ada+x@Example.COM",
+        "JOSE\u{301}",
+        "\u{ff4a}\u{ff4f}\u{ff53}é",
+        "\u{65e5}\u{672c}",
+        "\u{ae40}\u{cca0}\u{c218}",
+        "\u{1100}\u{1161}\u{11a8}",
+        "мария",
+        "\u{430}dmin",
+        "\u{391}\u{3a3}",
+        "\u{130}stanbul",
+        "\u{212b}\u{2126}",
+        "a\u{315}\u{300}\u{5ae}\u{fb1d}",
+        "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
+        "a\u{200d}b\u{202e}c",
+        "a b\0\u{1b}[31m",
+    ]);
+    seeds.push("e\u{316}\u{301}".repeat(200).into_bytes());
+    seeds.push("\u{3000}".repeat(65).into_bytes());
+    seeds
+}
+
+pub(super) fn try_input(input: &[u8]) {
+    let Ok(raw) = std::str::from_utf8(input) else { return };
+    let Ok(name) = Username::parse(raw) else { return };
+    let name = name.as_str();
+    assert!((1..=USERNAME_CHARS_MAX).contains(&name.chars().count()), "length");
+    assert!(!name.chars().any(|c| c.is_control() || c.is_whitespace()), "{name:?}");
+    assert!(raw.len() <= 1_024, "more was looked at than is worth it");
+
+    let is_read_as_itself = |spelling: &str| Username::parse(spelling).is_ok_and(|read| read.as_str() == name);
+    assert!(is_read_as_itself(name), "{name:?} has another canonical form");
+    assert!(is_read_as_itself(&name.nfd().collect::<String>()), "{name:?} taken apart is somebody else");
+    if name.is_ascii() {
+        assert!(is_read_as_itself(&name.to_ascii_uppercase()), "{name:?} in capitals is somebody else");
+        let wide: String = name.bytes().map(wide).collect();
+        assert!(is_read_as_itself(&wide), "{name:?} in full width is somebody else");
+    }
+}
+
+/// The full-width form of printable ASCII.
+fn wide(byte: u8) -> char {
+    char::from_u32(u32::from(byte) - 0x20 + 0xFF00).expect("no surrogates there")
+}
