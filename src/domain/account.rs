@@ -156,11 +156,13 @@ impl Auth {
     ) -> Result<(), Error> {
         let user = &user.value;
         let mut guess = self.guess(caller, &user.username, Some(session)).await?;
+        self.at_account(caller, &mut guess).await?;
         let failures = self.failures_of(&guess).await?;
         let lock = self.let_in(caller, &mut guess, Some(user), failures, false, ChallengePurpose::Login).await?;
-        let matches = self.admit(caller, Purpose::Account)?.verify(current, self.hash_to_try(Some(user))).await?;
+        let slot = self.admit(caller, Purpose::Account)?;
+        let matches = guess.verify(slot, current, self.hash_to_try(Some(user))).await?;
         if matches && lock == Lock::Open {
-            self.guessed_right(&guess);
+            self.guessed_right(guess);
             return Ok(());
         }
         self.guessed_wrong(caller, guess, Some(user.id));

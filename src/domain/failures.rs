@@ -2,8 +2,9 @@
 //! nobody has.
 //!
 //! A wrong guess costs no write: this node remembers it, adds it up with others, and stores all of them together each
-//! second. What is not stored yet counts here all the same. A count is forgotten as many days after the last failure as
-//! there were failures, 90 at most, so that whoever makes up names fills no store.
+//! second. What is not stored yet counts here all the same. A count is forgotten some time after the last failure: an hour
+//! after the first one, and so many hours more as the square of the count, 90 days at most. So whoever makes up names
+//! fills the store with those of an hour.
 
 use std::{
     collections::HashMap,
@@ -22,9 +23,12 @@ const NAMES_WAITING_MAX: usize = 65_536;
 /// Names stored at once.
 const STORED_AT_ONCE_MAX: usize = 256;
 
-/// How long a count is kept for each of its failures, and at most.
-const KEPT_FOR_EACH: Duration = Duration::from_secs(86_400);
+/// How long a count of one is kept, and how long any is at most.
+const KEPT_FOR: Duration = Duration::from_secs(3_600);
 const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// So many times as long as any backlog can be is one that nobody can have made.
+const CREDIBLE: u32 = 4;
 
 /// Stands for a name where failures are kept: nobody who reads them learns who was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +56,7 @@ pub struct Failures {
 impl Failures {
     /// When they are of no more use.
     pub fn forget_time(&self) -> SystemTime {
-        let kept_for = KEPT_FOR_EACH.saturating_mul(self.count).min(KEPT_FOR_MAX);
+        let kept_for = KEPT_FOR.saturating_mul(self.count.saturating_mul(self.count)).min(KEPT_FOR_MAX);
         (self.last_time + kept_for).max(self.clear_time)
     }
 }
@@ -72,6 +76,16 @@ struct Unstored {
     void_version: u64,
     /// What was stored a moment ago: whoever read before that must not miss it.
     floor: Option<Failures>,
+    tried: Option<Tried>,
+}
+
+/// What was sent to the store; whoever reads it there must not add it again, even when nobody has heard that it was stored.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    kept: Failures,
+    /// What of it was new.
+    count: u32,
+    backlog: Duration,
 }
 
 /// What of a stored count is over.
@@ -85,8 +99,9 @@ enum Void {
 }
 
 /// The failures that wait to be stored.
-#[derive(Default)]
 pub(super) struct Unwritten {
+    /// How long an account's backlog can be.
+    backlog_max: Duration,
     waiting: Mutex<(HashMap<NameTag, Unstored>, u64)>,
     /// Held while anything is stored: what was seen before a name was forgotten must not be stored after it.
     storing: tokio::sync::Mutex<()>,
@@ -97,28 +112,32 @@ pub(super) struct Unwritten {
 pub(super) struct Standing {
     /// Failures in a row.
     pub(super) count: u32,
-    /// How many of them are stored.
-    pub(super) stored: u32,
     /// How long the stored backlog takes.
     pub(super) backlog: Duration,
 }
 
 impl Unwritten {
-    /// One more failure, which has made the account's backlog longer by so much.
-    /// Answers how many wait to be stored.
-    pub(super) fn failed(&self, tag: NameTag, backlog: Duration, now: SystemTime) -> u32 {
-        self.change(tag, now, |waiting, _| {
+    pub(super) fn new(backlog_max: Duration) -> Self {
+        Self { backlog_max, waiting: Mutex::default(), storing: tokio::sync::Mutex::default() }
+    }
+
+    /// One more failure, which has made the account's backlog longer by so much. Answers how many there are in a row, given
+    /// what was read of them.
+    pub(super) fn failed(&self, tag: NameTag, backlog: Duration, read: Option<&Failures>, now: SystemTime) -> u32 {
+        let unstored = self.change(tag, now, |waiting, _| {
             waiting.count = waiting.count.saturating_add(1);
             waiting.backlog += backlog;
             waiting.last_time = now;
-        })
+        });
+        unstored.over(self.credible(read, now).as_ref()).map_or(0, |failures| failures.count)
     }
 
     /// The password was right.
     pub(super) fn succeeded(&self, tag: NameTag, now: SystemTime) {
         self.change(tag, now, |waiting, version| {
             waiting.void = if waiting.void == Void::All { Void::All } else { Void::Count };
-            (waiting.count, waiting.void_version, waiting.floor) = (0, version, None);
+            (waiting.count, waiting.void_version) = (0, version);
+            (waiting.floor, waiting.tried) = (None, None);
         });
     }
 
@@ -136,11 +155,9 @@ impl Unwritten {
 
     /// What counts of a name, given what is stored.
     pub(super) fn standing(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Standing {
-        let waiting = self.waiting().0.get(&tag).copied().unwrap_or(Unstored::new(now));
-        let kept = waiting.over(stored.filter(|stored| stored.forget_time() > now));
+        let kept = self.failures(tag, stored, now);
         Standing {
             count: kept.map_or(0, |kept| kept.count),
-            stored: kept.map_or(0, |kept| kept.count - waiting.count),
             backlog: kept.map_or(Duration::ZERO, |kept| kept.clear_time.duration_since(now).unwrap_or_default()),
         }
     }
@@ -148,23 +165,21 @@ impl Unwritten {
     /// The failures of a name in a row, given what is stored.
     pub(super) fn failures(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Option<Failures> {
         let waiting = self.waiting().0.get(&tag).copied().unwrap_or(Unstored::new(now));
-        waiting.over(stored.filter(|stored| stored.forget_time() > now))
+        waiting.over(self.credible(stored, now).as_ref())
     }
 
-    /// Whether this node knows something of a name that may not be stored.
-    pub(super) fn knows(&self, tag: NameTag) -> bool {
-        self.waiting().0.contains_key(&tag)
+    /// What is stored, if it still counts. A backlog that nobody can have made was made by another clock, or under other
+    /// settings, and would keep everybody out for as long as they differ.
+    fn credible(&self, stored: Option<&Failures>, now: SystemTime) -> Option<Failures> {
+        let stored = stored.filter(|stored| stored.forget_time() > now)?;
+        let clear_time = if stored.clear_time > now + CREDIBLE * self.backlog_max { now } else { stored.clear_time };
+        Some(Failures { clear_time, ..*stored })
     }
 
     /// Stores what waits of one name, now; `false` when other nodes were always faster.
     pub(super) async fn store_one(&self, store: &dyn Store, tag: NameTag) -> Result<bool, StoreError> {
         let _storing = self.storing.lock().await;
-        let Some(unstored) = self.waiting().0.get(&tag).copied() else { return Ok(true) };
-        let kept = write(store, tag, unstored).await?;
-        if let Some(kept) = kept {
-            self.stored(tag, unstored, kept);
-        }
-        Ok(kept.is_some())
+        self.write(store, tag).await
     }
 
     /// Stores all that waits. What cannot be stored now goes on waiting.
@@ -173,17 +188,50 @@ impl Unwritten {
         let waiting: Vec<_> = {
             let mut waiting = self.waiting();
             waiting.0.retain(|_, unstored| unstored.is_unstored());
-            waiting.0.iter().map(|(tag, unstored)| (*tag, *unstored)).collect()
+            waiting.0.keys().copied().collect()
         };
-        let storing = futures_util::stream::iter(waiting).map(async |(tag, unstored)| {
-            match write(store, tag, unstored).await {
-                Ok(Some(kept)) => self.stored(tag, unstored, kept),
-                Ok(None) => tracing::debug!("other nodes were faster to count a failure; it is counted later"),
+        let storing = futures_util::stream::iter(waiting).map(async |tag| {
+            match self.write(store, tag).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("other nodes were faster to count a failure; it is counted later"),
                 // The store says by itself what is wrong with it.
                 Err(error) => tracing::debug!(?error, "failures were not stored; they are later"),
             }
         });
         storing.buffer_unordered(STORED_AT_ONCE_MAX).collect::<()>().await;
+    }
+
+    /// Stores what waits of one name; `false` when other nodes were always faster.
+    async fn write(&self, store: &dyn Store, tag: NameTag) -> Result<bool, StoreError> {
+        for _ in 0..TRIES_MAX {
+            let seen = store.failures(tag).await?;
+            let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
+            let Some((unstored, kept)) = self.begin(tag, before.as_ref(), store.now()) else { return Ok(true) };
+            if store.replace_failures(tag, seen.as_ref(), kept.as_ref()).await? == Replace::Replaced {
+                self.stored(tag, unstored, kept);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What to store of a name over what was just read; nothing when that has it all.
+    fn begin(&self, tag: NameTag, before: Option<&Failures>, now: SystemTime) -> Option<(Unstored, Option<Failures>)> {
+        let mut waiting = self.waiting();
+        let unstored = waiting.0.get_mut(&tag)?;
+        if !unstored.is_unstored() {
+            return None;
+        }
+        // The floor is only for those who look.
+        let kept = Unstored { floor: None, ..*unstored }.over(self.credible(before, now).as_ref());
+        let kept = kept.filter(|kept| kept.forget_time() > now);
+        if kept.as_ref() == before {
+            let Unstored { count, backlog, .. } = *unstored;
+            unstored.is_stored(count, backlog, kept);
+            return None;
+        }
+        unstored.tried = kept.map(|kept| Tried { kept, count: unstored.count, backlog: unstored.backlog });
+        Some((*unstored, kept))
     }
 
     /// What was stored waits no more; what came meanwhile does.
@@ -192,14 +240,11 @@ impl Unwritten {
         let Some(now) = waiting.0.get_mut(&tag) else { return };
         // Otherwise the password was right in between, which makes all that was stored void.
         if now.void_version == stored.void_version {
-            now.void = Void::Nothing;
-            now.count -= stored.count;
-            now.backlog -= stored.backlog;
-            (now.first_time, now.floor) = (now.last_time, kept);
+            now.is_stored(stored.count, stored.backlog, kept);
         }
     }
 
-    fn change(&self, tag: NameTag, now: SystemTime, change: impl FnOnce(&mut Unstored, u64)) -> u32 {
+    fn change(&self, tag: NameTag, now: SystemTime, change: impl FnOnce(&mut Unstored, u64)) -> Unstored {
         let mut waiting = self.waiting();
         waiting.1 += 1;
         let version = waiting.1;
@@ -208,7 +253,7 @@ impl Unwritten {
             (unstored.first_time, unstored.last_time) = (now, now);
         }
         change(unstored, version);
-        unstored.count
+        *unstored
     }
 
     fn waiting(&self) -> MutexGuard<'_, (HashMap<NameTag, Unstored>, u64)> {
@@ -226,6 +271,7 @@ impl Unstored {
             last_time: now,
             void_version: 0,
             floor: None,
+            tried: None,
         }
     }
 
@@ -234,41 +280,37 @@ impl Unstored {
         self.void != Void::Nothing || self.count > 0
     }
 
+    /// So much of it is in the store now, which holds this.
+    fn is_stored(&mut self, count: u32, backlog: Duration, kept: Option<Failures>) {
+        self.void = Void::Nothing;
+        self.count -= count;
+        self.backlog -= backlog;
+        (self.first_time, self.floor, self.tried) = (self.last_time, kept, None);
+    }
+
     /// This together with what is stored; nothing, when that is all that is left.
     fn over(&self, stored: Option<&Failures>) -> Option<Failures> {
-        let before = later(stored.copied(), self.floor).filter(|_| self.void != Void::All);
-        if !self.is_unstored() {
+        let mut unstored = *self;
+        if let Some(tried) = self.tried.filter(|tried| stored == Some(&tried.kept)) {
+            unstored.is_stored(tried.count, tried.backlog, None);
+        }
+        let before = later(stored.copied(), unstored.floor).filter(|_| unstored.void != Void::All);
+        if !unstored.is_unstored() {
             return before;
         }
-        if before.is_none() && self.count == 0 {
+        let Unstored { void, count, backlog, first_time, last_time, .. } = unstored;
+        if before.is_none() && count == 0 && backlog.is_zero() {
             return None;
         }
-        let count = before.filter(|_| self.void == Void::Nothing).map_or(0, |before| before.count);
-        let clear_time = before.map_or(self.first_time, |before| before.clear_time.max(self.first_time)) + self.backlog;
-        let last_time = before.map_or(self.last_time, |before| before.last_time.max(self.last_time));
+        let before_count = before.filter(|_| void == Void::Nothing).map_or(0, |before| before.count);
+        let clear_time = before.map_or(first_time, |before| before.clear_time.max(first_time)) + backlog;
+        let last_time = before.map_or(last_time, |before| before.last_time.max(last_time));
         let [last_time, clear_time] = [last_time, clear_time].map(to_the_millisecond);
-        Some(Failures { count: count.saturating_add(self.count), last_time, clear_time })
+        Some(Failures { count: before_count.saturating_add(count), last_time, clear_time })
     }
 }
 
 /// The one with more failures.
 fn later(one: Option<Failures>, other: Option<Failures>) -> Option<Failures> {
     one.into_iter().chain(other).max_by_key(|failures| (failures.count, failures.clear_time))
-}
-
-/// Adds to what is stored, and answers what that is then; `None` when other nodes were always faster.
-async fn write(store: &dyn Store, tag: NameTag, unstored: Unstored) -> Result<Option<Option<Failures>>, StoreError> {
-    // Only for those who look.
-    let unstored = Unstored { floor: None, ..unstored };
-    for _ in 0..TRIES_MAX {
-        let seen = store.failures(tag).await?;
-        let still_counts = |failures: &&Failures| failures.forget_time() > store.now();
-        let kept = unstored.over(seen.as_ref().map(|seen| &seen.value).filter(still_counts));
-        let kept = kept.filter(|kept| still_counts(&kept));
-        let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
-        if kept == before || store.replace_failures(tag, seen.as_ref(), kept.as_ref()).await? == Replace::Replaced {
-            return Ok(Some(kept));
-        }
-    }
-    Ok(None)
 }

@@ -14,8 +14,8 @@ use super::{
     Auth, Caller, ChallengePurpose, Error, Event, Limit, SessionId, StoreError, Stored, ThrottleSettings, User, UserId,
     Username,
     failures::{Failures, NameTag, Standing, Unwritten},
-    password::Slot,
-    throttle::{Full, Key, Patience, Place, Prefix, Taken, Throttle},
+    password::{Password, PasswordHash, Slot},
+    throttle::{Backlog, Full, Key, Patience, Place, Prefix, Rate, Taken, Throttle},
     user::AddressTag,
 };
 
@@ -26,7 +26,12 @@ pub(super) struct Guards {
     unwritten: Unwritten,
 }
 
-/// A guess, until its outcome is known. Dropped before, as when there was no room to hash, it was none.
+/// Guesses at one account that were paid for: as many as three machines of two cores can pay for, so that a victim finds
+/// room, and no botnet finds more.
+const PAID_PER_ACCOUNT: Rate = Rate { most: 10_000, per: Duration::from_secs(3_600) };
+
+/// A guess, until its outcome is known. Dropped before, as when there was no room to hash, it was none; dropped during the
+/// hash, by a caller who leaves, it runs against the limit of the address alone.
 #[must_use]
 pub(super) struct Guess {
     guarded: Option<Guarded>,
@@ -36,10 +41,16 @@ pub(super) struct Guess {
 struct Guarded {
     name: NameTag,
     place: Option<Place>,
+    /// Its place in the limit of the end user's address.
+    address: Option<Taken>,
     taken: Vec<Taken>,
     /// What it makes the account's own backlog longer by.
     backlog: Duration,
+    /// The name's failures, as they were read.
+    read: Option<Failures>,
     standing: Standing,
+    /// Whether the hash runs or waits: whoever leaves then has cost us one, and is told nothing.
+    is_hashed: bool,
 }
 
 /// Whether the right password opens the account.
@@ -48,6 +59,17 @@ pub(super) enum Lock {
     Open,
     /// After too many failures, where the operator wants that.
     Shut,
+}
+
+/// Who guesses, as far as that shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Anybody.
+    Stranger,
+    /// Anybody, but with proof of work.
+    Payer,
+    /// Hardly anybody but the user: from an address that he signed in from before, or in a session.
+    Familiar,
 }
 
 /// What becomes of a guess.
@@ -60,40 +82,38 @@ enum Decision {
 
 impl Guards {
     pub(super) fn new(settings: ThrottleSettings, throttle: Arc<Throttle>) -> Self {
-        Self { settings, throttle, unwritten: Unwritten::default() }
+        Self { throttle, unwritten: Unwritten::new(settings.per_account.per), settings }
     }
 
-    /// What becomes of a guess, given what is stored of the name's failures; `is_familiar` when hardly anybody but the user
-    /// makes it.
-    fn decide(&self, guarded: &mut Guarded, is_familiar: bool, stored: Option<&Failures>, now: SystemTime) -> Decision {
+    /// What becomes of a guess by somebody like that, given what is stored of the name's failures.
+    fn decide(&self, guarded: &mut Guarded, who: Who, stored: Option<&Failures>, now: SystemTime) -> Decision {
         let (settings, name) = (&self.settings, guarded.name);
-        let standing = self.unwritten.standing(name, stored, now);
-        guarded.standing = standing;
-        if stored.is_none() && !self.unwritten.knows(name) {
-            // What is counted is stored for as long as its backlog lasts: another node was told to forget it.
-            self.throttle.clear_if_calm(Key::Account(name));
+        loop {
+            let standing = self.unwritten.standing(name, stored, now);
+            (guarded.standing, guarded.read) = (standing, stored.copied());
+            let is_capped = standing.count >= settings.failure_cap;
+            let is_shut = is_capped && settings.failure_cap_is_strict;
+            let limit = match who {
+                Who::Stranger if is_capped && !is_shut => return Decision::NotByPassword,
+                Who::Stranger => Some((Key::Account(name), settings.per_account, Some(standing.backlog))),
+                Who::Payer => Some((Key::Paid(name), PAID_PER_ACCOUNT, None)),
+                // The limit of the place was asked before.
+                Who::Familiar => None,
+            };
+            let limit = limit.map(|(key, rate, known)| Backlog { key, rate, known });
+            // No more at once than may still fail.
+            let left = if is_capped { u32::MAX } else { settings.failure_cap - standing.count };
+            let taken = match self.throttle.try_take_among(Key::Guesses(name), left, limit) {
+                Ok(taken) => taken,
+                Err(full) => return Decision::Full(full),
+            };
+            // Whoever was under way and failed before the place was taken is counted by now: counting comes before the end.
+            if self.unwritten.standing(name, stored, now) == standing {
+                guarded.taken.extend(taken);
+                guarded.backlog = if who == Who::Stranger { settings.per_account.share() } else { Duration::ZERO };
+                return Decision::LetIn(if is_shut { Lock::Shut } else { Lock::Open });
+            }
         }
-        let is_capped = standing.count >= settings.failure_cap;
-        let is_shut = is_capped && settings.failure_cap_is_strict;
-        if is_capped && !is_shut && !is_familiar {
-            return Decision::NotByPassword;
-        }
-        let limited = (Key::Account(name), settings.per_account, standing.backlog);
-        // No more at once than may still fail.
-        let left = if is_capped { u32::MAX } else { settings.failure_cap - standing.count };
-        let taken = self.throttle.try_take_among(Key::Guesses(name), left, (!is_familiar).then_some(limited));
-        let (taken, under_way) = match taken {
-            Ok(taken) => taken,
-            Err(full) => return Decision::Full(full),
-        };
-        // One that was under way may have failed since: it is counted before it ends.
-        if !is_capped && self.unwritten.standing(name, stored, now).count + under_way > settings.failure_cap {
-            drop(taken);
-            return Decision::Full(self.throttle.crowded(Key::Guesses(name)));
-        }
-        guarded.taken.extend(taken);
-        guarded.backlog = if is_familiar { Duration::ZERO } else { settings.per_account.share() };
-        Decision::LetIn(if is_shut { Lock::Shut } else { Lock::Open })
     }
 }
 
@@ -101,6 +121,29 @@ impl Guess {
     fn is_signed_in(&self) -> bool {
         let place = self.guarded.as_ref().and_then(|guarded| guarded.place);
         matches!(place, Some(Place::Session(_)))
+    }
+
+    /// Looks at the password.
+    pub(super) async fn verify(&mut self, slot: Slot, password: Password, hash: PasswordHash) -> Result<bool, Error> {
+        self.is_hashed(true);
+        let matches = slot.verify(password, hash).await;
+        // There was no hash.
+        self.is_hashed(matches.is_ok());
+        matches
+    }
+
+    fn is_hashed(&mut self, is: bool) {
+        if let Some(guarded) = &mut self.guarded {
+            guarded.is_hashed = is;
+        }
+    }
+}
+
+impl Drop for Guess {
+    fn drop(&mut self) {
+        if let Some(Guarded { address, is_hashed: true, .. }) = &mut self.guarded {
+            address.take().into_iter().for_each(Taken::keep);
+        }
     }
 }
 
@@ -130,12 +173,15 @@ impl Auth {
         }
         let address = caller.client.map(Prefix::of);
         let place = session.map(Place::Session).or(address.map(Place::Address));
-        let (taken, backlog, standing) = (Vec::new(), Duration::ZERO, Standing::default());
-        let mut guarded = Guarded { name, place, taken, backlog, standing };
-        if let Some(address) = address {
-            let taken = guards.throttle.take(Key::Address(address), guards.settings.per_address).await;
-            guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::Address, wait))?);
-        }
+        let address = match address {
+            Some(address) => {
+                let taken = guards.throttle.take(Key::Address(address), guards.settings.per_address).await;
+                Some(taken.map_err(|wait| self.rate_limited(caller, Limit::Address, wait))?)
+            }
+            None => None,
+        };
+        let (taken, backlog, read, standing) = (Vec::new(), Duration::ZERO, None, Standing::default());
+        let guarded = Guarded { name, place, address, taken, backlog, read, standing, is_hashed: false };
         Ok(Guess { guarded: Some(guarded) })
     }
 
@@ -160,19 +206,18 @@ impl Auth {
         purpose: ChallengePurpose,
     ) -> Result<Lock, Error> {
         let Some(guards) = &self.guards else { return Ok(Lock::Open) };
-        let is_familiar = paid || guess.is_signed_in() || self.is_known(caller, user).await?;
-        if let Some(guarded) = guess.guarded.as_mut().filter(|_| !paid)
-            && let Some(place) = guarded.place
-        {
-            let key = Key::AddressAndAccount(place, guarded.name);
-            let taken = guards.throttle.take(key, guards.settings.per_address_and_account).await;
-            guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::AddressAndAccount, wait))?);
-        }
+        // Nobody's address costs the same as somebody's.
+        let is_known = self.is_known(caller, user).await?;
+        let who = match paid {
+            true => Who::Payer,
+            false if guess.is_signed_in() || is_known => Who::Familiar,
+            false => Who::Stranger,
+        };
         let mut patience = Patience::new();
         loop {
             let Some(guarded) = &mut guess.guarded else { return Ok(Lock::Open) };
             let stored = failures.as_ref().map(|failures| &failures.value);
-            match guards.decide(guarded, is_familiar, stored, self.store.now()) {
+            match guards.decide(guarded, who, stored, self.store.now()) {
                 Decision::LetIn(lock) => return Ok(lock),
                 Decision::NotByPassword => return Err(self.challenge_required(caller, purpose)),
                 // Others of this account may be under way, any of whom may have the right password.
@@ -187,7 +232,6 @@ impl Auth {
 
     /// Whether the user has signed in from the caller's address before.
     async fn is_known(&self, caller: &Caller, user: Option<&User>) -> Result<bool, Error> {
-        // Nobody's address costs the same as somebody's.
         let tag = self.address_tag(caller, user.map(|user| user.id)).await?;
         Ok(tag.zip(user).is_some_and(|(tag, user)| user.known_addresses.contains(&tag)))
     }
@@ -197,38 +241,49 @@ impl Auth {
     pub(super) async fn pay(
         &self,
         caller: &Caller,
-        guess: Guess,
+        guess: &mut Guess,
         purpose: ChallengePurpose,
         solution: &str,
-    ) -> Result<(Guess, Option<Slot>), Error> {
-        match self.present_challenge(caller, purpose, solution).await {
-            Ok(room) => Ok((guess, room)),
-            Err(error) => {
-                if matches!(error, Error::ChallengeInvalid { .. }) {
-                    guess.guarded.into_iter().flat_map(|guarded| guarded.taken).for_each(Taken::keep);
-                }
-                Err(error)
-            }
-        }
+    ) -> Result<Option<Slot>, Error> {
+        let room = self.present_challenge(caller, purpose, solution).await;
+        guess.is_hashed(matches!(room, Err(Error::ChallengeInvalid { .. })));
+        room
+    }
+
+    /// Asks the limit of the caller's place at the account; whoever has paid need not.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(super) async fn at_account(&self, caller: &Caller, guess: &mut Guess) -> Result<(), Error> {
+        let (Some(guards), Some(guarded)) = (&self.guards, &mut guess.guarded) else { return Ok(()) };
+        let Some(place) = guarded.place else { return Ok(()) };
+        let key = Key::AddressAndAccount(place, guarded.name);
+        let taken = guards.throttle.take(key, guards.settings.per_address_and_account).await;
+        guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::AddressAndAccount, wait))?);
+        Ok(())
     }
 
     /// The password was wrong, or opens nothing.
-    pub(super) fn guessed_wrong(&self, caller: &Caller, guess: Guess, user: Option<UserId>) {
-        let (Some(guards), Some(guarded)) = (&self.guards, guess.guarded) else { return };
+    pub(super) fn guessed_wrong(&self, caller: &Caller, mut guess: Guess, user: Option<UserId>) {
+        let (Some(guards), Some(guarded)) = (&self.guards, guess.guarded.take()) else { return };
+        let Guarded { name, address, taken, backlog, read, .. } = guarded;
         // Counted before it ends, so that nobody finds it neither counted nor under way.
-        let unstored = guards.unwritten.failed(guarded.name, guarded.backlog, self.store.now());
-        guarded.taken.into_iter().for_each(Taken::keep);
-        if guarded.standing.stored + unstored == guards.settings.failure_cap {
+        let in_a_row = guards.unwritten.failed(name, backlog, read.as_ref(), self.store.now());
+        address.into_iter().chain(taken).for_each(Taken::keep);
+        if in_a_row == guards.settings.failure_cap {
             self.note(&Event::FailureCapReached { caller, user });
         }
-        if guards.throttle.count(Key::Everybody, guards.settings.alert).is_err() {
+        let alert = guards.settings.alert;
+        let is_unusual = guards.throttle.count(Key::Everybody, alert).is_err();
+        // Told once in that time, or a storm would fill the log.
+        if is_unusual && guards.throttle.count(Key::Alarm, Rate { most: 1, ..alert }).is_ok() {
             self.note(&Event::ManyFailures);
         }
     }
 
     /// The password was right: the row of failures is broken, unless it was so long that only another password ends it.
-    pub(super) fn guessed_right(&self, guess: &Guess) {
-        let (Some(guards), Some(guarded)) = (&self.guards, &guess.guarded) else { return };
+    pub(super) fn guessed_right(&self, mut guess: Guess) {
+        let (Some(guards), Some(guarded)) = (&self.guards, guess.guarded.take()) else { return };
         if (1..guards.settings.failure_cap).contains(&guarded.standing.count) {
             guards.unwritten.succeeded(guarded.name, self.store.now());
         }
@@ -261,8 +316,8 @@ impl Auth {
             (Limit::Address, Key::Codes(address), settings.per_address),
             (Limit::AddressAndAccount, Key::CodesAtAccount(address, name), settings.per_address_and_account),
         ] {
-            let place = guards.throttle.try_take(key, rate, Duration::ZERO);
-            taken.push(place.map_err(|full| self.rate_limited(caller, limit, full.wait))?);
+            let place = guards.throttle.take(key, rate).await;
+            taken.push(place.map_err(|wait| self.rate_limited(caller, limit, wait))?);
         }
         taken.into_iter().for_each(Taken::keep);
         Ok(())
@@ -274,7 +329,7 @@ impl Auth {
     /// `Conflict`, `OutcomeUnknown`: they are forgotten here, and stored later.
     pub(super) async fn forget_failures_for_good(&self, username: &Username) -> Result<(), Error> {
         let Some(guards) = &self.guards else { return Ok(()) };
-        self.forget_failures(username).await?;
+        self.forget_failures(username).await;
         let name = self.ring().await?.name_tag(username);
         match guards.unwritten.store_one(&*self.store, name).await {
             Ok(true) => Ok(()),
@@ -292,7 +347,6 @@ impl Auth {
         // Whoever could not read the keys could not have guessed either.
         let Ok(ring) = self.ring().await else { return };
         let name = ring.name_tag(username);
-        guards.throttle.clear(Key::Account(name));
         guards.unwritten.forget(name, self.store.now());
     }
 

@@ -76,11 +76,12 @@ impl Auth {
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
-        let guess = self.guess(caller, &attempt.username, None).await?;
+        let mut guess = self.guess(caller, &attempt.username, None).await?;
         // Nothing tells whether a name exists until it is paid for.
-        let (mut guess, room) = self.pay(caller, guess, ChallengePurpose::Login, &attempt.solution).await?;
+        let room = self.pay(caller, &mut guess, ChallengePurpose::Login, &attempt.solution).await?;
         let is_paid = room.is_some();
         if !is_paid {
+            self.at_account(caller, &mut guess).await?;
             // Before the store is asked; the room itself is for those who are let in.
             drop(self.admit(caller, Purpose::Account)?);
         }
@@ -89,13 +90,13 @@ impl Auth {
         let user = stored.as_ref().map(|stored| &stored.value);
         let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await?;
         let slot = room.map_or_else(|| self.admit(caller, Purpose::Account), Ok)?;
-        let matches = slot.verify(attempt.password, self.hash_to_try(user)).await?;
+        let matches = guess.verify(slot, attempt.password, self.hash_to_try(user)).await?;
         if let Some(why) = refusal(user, lock, matches) {
             self.guessed_wrong(caller, guess, user.map(|user| user.id));
             self.note(&Event::LoginRefused { caller, why });
             return Err(Error::InvalidCredentials);
         }
-        self.guessed_right(&guess);
+        self.guessed_right(guess);
         Ok(stored.expect("nobody's password is refused"))
     }
 

@@ -106,14 +106,17 @@ impl Auth {
         if is_repeated && !user.disabled {
             // A way to try passwords, though one must know the id.
             let mut guess = self.guess(caller, &user.username, None).await?;
+            if room.is_none() {
+                self.at_account(caller, &mut guess).await?;
+            }
             let failures = self.failures_of(&guess).await?;
             let lock =
                 self.let_in(caller, &mut guess, Some(&user), failures, room.is_some(), ChallengePurpose::Register);
             let lock = lock.await?;
             let slot = room.map_or_else(|| self.admit(caller, Purpose::Registration), Ok)?;
-            let matches = slot.verify(wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
+            let matches = guess.verify(slot, wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
             if matches && lock == Lock::Open {
-                self.guessed_right(&guess);
+                self.guessed_right(guess);
                 self.note(&Event::RegistrationRepeated { caller, user: user.id });
                 return Ok(user);
             }

@@ -8,12 +8,15 @@ use tokio::{
     net::TcpStream,
 };
 use tonic::{Request, Status};
-use watchword::wire::{pb, rpc};
+use watchword::{
+    domain::password::Cost,
+    wire::{pb, rpc},
+};
 
 use crate::{
     challenge::{LOGIN, REGISTER, solution},
     support::{
-        App, Door, Node, Place, Reply, Setup, StoreKind, command, details,
+        App, Door, ManualClock, Node, Place, Reply, Setup, StoreKind, command, details,
         fault::{Fault, Faulty},
         http, http_from, is_full, password, query, reason,
     },
@@ -138,6 +141,80 @@ async fn failures_that_cannot_be_stored_wait_until_they_can_and_count_meanwhile(
     assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "RATE_LIMITED");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_whose_storing_was_not_heard_of_is_counted_once() {
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+    app.registered("bob").await;
+    store.set(Fault::ReplyLost);
+    assert_eq!(outcome(&try_grpc(&app, "ada", "wrong guess").await), "INVALID_CREDENTIALS");
+    for _ in 0..20 {
+        app.rules.store_failures().await;
+    }
+    store.set(Fault::None);
+    assert_eq!(guesses_at_once(&app, "ada", 20).await, (9, 11), "one of ten");
+    app.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_goes_back_keeps_nobody_out_for_as_long() {
+    let place = Place::new(StoreKind::Embedded);
+    let app = guarded(StoreKind::Embedded).start_in(place.clone()).await;
+    app.registered("ada").await;
+    assert_eq!(guesses_at_once(&app, "ada", 20).await.0, 10);
+    app.stopped().await;
+    let clock = ManualClock::default();
+    clock.set_back(Duration::from_secs(86_400));
+    let app = guarded(StoreKind::Embedded).clock(clock).start_in(place).await;
+    try_grpc(&app, "ada", &password("ada")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_leaves_during_the_hash_has_used_up_a_place_of_his_address_and_nothing_of_the_account() {
+    let app = guarded(StoreKind::Memory).args(&["--throttle-per-address", "5/10m"]).change(|config| {
+        config.hashing.workers = 1;
+        config.hashing.cost = Cost { memory_kib: 19_456, passes: 4, lanes: 1 };
+    });
+    let app = app.start().await;
+    app.registered("ada").await;
+    app.registered("bob").await;
+    let is_limited = async || login_from(&app, [127, 0, 0, 1], "bob", &password("bob")).await.status == 429;
+    let mut hung_up = 0;
+    while !is_limited().await {
+        hung_up += 1;
+        assert!(hung_up < 200, "whoever hangs up is never limited");
+        let hashed = app.events.count("hashed");
+        let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+        let request = "GET /login?username=ada&password=wrong-guess HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // The hash has begun, or is about to: not each of them is in it when its caller leaves.
+        while app.rules.is_calm() && app.events.count("hashed") == hashed {
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+        while !app.rules.is_calm() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(hung_up >= 5, "limited after {hung_up}");
+    for number in 0..10 {
+        let answer = login_from(&app, [127, 3, 3, number], "ada", "wrong guess").await;
+        assert_eq!(answer.body, "User not found", "guess {number}: the account's limit is whole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cap_is_told_once_even_when_failures_are_stored_during_the_guesses() {
+    let app = capped(StoreKind::Memory).start().await;
+    for number in 0..10 {
+        let guess = try_grpc(&app, "ada", "wrong guess");
+        let (guess, ()) = tokio::join!(guess, app.rules.store_failures());
+        assert_eq!(outcome(&guess), "INVALID_CREDENTIALS", "guess {number}");
+    }
+    assert_eq!(outcome(&try_grpc(&app, "ada", "wrong guess").await), "CHALLENGE_REQUIRED");
+    assert_eq!(app.events.count("failure cap reached"), 1);
+}
+
 /// T7. All spellings and all doors are one account.
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_spread_over_spellings_and_doors_are_guesses_at_one_account() {
@@ -166,7 +243,7 @@ fn is_limited(answer: &crate::support::Answer) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_as_long_as_he_is_told_is_let_in_and_not_a_millisecond_before() {
-    let app = guarded(StoreKind::Memory).clock(crate::support::ManualClock::stopped()).start().await;
+    let app = guarded(StoreKind::Memory).clock(ManualClock::stopped()).start().await;
     app.registered("ada").await;
     assert_eq!(guesses_at_once(&app, "ada", 10).await, (10, 0));
     let (which, wait) = limit(&try_grpc(&app, "ada", &password("ada")).await.unwrap_err());
@@ -221,12 +298,14 @@ async fn a_victim_signs_in_from_where_he_did_before_while_a_hundred_addresses_at
         let mut refused = 0;
         for round in 0..10_u8 {
             let attacks = (0..100_u8).map(|number| login_from(&app, [127, 1, round, number], "victim", "wrong guess"));
-            let replies = join_all(attacks).await;
+            let victim = async {
+                for _ in 0..10 {
+                    let reply = login_from(&app, home, "victim", &password("victim")).await;
+                    assert_eq!((reply.status, reply.body.as_str()), (200, "data of victim"), "{kind:?}");
+                }
+            };
+            let (replies, ()) = tokio::join!(join_all(attacks), victim);
             refused += replies.iter().filter(|reply| reply.status == 429).count();
-            for _ in 0..10 {
-                let reply = login_from(&app, home, "victim", &password("victim")).await;
-                assert_eq!((reply.status, reply.body.as_str()), (200, "data of victim"), "{kind:?}");
-            }
         }
         assert_eq!(refused, 990, "{kind:?}: ten were looked at");
         // From elsewhere the account's limit holds for the user too.
@@ -397,7 +476,7 @@ async fn after_too_many_failures_in_a_row_the_password_alone_opens_nothing_new()
         let app = capped(kind).start_in(place).await;
         assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "CHALLENGE_REQUIRED", "{kind:?}");
         // By then the count of ten has been forgotten.
-        app.clock.advance(Duration::from_secs(10 * 86_400 + 1));
+        app.clock.advance(Duration::from_secs(100 * 3_600 + 1));
         assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "ok", "{kind:?}");
     }
 }
@@ -495,11 +574,14 @@ async fn registrations_of_one_address_are_limited_and_those_of_services_are_not(
 async fn too_many_failures_of_everybody_raise_an_alarm_and_refuse_nobody() {
     let app = guarded(StoreKind::Memory).args(&["--failure-alert", "5/1m"]).start().await;
     app.registered("ada").await;
-    for number in 0..8 {
-        let refused = try_grpc(&app, &format!("user{number}"), "wrong guess").await;
-        assert_eq!(outcome(&refused), "INVALID_CREDENTIALS");
+    for (round, told) in [(0, 1), (1, 2)] {
+        for number in 0..8 {
+            let refused = try_grpc(&app, &format!("user{round}-{number}"), "wrong guess").await;
+            assert_eq!(outcome(&refused), "INVALID_CREDENTIALS");
+        }
+        assert_eq!(app.events.count("many failures"), told, "once a minute");
+        app.clock.advance(Duration::from_secs(60));
     }
-    assert_eq!(app.events.count("many failures"), 3);
     try_grpc(&app, "ada", &password("ada")).await.unwrap();
 }
 
@@ -537,7 +619,8 @@ async fn a_flood_of_made_up_addresses_takes_no_memory_and_nobodys_count_away() {
     let grown = resident_kib(node.pid()).saturating_sub(before) / 1_024;
     println!("{} addresses: {refused} refused, {grown} MiB more", connections * each);
     assert!(refused < connections * each / 1_000, "{refused} who came for the first time were refused");
-    assert!(grown <= 64, "{grown} MiB more");
+    // The sketch has 8 MiB. T46 asks for 64, which a table of so few would not need either.
+    assert!(grown <= 24, "{grown} MiB more");
     assert_eq!(register("203.0.113.7").await, 429, "its count was taken away");
 }
 

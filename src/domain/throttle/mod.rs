@@ -1,8 +1,8 @@
 //! Keeps guessing slow: per end user's address, per account, and for both together.
 //!
 //! Decides from this node's memory, in a fixed amount of it; what outlives the node and is shared by all is `failures.rs`.
-//! A call takes its place before the password is looked at and gives it back unless the password was wrong, so calls that
-//! run side by side get no more guesses than calls in a row. Sources: NIST SP 800-63B-4 3.2.2, ASVS 5.0 6.1.1 and 6.3.1.
+//! A call takes its place before the password is looked at, and the place becomes part of the backlog only when the password
+//! was wrong; so calls that run side by side get no more guesses than calls in a row. Sources: NIST SP 800-63B-4 3.2.2, ASVS 5.0 6.1.1 and 6.3.1.
 
 mod rate;
 mod sketch;
@@ -21,14 +21,17 @@ use tokio::{
 };
 
 pub use self::rate::Rate;
-use self::sketch::{Raised, Sketch};
+use self::sketch::Sketch;
 use super::{Clock, SessionId, failures::NameTag};
 
 /// How long a call waits for others of its key that are under way, of which any may turn out to be no failure.
 const OTHERS_WAIT_MAX: Duration = Duration::from_millis(300);
 
+/// Calls that wait for others of one key; those beyond it are refused.
+const WAITING_MAX: usize = 64;
+
 /// When to come back where as many are under way as may be.
-pub(super) const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(1);
 
 /// How much guessing is let through.
 #[derive(Debug, Clone, Copy)]
@@ -103,11 +106,15 @@ pub(super) enum Key {
     AddressAndAccount(Place, NameTag),
     /// Guesses at an account, from wherever: counted, not limited in time.
     Guesses(NameTag),
+    /// Those that were paid for.
+    Paid(NameTag),
     Registrations(Prefix),
     /// Wrong reset codes, which use up nothing of the passwords'.
     Codes(Prefix),
     CodesAtAccount(Prefix, NameTag),
     Everybody,
+    /// That operators were told of everybody.
+    Alarm,
 }
 
 /// The backlogs of this node.
@@ -118,7 +125,7 @@ pub(super) struct Throttle {
 
 struct State {
     sketch: Sketch,
-    /// Calls that have taken a place and are not over: as many as may wait for a hash, and each has a few.
+    /// Calls that have taken a place and are not over; each has a few.
     under_way: HashMap<Key, UnderWay>,
 }
 
@@ -134,9 +141,17 @@ struct UnderWay {
 pub(super) struct Taken {
     throttle: Arc<Throttle>,
     key: Key,
-    /// What the place takes of the backlog.
-    raised: Option<Raised>,
+    /// The rate of a key whose backlog is remembered here.
+    rate: Option<Rate>,
     is_kept: bool,
+}
+
+/// What a place is asked for in.
+pub(super) struct Backlog {
+    pub(super) key: Key,
+    pub(super) rate: Rate,
+    /// Where it is remembered elsewhere: how long it is, without those who are under way.
+    pub(super) known: Option<Duration>,
 }
 
 /// No place in a backlog.
@@ -169,65 +184,42 @@ impl Throttle {
 
     /// Takes a place at once.
     fn try_take(self: &Arc<Self>, key: Key, rate: Rate) -> Result<Taken, Full> {
-        self.take_in(&mut self.state(), key, rate, Duration::ZERO)
+        self.take_in(&mut self.state(), Backlog { key, rate, known: None })
     }
 
-    /// Takes a place in the backlog of `limited`, which is at least so long, where no more than `most` of `all` may be under
-    /// way; without a limit that is all. Answers the places, and how many are under way with this one.
+    /// Takes a place in a backlog where no more than `most` of `all` may be under way; without a backlog that is all.
     pub(super) fn try_take_among(
         self: &Arc<Self>,
         all: Key,
         most: u32,
-        limited: Option<(Key, Rate, Duration)>,
-    ) -> Result<(Vec<Taken>, u32), Full> {
+        backlog: Option<Backlog>,
+    ) -> Result<Vec<Taken>, Full> {
         let mut state = self.state();
-        let others = state.under_way.get(&all).map_or(0, |others| others.count);
-        if others >= most {
+        if state.count_under_way(&all) >= most {
             return Err(state.full(&all, SOON));
         }
-        let limited = limited.map(|(key, rate, known)| self.take_in(&mut state, key, rate, known)).transpose()?;
+        let limited = backlog.map(|backlog| self.take_in(&mut state, backlog)).transpose()?;
         let among = self.taken(&mut state, all, None);
-        Ok((limited.into_iter().chain([among]).collect(), others + 1))
+        Ok(limited.into_iter().chain([among]).collect())
     }
 
-    fn take_in(self: &Arc<Self>, state: &mut State, key: Key, rate: Rate, known: Duration) -> Result<Taken, Full> {
-        let now = self.clock.monotonic();
-        let backlog = state.sketch.backlog(&key, now).max(known);
-        if let Some(wait) = rate.wait(backlog) {
+    fn take_in(self: &Arc<Self>, state: &mut State, Backlog { key, rate, known }: Backlog) -> Result<Taken, Full> {
+        let kept = known.unwrap_or_else(|| state.sketch.backlog(&key, self.clock.monotonic()));
+        let under_way = rate.share().saturating_mul(state.count_under_way(&key));
+        if let Some(wait) = rate.wait(kept.saturating_add(under_way)) {
             return Err(state.full(&key, wait));
         }
-        let raised = state.sketch.raise(&key, now, backlog + rate.share());
-        Ok(self.taken(state, key, Some(raised)))
+        Ok(self.taken(state, key, known.is_none().then_some(rate)))
     }
 
-    fn taken(self: &Arc<Self>, state: &mut State, key: Key, raised: Option<Raised>) -> Taken {
+    fn taken(self: &Arc<Self>, state: &mut State, key: Key, rate: Option<Rate>) -> Taken {
         state.under_way.entry(key).or_default().count += 1;
-        Taken { throttle: self.clone(), key, raised, is_kept: false }
-    }
-
-    /// The refusal of a place among `key` that is no matter of time.
-    pub(super) fn crowded(&self, key: Key) -> Full {
-        self.state().full(&key, SOON)
+        Taken { throttle: self.clone(), key, rate, is_kept: false }
     }
 
     /// Counts one more for `key` if there is room; otherwise answers how long it is until there is.
     pub(super) fn count(self: &Arc<Self>, key: Key, rate: Rate) -> Result<(), Duration> {
         self.try_take(key, rate).map(Taken::keep).map_err(|full| full.wait)
-    }
-
-    /// Ends the backlog of `key` if nothing of it is under way.
-    pub(super) fn clear_if_calm(&self, key: Key) {
-        let now = self.clock.monotonic();
-        let mut state = self.state();
-        if state.under_way(&key) == 0 {
-            state.sketch.clear(&key, now);
-        }
-    }
-
-    /// Ends the backlog of `key`.
-    pub(super) fn clear(&self, key: Key) {
-        let now = self.clock.monotonic();
-        self.state().sketch.clear(&key, now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -236,8 +228,14 @@ impl Throttle {
 }
 
 impl State {
+    fn count_under_way(&self, key: &Key) -> u32 {
+        self.under_way.get(key).map_or(0, |others| others.count)
+    }
+
     fn full(&self, key: &Key, wait: Duration) -> Full {
-        let ended = self.under_way.get(key).map(|others| {
+        // Whoever waits has a share in it.
+        let others = self.under_way.get(key).filter(|others| Arc::strong_count(&others.ended) <= WAITING_MAX);
+        let ended = others.map(|others| {
             let mut ended = Box::pin(others.ended.clone().notified_owned());
             // While nobody can end: none is missed.
             ended.as_mut().enable();
@@ -275,19 +273,17 @@ impl Drop for Taken {
         let State { sketch, under_way } = &mut *state;
         let Entry::Occupied(mut others) = under_way.entry(self.key) else { return };
         others.get_mut().count -= 1;
-        let gives_back = match (self.raised, self.is_kept) {
-            (Some(raised), false) => {
-                sketch.lower(&self.key, raised);
-                true
-            }
-            (Some(_), true) => false,
-            (None, _) => true,
-        };
-        // One place is for one of those who wait. When nobody is under way any more, all of them hear that, whatever it
-        // means for them: no more wake-ups than that, or a crowd that waits would cost more than one that is refused.
+        if let (Some(rate), true) = (self.rate, self.is_kept) {
+            let now = self.throttle.clock.monotonic();
+            let backlog = sketch.backlog(&self.key, now);
+            sketch.raise(&self.key, now, backlog + rate.share());
+        }
+        // A place that is given back is for one of those who wait. When nobody is under way any more all of them hear that,
+        // whatever it means for them: no more wake-ups than that, or a crowd that waits would cost more than one that is
+        // refused.
         if others.get().count == 0 {
             others.remove().ended.notify_waiters();
-        } else if gives_back {
+        } else if !self.is_kept {
             others.get().ended.notify_one();
         }
     }

@@ -1,8 +1,8 @@
 //! The backlogs of any number of keys in a fixed amount of memory.
 //!
 //! A count-min sketch with conservative update (Estan and Varghese 2002): each key has a cell in each of four rows, chosen
-//! by a hash that nobody outside knows, and its backlog is the least of the four. Nothing is ever evicted, so a flood
-//! of keys takes no key's backlog away; keys that share cells can only be held to be busier than they are. With a million
+//! by a hash that nobody outside knows, and its backlog is the least of the four. Nothing is ever evicted or lowered, so a
+//! flood of keys takes no key's backlog away; keys that share cells can only be held to be busier than they are. With a million
 //! busy keys one in some thousands is, by a share or two.
 
 use std::{
@@ -23,10 +23,6 @@ pub(super) struct Sketch {
     seed: RandomState,
 }
 
-/// By how much each of a key's cells was raised.
-#[derive(Clone, Copy)]
-pub(super) struct Raised([u64; ROWS]);
-
 impl Sketch {
     pub(super) fn new(start: Instant) -> Self {
         Self { start, cells: vec![0; ROWS * CELLS].into(), seed: RandomState::new() }
@@ -39,27 +35,11 @@ impl Sketch {
     }
 
     /// Makes a key's backlog at least so long.
-    pub(super) fn raise(&mut self, key: &impl Hash, now: Instant, backlog: Duration) -> Raised {
-        let now = self.nanos(now);
-        let over = now.saturating_add(u64::try_from(backlog.as_nanos()).unwrap_or(u64::MAX));
-        Raised(self.cells_of(key).map(|cell| {
-            let before = self.cells[cell].max(now);
-            self.cells[cell] = before.max(over);
-            over.saturating_sub(before)
-        }))
-    }
-
-    /// Takes back what `raise` did.
-    pub(super) fn lower(&mut self, key: &impl Hash, raised: Raised) {
-        for (cell, raised) in self.cells_of(key).into_iter().zip(raised.0) {
-            self.cells[cell] = self.cells[cell].saturating_sub(raised);
+    pub(super) fn raise(&mut self, key: &impl Hash, now: Instant, backlog: Duration) {
+        let over = self.nanos(now).saturating_add(u64::try_from(backlog.as_nanos()).unwrap_or(u64::MAX));
+        for cell in self.cells_of(key) {
+            self.cells[cell] = self.cells[cell].max(over);
         }
-    }
-
-    /// Ends a key's backlog.
-    pub(super) fn clear(&mut self, key: &impl Hash, now: Instant) {
-        let backlog = u64::try_from(self.backlog(key, now).as_nanos()).unwrap_or(u64::MAX);
-        self.lower(key, Raised([backlog; ROWS]));
     }
 
     fn cells_of(&self, key: &impl Hash) -> [usize; ROWS] {
@@ -82,16 +62,12 @@ mod tests {
     const SHARE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_backlog_drains_and_what_was_raised_can_be_taken_back() {
+    fn a_backlog_drains_and_is_nobody_elses() {
         let start = System.monotonic();
         let mut sketch = Sketch::new(start);
-        let first = sketch.raise(&"ada", start, SHARE);
         sketch.raise(&"ada", start, 2 * SHARE);
         assert_eq!(sketch.backlog(&"ada", start + SHARE / 2), SHARE + SHARE / 2);
-        sketch.lower(&"ada", first);
-        assert_eq!(sketch.backlog(&"ada", start), SHARE);
-        sketch.clear(&"ada", start);
-        assert_eq!(sketch.backlog(&"ada", start), Duration::ZERO);
+        assert_eq!(sketch.backlog(&"ada", start + 3 * SHARE), Duration::ZERO);
         assert_eq!(sketch.backlog(&"bob", start), Duration::ZERO);
     }
 
