@@ -147,6 +147,7 @@ fn caller() -> Caller {
     Caller {
         door: Door::Grpc,
         peer: Peer::Local { uid: None },
+        client: None,
         deadline,
         bearer: Bearer::Missing,
         user_agent: "bench".into(),
