@@ -1,6 +1,10 @@
 //! `watchword user …`: what operators do with an account, over the admin door of the node that runs.
 
-use std::{process::ExitCode, time::SystemTime};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use serde_json::{Map, Value};
 use tonic::{Code, Response, Status, transport::Channel};
@@ -40,12 +44,13 @@ async fn ask(mut admin: AuthAdminClient<Channel>, what: UserCommand) -> Result<E
             let request = pb::CreatePasswordResetCodeRequest { username: username.clone(), require_reset };
             let made = changed(admin.create_password_reset_code(request).await)?;
             // Apart from the code, which may be on its way to another program.
-            eprintln!(
+            drop(writeln!(
+                io::stderr(),
                 "Good once, until {}. Hand it to {username} over a channel that you know to be the user's; it goes into \
                  watchword.auth.v1.Auth/ResetPassword with the new password.{}",
                 time(made.expire_time.as_ref()).unwrap_or_default(),
                 if require_reset { " The present password no longer counts." } else { "" },
-            );
+            ));
             print(&format!("{}\n", made.reset_code))
         }
     }

@@ -81,6 +81,30 @@ pub enum CodeRefusal {
     Disabled(UserId),
 }
 
+impl CodeRefusal {
+    /// The refusal's name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CodeRefusal::UnknownUser => "unknown_user",
+            CodeRefusal::NoCode(_) => "no_code",
+            CodeRefusal::WrongCode(_) => "wrong_code",
+            CodeRefusal::Expired(_) => "expired",
+            CodeRefusal::Disabled(_) => "disabled",
+        }
+    }
+
+    /// Whose account it is, if anybody's.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            CodeRefusal::UnknownUser => None,
+            CodeRefusal::NoCode(user)
+            | CodeRefusal::WrongCode(user)
+            | CodeRefusal::Expired(user)
+            | CodeRefusal::Disabled(user) => Some(user),
+        }
+    }
+}
+
 /// A new password, and the code that allows it.
 #[derive(Debug)]
 pub struct PasswordReset {
@@ -214,7 +238,7 @@ fn make(entropy: &dyn Entropy) -> Zeroizing<String> {
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     entropy.fill(&mut *secret);
     let mut text = Zeroizing::new(PREFIX.to_owned());
-    URL_SAFE_NO_PAD.encode_string(&*secret, &mut text);
+    URL_SAFE_NO_PAD.encode_string(secret.as_slice(), &mut text);
     text
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Hears every event first and passes it on. No label holds a name, an address or anything else that a caller chooses.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -11,7 +14,7 @@ use prometheus_client::{
 };
 
 use super::Audit;
-use crate::domain::{Alarm, CodeRefusal, Event, Observer, Refusal, StoreError};
+use crate::domain::{Alarm, Event, Observer, Refusal, StoreError};
 
 /// Bounds of the histograms of hashes in seconds: fine around what a hash takes, coarse where a caller has given up.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 5.0];
@@ -213,16 +216,7 @@ impl Metrics {
                 return;
             }
             Event::PasswordReset { .. } => (&self.password_resets, "ok"),
-            Event::PasswordResetRefused { why, .. } => {
-                let outcome = match why {
-                    CodeRefusal::UnknownUser => "unknown_user",
-                    CodeRefusal::NoCode(_) => "no_code",
-                    CodeRefusal::WrongCode(_) => "wrong_code",
-                    CodeRefusal::Expired(_) => "expired",
-                    CodeRefusal::Disabled(_) => "disabled",
-                };
-                (&self.password_resets, outcome)
-            }
+            Event::PasswordResetRefused { why, .. } => (&self.password_resets, why.name()),
             Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
             Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
             Event::TokenReused { .. } => (&self.refreshes, "reused"),
@@ -254,16 +248,16 @@ impl Metrics {
                 return;
             }
             Event::RequestEnded { route, method, status, took } => {
-                let request = Request {
-                    http_route: route,
-                    http_request_method: method,
-                    http_response_status_code: (*status).into(),
-                };
-                self.requests.get_or_create(&request).observe(took.as_secs_f64());
-                return;
+                return self.count_request(route, method, *status, *took);
             }
         };
         counters.add_one(value);
+    }
+
+    fn count_request(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
+        let request =
+            Request { http_route: route, http_request_method: method, http_response_status_code: status.into() };
+        self.requests.get_or_create(&request).observe(took.as_secs_f64());
     }
 }
 

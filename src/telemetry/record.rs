@@ -7,7 +7,7 @@ use std::{fmt::Display, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::{Act, Caller, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
+use crate::domain::{Act, Caller, Error, Event, Peer, Refusal, SessionId, UserId};
 
 /// Bytes of a user agent that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -99,7 +99,10 @@ impl<'a> Record<'a> {
             Event::UserDeleted { caller, user } => success("user_deleted", caller).by(*user),
             Event::PasswordReset { caller, user } => success("authn_password_reset", caller).by(*user),
             // Costs the caller no hash.
-            Event::PasswordResetRefused { caller, why } => code_refused(caller, *why).common(),
+            Event::PasswordResetRefused { caller, why } => Self {
+                target_id: why.user(),
+                ..failure("authn_password_reset_fail", caller).because(why.name()).common()
+            },
             Event::Operated { caller, act, user, refusal } => operated(caller, *act, *user, *refusal),
             Event::SigningKeyRotated { caller, key_id, dropped } => {
                 let record = success("sys_signing_key_rotated", caller).of_key(key_id).alarming();
@@ -203,17 +206,6 @@ fn login_refused(caller: &Caller, why: Refusal) -> Record<'_> {
         Refusal::NoPassword(user) => record.because("no_password").at(user),
         Refusal::Locked(user) => record.because("locked").at(user),
         Refusal::Disabled(user) => record.because("disabled").at(user),
-    }
-}
-
-fn code_refused(caller: &Caller, why: CodeRefusal) -> Record<'_> {
-    let record = failure("authn_password_reset_fail", caller);
-    match why {
-        CodeRefusal::UnknownUser => record.because("unknown_user"),
-        CodeRefusal::NoCode(user) => record.because("no_code").at(user),
-        CodeRefusal::WrongCode(user) => record.because("wrong_code").at(user),
-        CodeRefusal::Expired(user) => record.because("expired").at(user),
-        CodeRefusal::Disabled(user) => record.because("disabled").at(user),
     }
 }
 
