@@ -8,6 +8,11 @@ use std::{
     process::{Child, Command},
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use watchword::{
     domain::{Claim, User, UserData, Username},
     wire::pb::{self, auth_client::AuthClient},
@@ -15,7 +20,9 @@ use watchword::{
 
 use crate::{
     stores::user,
-    support::{App, Door, Place, StoreKind, channel, command, disk::Chance, http, is_full, query},
+    support::{
+        App, Door, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
+    },
 };
 
 /// Parts that mean something to somebody.
@@ -198,6 +205,58 @@ async fn no_name_breaks_a_line_of_the_log() {
             assert!(is_one && !line.contains("forged"), "{line}");
         }
     }
+}
+
+/// T21 for names: canonicalising costs, so what is long is refused before it.
+#[tokio::test]
+async fn a_name_of_megabytes_or_of_combining_marks_is_refused_on_every_door() {
+    let app = app().await;
+    let marks = |count: usize| format!("e{}", "\u{316}\u{301}".repeat(count / 2));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for (name, over_grpc, over_form) in [
+        ("x".repeat(4 * 1_024 * 1_024), "REQUEST_TOO_LARGE", 413),
+        (marks(100_000), "REQUEST_TOO_LARGE", 413),
+        (marks(7_000), "INVALID_FIELD", 400),
+        // The most that is canonicalised.
+        (marks(510), "INVALID_FIELD", 400),
+    ] {
+        assert_eq!(Door::Grpc.login(&app, &name, "a password").await.outcome(), over_grpc);
+        assert_eq!(Door::Grpc.register(&app, &name, "a password", "").await.outcome(), over_grpc);
+        let body = format!("password=a+password&username={name}");
+        assert_eq!(http(app.http_socket(), "POST", "/register", &form, &body).await.status, over_form);
+    }
+    assert_eq!(app.events.count("registered"), 0);
+    assert_eq!(app.events.count("hashed"), 0);
+}
+
+/// Many headers, and long ones, over HTTP/1; floods over HTTP/2 are in `floods.rs`.
+#[tokio::test]
+async fn a_flood_of_headers_is_refused_and_the_door_goes_on() {
+    let app = App::with(StoreKind::Memory).args(&["--trusted-proxy", "127.0.0.1,10.0.0.0/8"]).start().await;
+    app.registered("ada").await;
+    let target = format!("/login?{}", query(&[("username", "ada"), ("password", &password("ada"))]));
+    let names: Vec<String> = (0..10_000).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "y")).collect();
+    let hops = vec![("x-forwarded-for", "10.1.2.3"); 10_000];
+    let (long, long_list) = ("y".repeat(1_024 * 1_024), "10.1.2.3,".repeat(100_000));
+    for flood in [&many[..], &hops, &[("x", &long)], &[("x-forwarded-for", &long_list)]] {
+        let head: String = flood.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}\r\n");
+        let said = flooded(&app, request.as_bytes()).await;
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 431 "), "{said}");
+    }
+    let reply = http(app.http_socket(), "GET", &target, &[], "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "data of ada"));
+}
+
+/// What a door says to bytes before it closes; nothing when it closes while they come.
+async fn flooded(app: &App, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+    let mut said = Vec::new();
+    // A door may close before it has read everything, which resets the connection.
+    drop(stream.write_all(bytes).await);
+    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the door closes"));
+    String::from_utf8(said).unwrap()
 }
 
 /// Waits until a log says where a door is.
