@@ -617,7 +617,6 @@ async fn a_flood_of_made_up_addresses_takes_no_memory_and_nobodys_count_away() {
     let floods = (0..connections).map(|connection| flood_from_everywhere(address, connection, each));
     let refused: usize = join_all(floods).await.into_iter().sum();
     let grown = resident_kib(node.pid()).saturating_sub(before) / 1_024;
-    println!("{} addresses: {refused} refused, {grown} MiB more", connections * each);
     assert!(refused < connections * each / 1_000, "{refused} who came for the first time were refused");
     // The sketch has 8 MiB. T46 asks for 64, which a table of so few would not need either.
     assert!(grown <= 24, "{grown} MiB more");
