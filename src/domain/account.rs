@@ -66,6 +66,8 @@ impl Auth {
     /// # Errors
     /// Those of a bearer token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
     pub async fn update_user_data(self: &Arc<Self>, caller: &Caller, change: DataChange) -> Result<User, Error> {
+        // One after the other: a crowd of them would always be faster than what ends their session.
+        let turn = self.turns.of(self.claims(caller).await?.user_id).await;
         let SignedIn { user, .. } = self.signed_in(caller).await?;
         let now = self.store.now();
         let DataChange { data, etag } = change;
@@ -83,6 +85,7 @@ impl Auth {
                 },
             );
             let changed = changed.await?;
+            drop(turn);
             auth.note(&Event::UserChanged { caller: &caller, user: changed.id });
             Ok(changed)
         });
@@ -102,10 +105,12 @@ impl Auth {
         self.ring().await?;
         self.show_password(caller, &user, session.value.id, change.current).await?;
         let password = self.admit(caller, Purpose::Account)?.hash(change.new).await?;
+        let address = self.address_tag(caller, Some(user.value.id)).await?;
         let now = self.store.now();
         let changed = self.to_the_end(caller, |auth, caller| async move {
             let changed = auth.change_user(user, |user| {
                 user.set_password(password.clone());
+                address.into_iter().for_each(|address| user.learn(address));
                 user.update_time = now;
             });
             let changed = changed.await?;

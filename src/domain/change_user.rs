@@ -1,8 +1,13 @@
 //! Changes the record of a user who is there, over whatever others change in it meanwhile.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use super::{Auth, Caller, Error, Replace, Stored, User};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Auth, Caller, Error, Replace, Stored, User, UserId};
 
 /// How often a change is tried again that somebody else was faster with.
 pub(super) const TRIES_MAX: usize = 16;
@@ -12,6 +17,43 @@ pub(super) const TRIES_MAX: usize = 16;
 /// The stored form is not compared: a new password always raises the epoch, and a login may store the same one anew.
 pub(super) fn has_same_credentials(one: &User, other: &User) -> bool {
     (one.id, one.epoch) == (other.id, other.epoch)
+}
+
+/// Whose turn it is to change a user, among those on this node who take turns; as many as there are such calls under way.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<UserId, Arc<tokio::sync::Mutex<()>>>>);
+
+/// A turn. It ends when it is dropped.
+pub(super) struct Turn {
+    all: Arc<Turns>,
+    user: UserId,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// Waits for a turn.
+    pub(super) async fn of(self: &Arc<Self>, user: UserId) -> Turn {
+        let line = self.lines().entry(user).or_default().clone();
+        // Made before the wait, so that whoever leaves it clears up too.
+        let mut turn = Turn { all: self.clone(), user, held: None };
+        turn.held = Some(line.lock_owned().await);
+        turn
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<UserId, Arc<tokio::sync::Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        let mut lines = self.all.lines();
+        // Nobody else waits: whoever comes clones it under the same lock.
+        if lines.get(&self.user).is_some_and(|line| Arc::strong_count(line) == 1) {
+            lines.remove(&self.user);
+        }
+    }
 }
 
 impl Auth {

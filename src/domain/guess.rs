@@ -326,14 +326,14 @@ impl Auth {
     /// Forgets a name's failures, here at once and in the store when this ends.
     ///
     /// # Errors
-    /// `Conflict`, `OutcomeUnknown`: they are forgotten here, and stored later.
+    /// `OutcomeUnknown`: they are forgotten here, and stored later.
     pub(super) async fn forget_failures_for_good(&self, username: &Username) -> Result<(), Error> {
         let Some(guards) = &self.guards else { return Ok(()) };
         self.forget_failures(username).await;
         let name = self.ring().await?.name_tag(username);
         match guards.unwritten.store_one(&*self.store, name).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Conflict),
+            Ok(false) => Err(Error::OutcomeUnknown),
             Err(error) => {
                 self.note(&Event::StoreFailed { error: &error });
                 Err(Error::OutcomeUnknown)

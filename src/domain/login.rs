@@ -13,6 +13,9 @@ use super::{
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
 
+/// No refusal by what an account owes comes earlier: there is no hash that hides whether a user was read for it.
+const REFUSED_AFTER: Duration = Duration::from_millis(10);
+
 /// How long a login waits for that write.
 const TOUCH_WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,8 @@ impl Auth {
     }
 
     async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
+        // It begins now.
+        let refused_after = tokio::time::sleep(REFUSED_AFTER);
         let mut guess = self.guess(caller, &attempt.username, None).await?;
         // Nothing tells whether a name exists until it is paid for.
         let room = self.pay(caller, &mut guess, ChallengePurpose::Login, &attempt.solution).await?;
@@ -88,7 +93,11 @@ impl Auth {
         let (stored, failures) = tokio::join!(self.store.user(&attempt.username), self.failures_of(&guess));
         let stored = stored.map_err(|error| self.store_error(error))?;
         let user = stored.as_ref().map(|stored| &stored.value);
-        let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await?;
+        let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await;
+        if lock.is_err() {
+            refused_after.await;
+        }
+        let lock = lock?;
         let slot = room.map_or_else(|| self.admit(caller, Purpose::Account), Ok)?;
         let matches = guess.verify(slot, attempt.password, self.hash_to_try(user)).await?;
         if let Some(why) = refusal(user, lock, matches) {

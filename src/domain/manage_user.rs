@@ -33,6 +33,8 @@ pub enum Act {
     },
     /// Looks at the server.
     ReadServer,
+    /// Asks for the next signing key, and is refused or has it already.
+    RotateSigningKey,
 }
 
 /// A user as operators see it.
@@ -74,10 +76,8 @@ impl Auth {
     /// As for `read_user`; `Conflict`; `OutcomeUnknown`.
     pub async fn disable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
         let disabled = self.act(caller, Act::DisableUser, whom, |auth, Found { user, failures }| async move {
-            if user.value.disabled {
-                return Ok(auth.account(user.value, failures));
-            }
-            // Whatever the user does meanwhile must not prevent it.
+            // Whatever the user does meanwhile must not prevent it. Once more when it is done already: no session and no code of
+            // before is to count again.
             let changed = auth.change_user_if(
                 user,
                 |_, _| true,
@@ -98,7 +98,14 @@ impl Auth {
     /// As for `disable_user`.
     pub async fn enable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
         let enabled = self.act(caller, Act::EnableUser, whom, |auth, Found { user, failures }| async move {
-            let changed = auth.change_user_if(user, |_, _| true, |user| user.disabled = false);
+            let changed = auth.change_user_if(
+                user,
+                |_, _| true,
+                |user| {
+                    user.disabled = false;
+                    user.reset = None;
+                },
+            );
             Ok(auth.account(changed.await?, failures))
         });
         enabled.await
@@ -137,6 +144,8 @@ impl Auth {
                     user.reset = Some(kept);
                     if require_reset {
                         user.password = None;
+                        // Whoever knew the password may have signed in from anywhere.
+                        user.known_addresses.clear();
                         user.end_sessions(None);
                     }
                 },
@@ -192,7 +201,11 @@ impl Auth {
         let user = self.store.user(&name).await.map_err(|error| self.store_error(error))?;
         // An id may outlive its user, whose name somebody else has then.
         let user = user.filter(|user| id.is_none_or(|id| user.value.id == id)).ok_or(Error::UserNotFound)?;
-        let failures = self.failures_in_a_row(&name).await?;
+        // They are only shown, and what contains an attack must not depend on them.
+        let failures = self.failures_in_a_row(&name).await.unwrap_or_else(|error| {
+            tracing::warn!(?error, "an operator is shown a user without the failures, which cannot be read");
+            None
+        });
         Ok(Found { user, failures })
     }
 

@@ -92,6 +92,7 @@ pub struct Auth {
     /// None where nothing is throttled.
     guards: Option<guess::Guards>,
     beginnings: Arc<beginnings::Beginnings>,
+    turns: Arc<change_user::Turns>,
     renewals: Arc<renew_hash::Renewals>,
     world: World,
 }
@@ -126,7 +127,8 @@ impl Auth {
             .map(|settings| guess::Guards::new(settings, Arc::new(throttle::Throttle::new(world.clock.clone()))));
         let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
         let (keys, renewals) = (token::Keys::unread(), Arc::default());
-        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, renewals, world }
+        let turns = Arc::default();
+        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, turns, renewals, world }
     }
 
     /// What input must keep to.

@@ -32,6 +32,9 @@ const SECRET_BYTES: usize = 16;
 /// How long a code is good.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
+/// How long a user who has a new password waits until the failures of the old one are forgotten everywhere.
+const FORGET_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// No refusal comes earlier. What it takes to read a user and to read none differs by some microseconds, and there is no
 /// hash here to hide them behind.
 const REFUSED_AFTER: Duration = Duration::from_millis(10);
@@ -58,6 +61,15 @@ pub struct KeptCode {
     pub(crate) hash: [u8; 32],
     /// From then on it is no longer good.
     pub expire_time: SystemTime,
+}
+
+impl KeptCode {
+    /// What is kept of a code that nobody has, good from `now` on for as long as any.
+    pub(crate) fn made_up(now: SystemTime, entropy: &dyn Entropy) -> Self {
+        let mut hash = [0; 32];
+        entropy.fill(&mut hash);
+        Self { hash, expire_time: to_the_millisecond(now + LIFETIME) }
+    }
 }
 
 impl fmt::Debug for KeptCode {
@@ -179,8 +191,8 @@ impl Auth {
             );
             let changed = changed.await?;
             auth.note(&Event::PasswordReset { caller: &caller, user: changed.id });
-            // The password is set. If the store fails now, this node stores it later.
-            drop(auth.forget_failures_for_good(&changed.username).await);
+            // For the other nodes too, where he may sign in next; what the store is too slow for, this node stores later.
+            drop(tokio::time::timeout(FORGET_WAIT_MAX, auth.forget_failures_for_good(&changed.username)).await);
             Ok(())
         });
         match changed.await {

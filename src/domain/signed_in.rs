@@ -36,7 +36,7 @@ impl Auth {
     }
 
     /// What the access token of a call says; whether its session lives is not asked.
-    async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
+    pub(super) async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
         let token = match &caller.bearer {
             Bearer::Token(token) => token,
             Bearer::Missing => return Err(Error::TokenMissing),

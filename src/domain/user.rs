@@ -112,6 +112,8 @@ impl User {
     pub(super) fn set_password(&mut self, password: PasswordHash) {
         self.password = Some(password);
         self.reset = None;
+        // Whoever knew the one before may have signed in from anywhere.
+        self.known_addresses.clear();
         self.end_sessions(None);
     }
 

@@ -34,6 +34,32 @@ pub enum Via {
 pub(super) enum Call {
     /// Login, `GET /login`.
     Login,
+    /// ResetPassword; the original routes have none.
+    ResetPassword,
+}
+
+/// A code that nobody has.
+const WRONG_CODE: &str = "wwc_AAAAAAAAAAAAAAAAAAAAAA";
+
+impl Call {
+    /// All of them.
+    pub(super) const ALL: [Call; 2] = [Call::Login, Call::ResetPassword];
+
+    /// Whether that door has it.
+    pub(super) fn is_on(self, via: Via) -> bool {
+        match self {
+            Call::Login => true,
+            Call::ResetPassword => via == Via::Grpc,
+        }
+    }
+
+    /// Hashes that each of its refusals costs.
+    pub(super) fn hashes(self) -> u64 {
+        match self {
+            Call::Login => 1,
+            Call::ResetPassword => 0,
+        }
+    }
 }
 
 /// A connection that is used again and again, for one call at a time.
@@ -96,6 +122,18 @@ impl Line {
                     let took = System.monotonic().saturating_duration_since(began);
                     Ok(heard_status(took, answered))
                 }
+                (Line::Grpc(client), Call::ResetPassword) => {
+                    let request = pb::ResetPasswordRequest {
+                        username: username.to_owned(),
+                        reset_code: WRONG_CODE.into(),
+                        new_password: password.to_owned(),
+                    };
+                    let began = System.monotonic();
+                    let answered = client.reset_password(request).await.map(drop);
+                    let took = System.monotonic().saturating_duration_since(began);
+                    Ok(heard_status(took, answered))
+                }
+                (Line::Http(_), Call::ResetPassword) => Err("the original routes reset no password".into()),
                 (Line::Http(stream), Call::Login) => {
                     let target = format!("/login?username={username}&password={password}");
                     let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");

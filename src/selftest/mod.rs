@@ -58,15 +58,18 @@ pub enum Role {
     Planted,
 }
 
-/// What is compared with what. The planted pairs are stored hashes of older parameters, which cost what they cost; nothing
+/// What is compared with what: against the wrong password of a user, and against the wrong reset code of a user who has one. The planted pairs are stored hashes of older parameters, which cost what they cost; nothing
 /// else about those users, or about their path through the node, is another one.
-const PAIRS: [Pair; 8] = [
+const PAIRS: [Pair; 11] = [
     Pair::of_login("another such user", Role::Control, Who::Another),
     Pair::of_login("unknown name (T1)", Role::Secret, Who::Nobody),
     Pair::of_login("md5 under Argon2id (T2)", Role::Secret, Who::OfMd5),
     Pair::of_login("disabled user (T2)", Role::Secret, Who::Disabled),
     Pair::of_login("locked user (T2)", Role::Secret, Who::Locked),
     Pair::of_login("user without password (T2)", Role::Secret, Who::WithoutPassword),
+    Pair::of_reset("reset: unknown name (T3)", Who::Nobody),
+    Pair::of_reset("reset: user without a code (T3)", Who::User),
+    Pair::of_reset("reset: disabled user (T3)", Who::Disabled),
     Pair::of_login("planted: no hash", Role::Planted, Who::OfNoCost),
     Pair::of_login("planted: a hash 5 % cheaper", Role::Planted, Who::OfLessCost),
 ];
@@ -74,6 +77,10 @@ const PAIRS: [Pair; 8] = [
 impl Pair {
     const fn of_login(name: &'static str, role: Role, other: Who) -> Self {
         Self { name, role, call: Call::Login, one: Who::User, other }
+    }
+
+    const fn of_reset(name: &'static str, other: Who) -> Self {
+        Self { name, role: Role::Secret, call: Call::ResetPassword, one: Who::WithCode, other }
     }
 
     fn arms(&self) -> [(Call, Who); 2] {
@@ -99,17 +106,21 @@ struct Arm {
 pub async fn timing(config: &Config, samples: usize, progress: &mut dyn Write) -> Result<Report, String> {
     let subject = Subject::start(config).await?;
     let (mut findings, mut hashes_us) = (Vec::new(), Vec::new());
-    for via in Via::ALL {
+    // Calls of one kind after those of another: what follows a long wait finds a colder machine.
+    let kinds = Via::ALL.into_iter().flat_map(|via| Call::ALL.map(|call| (via, call)));
+    for (via, call) in kinds.filter(|(via, call)| call.is_on(*via)) {
         let mut of_door: Vec<Finding> = Vec::new();
         for measurement in 1..=MEASUREMENTS {
             // A pair that did not differ once does not differ.
             let open = |pair: &&Pair| of_door.iter().all(|found| found.name != pair.name || found.differs());
-            let pairs: Vec<&Pair> = PAIRS.iter().filter(open).collect();
+            let pairs: Vec<&Pair> = PAIRS.iter().filter(|pair| pair.call == call).filter(open).collect();
             if pairs.is_empty() {
                 break;
             }
             let arms = measure(&subject, via, &pairs, samples, measurement, progress).await?;
-            hashes_us.extend(find(&arms, PAIRS[0].arms()[0]).hashes_us.iter().copied());
+            if call == Call::Login {
+                hashes_us.extend(find(&arms, PAIRS[0].arms()[0]).hashes_us.iter().copied());
+            }
             for pair in pairs {
                 let [one, other] = pair.arms().map(|wanted| find(&arms, wanted));
                 match of_door.iter_mut().find(|found| found.name == pair.name) {

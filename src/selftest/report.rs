@@ -25,12 +25,14 @@ pub struct Finding {
     pub name: &'static str,
     /// What the pair is for.
     pub role: Role,
+    /// Hashes that each of its calls costs.
+    pub hashes_each: u64,
     /// How the times compared, in microseconds, in each measurement.
     pub times_us: Vec<Comparison>,
     /// Whether every answer had the same bytes.
     pub is_same_answer: bool,
-    /// Whether every call cost one hash.
-    pub is_one_hash: bool,
+    /// Whether every call cost as many hashes as its kind does: a login one, a reset none.
+    pub is_same_cost: bool,
 }
 
 /// What all of it says.
@@ -63,9 +65,10 @@ impl Finding {
             via,
             name: pair.name,
             role: pair.role,
+            hashes_each: pair.call.hashes(),
             times_us: Vec::new(),
             is_same_answer: true,
-            is_one_hash: true,
+            is_same_cost: true,
         };
         found.again(one, other);
         found
@@ -75,14 +78,14 @@ impl Finding {
     pub(super) fn again(&mut self, one: &Arm, other: &Arm) {
         self.times_us.push(Comparison::of(&one.times_us, &other.times_us));
         self.is_same_answer &= one.answers.len() == 1 && one.answers == other.answers;
-        self.is_one_hash &= [one, other].iter().all(|arm| arm.hashes_each.iter().eq(&[1]));
+        self.is_same_cost &= [one, other].iter().all(|arm| arm.hashes_each.iter().eq(&[self.hashes_each]));
     }
 
     /// Whether all measurements until now say that there is a difference, and the same one.
     pub fn differs(&self) -> bool {
         let slower = self.times_us.iter().all(|times| times.t >= THRESHOLD);
         let faster = self.times_us.iter().all(|times| times.t <= -THRESHOLD);
-        slower || faster || !self.is_same_answer || !self.is_one_hash
+        slower || faster || !self.is_same_answer || !self.is_same_cost
     }
 
     /// In a few words; a difference that is of no account is not hidden.
@@ -90,8 +93,8 @@ impl Finding {
         if !self.is_same_answer {
             return "ANOTHER ANSWER".into();
         }
-        if !self.is_one_hash {
-            return "NOT ONE HASH".into();
+        if !self.is_same_cost {
+            return "ANOTHER NUMBER OF HASHES".into();
         }
         match (self.role, self.differs(), self.times_us.len()) {
             (Role::Planted, true, _) => "found, as it must be".into(),
@@ -172,7 +175,15 @@ mod tests {
     fn found(role: Role, ts: &[f64]) -> Finding {
         let times = |t: &f64| Comparison { medians: [4_000.0, 4_001.0], t: *t, resolution: 20.0 };
         let times_us = ts.iter().map(times).collect();
-        Finding { via: Via::Grpc, name: "somebody", role, times_us, is_same_answer: true, is_one_hash: true }
+        Finding {
+            via: Via::Grpc,
+            name: "somebody",
+            role,
+            hashes_each: 1,
+            times_us,
+            is_same_answer: true,
+            is_same_cost: true,
+        }
     }
 
     fn report(secret: Finding, control: &[f64], planted: &[f64]) -> Report {
@@ -186,7 +197,7 @@ mod tests {
         assert!(differs(&[4.5, 5.0, 9.0, 30.0]) && differs(&[-4.5, -5.0, -9.0, -30.0]));
         assert!(!differs(&[4.4]) && !differs(&[9.0, 9.0, 9.0, 4.4]) && !differs(&[9.0, 9.0, -9.0]));
         assert!(Finding { is_same_answer: false, ..found(Role::Secret, &[0.0]) }.differs());
-        assert!(Finding { is_one_hash: false, ..found(Role::Secret, &[0.0]) }.differs());
+        assert!(Finding { is_same_cost: false, ..found(Role::Secret, &[0.0]) }.differs());
     }
 
     #[test]

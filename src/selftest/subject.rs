@@ -24,7 +24,7 @@ use crate::{
     app::App,
     config::Config,
     domain::{
-        Claim, Clock, Entropy, Event, HashPool, Observer, Password, PasswordHash, Rate, Store, System,
+        Claim, Clock, Entropy, Event, HashPool, KeptCode, Observer, Password, PasswordHash, Rate, Store, System,
         ThrottleSettings, User, UserData, Username, World,
         password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
     },
@@ -67,6 +67,8 @@ pub(super) enum Who {
     Locked,
     /// A user who has no password.
     WithoutPassword,
+    /// A user for whom a reset code was made.
+    WithCode,
     /// Planted: a user whose stored hash is as cheap as there is, as if there were no hash.
     OfNoCost,
     /// Planted: a user whose stored hash takes a twentieth less.
@@ -176,6 +178,7 @@ impl Subject {
             Who::OfMd5 => Some(with(&self.forms.of_md5)),
             Who::Disabled => Some(User { disabled: true, ..current }),
             Who::WithoutPassword => Some(User { password: None, ..current }),
+            Who::WithCode => Some(User { reset: Some(KeptCode::made_up(self.store.now(), &System)), ..current }),
             Who::OfNoCost => Some(with(&self.forms.of_no_cost)),
             Who::OfLessCost => Some(with(&self.forms.of_less_cost)),
         }

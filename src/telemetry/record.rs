@@ -7,7 +7,7 @@ use std::{fmt::Display, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::{Act, Caller, Error, Event, Peer, Refusal, SessionId, UserId};
+use crate::domain::{Act, Caller, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
 
 /// Bytes of a user agent that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -69,7 +69,7 @@ impl<'a> Record<'a> {
         Some(match event {
             Event::Registered { caller, user } => success("user_created", caller).by(*user),
             Event::RegistrationRepeated { caller, user } => success("user_created_again", caller).by(*user),
-            Event::NameTaken { caller } => failure("user_create_refused", caller).because("name_taken"),
+            Event::NameTaken { caller } => failure("user_create_refused", caller).because("name_taken").common(),
             Event::LoggedIn { caller, user, session } => {
                 let record = success("authn_login_success", caller).by(*user);
                 Self { session_id: *session, ..record }
@@ -98,11 +98,7 @@ impl<'a> Record<'a> {
             Event::UserChanged { caller, user } => success("user_updated", caller).by(*user),
             Event::UserDeleted { caller, user } => success("user_deleted", caller).by(*user),
             Event::PasswordReset { caller, user } => success("authn_password_reset", caller).by(*user),
-            // Costs the caller no hash.
-            Event::PasswordResetRefused { caller, why } => Self {
-                target_id: why.user(),
-                ..failure("authn_password_reset_fail", caller).because(why.name()).common()
-            },
+            Event::PasswordResetRefused { caller, why } => reset_refused(caller, *why),
             Event::Operated { caller, act, user, refusal } => operated(caller, *act, *user, *refusal),
             Event::SigningKeyRotated { caller, key_id, dropped } => {
                 let record = success("sys_signing_key_rotated", caller).of_key(key_id).alarming();
@@ -218,6 +214,7 @@ fn operated<'a>(caller: &'a Caller, act: Act, user: Option<UserId>, refusal: Opt
         Act::CreateResetCode { require_reset: false } => ("authn_reset_code_created", None),
         Act::CreateResetCode { require_reset: true } => ("authn_reset_code_created", Some("reset_required")),
         Act::ReadServer => ("admin_server_read", None),
+        Act::RotateSigningKey => ("sys_signing_key_rotation_asked", None),
     };
     let record = match refusal {
         None => Record { reason: how, ..success(event, caller) },
@@ -250,6 +247,17 @@ fn word(error: &Error) -> &'static str {
         | Error::Draining
         | Error::DeadlineExceeded => "refused",
     }
+}
+
+fn reset_refused(caller: &Caller, why: CodeRefusal) -> Record<'_> {
+    let record = failure("authn_password_reset_fail", caller).because(why.name());
+    let weight = match why {
+        // Costs the caller no hash.
+        CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => Weight::Common,
+        // Somebody has the right code.
+        CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => Weight::Notable,
+    };
+    Record { target_id: why.user(), weight, ..record }
 }
 
 fn beginning(user_agent: &str) -> &str {

@@ -178,18 +178,20 @@ impl Shared {
 
     /// Takes notice of what became of an attempt; whether it was the last. An error is logged once, until it has gone.
     fn note(&self, written: io::Result<()>) -> bool {
-        let mut queue = self.lock();
-        let had_failed = std::mem::replace(&mut queue.is_failing, written.is_err());
-        queue.trouble = written.err().map(|cause| {
-            if !had_failed {
-                tracing::error!(%cause, "the audit cannot be written; trying again");
-            }
-            format!("the audit cannot be written: {cause}")
-        });
-        if had_failed && !queue.is_failing {
-            tracing::warn!("the audit is written again");
+        let failing = written.err();
+        let (had_failed, closing) = {
+            let mut queue = self.lock();
+            let had_failed = std::mem::replace(&mut queue.is_failing, failing.is_some());
+            queue.trouble = failing.as_ref().map(|cause| format!("the audit cannot be written: {cause}"));
+            (had_failed, queue.closing)
+        };
+        // Without the lock: whoever reads the log may be as slow as whoever reads the audit.
+        match failing {
+            Some(cause) if !had_failed => tracing::error!(%cause, "the audit cannot be written; trying again"),
+            None if had_failed => tracing::warn!("the audit is written again"),
+            Some(_) | None => {}
         }
-        queue.closing
+        closing
     }
 }
 

@@ -90,13 +90,15 @@ pub(crate) fn current_password(password: String) -> Result<Password, Error> {
 /// Reads which page is wanted: behind which session, and how long.
 pub(crate) fn page(request: &pb::ListSessionsRequest) -> Result<(Option<SessionId>, usize), Error> {
     let fault = |field, what: &str| Violation::new(field, Reason::Malformed, what);
-    let size = usize::try_from(request.page_size).map_err(|_| fault("page_size", "is negative"))?;
-    let size = if size == 0 { PAGE_DEFAULT } else { size.min(PAGE_MAX) };
-    if request.page_token.is_empty() {
-        return Ok((None, size));
-    }
-    let after = SessionId::parse(&request.page_token).ok_or_else(|| fault("page_token", "is not one of ours"))?;
-    Ok((Some(after), size))
+    let mut check = crate::domain::Check::default();
+    let size = check.field(usize::try_from(request.page_size).map_err(|_| fault("page_size", "is negative")));
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => check.field(SessionId::parse(token).ok_or_else(|| fault("page_token", "is not one of ours"))),
+    };
+    check.done()?;
+    let size = size.filter(|size| *size > 0).map_or(PAGE_DEFAULT, |size| size.min(PAGE_MAX));
+    Ok((after, size))
 }
 
 /// Reads a session's identifier.

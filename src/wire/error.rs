@@ -46,7 +46,7 @@ pub fn row(error: &Error) -> Row {
     use ErrorReason as R;
     match error {
         Error::InvalidCredentials => {
-            Row::new(Code::Unauthenticated, 401, R::InvalidCredentials, "username or password is wrong")
+            Row::new(Code::Unauthenticated, 401, R::InvalidCredentials, "username, password or code is wrong")
         }
         Error::TokenMissing => {
             Row::new(Code::Unauthenticated, 401, R::TokenMissing, "send an access token: authorization: Bearer <token>")

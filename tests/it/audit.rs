@@ -180,7 +180,7 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
     }
     assert_eq!(of(&lines[16], "session_id"), last.session_id);
     let text = fs::read_to_string(&file).unwrap();
-    for secret in ["ada", "nobody", "guess", "password of", &first.refresh_token, &first.access_token] {
+    for secret in ["\"ada", "nobody", "guess", "password of", &first.refresh_token, &first.access_token] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }

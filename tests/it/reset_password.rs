@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 use watchword::wire::{pb, rpc};
@@ -9,7 +10,7 @@ use watchword::wire::{pb, rpc};
 use crate::support::{
     App, Door, ManualClock, Place, Setup, StoreKind, details,
     fault::{Fault, Faulty},
-    password, reason,
+    http_from, password, query, reason,
 };
 
 /// How long a code is good.
@@ -114,10 +115,17 @@ async fn of_64_racers_with_one_code_exactly_one_sets_his_password_and_none_after
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_compares_nothing_lets_several_racers_through() {
     let faulty = Faulty::with(Fault::None);
-    let app = with_ada(App::on(faulty.clone())).await;
-    let code = code(&app, "ada", false).await;
-    faulty.set(Fault::ComparesNothing);
-    assert!(race(&Arc::new(vec![app]), &code).await > 1, "the control shows nothing");
+    let nodes = Arc::new(vec![with_ada(App::on(faulty.clone())).await]);
+    // On a busy machine one racer may be done before the next begins.
+    for _ in 0..20 {
+        faulty.set(Fault::None);
+        let code = code(&nodes[0], "ada", false).await;
+        faulty.set(Fault::ComparesNothing);
+        if race(&nodes, &code).await > 1 {
+            return;
+        }
+    }
+    panic!("the control shows nothing");
 }
 
 /// T3: the bytes. Each refusal costs no hash.
@@ -342,4 +350,71 @@ async fn a_password_that_is_no_longer_trusted_opens_nothing_and_its_sessions_are
             assert_eq!(login(&one, &name, "another long one").await, "ok");
         }
     }
+}
+
+#[tokio::test]
+async fn a_code_opens_no_other_account_not_even_that_of_who_has_the_name_next() {
+    let place = Place::new(StoreKind::Redis);
+    let app = App::with(StoreKind::Redis).with_admin().start_in(place.clone()).await;
+    app.registered("ada").await;
+    app.registered("bob").await;
+    let of_ada = code(&app, "ada", false).await;
+    // Somebody who can write to the store moves what is kept of it.
+    let [ada, mut bob] = ["ada", "bob"].map(|name| serde_json::from_str::<Value>(&place.kept(name)).unwrap());
+    bob["reset"] = ada["reset"].clone();
+    place.plant("bob", bob.to_string().as_bytes());
+    let refused = reset(&app, "bob", &of_ada, "another long one").await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
+
+    let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });
+    let bearer = format!("Bearer {}", app.signed_in("ada").await.access_token);
+    delete.metadata_mut().insert("authorization", bearer.parse().unwrap());
+    app.client().await.delete_user(delete).await.unwrap();
+    app.registered("ada").await;
+    let refused = reset(&app, "ada", &of_ada, "another long one").await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
+    assert_eq!(login(&app, "ada", &password("ada")).await, "ok");
+}
+
+#[tokio::test]
+async fn a_code_made_while_a_user_is_disabled_is_void_when_that_ends() {
+    for kind in StoreKind::ALL {
+        for disabled_again in [false, true] {
+            let app = with_ada(App::with(kind)).await;
+            app.disabled("ada", true).await;
+            let code = code(&app, "ada", false).await;
+            if disabled_again {
+                app.disabled("ada", true).await;
+            }
+            app.disabled("ada", false).await;
+            let refused = reset(&app, "ada", &code, "another long one").await.unwrap_err();
+            assert_eq!(reason(&refused), "INVALID_CREDENTIALS", "{kind:?}");
+        }
+    }
+}
+
+/// Whoever knew the password before may have signed in from anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reset_no_address_is_known_any_more() {
+    let app = with_ada(App::with(StoreKind::Memory).args(&["--throttle", "on"])).await;
+    let login_from = async |host: u8, password: &str| {
+        let target = format!("/login?{}", query(&[("username", "ada"), ("password", password)]));
+        http_from([127, 7, 7, host], app.http_socket(), "GET", &target).await.status
+    };
+    let (thief, others) = (1, 2..5);
+    let wrong_from_others = async || {
+        for host in others.clone() {
+            for guess in 0..5 {
+                login_from(host, &format!("wrong guess {guess}")).await;
+            }
+        }
+    };
+    assert_eq!(login_from(thief, &password("ada")).await, 200);
+    wrong_from_others().await;
+    assert_eq!(login_from(thief, "a guess").await, 200, "from there the account's limit does not hold");
+    let code = code(&app, "ada", false).await;
+    reset(&app, "ada", &code, "another long one").await.unwrap();
+    app.clock.advance(Duration::from_secs(600));
+    wrong_from_others().await;
+    assert_eq!(login_from(thief, "a guess").await, 429);
 }

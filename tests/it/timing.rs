@@ -1,4 +1,4 @@
-//! Whether the time of a refused login tells what the refusal hides (T1, T2): as `watchword selftest --timing` measures it.
+//! Whether the time of a refusal tells what it hides (T1, T2, T3): as `watchword selftest --timing` measures it.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use watchword::{
     config::Config,
     domain::password::Cost,
-    selftest::{self, Finding, Report, Role, Verdict, Via},
+    selftest::{self, Report, Role},
 };
 
 use crate::support::{command, is_full, run_command};
@@ -31,41 +31,55 @@ async fn measured(cost: Cost, samples: usize) -> Report {
     selftest::timing(&config, samples, &mut io::sink()).await.unwrap()
 }
 
+/// Measurements of everything before this machine counts as too noisy, or a difference as real: one that is real is found in
+/// each of them.
+const ATTEMPTS: usize = 3;
+
 /// `WATCHWORD_TEST_FULL=1` takes the 2 000 calls of each kind that T1 asks for, at the real cost of a hash.
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the figures")]
-async fn the_time_of_a_refused_login_does_not_tell_why_and_a_planted_leak_is_seen() {
-    let report = if is_full() { measured(Cost::DEFAULT, 2_000).await } else { measured(SHORT, 150).await };
-    let text = report.to_string();
-    let of = |role: Role| report.findings.iter().filter(move |found| found.role == role).collect::<Vec<&Finding>>();
-    assert_eq!(
-        (of(Role::Secret).len(), of(Role::Control).len()),
-        (10, 2),
-        "five pairs and a control on two doors:\n{text}"
-    );
+async fn the_time_of_a_refusal_does_not_tell_why_and_a_planted_leak_is_seen() {
+    let mut faults = String::new();
+    for _ in 0..ATTEMPTS {
+        let report = if is_full() { measured(Cost::DEFAULT, 2_000).await } else { measured(SHORT, 150).await };
+        println!("{report}");
+        assert_same_answers(&report);
+        faults = faults_in(&report);
+        if faults.is_empty() {
+            return;
+        }
+    }
+    panic!("{faults}");
+}
+
+/// What no noise can cause.
+fn assert_same_answers(report: &Report) {
+    let count = |role: Role| report.findings.iter().filter(|found| found.role == role).count();
+    let expected = "five pairs and a control on two doors, and three of resets on one";
+    assert_eq!((count(Role::Secret), count(Role::Control)), (13, 2), "{expected}:\n{report}");
     for found in &report.findings {
-        assert!(found.is_same_answer, "{:?}, {}: another answer\n{text}", found.via, found.name);
-        assert!(found.is_one_hash, "{:?}, {}: not one hash\n{text}", found.via, found.name);
+        assert!(found.is_same_answer, "{:?}, {}: another answer\n{report}", found.via, found.name);
+        assert!(found.is_same_cost, "{:?}, {}: another number of hashes\n{report}", found.via, found.name);
     }
-    for found in of(Role::Secret).into_iter().chain(of(Role::Control)) {
-        assert!(!found.differs(), "{:?}, {}: {:?}\n{text}", found.via, found.name, found.times_us);
-    }
-    for via in Via::ALL {
-        let no_hash = |found: &&Finding| found.via == via && found.name == "planted: no hash";
-        let found = report.findings.iter().find(no_hash).unwrap();
-        assert!(found.differs() && found.times_us.len() == 4, "{via:?}\n{text}");
-        for times in &found.times_us {
-            assert!(times.t < -T_OF_A_PLANTED_LEAK, "{via:?}: {}\n{text}", times.t);
+}
+
+/// What must not be, unless the machine was busy with something else.
+fn faults_in(report: &Report) -> String {
+    let mut faults = String::new();
+    for found in &report.findings {
+        let gap = found.times_us[0].difference().abs() / report.hash_us;
+        let is_fault = match found.role {
+            Role::Secret => found.differs() || is_full() && found.hashes_each > 0 && gap > GAP_MAX,
+            Role::Control => found.differs(),
+            // The smaller plant takes more calls than the short form has.
+            Role::Planted if found.name != "planted: no hash" => is_full() && !found.differs(),
+            Role::Planted => !found.differs() || found.times_us.iter().any(|times| times.t > -T_OF_A_PLANTED_LEAK),
+        };
+        if is_fault {
+            faults.push_str(&format!("{:?}, {}: {:?}\n", found.via, found.name, found.times_us));
         }
     }
-    if is_full() {
-        assert_eq!(report.verdict(), Verdict::NothingFound, "{text}");
-        for found in of(Role::Secret) {
-            let gap = found.times_us[0].difference().abs() / report.hash_us;
-            assert!(gap < GAP_MAX, "{:?}, {}: {gap} of a hash\n{text}", found.via, found.name);
-        }
-    }
-    println!("{text}");
+    faults
 }
 
 /// The command, with temporary folders of its own.
