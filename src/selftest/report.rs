@@ -130,13 +130,13 @@ impl fmt::Display for Report {
             cost.lanes,
             self.samples,
         )?;
-        writeln!(f, "door  against                      ms     ms there  difference           |t|  verdict")?;
+        writeln!(f, "door  against                           ms     ms there  difference           |t|  verdict")?;
         for found in &self.findings {
             let times = &found.times_us[0];
             let ts: Vec<_> = found.times_us.iter().map(|times| format!("{:.1}", times.t.abs())).collect();
             writeln!(
                 f,
-                "{:5} {:27} {:7.3} {:7.3} {:+8.1} µs {:+6.2} % {:>7}  {}",
+                "{:5} {:31} {:7.3} {:7.3} {:+8.1} µs {:+6.2} % {:>7}  {}",
                 found.via.name(),
                 found.name,
                 times.medians[0] / 1e3,
