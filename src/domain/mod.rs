@@ -15,6 +15,7 @@ mod event;
 mod failures;
 mod guess;
 mod introspect_token;
+mod limits;
 mod login;
 mod manage_user;
 pub mod password;
