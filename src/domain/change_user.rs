@@ -12,6 +12,10 @@ use super::{Auth, Caller, Error, Replace, Stored, User, UserId};
 /// How often a change is tried again that somebody else was faster with.
 pub(super) const TRIES_MAX: usize = 16;
 
+/// Changes that are done to the end at once, whether or not their callers still wait; beyond it callers wait, each within his
+/// deadline.
+pub(super) const TO_THE_END_MAX: usize = 1_024;
+
 /// Whether both are one user with one password, and nothing has ended all sessions in between.
 ///
 /// The stored form is not compared: a new password always raises the epoch, and a login may store the same one anew.
@@ -68,7 +72,13 @@ impl Auth {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let done = tokio::spawn(work(self.clone(), caller.clone())).await;
+        let room = self.to_the_end.clone().acquire_owned().await.expect("nobody closes it");
+        let work = work(self.clone(), caller.clone());
+        let done = tokio::spawn(async move {
+            let _room = room;
+            work.await
+        });
+        let done = done.await;
         // The task is never cancelled, so it can only have panicked; its caller's guard answers.
         done.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
     }

@@ -41,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::password::{Purpose, Slot};
 pub use self::{
@@ -94,6 +94,7 @@ pub struct Auth {
     guards: Option<guess::Guards>,
     beginnings: Arc<beginnings::Beginnings>,
     turns: Arc<change_user::Turns>,
+    to_the_end: Arc<Semaphore>,
     renewals: Arc<renew_hash::Renewals>,
     world: World,
 }
@@ -129,7 +130,8 @@ impl Auth {
         let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
         let (keys, renewals) = (token::Keys::unread(), Arc::default());
         let turns = Arc::default();
-        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, turns, renewals, world }
+        let to_the_end = Arc::new(Semaphore::new(change_user::TO_THE_END_MAX));
+        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, turns, to_the_end, renewals, world }
     }
 
     /// What input must keep to.
