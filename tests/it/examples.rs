@@ -116,7 +116,7 @@ async fn grpcurl_describes_methods_and_fields_with_their_comments() {
         ("watchword.auth.v1.Auth.Login", "// Checks a user's password and begins a session."),
         ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
         ("envoy.service.auth.v3.Authorization", "// Says whether the request that a gateway holds may pass"),
-        ("watchword.auth.v1.ErrorReason", "// The username or the password is wrong"),
+        ("watchword.auth.v1.ErrorReason", "// The username, the password or the reset code"),
     ] {
         let described = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "describe", symbol])).await;
         assert!(described.contains(comment), "{symbol} lacks {comment:?}:\n{described}");
