@@ -237,12 +237,6 @@ async fn a_request_of_http_1_that_comes_byte_by_byte_is_cut() {
     app.registered("ada").await;
 }
 
-fn resident_bytes(node: &Node) -> u64 {
-    let sizes = fs::read_to_string(format!("/proc/{}/statm", node.pid())).unwrap();
-    let pages: u64 = sizes.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * u64::try_from(rustix::param::page_size()).unwrap()
-}
-
 async fn is_served(node: &Node) -> bool {
     let Ok(endpoint) = tonic::transport::Endpoint::from_shared(format!("http://{}", node.grpc)) else { return false };
     let Ok(channel) = endpoint.connect().await else { return false };
@@ -255,9 +249,9 @@ async fn floods_leave_the_memory_of_the_process_where_it_was() {
     let node = Node::start(folder.path(), &[]);
     let door = node.grpc.parse().unwrap();
     assert!(is_served(&node).await);
-    let before = resident_bytes(&node);
+    let before = node.memory_kib("VmRSS:") * 1_024;
     let is_small = |what: &str| {
-        let growth = resident_bytes(&node).saturating_sub(before);
+        let growth = (node.memory_kib("VmRSS:") * 1_024).saturating_sub(before);
         assert!(growth <= GROWTH_BYTES_MAX, "{what}: {growth} bytes more");
     };
     for each in OF_FRAMES.into_iter().chain(OF_STREAMS) {

@@ -612,11 +612,11 @@ async fn a_flood_of_made_up_addresses_takes_no_memory_and_nobodys_count_away() {
     for expected in [200, 200, 200, 429] {
         assert_eq!(register("203.0.113.7").await, expected);
     }
-    let before = resident_kib(node.pid());
+    let before = node.memory_kib("VmRSS:");
     let (connections, each) = (8, if is_full() { 125_000 } else { 1_250 });
     let floods = (0..connections).map(|connection| flood_from_everywhere(address, connection, each));
     let refused: usize = join_all(floods).await.into_iter().sum();
-    let grown = resident_kib(node.pid()).saturating_sub(before) / 1_024;
+    let grown = node.memory_kib("VmRSS:").saturating_sub(before) / 1_024;
     assert!(refused < connections * each / 1_000, "{refused} who came for the first time were refused");
     // The sketch has 8 MiB. T46 asks for 64, which a table of so few would not need either.
     assert!(grown <= 24, "{grown} MiB more");
@@ -651,12 +651,6 @@ async fn flood_from_everywhere(to: SocketAddr, connection: usize, count: usize) 
         }
     }
     refused
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

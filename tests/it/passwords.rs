@@ -309,22 +309,15 @@ async fn a_hostile_stored_hash_is_refused_without_memory_and_harms_nobody_else()
         };
         // Its hash is of no password, and the arena of its worker is there from then on.
         assert_eq!(login("bystander").await, "INVALID_CREDENTIALS");
-        let before = resident_kib_max(node.pid());
+        let before = node.memory_kib("VmHWM:");
         for (number, phc) in hostile.iter().enumerate() {
             assert_eq!(login(&format!("user{number}")).await, "CORRUPT_RECORD", "{kind:?}: {phc}");
         }
         assert_eq!(login("bystander").await, "INVALID_CREDENTIALS");
         // Another worker's arena may have come: 19 MiB.
-        let grown = resident_kib_max(node.pid()) - before;
+        let grown = node.memory_kib("VmHWM:") - before;
         assert!(grown < 32 * 1_024, "{kind:?}: {grown} KiB more");
     }
-}
-
-/// The most memory that a process has had at once.
-fn resident_kib_max(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 // === T10 ===

@@ -1,6 +1,7 @@
 //! The real binary as a child process, for what only a process can show: signals, `kill -9`, locks, exit codes.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
@@ -87,6 +88,13 @@ impl Node {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The memory that the process has, by the kernel's name: `VmRSS:` now, `VmHWM:` at most so far.
+    pub fn memory_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Sends a signal by name, such as `TERM`.
