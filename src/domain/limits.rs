@@ -10,6 +10,10 @@ use super::{
     user::AddressTag,
 };
 
+/// No refusal that was decided without a hash, after a user was looked for, comes earlier. What it takes to read a user and
+/// to read none differs by some microseconds, and no hash hides them.
+pub(super) const REFUSED_AFTER: Duration = Duration::from_millis(10);
+
 impl Auth {
     /// Stores what was counted since the last time.
     pub async fn store_failures(&self) {

@@ -7,14 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User,
-    Username, guess::Lock,
+    Username, guess::Lock, limits::REFUSED_AFTER,
 };
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
 const LAST_LOGIN_GRAIN: Duration = Duration::from_secs(3_600);
-
-/// No refusal by what an account owes comes earlier: there is no hash that hides whether a user was read for it.
-const REFUSED_AFTER: Duration = Duration::from_millis(10);
 
 /// How long a login waits for that write.
 const TOUCH_WAIT_MAX: Duration = Duration::from_millis(500);

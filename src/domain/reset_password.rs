@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Auth, Caller, Check, Entropy, Error, Event, Password, Purpose, Reason, Rules, User, UserId, Username, Violation,
-    to_the_millisecond,
+    limits::REFUSED_AFTER, to_the_millisecond,
 };
 
 /// Tells people and scanners of secrets what it is, and keeps it from beginning with a dash.
@@ -34,10 +34,6 @@ const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// How long a user who has a new password waits until the failures of the old one are forgotten everywhere.
 const FORGET_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// No refusal comes earlier. What it takes to read a user and to read none differs by some microseconds, and there is no
-/// hash here to hide them behind.
-const REFUSED_AFTER: Duration = Duration::from_millis(10);
 
 /// A code that was made and is shown once.
 pub struct ResetCode {
