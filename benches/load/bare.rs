@@ -25,8 +25,8 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 use watchword::{
-    machine,
-    wire::pb::{IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, TokenUse, Tokens, User},
+    api::pb::{IntrospectTokenRequest, IntrospectTokenResponse, LoginRequest, LoginResponse, TokenUse, Tokens, User},
+    common::host,
 };
 
 use crate::raw;
@@ -65,7 +65,7 @@ impl Kind {
     #[expect(clippy::print_stderr, reason = "says where it listens as the binary does")]
     pub(crate) fn serve(self) {
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(machine::cores())
+            .worker_threads(host::cores())
             .max_blocking_threads(NAIVE_THREADS)
             .enable_all()
             .build();
@@ -147,7 +147,7 @@ impl Service<Request<LoginRequest>> for Login {
             }
             let hashed = task::spawn_blocking(|| raw::tag_of(&mut raw::one_shot())).await;
             hashed.expect("a hash does not panic");
-            Ok(Response::new(signed_in()))
+            Ok(Response::new(authenticate()))
         })
     }
 }
@@ -171,7 +171,7 @@ fn introspection() -> IntrospectTokenResponse {
 }
 
 /// As long as a real one.
-fn signed_in() -> LoginResponse {
+fn authenticate() -> LoginResponse {
     let user = User {
         user_id: ID.into(),
         username: "user-1".into(),

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{runtime::Runtime, task::JoinSet, time};
 use tonic::{Code, Status, transport::Channel};
-use watchword::wire::pb::{LoginRequest, RegisterRequest, auth_client::AuthClient};
+use watchword::api::pb::{LoginRequest, RegisterRequest, auth_client::AuthClient};
 
 use crate::server::{Server, cpu_of_threads};
 

@@ -12,8 +12,8 @@ use std::{
 
 use tokio::runtime::Runtime;
 use watchword::{
+    api::pb::{IntrospectTokenRequest, RefreshTokenRequest},
     domain::Tokens,
-    wire::pb::{IntrospectTokenRequest, RefreshTokenRequest},
 };
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Users whose tokens are checked, each with as many sessions as there may be: 10 000 distinct tokens.
-const POPULATION: Population = Population { users: 0, signed_in: 100, sessions: 100 };
+const POPULATION: Population = Population { users: 0, authenticate: 100, sessions: 100 };
 
 /// How long the cold arm takes: too short to see a token twice, up to 20 000 checks a second.
 const COLD_ARM: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ struct Repetition {
 }
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
-    println!("checks: {} users with {} sessions each, for each server", POPULATION.signed_in, POPULATION.sessions);
+    println!("checks: {} users with {} sessions each, for each server", POPULATION.authenticate, POPULATION.sessions);
     let redis = [Redis::start(), Redis::start()];
     let ask = ["--token-check-reuse", "0s"];
     let start =

@@ -13,7 +13,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use tokio::{runtime::Runtime, task::JoinSet};
 use watchword::{
     domain::{Store, System},
-    store::{Embedded, Records},
+    store::{Embedded, TypedStore},
 };
 
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let _runtime = runtime.enter();
     let embedded = Embedded::open_on(counted, Arc::new(System)).expect("a new file can be opened");
     let (mut per_commit, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let embedded: Arc<dyn Store> = Arc::new(Records::over(Arc::new(embedded)));
+    let embedded: Arc<dyn Store> = Arc::new(TypedStore::over(Arc::new(embedded)));
     let redis = Redis::start();
     let shared = runtime.block_on(redis.open());
     let (names, arm) = (AtomicU64::new(0), plan.arm / 2);

@@ -43,7 +43,7 @@ mod users;
 use std::{env, fs, path::Path, time::Duration};
 
 use tokio::runtime;
-use watchword::machine;
+use watchword::common::host;
 
 use self::{bare::Kind, peers::Peer, report::Report};
 
@@ -113,7 +113,7 @@ fn main() {
     fs::create_dir_all(&folder).expect("cargo writes beside it");
     let mut report = Report::default();
     let load_average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    report.note(format!("{} cores; load average before: {}", machine::cores(), load_average.trim()));
+    report.note(format!("{} cores; load average before: {}", host::cores(), load_average.trim()));
     if wanted("rates") {
         rates::measure(&plan, &runtime, &peers, &values("--build"), &mut report);
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use watchword::machine;
+use watchword::common::host;
 
 use crate::{
     Plan,
@@ -62,7 +62,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], builds: &[
         let raw = [raw_before, on_all_cores(&mut pooled, arm)];
         let register = load.register(arm);
         let others =
-            (cpu_of_others(&[&embedded.server]) - others) / begun.elapsed().as_secs_f64() / machine::cores() as f64;
+            (cpu_of_others(&[&embedded.server]) - others) / begun.elapsed().as_secs_f64() / host::cores() as f64;
         Repetition {
             raw,
             login,
@@ -132,6 +132,6 @@ impl Repetition {
 
     /// What a hash takes of a core when every core hashes.
     fn raw_micros(&self) -> f64 {
-        1e6 * machine::cores() as f64 / self.raw_mean()
+        1e6 * host::cores() as f64 / self.raw_mean()
     }
 }

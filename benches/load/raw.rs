@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::process::setpriority_process;
-use watchword::{domain::password::Cost, machine};
+use watchword::{common::host, domain::password::Cost};
 
 /// What the server's hash workers have, so that whatever else runs on the machine hits both alike.
 const NICENESS: i32 = 10;
@@ -37,7 +37,7 @@ pub(crate) fn one_shot() -> impl FnMut(&mut Tag) + Send {
 
 /// One for each core.
 pub(crate) fn workers<W>(new: fn() -> W) -> Vec<W> {
-    (0..machine::cores()).map(|_| new()).collect()
+    (0..host::cores()).map(|_| new()).collect()
 }
 
 pub(crate) fn tag_of(hash: &mut impl FnMut(&mut Tag)) -> Tag {

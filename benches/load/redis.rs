@@ -17,7 +17,7 @@ use watchword::{
 
 use crate::{
     server::{cpu_of_threads, scratch},
-    users::world,
+    users::environment,
 };
 
 /// A redis-server that keeps users; killed when dropped.
@@ -66,7 +66,7 @@ impl Redis {
             durability: Durability::Strict,
             check_interval: Duration::from_secs(60),
         });
-        store::open(&settings, Arc::new(Seal::none()), &world()).await.expect("Redis answers")
+        store::open(&settings, Arc::new(Seal::none()), &environment()).await.expect("Redis answers")
     }
 
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 use tonic::Request;
-use watchword::wire::pb::{ListSessionsRequest, LoginRequest};
+use watchword::api::pb::{ListSessionsRequest, LoginRequest};
 
 use crate::{
     Plan,
@@ -27,7 +27,7 @@ use crate::{
 
 const SESSIONS: usize = 100;
 
-const FEW: Population = Population { users: 1_000, signed_in: CONCURRENCY, sessions: SESSIONS };
+const FEW: Population = Population { users: 1_000, authenticate: CONCURRENCY, sessions: SESSIONS };
 const MANY: Population = Population { users: 1_000_000, ..FEW };
 
 /// Lone logins of each kind in a repetition.
@@ -83,11 +83,11 @@ fn compare(plan: &Plan, runtime: &Runtime, store: &str, servers: [&Populated; 2]
             took.sort_by(f64::total_cmp);
             median(&took)
         });
-        let listed = [0, 1].map(|at| list(&arms[at], newest(runtime, &mut clients[at]), plan.arm).rate());
+        let list_entry = [0, 1].map(|at| list(&arms[at], newest(runtime, &mut clients[at]), plan.arm).rate());
         // The first one warms up.
         if number > 0 {
             ratios.push(many / few);
-            lists.push(listed[1] / listed[0]);
+            lists.push(list_entry[1] / list_entry[0]);
         }
     }
     report.gate(format!("login p50, 1 000 000 users / 1 000: {store}"), "", AtMost(1.05, 1.01), ratios);
@@ -96,7 +96,7 @@ fn compare(plan: &Plan, runtime: &Runtime, store: &str, servers: [&Populated; 2]
 
 /// An access token of the newest session of each of those who are signed in: their logins end the older ones.
 fn newest(runtime: &Runtime, client: &mut Client) -> Arc<Vec<String>> {
-    let tokens = (0..FEW.signed_in).map(|number| {
+    let tokens = (0..FEW.authenticate).map(|number| {
         let request =
             LoginRequest { username: format!("signed-{number}"), password: PASSWORD.into(), ..Default::default() };
         let answer = runtime.block_on(client.login(request)).expect("the password is right").into_inner();
@@ -112,8 +112,8 @@ fn list(load: &Load<'_>, tokens: Arc<Vec<String>>, time: Duration) -> Loop {
         let value = format!("Bearer {}", tokens[number]).parse().expect("a token is a header value");
         request.metadata_mut().insert("authorization", value);
         async move {
-            let listed = client.list_sessions(request).await?.into_inner().sessions.len();
-            assert_eq!(listed, SESSIONS);
+            let list_entry = client.list_sessions(request).await?.into_inner().sessions.len();
+            assert_eq!(list_entry, SESSIONS);
             Ok(())
         }
     })
@@ -144,7 +144,7 @@ fn measure_starts(runtime: &Runtime, many: &mut Populated, report: &mut Report) 
 fn measure_two_nodes(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("scale: two nodes");
     let (alone, shared) = (Redis::start(), Redis::start());
-    let workers = (watchword::machine::cores() / 2).max(1).to_string();
+    let workers = (watchword::common::host::cores() / 2).max(1).to_string();
     let flags = ["--hash-workers", workers.as_str()];
     let population = Population { users: 10_000, ..Population::default() };
     let one = Populated::start(runtime, Setup { redis: Some(&alone), ..Setup::default() }, population);

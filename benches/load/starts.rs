@@ -7,7 +7,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 use tonic::Code;
-use watchword::wire::pb::IntrospectTokenRequest;
+use watchword::api::pb::IntrospectTokenRequest;
 
 use crate::{
     Plan,

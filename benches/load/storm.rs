@@ -10,8 +10,8 @@ use std::{thread, time::Duration};
 use tokio::runtime::Runtime;
 use tonic::Request;
 use watchword::{
+    api::pb::{IntrospectTokenRequest, LoginRequest},
     domain::Tokens,
-    wire::pb::{IntrospectTokenRequest, LoginRequest},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     users::{Populated, Population, Setup},
 };
 
-pub(crate) const POPULATION: Population = Population { users: 10_000, signed_in: 10, sessions: 50 };
+pub(crate) const POPULATION: Population = Population { users: 10_000, authenticate: 10, sessions: 50 };
 
 /// Offered logins for each one that there can be.
 const TIMES: f64 = 10.0;

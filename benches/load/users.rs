@@ -17,8 +17,8 @@ use watchword::{
     app::App,
     config::Config,
     domain::{
-        Attempt, Bearer, Caller, Claim, Door, PasswordHash, Peer, Registration, Store, System, Tokens, User, UserData,
-        Username, World, password::Cost,
+        Api, Attempt, Bearer, CallContext, Claim, Environment, PasswordHash, Peer, Registration, Store, System, Tokens,
+        User, UserData, Username, password::Cost,
     },
     store::{self, Seal},
 };
@@ -42,7 +42,7 @@ pub(crate) struct Population {
     /// Users with the password of [`calls`](crate::calls) and a hash of today's cost.
     pub(crate) users: u64,
     /// Others, and how many sessions each of them has.
-    pub(crate) signed_in: usize,
+    pub(crate) authenticate: usize,
     pub(crate) sessions: usize,
 }
 
@@ -111,28 +111,28 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
     let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are good");
     config.hashing.cost = CHEAP;
     let settings = config.store.clone();
-    let store = store::open(&settings, Arc::new(Seal::none()), &world()).await.expect("a new store opens");
+    let store = store::open(&settings, Arc::new(Seal::none()), &environment()).await.expect("a new store opens");
     load_all(&store, population.users).await;
     store.close().await;
     drop(store);
-    if population.signed_in == 0 {
+    if population.authenticate == 0 {
         return Vec::new();
     }
-    let app = App::start(config, world()).await.expect("a server can be had");
+    let app = App::start(config, environment()).await.expect("a server can be had");
     let auth = app.auth();
     // No more at once than the hash queue has room for.
     let (mut all, room) = (JoinSet::new(), Arc::new(Semaphore::new(8)));
-    for number in 0..population.signed_in {
+    for number in 0..population.authenticate {
         let (auth, room) = (auth.clone(), room.clone());
         all.spawn(async move {
             let _permit = room.acquire().await.expect("nobody closes it");
             let name = format!("signed-{number}");
             let wanted = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "");
-            auth.register(&caller(), wanted.expect("good values")).await.expect("the store takes users");
+            auth.register(&context(), wanted.expect("good values")).await.expect("the store takes users");
             let mut tokens = Vec::new();
             for _ in 0..population.sessions {
                 let attempt = Attempt::parse(&name, PASSWORD.into()).expect("good values");
-                tokens.push(auth.login(&caller(), attempt).await.expect("the password is right").1);
+                tokens.push(auth.login(&context(), attempt).await.expect("the password is right").1);
             }
             tokens
         });
@@ -142,10 +142,10 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
     (0..population.sessions).flat_map(|session| tokens.iter().map(move |of_user| of_user[session].clone())).collect()
 }
 
-fn caller() -> Caller {
+fn context() -> CallContext {
     let deadline = Instant::now() + Duration::from_secs(60);
-    Caller {
-        door: Door::Grpc,
+    CallContext {
+        api: Api::Grpc,
         peer: Peer::Local { uid: None },
         client: None,
         deadline,
@@ -192,6 +192,6 @@ fn registered(number: u64) -> User {
     User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, &System)
 }
 
-pub(crate) fn world() -> World {
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
+pub(crate) fn environment() -> Environment {
+    Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
 }

@@ -22,17 +22,17 @@ use tonic::{
 };
 
 use crate::{
-    app::{Addresses, App, Ended},
-    config::{self, Command, CommandLine, Config, Settings, StoreUrl},
-    domain::{System, World},
-    machine, selftest,
-    server::Address,
-    store,
-    telemetry::{self, Audit, AuditLog},
-    wire::{
+    api::{
         self,
         pb::{self, auth_admin_client::AuthAdminClient},
     },
+    app::{Addresses, App, Ended},
+    common::host,
+    config::{self, Command, CommandLine, Config, Settings, StoreUrl},
+    domain::{Environment, System},
+    net::Address,
+    selftest, store,
+    telemetry::{self, Audit, AuditLog},
 };
 
 /// How long an operator's command waits for its answer.
@@ -75,7 +75,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
     let ended = runtime.block_on(async {
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
         let reopens = matches!(config.audit_log, AuditLog::File(_));
-        let app = App::start(config, world()).await.map_err(|error| error.to_string())?;
+        let app = App::start(config, environment()).await.map_err(|error| error.to_string())?;
         // After the start: until then a signal ends the process as it always does, however long a recovery takes.
         let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
         if reopens {
@@ -92,13 +92,13 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
     ended
 }
 
-fn world() -> World {
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
+fn environment() -> Environment {
+    Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(machine::cores())
+        .worker_threads(host::cores())
         .enable_all()
         .build()
         .map_err(|cause| format!("cannot start the runtime: {cause}"))
@@ -145,10 +145,10 @@ async fn either(one: &mut tokio::signal::unix::Signal, other: &mut tokio::signal
 /// Says where the node listens: in the log, and with commands to copy when somebody looks.
 fn announce(addresses: &Addresses, open: Open) -> Result<(), String> {
     let Addresses { grpc, http, ops, admin } = addresses;
-    tracing::info!(door = "grpc", address = %grpc, "listening");
-    for (door, address) in [("http", http), ("ops", ops), ("admin", admin)] {
+    tracing::info!(api = "grpc", address = %grpc, "listening");
+    for (api, address) in [("http", http), ("ops", ops), ("admin", admin)] {
         if let Some(address) = address {
-            tracing::info!(door, address = %address, "listening");
+            tracing::info!(api, address = %address, "listening");
         }
     }
     if io::stdout().is_terminal() {
@@ -205,7 +205,7 @@ fn descriptor() -> Result<ExitCode, String> {
     if out.is_terminal() {
         return Err("the descriptor set is binary: `watchword descriptor > watchword.binpb`".into());
     }
-    out.write_all(wire::FILE_DESCRIPTOR_SET).and_then(|()| out.flush()).map_err(|cause| cause.to_string())?;
+    out.write_all(api::FILE_DESCRIPTOR_SET).and_then(|()| out.flush()).map_err(|cause| cause.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -240,7 +240,7 @@ fn copy(settings: &Settings, from: &StoreUrl, to: &StoreUrl) -> Result<ExitCode,
         (Ok(from), Ok(to)) => (from, to),
         (Err(fault), _) | (_, Err(fault)) => return Ok(fail_with(&fault, 2)),
     };
-    let report = runtime()?.block_on(store::copy(&from, &to, &world())).map_err(|error| error.to_string())?;
+    let report = runtime()?.block_on(store::copy(&from, &to, &environment())).map_err(|error| error.to_string())?;
     print(&report.to_string())?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

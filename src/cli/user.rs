@@ -11,8 +11,8 @@ use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{admin, print, runtime};
 use crate::{
+    api::pb::{self, UserState, auth_admin_client::AuthAdminClient, auth_admin_get_user_request},
     config::{Settings, UserCommand},
-    wire::pb::{self, UserState, auth_admin_client::AuthAdminClient, auth_admin_get_user_request},
 };
 
 /// Asks the node, and prints what it says.

@@ -11,7 +11,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 use tower::{Layer, Service};
 
 use super::{StatusExt, TokenSource, refusal};
-use crate::wire::pb::ErrorReason;
+use crate::api::pb::ErrorReason;
 
 /// Puts `authorization: Bearer` on every call of a gRPC client; made by [`TokenSource::layer`].
 ///

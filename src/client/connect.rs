@@ -9,7 +9,7 @@ use tonic::{
 use tower::Layer;
 
 use super::{Authorize, Calls, Clock, SetupError, System, TokenSource, refusal, setup};
-use crate::wire::pb::{self, auth_client::AuthClient};
+use crate::api::pb::{self, auth_client::AuthClient};
 
 /// How long a connection may take, when the program does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

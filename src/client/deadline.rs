@@ -23,7 +23,7 @@ use tonic::{
 use tower::Service;
 
 use super::refusal;
-use crate::wire::{pb::ErrorReason, timeout};
+use crate::api::{pb::ErrorReason, timeout};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::bearer;
+use crate::common::bearer;
 
 /// Bytes of a coordinate on P-256.
 const COORDINATE_BYTES: usize = 32;

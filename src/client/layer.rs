@@ -12,7 +12,7 @@ use tonic::{Code, server::NamedService};
 use tower::{Layer, Service};
 
 use super::{Verifier, VerifyError, refusal};
-use crate::{bearer, wire::pb::ErrorReason};
+use crate::{api::pb::ErrorReason, common::bearer};
 
 /// When to come back while tokens cannot be checked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

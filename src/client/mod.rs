@@ -42,4 +42,4 @@ pub use self::{
     tokens::{TokenError, TokenSource},
     verifier::{Verifier, VerifierBuilder, VerifyError},
 };
-pub use crate::wire::pb;
+pub use crate::api::pb;

@@ -8,7 +8,7 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
-use crate::wire::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
+use crate::api::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
 
 /// A refusal with its reason.
 pub(super) fn status(code: Code, reason: ErrorReason, text: &str) -> Status {

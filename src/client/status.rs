@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Status;
 
-use crate::wire::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
+use crate::api::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
 
 /// What Watchword says in a `tonic::Status` beyond its code. The text is for people, this is for programs.
 pub trait StatusExt {

@@ -21,8 +21,8 @@ use super::{
     refusal,
 };
 use crate::{
-    bearer,
-    wire::pb::{self, ErrorReason},
+    api::pb::{self, ErrorReason},
+    common::bearer,
 };
 
 /// When a token is refreshed, in fifths of its life.

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 use super::{Client, Clock, Identity, SetupError, System, fetch::Source, keys::Keys};
-use crate::{bearer, wire::pb::TokenUse};
+use crate::{api::pb::TokenUse, common::bearer};
 
 /// The most that the clocks of two machines may differ.
 const LEEWAY_MAX: Duration = Duration::from_secs(60);

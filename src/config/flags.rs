@@ -5,11 +5,11 @@ use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 use crate::{
+    api::forwarded::TrustedProxies,
     domain::{ChallengeRules, Rate, Work, password::ContextWord},
-    server::Address,
+    net::Address,
     store::{Durability, Prefix, RedisUrl},
     telemetry,
-    wire::forwarded::TrustedProxies,
 };
 
 /// Signs users in. `watchword` alone starts the service.

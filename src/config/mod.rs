@@ -23,16 +23,16 @@ pub use self::flags::{
     AdminAddr, Challenge, Command, CommandLine, Level, OrOff, Settings, StoreUrl, Switch, UserCommand, When, Workers,
 };
 use crate::{
+    api::forwarded::TrustedProxies,
+    common::host,
     domain::{
-        Lifetimes, Rules, ThrottleSettings,
+        Lifetimes, RateLimitSettings, Rules,
         password::{BLOCKLIST_BYTES_MAX, Blocklist, Cost, Policy, PoolSettings},
     },
     http::Clients,
-    machine,
-    server::{Address, Limits},
+    net::{Address, Limits},
     store::{self, RedisSettings, Seal},
     telemetry::AuditLog,
-    wire::forwarded::TrustedProxies,
 };
 
 /// The audience of tokens on a machine of one's own.
@@ -66,7 +66,7 @@ pub struct Config {
     /// Who is believed about the end user's address.
     pub trusted_proxies: TrustedProxies,
     /// How much guessing is let through; no limit at all when there is none.
-    pub throttle: Option<ThrottleSettings>,
+    pub throttle: Option<RateLimitSettings>,
     /// Who makes tokens; by default the HTTP door's address says it.
     pub token_issuer: Option<String>,
     /// For whom tokens are.
@@ -154,7 +154,7 @@ impl Config {
                 workers: settings
                     .hash_workers
                     .0
-                    .unwrap_or_else(|| machine::hash_workers(u64::from(Cost::DEFAULT.memory_kib) * 1_024)),
+                    .unwrap_or_else(|| host::hash_workers(u64::from(Cost::DEFAULT.memory_kib) * 1_024)),
                 cost: Cost::DEFAULT,
             },
             limits: Limits { connections_max: settings.connections_max as usize, ..Limits::default() },
@@ -171,8 +171,8 @@ impl Settings {
     /// Which settings do not go together, and what to change.
     fn conflicts(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let doors = [("--grpc-addr", Some(&self.grpc_addr)), ("--http-addr", self.http_addr.0.as_ref())];
-        for (flag, address) in doors {
+        let listeners = [("--grpc-addr", Some(&self.grpc_addr)), ("--http-addr", self.http_addr.0.as_ref())];
+        for (flag, address) in listeners {
             if let Some(address) = address.filter(|address| !address.is_local() && !self.insecure_plaintext) {
                 faults.push(format!(
                     "{flag} {address} can be reached from other machines, and passwords would travel in plain text: use a loopback \
@@ -181,7 +181,7 @@ impl Settings {
             }
         }
         let names = [("--token-issuer", &self.token_issuer), ("--token-audience", &self.token_audience)];
-        let is_local = doors.iter().filter_map(|(_, address)| *address).all(Address::is_local);
+        let is_local = listeners.iter().filter_map(|(_, address)| *address).all(Address::is_local);
         for (flag, _) in names.iter().filter(|(_, name)| name.is_none() && !is_local) {
             faults.push(format!(
                 "{flag} must be set when a door can be reached from other machines: it stands in every token, and whoever \
@@ -203,8 +203,8 @@ impl Settings {
         faults
     }
 
-    fn throttles(&self) -> ThrottleSettings {
-        ThrottleSettings {
+    fn throttles(&self) -> RateLimitSettings {
+        RateLimitSettings {
             per_address: self.throttle_per_address,
             per_account: self.throttle_per_account,
             per_address_and_account: self.throttle_per_address_and_account,

@@ -1,6 +1,6 @@
 //! Whether and how a user can sign in, in one place; and why, for operators.
 
-use super::{ThrottleSettings, User};
+use super::{RateLimitSettings, User};
 
 /// The state of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum AccountState {
 impl AccountState {
     /// The state of a user's account, given how many passwords in a row were wrong: the first that holds of those in which
     /// less is possible.
-    pub fn of(user: &User, failures: u32, throttle: Option<&ThrottleSettings>) -> Self {
+    pub fn of(user: &User, failures: u32, throttle: Option<&RateLimitSettings>) -> Self {
         let cap = throttle.filter(|settings| failures >= settings.failure_cap);
         match cap {
             _ if user.disabled => AccountState::Disabled,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Auth, Bearer, Caller, Error, Introspection, StoreError};
+use super::{Auth, Bearer, CallContext, Error, Introspection, StoreError};
 
 /// How long the store may take for one request: half of what Envoy waits for us when its settings do not say.
 pub const STORE_BUDGET: Duration = Duration::from_millis(100);
@@ -28,13 +28,13 @@ impl Auth {
     /// # Errors
     /// Those of a bearer token; `StoreUnavailable` when the store does not answer within [`STORE_BUDGET`], or before the
     /// caller's deadline if that is sooner; `CorruptRecord`.
-    pub async fn authorize(&self, caller: &Caller, route: Route) -> Result<Option<Introspection>, Error> {
-        if let (Route::Optional, Bearer::Missing) = (route, &caller.bearer) {
+    pub async fn authorize(&self, context: &CallContext, route: Route) -> Result<Option<Introspection>, Error> {
+        if let (Route::Optional, Bearer::Missing) = (route, &context.bearer) {
             return Ok(None);
         }
-        let left = caller.deadline.saturating_duration_since(self.clock().monotonic());
+        let left = context.deadline.saturating_duration_since(self.clock().monotonic());
         let budget = STORE_BUDGET.min(left - MARGIN.min(left / 2));
-        let answer = tokio::time::timeout(budget, self.bearer(caller)).await;
+        let answer = tokio::time::timeout(budget, self.bearer(context)).await;
         let (owner, claims) = answer.map_err(|_| self.store_error(StoreError::Unavailable))??;
         Ok(Some(self.access_introspection(owner, &claims)))
     }

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::hmac;
 
 use super::{
-    Auth, Caller, Error, Event,
-    password::{Purpose, Slot},
-    token::Ring,
+    Auth, CallContext, Error, Event,
+    password::{Purpose, QueuePermit},
+    token::ActiveKeyRing,
 };
-use crate::puzzle::{self, Presented, Signed, Terms, Unreadable, Work};
+use crate::common::altcha::{self, Presented, Signed, Terms, Unreadable, Work};
 
 /// How long a challenge is good for.
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -78,16 +78,20 @@ impl Auth {
     ///
     /// # Errors
     /// `StoreUnavailable` when the keys were never read.
-    pub async fn create_challenge(&self, caller: &Caller, purpose: ChallengePurpose) -> Result<NewChallenge, Error> {
+    pub async fn create_challenge(
+        &self,
+        context: &CallContext,
+        purpose: ChallengePurpose,
+    ) -> Result<NewChallenge, Error> {
         let ring = self.ring().await?;
         let now = seconds(self.store.now());
         let (mut nonce, mut salt) = ([0; 16], [0; 16]);
-        self.world.entropy.fill(&mut nonce);
-        self.world.entropy.fill(&mut salt);
+        self.environment.entropy.fill(&mut nonce);
+        self.environment.entropy.fill(&mut salt);
         let expires_at = now + GOOD_FOR.as_secs();
         let terms = Terms { purpose: purpose.name(), expires_at, nonce, salt };
-        let text = puzzle::issue(&self.rules.challenges.work, &terms, &key_of(&ring, day(now)));
-        self.note(&Event::ChallengeCreated { caller, purpose });
+        let text = altcha::issue(&self.rules.challenges.work, &terms, &key_of(&ring, day(now)));
+        self.note(&Event::ChallengeCreated { context, purpose });
         Ok(NewChallenge { text, expire_time: time(expires_at) })
     }
 
@@ -99,35 +103,35 @@ impl Auth {
     /// it does not count; `Overloaded`, `Draining`, `DeadlineExceeded`.
     pub(super) async fn present_challenge(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         purpose: ChallengePurpose,
         solution: &str,
-    ) -> Result<Option<Slot>, Error> {
+    ) -> Result<Option<QueuePermit>, Error> {
         if solution.is_empty() {
             if !self.rules.challenges.asks(purpose) {
                 return Ok(None);
             }
-            return Err(self.challenge_required(caller, purpose));
+            return Err(self.challenge_required(context, purpose));
         }
         let spent = match self.signed_challenge(purpose, solution).await? {
-            Ok(signed) => self.spend_challenge(caller, purpose, signed).await?,
+            Ok(signed) => self.spend_challenge(context, purpose, signed).await?,
             Err(fault) => Err(fault),
         };
         match spent {
-            Ok(slot) => {
-                self.note(&Event::ChallengeAccepted { caller, purpose });
-                Ok(Some(slot))
+            Ok(permit) => {
+                self.note(&Event::ChallengeAccepted { context, purpose });
+                Ok(Some(permit))
             }
             Err(fault) => {
-                self.note(&Event::ChallengeRefused { caller, purpose, why: fault });
+                self.note(&Event::ChallengeRefused { context, purpose, why: fault });
                 Err(Error::ChallengeInvalid { purpose, fault })
             }
         }
     }
 
     /// The refusal of a call that came without a solution.
-    pub(super) fn challenge_required(&self, caller: &Caller, purpose: ChallengePurpose) -> Error {
-        self.note(&Event::ChallengeMissing { caller, purpose });
+    pub(super) fn challenge_required(&self, context: &CallContext, purpose: ChallengePurpose) -> Error {
+        self.note(&Event::ChallengeMissing { context, purpose });
         Error::ChallengeRequired { purpose }
     }
 
@@ -159,20 +163,20 @@ impl Auth {
     /// Spends the challenge, and then looks whether the solution is right.
     async fn spend_challenge(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         purpose: ChallengePurpose,
         signed: Signed,
-    ) -> Result<Result<Slot, ChallengeFault>, Error> {
+    ) -> Result<Result<QueuePermit, ChallengeFault>, Error> {
         // Before it is spent: whoever is turned away here can send it again.
-        let slot = self.admit(caller, purpose.of_hash())?;
+        let permit = self.admit(context, purpose.of_hash())?;
         let until = time(signed.expires_at()) + REMEMBERED_AFTER;
         let is_first = self.store.spend(&signed.fingerprint(), until).await.map_err(|error| self.store_error(error))?;
         if !is_first {
             return Ok(Err(ChallengeFault::Spent));
         }
-        self.note(&Event::ChallengeSpent { caller, purpose });
-        let (is_solved, slot) = slot.check(move || signed.is_solved()).await?;
-        Ok(if is_solved { Ok(slot) } else { Err(ChallengeFault::Unsolved) })
+        self.note(&Event::ChallengeSpent { context, purpose });
+        let (is_solved, permit) = permit.check(move || signed.is_solved()).await?;
+        Ok(if is_solved { Ok(permit) } else { Err(ChallengeFault::Unsolved) })
     }
 }
 
@@ -224,7 +228,7 @@ impl ChallengeFault {
 }
 
 /// The key that signs on that day, counted from 1970.
-fn key_of(ring: &Ring, day: u64) -> hmac::Key {
+fn key_of(ring: &ActiveKeyRing, day: u64) -> hmac::Key {
     ring.key_for(&format!("challenge {day}"))
 }
 

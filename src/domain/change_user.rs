@@ -7,14 +7,14 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Auth, Caller, Error, Replace, Stored, User, UserId};
+use super::{Auth, CallContext, Error, Replace, Stored, User, UserId};
 
 /// How often a change is tried again that somebody else was faster with.
-pub(super) const TRIES_MAX: usize = 16;
+pub(super) const CAS_ATTEMPTS_MAX: usize = 16;
 
 /// Changes that are done to the end at once, whether or not their callers still wait; beyond it callers wait, each within his
 /// deadline.
-pub(super) const TO_THE_END_MAX: usize = 1_024;
+pub(super) const COMPLETIONS_MAX: usize = 1_024;
 
 /// Whether both are one user with one password, and nothing has ended all sessions in between.
 ///
@@ -25,21 +25,21 @@ pub(super) fn has_same_credentials(one: &User, other: &User) -> bool {
 
 /// Whose turn it is to change a user, among those on this node who take turns; as many as there are such calls under way.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<UserId, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct UserLocks(Mutex<HashMap<UserId, Arc<tokio::sync::Mutex<()>>>>);
 
 /// A turn. It ends when it is dropped.
-pub(super) struct Turn {
-    all: Arc<Turns>,
+pub(super) struct UserLock {
+    all: Arc<UserLocks>,
     user: UserId,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
+impl UserLocks {
     /// Waits for a turn.
-    pub(super) async fn of(self: &Arc<Self>, user: UserId) -> Turn {
+    pub(super) async fn of(self: &Arc<Self>, user: UserId) -> UserLock {
         let line = self.lines().entry(user).or_default().clone();
         // Made before the wait, so that whoever leaves it clears up too.
-        let mut turn = Turn { all: self.clone(), user, held: None };
+        let mut turn = UserLock { all: self.clone(), user, held: None };
         turn.held = Some(line.lock_owned().await);
         turn
     }
@@ -49,7 +49,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
+impl Drop for UserLock {
     fn drop(&mut self) {
         drop(self.held.take());
         let mut lines = self.all.lines();
@@ -63,17 +63,17 @@ impl Drop for Turn {
 impl Auth {
     /// Does in a task of its own what changes the store and then says so: once it has begun, it is done and noted even when
     /// the caller has gone meanwhile. Otherwise whoever leaves in the right moment would do it unseen.
-    pub(super) async fn to_the_end<T, F>(
+    pub(super) async fn run_to_completion<T, F>(
         self: &Arc<Self>,
-        caller: &Caller,
-        work: impl FnOnce(Arc<Self>, Caller) -> F,
+        context: &CallContext,
+        work: impl FnOnce(Arc<Self>, CallContext) -> F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let room = self.to_the_end.clone().acquire_owned().await.expect("nobody closes it");
-        let work = work(self.clone(), caller.clone());
+        let room = self.run_to_completion.clone().acquire_owned().await.expect("nobody closes it");
+        let work = work(self.clone(), context.clone());
         let done = tokio::spawn(async move {
             let _room = room;
             work.await
@@ -96,11 +96,11 @@ impl Auth {
         change: impl Fn(&mut User),
     ) -> Result<User, Error> {
         let mut stored = seen;
-        for _ in 0..TRIES_MAX {
+        for _ in 0..CAS_ATTEMPTS_MAX {
             let mut user = stored.value.clone();
             change(&mut user);
             let replaced = self.store.replace(&stored.revision, &user).await;
-            self.recent.user_changed(&user.username);
+            self.introspection_cache.user_changed(&user.username);
             if replaced.map_err(|error| self.store_error(error))? == Replace::Replaced {
                 return Ok(user);
             }

@@ -5,68 +5,71 @@
 
 use std::time::Duration;
 
-use super::{Act, Caller, ChallengeFault, ChallengePurpose, CodeRefusal, Error, Limit, SessionId, StoreError, UserId};
+use super::{
+    AdminAction, CallContext, ChallengeFault, ChallengePurpose, CodeRefusal, Error, Limit, SessionId, StoreError,
+    UserId,
+};
 
 /// Something that an operator may want to know.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Event<'a> {
     /// A user was stored.
-    Registered { caller: &'a Caller, user: UserId },
+    Registered { context: &'a CallContext, user: UserId },
     /// A registration was sent again and answered like the first time.
-    RegistrationRepeated { caller: &'a Caller, user: UserId },
+    RegistrationRepeated { context: &'a CallContext, user: UserId },
     /// A registration asked for a name that is taken.
-    NameTaken { caller: &'a Caller },
+    NameTaken { context: &'a CallContext },
     /// A password was right; `session` when one began.
-    LoggedIn { caller: &'a Caller, user: UserId, session: Option<SessionId> },
+    LoggedIn { context: &'a CallContext, user: UserId, session: Option<SessionId> },
     /// A login was refused. `why` is for the log alone, never for an answer.
-    LoginRefused { caller: &'a Caller, why: Refusal },
+    LoginRefused { context: &'a CallContext, why: Refusal },
     /// A session was refreshed; `again` when its answer had been lost.
-    TokenRefreshed { caller: &'a Caller, user: UserId, session: SessionId, again: bool },
+    TokenRefreshed { context: &'a CallContext, user: UserId, session: SessionId, again: bool },
     /// A refresh token was used that had been used before; its session was ended.
-    TokenReused { caller: &'a Caller, user: UserId, session: SessionId },
+    TokenReused { context: &'a CallContext, user: UserId, session: SessionId },
     /// A token was refused. `why` is for the log.
-    TokenRefused { caller: &'a Caller, why: &'static str },
+    TokenRefused { context: &'a CallContext, why: &'static str },
     /// A service asked about tokens and showed no secret that is known.
-    ClientRefused { caller: &'a Caller },
+    ClientRefused { context: &'a CallContext },
     /// A session was ended by its user.
-    SessionEnded { caller: &'a Caller, user: UserId, session: SessionId },
+    SessionEnded { context: &'a CallContext, user: UserId, session: SessionId },
     /// All sessions of a user were ended by the user.
-    AllSessionsEnded { caller: &'a Caller, user: UserId },
+    AllSessionsEnded { context: &'a CallContext, user: UserId },
     /// A user has a new password.
-    PasswordChanged { caller: &'a Caller, user: UserId },
+    PasswordChanged { context: &'a CallContext, user: UserId },
     /// A password was right and is stored in today's form from now on; it is the same password.
     PasswordRehashed { user: UserId },
     /// A password did not match where the user had to show it again.
-    PasswordNotShown { caller: &'a Caller, user: UserId },
+    ReauthenticationFailed { context: &'a CallContext, user: UserId },
     /// A user's data were changed.
-    UserChanged { caller: &'a Caller, user: UserId },
+    UserChanged { context: &'a CallContext, user: UserId },
     /// A user was forgotten.
-    UserDeleted { caller: &'a Caller, user: UserId },
+    UserDeleted { context: &'a CallContext, user: UserId },
     /// A user has a new password by a code of an operator's.
-    PasswordReset { caller: &'a Caller, user: UserId },
+    PasswordReset { context: &'a CallContext, user: UserId },
     /// A code for a new password was refused. `why` is for the log alone.
-    PasswordResetRefused { caller: &'a Caller, why: CodeRefusal },
+    PasswordResetRefused { context: &'a CallContext, why: CodeRefusal },
     /// An operator did something, or was refused it.
-    Operated { caller: &'a Caller, act: Act, user: Option<UserId>, refusal: Option<&'a Error> },
+    AdminActed { context: &'a CallContext, act: AdminAction, user: Option<UserId>, refusal: Option<&'a Error> },
     /// The next signing key was made by an operator; `dropped` when the old ones are gone.
-    SigningKeyRotated { caller: &'a Caller, key_id: &'a str, dropped: bool },
+    SigningKeyRotated { context: &'a CallContext, key_id: &'a str, dropped: bool },
     /// A challenge was made.
-    ChallengeCreated { caller: &'a Caller, purpose: ChallengePurpose },
+    ChallengeCreated { context: &'a CallContext, purpose: ChallengePurpose },
     /// A call came without the proof of work that it needs.
-    ChallengeMissing { caller: &'a Caller, purpose: ChallengePurpose },
+    ChallengeMissing { context: &'a CallContext, purpose: ChallengePurpose },
     /// A proof of work does not count.
-    ChallengeRefused { caller: &'a Caller, purpose: ChallengePurpose, why: ChallengeFault },
+    ChallengeRefused { context: &'a CallContext, purpose: ChallengePurpose, why: ChallengeFault },
     /// A challenge was presented for the first time; whether its solution is right is seen after that.
-    ChallengeSpent { caller: &'a Caller, purpose: ChallengePurpose },
+    ChallengeSpent { context: &'a CallContext, purpose: ChallengePurpose },
     /// A proof of work counts.
-    ChallengeAccepted { caller: &'a Caller, purpose: ChallengePurpose },
+    ChallengeAccepted { context: &'a CallContext, purpose: ChallengePurpose },
     /// The key of a proof of work was derived once, after waiting for a worker.
     ChallengeChecked { queued: Duration, took: Duration },
     /// A limit refused a call.
-    RateLimited { caller: &'a Caller, limit: Limit, retry_after: Duration },
+    RateLimited { context: &'a CallContext, limit: Limit, retry_after: Duration },
     /// A name has had so many failures in a row that its password alone opens nothing any more; `user` when there is one.
-    FailureCapReached { caller: &'a Caller, user: Option<UserId> },
+    FailureCapReached { context: &'a CallContext, user: Option<UserId> },
     /// Everybody together fails more often than operators said is usual.
     ManyFailures,
     /// A password was hashed once, after waiting for a worker.
@@ -78,7 +81,7 @@ pub enum Event<'a> {
     /// An HTTP request was answered: the template of its `route`, never its path.
     RequestEnded { route: &'static str, method: &'static str, status: u16, took: Duration },
     /// A call was turned away because the hash queue is full.
-    Overloaded { caller: &'a Caller, retry_after: Duration },
+    Overloaded { context: &'a CallContext, retry_after: Duration },
 }
 
 /// Why a login was refused. Callers never learn it.

@@ -15,7 +15,7 @@ use std::{
 use aws_lc_rs::hmac;
 use futures_util::StreamExt;
 
-use super::{Replace, Store, StoreError, Username, change_user::TRIES_MAX, to_the_millisecond};
+use super::{Replace, Store, StoreError, Username, change_user::CAS_ATTEMPTS_MAX, to_the_millisecond};
 
 /// Names whose failures may wait to be stored; beyond it nobody may guess, since nobody would count.
 const NAMES_WAITING_MAX: usize = 65_536;
@@ -32,9 +32,9 @@ const CREDIBLE: u32 = 4;
 
 /// Stands for a name where failures are kept: nobody who reads them learns who was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NameTag(pub(crate) [u8; 16]);
+pub struct UsernameHash(pub(crate) [u8; 16]);
 
-impl NameTag {
+impl UsernameHash {
     pub(super) fn new(key: &hmac::Key, name: &Username) -> Self {
         let mut tag = [0; 16];
         tag.copy_from_slice(&hmac::sign(key, name.as_str().as_bytes()).as_ref()[..16]);
@@ -44,7 +44,7 @@ impl NameTag {
 
 /// What is stored of a name's failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failures {
+pub struct FailedAttempts {
     /// In a row.
     pub count: u32,
     /// When the last one was.
@@ -53,7 +53,7 @@ pub struct Failures {
     pub clear_time: SystemTime,
 }
 
-impl Failures {
+impl FailedAttempts {
     /// When they are of no more use.
     pub fn forget_time(&self) -> SystemTime {
         let kept_for = KEPT_FOR.saturating_mul(self.count.saturating_mul(self.count)).min(KEPT_FOR_MAX);
@@ -75,14 +75,14 @@ struct Unstored {
     /// Another one after each change that makes what was before void, so that one is seen that came while this was stored.
     void_version: u64,
     /// What was stored a moment ago: whoever read before that must not miss it.
-    floor: Option<Failures>,
+    floor: Option<FailedAttempts>,
     tried: Option<Tried>,
 }
 
 /// What was sent to the store; whoever reads it there must not add it again, even when nobody has heard that it was stored.
 #[derive(Debug, Clone, Copy)]
 struct Tried {
-    kept: Failures,
+    kept: FailedAttempts,
     /// What of it was new.
     count: u32,
     backlog: Duration,
@@ -99,10 +99,10 @@ enum Void {
 }
 
 /// The failures that wait to be stored.
-pub(super) struct Unwritten {
+pub(super) struct FailureCounter {
     /// How long an account's backlog can be.
     backlog_max: Duration,
-    waiting: Mutex<(HashMap<NameTag, Unstored>, u64)>,
+    waiting: Mutex<(HashMap<UsernameHash, Unstored>, u64)>,
     /// Held while anything is stored: what was seen before a name was forgotten must not be stored after it.
     storing: tokio::sync::Mutex<()>,
 }
@@ -116,14 +116,20 @@ pub(super) struct Standing {
     pub(super) backlog: Duration,
 }
 
-impl Unwritten {
+impl FailureCounter {
     pub(super) fn new(backlog_max: Duration) -> Self {
         Self { backlog_max, waiting: Mutex::default(), storing: tokio::sync::Mutex::default() }
     }
 
     /// One more failure, which has made the account's backlog longer by so much. Answers how many there are in a row, given
     /// what was read of them.
-    pub(super) fn failed(&self, tag: NameTag, backlog: Duration, read: Option<&Failures>, now: SystemTime) -> u32 {
+    pub(super) fn failed(
+        &self,
+        tag: UsernameHash,
+        backlog: Duration,
+        read: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> u32 {
         let unstored = self.change(tag, now, |waiting, _| {
             waiting.count = waiting.count.saturating_add(1);
             waiting.backlog += backlog;
@@ -133,7 +139,7 @@ impl Unwritten {
     }
 
     /// The password was right.
-    pub(super) fn succeeded(&self, tag: NameTag, now: SystemTime) {
+    pub(super) fn succeeded(&self, tag: UsernameHash, now: SystemTime) {
         self.change(tag, now, |waiting, version| {
             waiting.void = if waiting.void == Void::All { Void::All } else { Void::Count };
             (waiting.count, waiting.void_version) = (0, version);
@@ -142,7 +148,7 @@ impl Unwritten {
     }
 
     /// There is another password, or an operator has said that it is over.
-    pub(super) fn forget(&self, tag: NameTag, now: SystemTime) {
+    pub(super) fn forget(&self, tag: UsernameHash, now: SystemTime) {
         self.change(tag, now, |waiting, version| {
             *waiting = Unstored { void: Void::All, void_version: version, ..Unstored::new(now) };
         });
@@ -154,7 +160,7 @@ impl Unwritten {
     }
 
     /// What counts of a name, given what is stored.
-    pub(super) fn standing(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Standing {
+    pub(super) fn standing(&self, tag: UsernameHash, stored: Option<&FailedAttempts>, now: SystemTime) -> Standing {
         let kept = self.failures(tag, stored, now);
         Standing {
             count: kept.map_or(0, |kept| kept.count),
@@ -163,21 +169,26 @@ impl Unwritten {
     }
 
     /// The failures of a name in a row, given what is stored.
-    pub(super) fn failures(&self, tag: NameTag, stored: Option<&Failures>, now: SystemTime) -> Option<Failures> {
+    pub(super) fn failures(
+        &self,
+        tag: UsernameHash,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<FailedAttempts> {
         let waiting = self.waiting().0.get(&tag).copied().unwrap_or(Unstored::new(now));
         waiting.over(self.credible(stored, now).as_ref())
     }
 
     /// What is stored, if it still counts. A backlog that nobody can have made was made by another clock, or under other
     /// settings, and would keep everybody out for as long as they differ.
-    fn credible(&self, stored: Option<&Failures>, now: SystemTime) -> Option<Failures> {
+    fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
         let stored = stored.filter(|stored| stored.forget_time() > now)?;
         let clear_time = if stored.clear_time > now + CREDIBLE * self.backlog_max { now } else { stored.clear_time };
-        Some(Failures { clear_time, ..*stored })
+        Some(FailedAttempts { clear_time, ..*stored })
     }
 
     /// Stores what waits of one name, now; `false` when other nodes were always faster.
-    pub(super) async fn store_one(&self, store: &dyn Store, tag: NameTag) -> Result<bool, StoreError> {
+    pub(super) async fn store_one(&self, store: &dyn Store, tag: UsernameHash) -> Result<bool, StoreError> {
         let _storing = self.storing.lock().await;
         self.write(store, tag).await
     }
@@ -202,8 +213,8 @@ impl Unwritten {
     }
 
     /// Stores what waits of one name; `false` when other nodes were always faster.
-    async fn write(&self, store: &dyn Store, tag: NameTag) -> Result<bool, StoreError> {
-        for _ in 0..TRIES_MAX {
+    async fn write(&self, store: &dyn Store, tag: UsernameHash) -> Result<bool, StoreError> {
+        for _ in 0..CAS_ATTEMPTS_MAX {
             let seen = store.failures(tag).await?;
             let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
             let Some((unstored, kept)) = self.begin(tag, before.as_ref(), store.now()) else { return Ok(true) };
@@ -216,7 +227,12 @@ impl Unwritten {
     }
 
     /// What to store of a name over what was just read; nothing when that has it all.
-    fn begin(&self, tag: NameTag, before: Option<&Failures>, now: SystemTime) -> Option<(Unstored, Option<Failures>)> {
+    fn begin(
+        &self,
+        tag: UsernameHash,
+        before: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<(Unstored, Option<FailedAttempts>)> {
         let mut waiting = self.waiting();
         let unstored = waiting.0.get_mut(&tag)?;
         if !unstored.is_unstored() {
@@ -235,7 +251,7 @@ impl Unwritten {
     }
 
     /// What was stored waits no more; what came meanwhile does.
-    fn stored(&self, tag: NameTag, stored: Unstored, kept: Option<Failures>) {
+    fn stored(&self, tag: UsernameHash, stored: Unstored, kept: Option<FailedAttempts>) {
         let mut waiting = self.waiting();
         let Some(now) = waiting.0.get_mut(&tag) else { return };
         // Otherwise the password was right in between, which makes all that was stored void.
@@ -244,7 +260,7 @@ impl Unwritten {
         }
     }
 
-    fn change(&self, tag: NameTag, now: SystemTime, change: impl FnOnce(&mut Unstored, u64)) -> Unstored {
+    fn change(&self, tag: UsernameHash, now: SystemTime, change: impl FnOnce(&mut Unstored, u64)) -> Unstored {
         let mut waiting = self.waiting();
         waiting.1 += 1;
         let version = waiting.1;
@@ -256,7 +272,7 @@ impl Unwritten {
         *unstored
     }
 
-    fn waiting(&self) -> MutexGuard<'_, (HashMap<NameTag, Unstored>, u64)> {
+    fn waiting(&self) -> MutexGuard<'_, (HashMap<UsernameHash, Unstored>, u64)> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -281,7 +297,7 @@ impl Unstored {
     }
 
     /// So much of it is in the store now, which holds this.
-    fn is_stored(&mut self, count: u32, backlog: Duration, kept: Option<Failures>) {
+    fn is_stored(&mut self, count: u32, backlog: Duration, kept: Option<FailedAttempts>) {
         self.void = Void::Nothing;
         self.count -= count;
         self.backlog -= backlog;
@@ -289,7 +305,7 @@ impl Unstored {
     }
 
     /// This together with what is stored; nothing, when that is all that is left.
-    fn over(&self, stored: Option<&Failures>) -> Option<Failures> {
+    fn over(&self, stored: Option<&FailedAttempts>) -> Option<FailedAttempts> {
         let mut unstored = *self;
         if let Some(tried) = self.tried.filter(|tried| stored == Some(&tried.kept)) {
             unstored.is_stored(tried.count, tried.backlog, None);
@@ -306,11 +322,11 @@ impl Unstored {
         let clear_time = before.map_or(first_time, |before| before.clear_time.max(first_time)) + backlog;
         let last_time = before.map_or(last_time, |before| before.last_time.max(last_time));
         let [last_time, clear_time] = [last_time, clear_time].map(to_the_millisecond);
-        Some(Failures { count: before_count.saturating_add(count), last_time, clear_time })
+        Some(FailedAttempts { count: before_count.saturating_add(count), last_time, clear_time })
     }
 }
 
 /// The one with more failures.
-fn later(one: Option<Failures>, other: Option<Failures>) -> Option<Failures> {
+fn later(one: Option<FailedAttempts>, other: Option<FailedAttempts>) -> Option<FailedAttempts> {
     one.into_iter().chain(other).max_by_key(|failures| (failures.count, failures.clear_time))
 }

@@ -11,18 +11,18 @@ use std::{
 };
 
 use super::{
-    Auth, Caller, ChallengePurpose, Error, Event, Limit, SessionId, StoreError, Stored, ThrottleSettings, User, UserId,
-    Username,
-    failures::{Failures, NameTag, Standing, Unwritten},
-    password::{Password, PasswordHash, Slot},
-    throttle::{Backlog, Full, Key, Patience, Place, Prefix, Rate, Taken, Throttle},
+    Auth, CallContext, ChallengePurpose, Error, Event, Limit, RateLimitSettings, SessionId, StoreError, Stored, User,
+    UserId, Username,
+    failures::{FailedAttempts, FailureCounter, Standing, UsernameHash},
+    password::{Password, PasswordHash, QueuePermit},
+    throttle::{Backlog, Full, Key, Patience, Place, Prefix, Rate, RateLimiter, Taken},
 };
 
 /// What keeps guessing slow.
 pub(super) struct Guards {
-    pub(super) settings: ThrottleSettings,
-    pub(super) throttle: Arc<Throttle>,
-    pub(super) unwritten: Unwritten,
+    pub(super) settings: RateLimitSettings,
+    pub(super) throttle: Arc<RateLimiter>,
+    pub(super) unwritten: FailureCounter,
 }
 
 /// Guesses at one account that were paid for: as many as eleven machines of two cores can pay for, so that a victim finds
@@ -38,7 +38,7 @@ pub(super) struct Guess {
 
 /// One that is counted; none is where throttles are off.
 struct Guarded {
-    name: NameTag,
+    name: UsernameHash,
     place: Option<Place>,
     /// Its place in the limit of the end user's address.
     address: Option<Taken>,
@@ -46,7 +46,7 @@ struct Guarded {
     /// What it makes the account's own backlog longer by.
     backlog: Duration,
     /// The name's failures, as they were read.
-    read: Option<Failures>,
+    read: Option<FailedAttempts>,
     standing: Standing,
     /// Whether the hash runs or waits: whoever leaves then has cost us one, and is told nothing.
     is_hashed: bool,
@@ -80,12 +80,12 @@ enum Decision {
 }
 
 impl Guards {
-    pub(super) fn new(settings: ThrottleSettings, throttle: Arc<Throttle>) -> Self {
-        Self { throttle, unwritten: Unwritten::new(settings.per_account.per), settings }
+    pub(super) fn new(settings: RateLimitSettings, throttle: Arc<RateLimiter>) -> Self {
+        Self { throttle, unwritten: FailureCounter::new(settings.per_account.per), settings }
     }
 
     /// What becomes of a guess by somebody like that, given what is stored of the name's failures.
-    fn decide(&self, guarded: &mut Guarded, who: Who, stored: Option<&Failures>, now: SystemTime) -> Decision {
+    fn decide(&self, guarded: &mut Guarded, who: Who, stored: Option<&FailedAttempts>, now: SystemTime) -> Decision {
         let (settings, name) = (&self.settings, guarded.name);
         loop {
             let standing = self.unwritten.standing(name, stored, now);
@@ -123,9 +123,14 @@ impl Guess {
     }
 
     /// Looks at the password.
-    pub(super) async fn verify(&mut self, slot: Slot, password: Password, hash: PasswordHash) -> Result<bool, Error> {
+    pub(super) async fn verify(
+        &mut self,
+        permit: QueuePermit,
+        password: Password,
+        hash: PasswordHash,
+    ) -> Result<bool, Error> {
         self.is_hashed(true);
-        let matches = slot.verify(password, hash).await;
+        let matches = permit.verify(password, hash).await;
         // There was no hash.
         self.is_hashed(matches.is_ok());
         matches
@@ -153,22 +158,22 @@ impl Auth {
     /// `RateLimited`; `StoreUnavailable`.
     pub(super) async fn guess(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         username: &Username,
         session: Option<SessionId>,
     ) -> Result<Guess, Error> {
         let Some(guards) = &self.guards else { return Ok(Guess { guarded: None }) };
-        let name = self.ring().await?.name_tag(username);
+        let name = self.ring().await?.username_hash(username);
         if !guards.unwritten.has_room() {
             // Nobody would count.
             return Err(self.store_error(StoreError::Unavailable));
         }
-        let address = caller.client.map(Prefix::of);
+        let address = context.client.map(Prefix::of);
         let place = session.map(Place::Session).or(address.map(Place::Address));
         let address = match address {
             Some(address) => {
                 let taken = guards.throttle.take(Key::Address(address), guards.settings.per_address).await;
-                Some(taken.map_err(|wait| self.rate_limited(caller, Limit::Address, wait))?)
+                Some(taken.map_err(|wait| self.rate_limited(context, Limit::Address, wait))?)
             }
             None => None,
         };
@@ -178,7 +183,7 @@ impl Auth {
     }
 
     /// What is stored of the failures of the name that is guessed at.
-    pub(super) async fn failures_of(&self, guess: &Guess) -> Result<Option<Stored<Failures>>, Error> {
+    pub(super) async fn failures_of(&self, guess: &Guess) -> Result<Option<Stored<FailedAttempts>>, Error> {
         let Some(guarded) = &guess.guarded else { return Ok(None) };
         self.store.failures(guarded.name).await.map_err(|error| self.store_error(error))
     }
@@ -190,16 +195,16 @@ impl Auth {
     /// `RateLimited`; `ChallengeRequired` once the password alone is not enough; `StoreUnavailable`.
     pub(super) async fn let_in(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         guess: &mut Guess,
         user: Option<&User>,
-        mut failures: Option<Stored<Failures>>,
+        mut failures: Option<Stored<FailedAttempts>>,
         paid: bool,
         purpose: ChallengePurpose,
     ) -> Result<Lock, Error> {
         let Some(guards) = &self.guards else { return Ok(Lock::Open) };
         // Nobody's address costs the same as somebody's.
-        let is_known = self.is_known(caller, user).await?;
+        let is_known = self.is_known(context, user).await?;
         let who = match paid {
             true => Who::Payer,
             false if guess.is_signed_in() || is_known => Who::Familiar,
@@ -211,11 +216,11 @@ impl Auth {
             let stored = failures.as_ref().map(|failures| &failures.value);
             match guards.decide(guarded, who, stored, self.store.now()) {
                 Decision::LetIn(lock) => return Ok(lock),
-                Decision::NotByPassword => return Err(self.challenge_required(caller, purpose)),
+                Decision::NotByPassword => return Err(self.challenge_required(context, purpose)),
                 // Others of this account may be under way, any of whom may have the right password.
                 Decision::Full(full) => {
                     let ended = patience.wait(full).await;
-                    ended.map_err(|wait| self.rate_limited(caller, Limit::Account, wait))?;
+                    ended.map_err(|wait| self.rate_limited(context, Limit::Account, wait))?;
                 }
             }
             failures = self.failures_of(guess).await?;
@@ -223,8 +228,8 @@ impl Auth {
     }
 
     /// Whether the user has signed in from the caller's address before.
-    async fn is_known(&self, caller: &Caller, user: Option<&User>) -> Result<bool, Error> {
-        let tag = self.address_tag(caller, user.map(|user| user.id)).await?;
+    async fn is_known(&self, context: &CallContext, user: Option<&User>) -> Result<bool, Error> {
+        let tag = self.address_hash(context, user.map(|user| user.id)).await?;
         Ok(tag.zip(user).is_some_and(|(tag, user)| user.known_addresses.contains(&tag)))
     }
 
@@ -232,12 +237,12 @@ impl Auth {
     /// nothing, so it runs against the limit of the address.
     pub(super) async fn pay(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         guess: &mut Guess,
         purpose: ChallengePurpose,
         solution: &str,
-    ) -> Result<Option<Slot>, Error> {
-        let room = self.present_challenge(caller, purpose, solution).await;
+    ) -> Result<Option<QueuePermit>, Error> {
+        let room = self.present_challenge(context, purpose, solution).await;
         guess.is_hashed(matches!(room, Err(Error::ChallengeInvalid { .. })));
         room
     }
@@ -246,29 +251,29 @@ impl Auth {
     ///
     /// # Errors
     /// `RateLimited`.
-    pub(super) async fn at_account(&self, caller: &Caller, guess: &mut Guess) -> Result<(), Error> {
+    pub(super) async fn at_account(&self, context: &CallContext, guess: &mut Guess) -> Result<(), Error> {
         let (Some(guards), Some(guarded)) = (&self.guards, &mut guess.guarded) else { return Ok(()) };
         let Some(place) = guarded.place else { return Ok(()) };
         let key = Key::AddressAndAccount(place, guarded.name);
         let taken = guards.throttle.take(key, guards.settings.per_address_and_account).await;
-        guarded.taken.push(taken.map_err(|wait| self.rate_limited(caller, Limit::AddressAndAccount, wait))?);
+        guarded.taken.push(taken.map_err(|wait| self.rate_limited(context, Limit::AddressAndAccount, wait))?);
         Ok(())
     }
 
     /// The password was wrong, or opens nothing.
-    pub(super) fn guessed_wrong(&self, caller: &Caller, mut guess: Guess, user: Option<UserId>) {
+    pub(super) fn guessed_wrong(&self, context: &CallContext, mut guess: Guess, user: Option<UserId>) {
         let (Some(guards), Some(guarded)) = (&self.guards, guess.guarded.take()) else { return };
         let Guarded { name, address, taken, backlog, read, .. } = guarded;
         // Counted before it ends, so that nobody finds it neither counted nor under way.
         let in_a_row = guards.unwritten.failed(name, backlog, read.as_ref(), self.store.now());
         address.into_iter().chain(taken).for_each(Taken::keep);
         if in_a_row == guards.settings.failure_cap {
-            self.note(&Event::FailureCapReached { caller, user });
+            self.note(&Event::FailureCapReached { context, user });
         }
         let alert = guards.settings.alert;
         let is_unusual = guards.throttle.count(Key::Everybody, alert).is_err();
         // Told once in that time, or a storm would fill the log.
-        if is_unusual && guards.throttle.count(Key::Alarm, Rate { most: 1, ..alert }).is_ok() {
+        if is_unusual && guards.throttle.count(Key::ConfigurationWarning, Rate { most: 1, ..alert }).is_ok() {
             self.note(&Event::ManyFailures);
         }
     }

@@ -5,7 +5,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Auth, Caller, Claims, Error, Event, SessionId, UserId, Username, recent::Owner, signed_in::SignedIn};
+use super::{
+    Auth, CallContext, Claims, Error, Event, SessionId, UserId, Username, authenticate::AuthenticatedSession,
+    introspection_cache::Owner,
+};
 
 /// What a token counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub enum TokenUse {
 
 impl Auth {
     /// Says that a service was refused that asked about tokens.
-    pub fn client_refused(&self, caller: &Caller) {
-        self.note(&Event::ClientRefused { caller });
+    pub fn client_refused(&self, context: &CallContext) {
+        self.note(&Event::ClientRefused { context });
     }
 
     /// Looks at a token of either kind; `None` when it does not count.
@@ -53,7 +56,7 @@ impl Auth {
             return self.introspect_access(&claims).await;
         }
         let Some(refresh) = ring.read_refresh(token) else { return Ok(None) };
-        let Ok(SignedIn { user, session }) = self.live(refresh.session).await? else { return Ok(None) };
+        let Ok(AuthenticatedSession { user, session }) = self.live(refresh.session).await? else { return Ok(None) };
         let session = session.value;
         if (refresh.generation, refresh.secret_hash()) != (session.generation, session.secret_hash) {
             return Ok(None);

@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Auth, Caller, ChallengePurpose, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens, User,
-    Username, guess::Lock, limits::REFUSED_AFTER,
+    Auth, CallContext, ChallengePurpose, Check, Error, Event, Password, Purpose, Refusal, Replace, Stored, Tokens,
+    User, Username, guess::Lock, limits::REFUSAL_TIME_MIN,
 };
 
 /// `last_login_time` is kept to this, so that a user costs at most one write in it.
@@ -50,15 +50,15 @@ impl Auth {
     /// # Errors
     /// `InvalidCredentials`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was checked; `DeadlineExceeded`;
     /// `CorruptRecord`.
-    pub async fn login(&self, caller: &Caller, attempt: Attempt) -> Result<(User, Tokens), Error> {
+    pub async fn login(&self, context: &CallContext, attempt: Attempt) -> Result<(User, Tokens), Error> {
         let password = attempt.password.clone();
-        let stored = self.check(caller, attempt).await?;
+        let stored = self.check(context, attempt).await?;
         // The epoch as it was before the hash: whatever ended sessions meanwhile has ended this one too.
         let (tokens, user) =
-            tokio::join!(self.begin_session(caller, &stored.value), self.touch(caller, stored.clone()));
+            tokio::join!(self.begin_session(context, &stored.value), self.touch(context, stored.clone()));
         let tokens = tokens?;
-        self.note(&Event::LoggedIn { caller, user: user.id, session: Some(tokens.session.id) });
-        self.renew_hash(&user, password);
+        self.note(&Event::LoggedIn { context, user: user.id, session: Some(tokens.session.id) });
+        self.rehash(&user, password);
         Ok((user, tokens))
     }
 
@@ -66,40 +66,40 @@ impl Auth {
     ///
     /// # Errors
     /// As for `login`.
-    pub async fn check_password(&self, caller: &Caller, attempt: Attempt) -> Result<User, Error> {
+    pub async fn check_password(&self, context: &CallContext, attempt: Attempt) -> Result<User, Error> {
         let password = attempt.password.clone();
-        let stored = self.check(caller, attempt).await?;
-        self.note(&Event::LoggedIn { caller, user: stored.value.id, session: None });
-        let user = self.touch(caller, stored).await;
-        self.renew_hash(&user, password);
+        let stored = self.check(context, attempt).await?;
+        self.note(&Event::LoggedIn { context, user: stored.value.id, session: None });
+        let user = self.touch(context, stored).await;
+        self.rehash(&user, password);
         Ok(user)
     }
 
-    async fn check(&self, caller: &Caller, attempt: Attempt) -> Result<Stored<User>, Error> {
+    async fn check(&self, context: &CallContext, attempt: Attempt) -> Result<Stored<User>, Error> {
         // It begins now.
-        let refused_after = tokio::time::sleep(REFUSED_AFTER);
-        let mut guess = self.guess(caller, &attempt.username, None).await?;
+        let refused_after = tokio::time::sleep(REFUSAL_TIME_MIN);
+        let mut guess = self.guess(context, &attempt.username, None).await?;
         // Nothing tells whether a name exists until it is paid for.
-        let room = self.pay(caller, &mut guess, ChallengePurpose::Login, &attempt.solution).await?;
+        let room = self.pay(context, &mut guess, ChallengePurpose::Login, &attempt.solution).await?;
         let is_paid = room.is_some();
         if !is_paid {
-            self.at_account(caller, &mut guess).await?;
+            self.at_account(context, &mut guess).await?;
             // Before the store is asked; the room itself is for those who are let in.
-            drop(self.admit(caller, Purpose::Account)?);
+            drop(self.admit(context, Purpose::Account)?);
         }
         let (stored, failures) = tokio::join!(self.store.user(&attempt.username), self.failures_of(&guess));
         let stored = stored.map_err(|error| self.store_error(error))?;
         let user = stored.as_ref().map(|stored| &stored.value);
-        let lock = self.let_in(caller, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await;
+        let lock = self.let_in(context, &mut guess, user, failures?, is_paid, ChallengePurpose::Login).await;
         if lock.is_err() {
             refused_after.await;
         }
         let lock = lock?;
-        let slot = room.map_or_else(|| self.admit(caller, Purpose::Account), Ok)?;
-        let matches = guess.verify(slot, attempt.password, self.hash_to_try(user)).await?;
+        let permit = room.map_or_else(|| self.admit(context, Purpose::Account), Ok)?;
+        let matches = guess.verify(permit, attempt.password, self.hash_to_try(user)).await?;
         if let Some(why) = refusal(user, lock, matches) {
-            self.guessed_wrong(caller, guess, user.map(|user| user.id));
-            self.note(&Event::LoginRefused { caller, why });
+            self.guessed_wrong(context, guess, user.map(|user| user.id));
+            self.note(&Event::LoginRefused { context, why });
             return Err(Error::InvalidCredentials);
         }
         self.guessed_right(guess);
@@ -107,10 +107,10 @@ impl Auth {
     }
 
     /// Remembers the hour of the login, and from where. It is a convenience, so no failure of it fails the login.
-    async fn touch(&self, caller: &Caller, stored: Stored<User>) -> User {
+    async fn touch(&self, context: &CallContext, stored: Stored<User>) -> User {
         let Stored { value: mut user, revision } = stored;
         let hour = to_the_hour(self.store.now());
-        let address = self.address_tag(caller, Some(user.id)).await.ok().flatten();
+        let address = self.address_hash(context, Some(user.id)).await.ok().flatten();
         let news = address.filter(|address| !user.known_addresses.contains(address));
         if user.last_login_time.is_some_and(|last| last >= hour) && news.is_none() {
             return user;

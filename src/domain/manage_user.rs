@@ -4,11 +4,11 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{AccountState, Auth, Caller, Error, Event, Failures, ResetCode, Stored, User, UserId, Username};
+use super::{AccountState, Auth, CallContext, Error, Event, FailedAttempts, ResetCode, Stored, User, UserId, Username};
 
 /// Which user an operator means.
 #[derive(Debug)]
-pub enum Whom {
+pub enum UserSelector {
     /// The one with this id.
     Id(UserId),
     /// The one of this name.
@@ -17,7 +17,7 @@ pub enum Whom {
 
 /// What an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum AdminAction {
     /// Looks at a user.
     ReadUser,
     /// Refuses a user's logins.
@@ -55,7 +55,7 @@ pub struct Account {
 /// A user who was found.
 struct Found {
     user: Stored<User>,
-    failures: Option<Failures>,
+    failures: Option<FailedAttempts>,
 }
 
 impl Auth {
@@ -63,10 +63,15 @@ impl Auth {
     ///
     /// # Errors
     /// `UserNotFound`; `StoreUnavailable`; `CorruptRecord`.
-    pub async fn read_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
-        let read = self.act(caller, Act::ReadUser, whom, |auth, Found { user, failures }| async move {
-            Ok(auth.account(user.value, failures))
-        });
+    pub async fn read_user(
+        self: &Arc<Self>,
+        context: &CallContext,
+        user_selector: Result<UserSelector, Error>,
+    ) -> Result<Account, Error> {
+        let read =
+            self.act(context, AdminAction::ReadUser, user_selector, |auth, Found { user, failures }| async move {
+                Ok(auth.account(user.value, failures))
+            });
         read.await
     }
 
@@ -74,21 +79,26 @@ impl Auth {
     ///
     /// # Errors
     /// As for `read_user`; `Conflict`; `OutcomeUnknown`.
-    pub async fn disable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
-        let disabled = self.act(caller, Act::DisableUser, whom, |auth, Found { user, failures }| async move {
-            // Whatever the user does meanwhile must not prevent it. Once more when it is done already: no session and no code of
-            // before is to count again.
-            let changed = auth.change_user_if(
-                user,
-                |_, _| true,
-                |user| {
-                    user.disabled = true;
-                    user.reset = None;
-                    user.end_sessions(None);
-                },
-            );
-            Ok(auth.account(changed.await?, failures))
-        });
+    pub async fn disable_user(
+        self: &Arc<Self>,
+        context: &CallContext,
+        user_selector: Result<UserSelector, Error>,
+    ) -> Result<Account, Error> {
+        let disabled =
+            self.act(context, AdminAction::DisableUser, user_selector, |auth, Found { user, failures }| async move {
+                // Whatever the user does meanwhile must not prevent it. Once more when it is done already: no session and no code of
+                // before is to count again.
+                let changed = auth.change_user_if(
+                    user,
+                    |_, _| true,
+                    |user| {
+                        user.disabled = true;
+                        user.reset = None;
+                        user.end_sessions(None);
+                    },
+                );
+                Ok(auth.account(changed.await?, failures))
+            });
         disabled.await
     }
 
@@ -96,18 +106,23 @@ impl Auth {
     ///
     /// # Errors
     /// As for `disable_user`.
-    pub async fn enable_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
-        let enabled = self.act(caller, Act::EnableUser, whom, |auth, Found { user, failures }| async move {
-            let changed = auth.change_user_if(
-                user,
-                |_, _| true,
-                |user| {
-                    user.disabled = false;
-                    user.reset = None;
-                },
-            );
-            Ok(auth.account(changed.await?, failures))
-        });
+    pub async fn enable_user(
+        self: &Arc<Self>,
+        context: &CallContext,
+        user_selector: Result<UserSelector, Error>,
+    ) -> Result<Account, Error> {
+        let enabled =
+            self.act(context, AdminAction::EnableUser, user_selector, |auth, Found { user, failures }| async move {
+                let changed = auth.change_user_if(
+                    user,
+                    |_, _| true,
+                    |user| {
+                        user.disabled = false;
+                        user.reset = None;
+                    },
+                );
+                Ok(auth.account(changed.await?, failures))
+            });
         enabled.await
     }
 
@@ -115,11 +130,16 @@ impl Auth {
     ///
     /// # Errors
     /// As for `disable_user`.
-    pub async fn unlock_user(self: &Arc<Self>, caller: &Caller, whom: Result<Whom, Error>) -> Result<Account, Error> {
-        let unlocked = self.act(caller, Act::UnlockUser, whom, |auth, Found { user, .. }| async move {
-            auth.forget_failures_for_good(&user.value.username).await?;
-            Ok(auth.account(user.value, None))
-        });
+    pub async fn unlock_user(
+        self: &Arc<Self>,
+        context: &CallContext,
+        user_selector: Result<UserSelector, Error>,
+    ) -> Result<Account, Error> {
+        let unlocked =
+            self.act(context, AdminAction::UnlockUser, user_selector, |auth, Found { user, .. }| async move {
+                auth.forget_failures_for_good(&user.value.username).await?;
+                Ok(auth.account(user.value, None))
+            });
         unlocked.await
     }
 
@@ -130,12 +150,12 @@ impl Auth {
     /// As for `disable_user`.
     pub async fn create_reset_code(
         self: &Arc<Self>,
-        caller: &Caller,
-        whom: Result<Whom, Error>,
+        context: &CallContext,
+        user_selector: Result<UserSelector, Error>,
         require_reset: bool,
     ) -> Result<ResetCode, Error> {
-        let act = Act::CreateResetCode { require_reset };
-        let made = self.act(caller, act, whom, move |auth, Found { user, .. }| async move {
+        let act = AdminAction::CreateResetCode { require_reset };
+        let made = self.act(context, act, user_selector, move |auth, Found { user, .. }| async move {
             let (code, kept) = auth.new_code(user.value.id);
             let changed = auth.change_user_if(
                 user,
@@ -157,25 +177,25 @@ impl Auth {
     }
 
     /// Notes that an operator has looked at the server.
-    pub fn note_server_read(&self, caller: &Caller) {
-        self.note(&Event::Operated { caller, act: Act::ReadServer, user: None, refusal: None });
+    pub fn note_server_read(&self, context: &CallContext) {
+        self.note(&Event::AdminActed { context, act: AdminAction::ReadServer, user: None, refusal: None });
     }
 
-    /// Does to a user what an operator asks, and notes it; `whom` may be something that is no user's name.
+    /// Does to a user what an operator asks, and notes it; `user_selector` may be something that is no user's name.
     async fn act<T, F>(
         self: &Arc<Self>,
-        caller: &Caller,
-        act: Act,
-        whom: Result<Whom, Error>,
+        context: &CallContext,
+        act: AdminAction,
+        user_selector: Result<UserSelector, Error>,
         work: impl FnOnce(Arc<Self>, Found) -> F + Send + 'static,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let done = self.to_the_end(caller, move |auth, caller| async move {
-            let found = match whom {
-                Ok(whom) => auth.find(whom).await,
+        let done = self.run_to_completion(context, move |auth, context| async move {
+            let found = match user_selector {
+                Ok(user_selector) => auth.find(user_selector).await,
                 Err(refusal) => Err(refusal),
             };
             let user = found.as_ref().ok().map(|found| found.user.value.id);
@@ -183,17 +203,17 @@ impl Auth {
                 Ok(found) => work(auth.clone(), found).await,
                 Err(refusal) => Err(refusal),
             };
-            auth.note(&Event::Operated { caller: &caller, act, user, refusal: done.as_ref().err() });
+            auth.note(&Event::AdminActed { context: &context, act, user, refusal: done.as_ref().err() });
             done
         });
         done.await
     }
 
     /// Reads a user and the failures, before anything is changed: after that nothing may fail any more.
-    async fn find(&self, whom: Whom) -> Result<Found, Error> {
-        let (name, id) = match whom {
-            Whom::Name(name) => (name, None),
-            Whom::Id(id) => {
+    async fn find(&self, user_selector: UserSelector) -> Result<Found, Error> {
+        let (name, id) = match user_selector {
+            UserSelector::Name(name) => (name, None),
+            UserSelector::Id(id) => {
                 let name = self.store.name_of(id).await.map_err(|error| self.store_error(error))?;
                 (name.ok_or(Error::UserNotFound)?, Some(id))
             }
@@ -209,10 +229,10 @@ impl Auth {
         Ok(Found { user, failures })
     }
 
-    fn account(&self, user: User, failures: Option<Failures>) -> Account {
+    fn account(&self, user: User, failures: Option<FailedAttempts>) -> Account {
         let count = failures.map_or(0, |failures| failures.count);
         Account {
-            state: AccountState::of(&user, count, self.throttle_settings()),
+            state: AccountState::of(&user, count, self.rate_limit_settings()),
             failures: count,
             last_failure_time: failures.filter(|failures| failures.count > 0).map(|failures| failures.last_time),
             reset_expire_time: user.reset.map(|kept| kept.expire_time).filter(|end| *end > self.store.now()),

@@ -5,36 +5,36 @@
 
 mod account;
 mod account_state;
+mod authenticate;
 mod authorize;
-mod beginnings;
-mod caller;
 mod challenge;
 mod change_user;
+mod context;
+mod environment;
 mod error;
 mod event;
 mod failures;
 mod guess;
 mod introspect_token;
+mod introspection_cache;
 mod limits;
 mod login;
 mod manage_user;
 pub mod password;
-mod recent;
 mod refresh_token;
 mod register;
-mod renew_hash;
+mod rehash;
 mod reset_password;
 mod revoke_token;
 mod rotate_signing_key;
 mod session;
+mod session_writer;
 mod sessions;
-mod signed_in;
 mod store;
 mod throttle;
 mod token;
 mod user;
 mod username;
-mod world;
 
 use std::{
     sync::Arc,
@@ -43,33 +43,36 @@ use std::{
 
 use tokio::sync::{Semaphore, watch};
 
-use self::password::{Purpose, Slot};
+use self::password::{Purpose, QueuePermit};
 pub use self::{
     account::{DataChange, PasswordChange},
     account_state::AccountState,
     authorize::{Route, STORE_BUDGET},
-    caller::{Bearer, Caller, DEADLINE_DEFAULT, Door, Peer},
     challenge::{ChallengeFault, ChallengePurpose, ChallengeRules, NewChallenge},
+    context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
+    environment::{Clock, Entropy, System},
     error::{Error, ErrorId, Reason, Violation, Violations},
     event::{Event, Observer, Refusal},
-    failures::{Failures, NameTag},
+    failures::{FailedAttempts, UsernameHash},
     introspect_token::{Introspection, TokenUse},
     login::Attempt,
-    manage_user::{Account, Act, Whom},
+    manage_user::{Account, AdminAction, UserSelector},
     password::{HashPool, Password, PasswordHash, Policy},
     register::Registration,
     reset_password::{CodeRefusal, KeptCode, PasswordReset, ResetCode},
-    session::{Ended, Lifetimes, Listed, SESSIONS_MAX, Session, SessionId},
+    session::{Ended, Lifetimes, SESSIONS_MAX, Session, SessionId, SessionListEntry},
     sessions::SessionPage,
-    store::{Alarm, Changed, Claim, Hear, News, Pulse, Replace, Revision, Store, StoreError, Stored, WATCHED_FOR},
-    throttle::{Limit, Rate, ThrottleSettings},
+    store::{
+        ChangeHandler, ChangeNotice, Changed, Claim, ConfigurationWarning, Replace, Revision, Store, StoreError,
+        StoreHealth, Stored, WATCH_DURATION,
+    },
+    throttle::{Limit, Rate, RateLimitSettings},
     token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},
-    user::{AddressTag, RequestId, User, UserData, UserId},
+    user::{AddressHash, RequestId, User, UserData, UserId},
     username::{USERNAME_CHARS_MAX, Username},
-    world::{Clock, Entropy, System},
 };
-pub(crate) use self::{error::Check, user::fingerprint, world::to_the_millisecond};
-pub use crate::puzzle::Work;
+pub(crate) use self::{environment::to_the_millisecond, error::Check, user::fingerprint};
+pub use crate::common::altcha::Work;
 
 /// What input must keep to; operators set it.
 #[derive(Debug, Clone)]
@@ -89,19 +92,19 @@ pub struct Auth {
     rules: Rules,
     tokens: TokenSettings,
     keys: token::Keys,
-    recent: Arc<recent::Recent>,
+    introspection_cache: Arc<introspection_cache::IntrospectionCache>,
     /// None where nothing is throttled.
     guards: Option<guess::Guards>,
-    beginnings: Arc<beginnings::Beginnings>,
-    turns: Arc<change_user::Turns>,
-    to_the_end: Arc<Semaphore>,
-    renewals: Arc<renew_hash::Renewals>,
-    world: World,
+    session_writer: Arc<session_writer::SessionWriter>,
+    user_locks: Arc<change_user::UserLocks>,
+    run_to_completion: Arc<Semaphore>,
+    renewals: Arc<rehash::RehashTasks>,
+    environment: Environment,
 }
 
 /// What the rules need of the world around them.
 #[derive(Clone)]
-pub struct World {
+pub struct Environment {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -117,21 +120,36 @@ impl Auth {
         passwords: HashPool,
         rules: Rules,
         tokens: TokenSettings,
-        throttle: Option<ThrottleSettings>,
-        world: World,
+        throttle: Option<RateLimitSettings>,
+        environment: Environment,
     ) -> Self {
-        let recent = Arc::new(recent::Recent::new(tokens.check_reuse, world.clock.clone()));
+        let introspection_cache =
+            Arc::new(introspection_cache::IntrospectionCache::new(tokens.check_reuse, environment.clock.clone()));
         if !tokens.check_reuse.is_zero() {
-            let recent = recent.clone();
-            store.watch(Arc::new(move |news| recent.hear(news)));
+            let introspection_cache = introspection_cache.clone();
+            store.watch(Arc::new(move |news| introspection_cache.hear(news)));
         }
-        let guards = throttle
-            .map(|settings| guess::Guards::new(settings, Arc::new(throttle::Throttle::new(world.clock.clone()))));
-        let beginnings = Arc::new(beginnings::Beginnings::new(store.clone(), recent.clone()));
+        let guards = throttle.map(|settings| {
+            guess::Guards::new(settings, Arc::new(throttle::RateLimiter::new(environment.clock.clone())))
+        });
+        let session_writer = Arc::new(session_writer::SessionWriter::new(store.clone(), introspection_cache.clone()));
         let (keys, renewals) = (token::Keys::unread(), Arc::default());
-        let turns = Arc::default();
-        let to_the_end = Arc::new(Semaphore::new(change_user::TO_THE_END_MAX));
-        Self { store, passwords, rules, tokens, keys, recent, guards, beginnings, turns, to_the_end, renewals, world }
+        let user_locks = Arc::default();
+        let run_to_completion = Arc::new(Semaphore::new(change_user::COMPLETIONS_MAX));
+        Self {
+            store,
+            passwords,
+            rules,
+            tokens,
+            keys,
+            introspection_cache,
+            guards,
+            session_writer,
+            user_locks,
+            run_to_completion,
+            renewals,
+            environment,
+        }
     }
 
     /// What input must keep to.
@@ -164,7 +182,7 @@ impl Auth {
 
     /// The clock that deadlines are measured by.
     pub fn clock(&self) -> &dyn Clock {
-        &*self.world.clock
+        &*self.environment.clock
     }
 
     /// Whether no password is hashed or waits to be.
@@ -190,7 +208,7 @@ impl Auth {
     }
 
     fn new_error_id(&self) -> ErrorId {
-        ErrorId(user::new_uuid(self.clock().now(), &*self.world.entropy))
+        ErrorId(user::new_uuid(self.clock().now(), &*self.environment.entropy))
     }
 
     /// Says how a gRPC call ended that began at `began`.
@@ -208,7 +226,7 @@ impl Auth {
     }
 
     fn note(&self, event: &Event<'_>) {
-        self.world.observer.on(event);
+        self.environment.observer.on(event);
     }
 
     /// The caller's view of a store's error.
@@ -226,8 +244,8 @@ impl Auth {
     }
 
     /// The keys that tokens are made with.
-    async fn ring(&self) -> Result<Arc<token::Ring>, Error> {
-        let ring = self.keys.ring(&*self.store, &*self.world.clock, &*self.world.entropy).await;
+    async fn ring(&self) -> Result<Arc<token::ActiveKeyRing>, Error> {
+        let ring = self.keys.ring(&*self.store, &*self.environment.clock, &*self.environment.entropy).await;
         ring.map_err(|error| self.store_error(error))
     }
 
@@ -237,10 +255,10 @@ impl Auth {
     }
 
     /// Asks for room in the hash queue.
-    fn admit(&self, caller: &Caller, purpose: Purpose) -> Result<Slot, Error> {
-        self.passwords.admit(purpose, caller.deadline).inspect_err(|error| {
+    fn admit(&self, context: &CallContext, purpose: Purpose) -> Result<QueuePermit, Error> {
+        self.passwords.admit(purpose, context.deadline).inspect_err(|error| {
             if let Error::Overloaded { retry_after } = error {
-                self.note(&Event::Overloaded { caller, retry_after: *retry_after });
+                self.note(&Event::Overloaded { context, retry_after: *retry_after });
             }
         })
     }

@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Auth, Caller, Ended, Error, Event, Replace, Session, Tokens, change_user::TRIES_MAX, signed_in::SignedIn};
+use super::{
+    Auth, CallContext, Ended, Error, Event, Replace, Session, Tokens, authenticate::AuthenticatedSession,
+    change_user::CAS_ATTEMPTS_MAX,
+};
 
 /// How long the last token may be sent again.
 const AGAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -16,30 +19,30 @@ impl Auth {
     ///
     /// # Errors
     /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `StoreUnavailable`, `OutcomeUnknown`: send the same token again.
-    pub async fn refresh_token(self: &Arc<Self>, caller: &Caller, text: &str) -> Result<Tokens, Error> {
+    pub async fn refresh_token(self: &Arc<Self>, context: &CallContext, text: &str) -> Result<Tokens, Error> {
         let ring = self.ring().await?;
         let Some(token) = ring.read_refresh(text) else {
-            return self.refuse_token(caller, "not_ours", Error::TokenInvalid);
+            return self.refuse_token(context, "not_ours", Error::TokenInvalid);
         };
-        let (successor, entropy) = (ring.successor(&token), &*self.world.entropy);
-        for _ in 0..TRIES_MAX {
-            let SignedIn { user, session } = match self.live(token.session).await? {
-                Ok(signed_in) => signed_in,
-                Err(Ended::Expired) => return self.refuse_token(caller, "session_expired", Error::TokenExpired),
-                Err(Ended::Revoked) => return self.refuse_token(caller, "session_ended", Error::TokenRevoked),
+        let (successor, entropy) = (ring.successor(&token), &*self.environment.entropy);
+        for _ in 0..CAS_ATTEMPTS_MAX {
+            let AuthenticatedSession { user, session } = match self.live(token.session).await? {
+                Ok(authenticate) => authenticate,
+                Err(Ended::Expired) => return self.refuse_token(context, "session_expired", Error::TokenExpired),
+                Err(Ended::Revoked) => return self.refuse_token(context, "session_ended", Error::TokenRevoked),
             };
             let (now, present, user) = (self.store.now(), session.value, user.value.id);
             let is_present = token.generation == present.generation && token.secret_hash() == present.secret_hash;
             // Unused: a use would have made yet another generation.
             let is_last = successor.generation == present.generation && successor.secret_hash() == present.secret_hash;
             if is_last && now < present.refresh_time + AGAIN_WITHIN {
-                self.note(&Event::TokenRefreshed { caller, user, session: present.id, again: true });
+                self.note(&Event::TokenRefreshed { context, user, session: present.id, again: true });
                 return Ok(ring.tokens(&self.tokens, &present, &successor, now, entropy));
             }
             if !is_present {
-                let ended = self.to_the_end(caller, move |auth, caller| async move {
+                let ended = self.run_to_completion(context, move |auth, context| async move {
                     auth.forget_session(user, present.id).await.map_err(|error| auth.store_error(error))?;
-                    auth.note(&Event::TokenReused { caller: &caller, user, session: present.id });
+                    auth.note(&Event::TokenReused { context: &context, user, session: present.id });
                     Err(Error::TokenRevoked)
                 });
                 return ended.await;
@@ -50,12 +53,12 @@ impl Auth {
                 refresh_time: now,
                 ..present
             };
-            let replaced = self.to_the_end(caller, |auth, caller| async move {
+            let replaced = self.run_to_completion(context, |auth, context| async move {
                 let replaced = auth.store.replace_session(&session.revision, &next).await;
                 if replaced.map_err(|error| auth.store_error(error))? == Replace::Changed {
                     return Ok(None);
                 }
-                auth.note(&Event::TokenRefreshed { caller: &caller, user, session: next.id, again: false });
+                auth.note(&Event::TokenRefreshed { context: &context, user, session: next.id, again: false });
                 Ok(Some(next))
             });
             if let Some(next) = replaced.await? {

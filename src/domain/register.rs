@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    Auth, Caller, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, Stored, User,
-    UserData, Username, guess::Lock, password::Slot,
+    Auth, CallContext, ChallengePurpose, Check, Claim, Error, Event, Password, Purpose, RequestId, Rules, Stored, User,
+    UserData, Username, guess::Lock, password::QueuePermit,
 };
 
 /// A user to register; every part is acceptable.
@@ -59,26 +59,26 @@ impl Auth {
     /// # Errors
     /// `UserAlreadyExists`; `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was stored; `OutcomeUnknown`;
     /// `DeadlineExceeded`; `CorruptRecord`.
-    pub async fn register(self: &Arc<Self>, caller: &Caller, wanted: Registration) -> Result<User, Error> {
-        self.count_registration(caller)?;
+    pub async fn register(self: &Arc<Self>, context: &CallContext, wanted: Registration) -> Result<User, Error> {
+        self.count_registration(context)?;
         // Nothing tells whether a name exists until it is paid for.
-        let room = self.present_challenge(caller, ChallengePurpose::Register, &wanted.solution).await?;
+        let room = self.present_challenge(context, ChallengePurpose::Register, &wanted.solution).await?;
         let existing = self.store.user(&wanted.username).await.map_err(|error| self.store_error(error))?;
         if let Some(existing) = existing {
-            return self.repeat(caller, &wanted, existing, room).await;
+            return self.repeat(context, &wanted, existing, room).await;
         }
 
-        let slot = room.map_or_else(|| self.admit(caller, Purpose::Registration), Ok)?;
-        let password = slot.hash(wanted.password.clone()).await?;
+        let permit = room.map_or_else(|| self.admit(context, Purpose::Registration), Ok)?;
+        let password = permit.hash(wanted.password.clone()).await?;
         let (username, data) = (wanted.username.clone(), wanted.data.clone());
-        let user = User::new(username, password, data, self.store.now(), &*self.world.entropy);
-        let known_addresses = self.address_tag(caller, Some(user.id)).await?.into_iter().collect();
+        let user = User::new(username, password, data, self.store.now(), &*self.environment.entropy);
+        let known_addresses = self.address_hash(context, Some(user.id)).await?.into_iter().collect();
         let user = User { request_id: wanted.request_id, known_addresses, ..user };
 
-        let claimed = self.to_the_end(caller, |auth, caller| async move {
+        let claimed = self.run_to_completion(context, |auth, context| async move {
             let claim = auth.store.claim(&user).await.map_err(|error| auth.store_error(error))?;
             if let Claim::Claimed = claim {
-                auth.note(&Event::Registered { caller: &caller, user: user.id });
+                auth.note(&Event::Registered { context: &context, user: user.id });
                 // Whoever guessed at the name before it was somebody's has guessed at nothing.
                 auth.forget_failures(&user.username).await;
             }
@@ -87,7 +87,7 @@ impl Auth {
         let (claim, user) = claimed.await?;
         match claim {
             Claim::Claimed => Ok(user),
-            Claim::Taken(existing) => self.repeat(caller, &wanted, *existing, None).await,
+            Claim::Taken(existing) => self.repeat(context, &wanted, *existing, None).await,
         }
     }
 
@@ -96,33 +96,33 @@ impl Auth {
     /// The password must verify too: a request id is no secret, and the answer holds the user's data.
     async fn repeat(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         wanted: &Registration,
         existing: Stored<User>,
-        room: Option<Slot>,
+        room: Option<QueuePermit>,
     ) -> Result<User, Error> {
         let user = existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;
         if is_repeated && !user.disabled {
             // A way to try passwords, though one must know the id.
-            let mut guess = self.guess(caller, &user.username, None).await?;
+            let mut guess = self.guess(context, &user.username, None).await?;
             if room.is_none() {
-                self.at_account(caller, &mut guess).await?;
+                self.at_account(context, &mut guess).await?;
             }
             let failures = self.failures_of(&guess).await?;
             let lock =
-                self.let_in(caller, &mut guess, Some(&user), failures, room.is_some(), ChallengePurpose::Register);
+                self.let_in(context, &mut guess, Some(&user), failures, room.is_some(), ChallengePurpose::Register);
             let lock = lock.await?;
-            let slot = room.map_or_else(|| self.admit(caller, Purpose::Registration), Ok)?;
-            let matches = guess.verify(slot, wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
+            let permit = room.map_or_else(|| self.admit(context, Purpose::Registration), Ok)?;
+            let matches = guess.verify(permit, wanted.password.clone(), self.hash_to_try(Some(&user))).await?;
             if matches && lock == Lock::Open {
                 self.guessed_right(guess);
-                self.note(&Event::RegistrationRepeated { caller, user: user.id });
+                self.note(&Event::RegistrationRepeated { context, user: user.id });
                 return Ok(user);
             }
-            self.guessed_wrong(caller, guess, Some(user.id));
+            self.guessed_wrong(context, guess, Some(user.id));
         }
-        self.note(&Event::NameTaken { caller });
+        self.note(&Event::NameTaken { context });
         Err(Error::UserAlreadyExists)
     }
 }

@@ -19,8 +19,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Caller, Check, Entropy, Error, Event, Password, Purpose, Reason, Rules, User, UserId, Username, Violation,
-    limits::REFUSED_AFTER, to_the_millisecond,
+    Auth, CallContext, Check, Entropy, Error, Event, Password, Purpose, Reason, Rules, User, UserId, Username,
+    Violation, limits::REFUSAL_TIME_MIN, to_the_millisecond,
 };
 
 /// Tells people and scanners of secrets what it is, and keeps it from beginning with a dash.
@@ -158,9 +158,9 @@ impl Auth {
     /// # Errors
     /// `InvalidCredentials`; `RateLimited`; `Conflict`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed and
     /// the code is good as before; `OutcomeUnknown`; `DeadlineExceeded`; `CorruptRecord`.
-    pub async fn reset_password(self: &Arc<Self>, caller: &Caller, wanted: PasswordReset) -> Result<(), Error> {
+    pub async fn reset_password(self: &Arc<Self>, context: &CallContext, wanted: PasswordReset) -> Result<(), Error> {
         // It begins now.
-        let refused_after = tokio::time::sleep(REFUSED_AFTER);
+        let refused_after = tokio::time::sleep(REFUSAL_TIME_MIN);
         let PasswordReset { username, code, new } = wanted;
         let stored = self.store.user(&username).await.map_err(|error| self.store_error(error))?;
         let accepted = self.check_code(stored.as_ref().map(|stored| &stored.value), &code);
@@ -168,14 +168,14 @@ impl Auth {
             (Ok(()), Some(seen)) => seen,
             (Ok(()), None) => unreachable!("nobody's code is refused"),
             (Err(why), _) => {
-                let refusal = self.refuse_code(caller, &username, why).await;
+                let refusal = self.refuse_code(context, &username, why).await;
                 refused_after.await;
                 return Err(refusal);
             }
         };
-        let password = self.admit(caller, Purpose::Account)?.hash(new).await?;
+        let password = self.admit(context, Purpose::Account)?.hash(new).await?;
         let now = self.store.now();
-        let changed = self.to_the_end(caller, |auth, caller| async move {
+        let changed = self.run_to_completion(context, |auth, context| async move {
             let changed = auth.change_user_if(
                 seen,
                 // Whoever else changes the user meanwhile leaves the code, or has spent it.
@@ -186,20 +186,20 @@ impl Auth {
                 },
             );
             let changed = changed.await?;
-            auth.note(&Event::PasswordReset { caller: &caller, user: changed.id });
+            auth.note(&Event::PasswordReset { context: &context, user: changed.id });
             // For the other nodes too, where he may sign in next; what the store is too slow for, this node stores later.
             drop(tokio::time::timeout(FORGET_WAIT_MAX, auth.forget_failures_for_good(&changed.username)).await);
             Ok(())
         });
         match changed.await {
-            Err(Error::Conflict) => Err(self.why_not(caller, &username, &code).await),
+            Err(Error::Conflict) => Err(self.why_not(context, &username, &code).await),
             done => done,
         }
     }
 
     /// Makes a code for a user, whose hash replaces an older one's.
     pub(super) fn new_code(&self, user: UserId) -> (ResetCode, KeptCode) {
-        let text = make(&*self.world.entropy);
+        let text = make(&*self.environment.entropy);
         let expire_time = to_the_millisecond(self.store.now() + LIFETIME);
         let kept = KeptCode { hash: hash_of(Some(user), &text), expire_time };
         (ResetCode { text, expire_time }, kept)
@@ -221,23 +221,23 @@ impl Auth {
     }
 
     /// What to answer to a code that was good when it was looked at and is perhaps no more.
-    async fn why_not(&self, caller: &Caller, username: &Username, code: &Presented) -> Error {
+    async fn why_not(&self, context: &CallContext, username: &Username, code: &Presented) -> Error {
         let again = match self.store.user(username).await {
             Ok(again) => again,
             Err(error) => return self.store_error(error),
         };
         match self.check_code(again.as_ref().map(|again| &again.value), code) {
             Ok(()) => Error::Conflict,
-            Err(why) => self.refuse_code(caller, username, why).await,
+            Err(why) => self.refuse_code(context, username, why).await,
         }
     }
 
     /// Counts a code that does not count, and says what to answer.
-    async fn refuse_code(&self, caller: &Caller, username: &Username, why: CodeRefusal) -> Error {
-        if let Err(limited) = self.count_wrong_code(caller, username).await {
+    async fn refuse_code(&self, context: &CallContext, username: &Username, why: CodeRefusal) -> Error {
+        if let Err(limited) = self.count_wrong_code(context, username).await {
             return limited;
         }
-        self.note(&Event::PasswordResetRefused { caller, why });
+        self.note(&Event::PasswordResetRefused { context, why });
         Error::InvalidCredentials
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Auth, Caller, Error, Event, KeyRing, PublicKey, StoredKey};
+use super::{AdminAction, Auth, CallContext, Error, Event, KeyRing, PublicKey, StoredKey};
 
 impl Auth {
     /// Makes the next signing key, or answers the one that waits already. With `drop_old_keys` it signs at once and every
@@ -12,23 +12,23 @@ impl Auth {
     /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`: try again.
     pub async fn rotate_signing_key(
         self: &Arc<Self>,
-        caller: &Caller,
+        context: &CallContext,
         drop_old_keys: bool,
     ) -> Result<(PublicKey, StoredKey), Error> {
-        let rotated = self.to_the_end(caller, move |auth, caller| async move {
+        let rotated = self.run_to_completion(context, move |auth, context| async move {
             let rotated = auth.rotate(drop_old_keys).await;
             let (is_new, refusal) = match &rotated {
                 Ok((public, _, true)) => {
                     let key_id = &public.key_id;
-                    auth.note(&Event::SigningKeyRotated { caller: &caller, key_id, dropped: drop_old_keys });
+                    auth.note(&Event::SigningKeyRotated { context: &context, key_id, dropped: drop_old_keys });
                     (true, None)
                 }
                 Ok((_, _, false)) => (false, None),
                 Err(error) => (false, Some(error)),
             };
             if !is_new {
-                let act = Act::RotateSigningKey;
-                auth.note(&Event::Operated { caller: &caller, act, user: None, refusal });
+                let act = AdminAction::RotateSigningKey;
+                auth.note(&Event::AdminActed { context: &context, act, user: None, refusal });
             }
             rotated.map(|(public, key, _)| (public, key))
         });
@@ -37,7 +37,7 @@ impl Auth {
 
     async fn rotate(&self, drop_old_keys: bool) -> Result<(PublicKey, StoredKey, bool), Error> {
         let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::hastened };
-        let changed = self.keys.change(&*self.store, self.clock(), &*self.world.entropy, change).await;
+        let changed = self.keys.change(&*self.store, self.clock(), &*self.environment.entropy, change).await;
         let (key, is_new) = changed.map_err(|error| self.store_error(error))?.ok_or(Error::Conflict)?;
         let public = key.public().ok_or_else(|| self.internal_error("a key that was just made cannot be read"))?;
         Ok((public, key, is_new))

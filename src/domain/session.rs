@@ -73,7 +73,7 @@ pub struct Session {
 
 /// What a user's list says of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct SessionListEntry {
     /// Which one.
     pub id: SessionId,
     /// Its epoch.
@@ -127,7 +127,7 @@ impl Session {
     pub fn check(&self, user: Option<&User>, now: SystemTime, lifetimes: &Lifetimes) -> Result<(), Ended> {
         let Some(user) = user else { return Err(Ended::Revoked) };
         // A deleted user's name may belong to somebody else by now.
-        if user.id != self.user_id || !self.listed().is_of_now(user) || user.disabled {
+        if user.id != self.user_id || !self.list_entry().is_of_now(user) || user.disabled {
             return Err(Ended::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(Ended::Expired) } else { Ok(()) }
@@ -136,12 +136,12 @@ impl Session {
 
 impl Session {
     /// What the list says of it.
-    pub fn listed(&self) -> Listed {
-        Listed { id: self.id, epoch: self.epoch }
+    pub fn list_entry(&self) -> SessionListEntry {
+        SessionListEntry { id: self.id, epoch: self.epoch }
     }
 }
 
-impl Listed {
+impl SessionListEntry {
     /// Whether the user's epoch has not ended it.
     pub fn is_of_now(&self, user: &User) -> bool {
         self.epoch == user.epoch || user.kept_session == Some(*self)

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    Auth, Caller, Error, Event, Replace, Session, SessionId, StoreError, Tokens, User, UserId, change_user::TRIES_MAX,
-    session::shortened, signed_in::SignedIn,
+    Auth, CallContext, Error, Event, Replace, Session, SessionId, StoreError, Tokens, User, UserId,
+    authenticate::AuthenticatedSession, change_user::CAS_ATTEMPTS_MAX, session::shortened,
 };
 
 /// Sessions of a user, the newest first.
@@ -23,9 +23,9 @@ pub struct SessionPage {
 
 impl Auth {
     /// Makes a session of a user whose password was just checked.
-    pub(super) async fn begin_session(&self, caller: &Caller, user: &User) -> Result<Tokens, Error> {
+    pub(super) async fn begin_session(&self, context: &CallContext, user: &User) -> Result<Tokens, Error> {
         let ring = self.ring().await?;
-        let (now, entropy) = (self.store.now(), &*self.world.entropy);
+        let (now, entropy) = (self.store.now(), &*self.environment.entropy);
         let id = SessionId::new(now, entropy);
         let refresh = ring.first_refresh(id, entropy);
         let session = Session {
@@ -38,10 +38,10 @@ impl Auth {
             create_time: now,
             refresh_time: now,
             expire_time: now + self.tokens.lifetimes.absolute,
-            user_agent: shortened(&caller.user_agent),
-            client_address: caller.address().to_string(),
+            user_agent: shortened(&context.user_agent),
+            client_address: context.address().to_string(),
         };
-        self.beginnings.store(user, &session).await.map_err(|error| match error {
+        self.session_writer.store(user, &session).await.map_err(|error| match error {
             // A session whose tokens nobody has is as good as none: trying again is safe.
             StoreError::OutcomeUnknown => {
                 self.note(&Event::StoreFailed { error: &error });
@@ -54,13 +54,13 @@ impl Auth {
 
     /// Ends one session, whatever state it is in, and takes it off its user's list.
     pub(super) async fn forget_session(&self, user: UserId, id: SessionId) -> Result<(), StoreError> {
-        for _ in 0..TRIES_MAX {
+        for _ in 0..CAS_ATTEMPTS_MAX {
             let seen = self.store.sessions(user).await?;
-            let listed = seen.iter().flat_map(|seen| &seen.value).copied();
-            let kept: Vec<_> = listed.filter(|listed| listed.id != id).collect();
+            let list_entry = seen.iter().flat_map(|seen| &seen.value).copied();
+            let kept: Vec<_> = list_entry.filter(|list_entry| list_entry.id != id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
             let changed = self.store.change_sessions(user, &[], &[id], revision, &kept).await;
-            self.recent.session_ended(id);
+            self.introspection_cache.session_ended(id);
             if changed? == Replace::Replaced {
                 return Ok(());
             }
@@ -72,13 +72,13 @@ impl Auth {
     /// Ends one session of a user who wants it ended.
     pub(super) async fn end_session(
         self: &Arc<Self>,
-        caller: &Caller,
+        context: &CallContext,
         user: UserId,
         id: SessionId,
     ) -> Result<(), Error> {
-        let ended = self.to_the_end(caller, move |auth, caller| async move {
+        let ended = self.run_to_completion(context, move |auth, context| async move {
             auth.forget_session(user, id).await.map_err(|error| auth.store_error(error))?;
-            auth.note(&Event::SessionEnded { caller: &caller, user, session: id });
+            auth.note(&Event::SessionEnded { context: &context, user, session: id });
             Ok(())
         });
         ended.await
@@ -90,11 +90,11 @@ impl Auth {
     /// Those of a bearer token; `StoreUnavailable`.
     pub async fn list_sessions(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         after: Option<SessionId>,
         size: usize,
     ) -> Result<SessionPage, Error> {
-        let SignedIn { user, session } = self.signed_in(caller).await?;
+        let AuthenticatedSession { user, session } = self.authenticate(context).await?;
         let mut sessions = self.sessions_of(&user.value).await?;
         if let Some(after) = after {
             // One that has ended since is no landmark any more; ids sort by time, to the millisecond.
@@ -112,26 +112,26 @@ impl Auth {
     async fn sessions_of(&self, user: &User) -> Result<Vec<Session>, Error> {
         let list = self.store.sessions(user.id).await.map_err(|error| self.store_error(error))?;
         let Some(list) = list else { return Ok(Vec::new()) };
-        let read = list.value.iter().map(|listed| self.store.session(listed.id));
+        let read = list.value.iter().map(|list_entry| self.store.session(list_entry.id));
         let read = futures_util::future::join_all(read).await;
         let (now, lifetimes) = (self.store.now(), &self.tokens.lifetimes);
         let (mut living, mut kept) = (Vec::new(), Vec::new());
-        for (listed, session) in list.value.iter().zip(read) {
+        for (list_entry, session) in list.value.iter().zip(read) {
             let session = match session {
                 Ok(session) => session,
                 Err(StoreError::Corrupt(_)) => {
-                    kept.push(*listed);
+                    kept.push(*list_entry);
                     continue;
                 }
                 Err(error) => return Err(self.store_error(error)),
             };
             let Some(session) = session.map(|stored| stored.value) else { continue };
             if session.check(Some(user), now, lifetimes).is_ok() {
-                kept.push(*listed);
+                kept.push(*list_entry);
                 living.push(session);
-            } else if !listed.is_past(user) && now < session.idle_end(lifetimes) {
+            } else if !list_entry.is_past(user) && now < session.idle_end(lifetimes) {
                 // Begun in an epoch that came after `user` was read.
-                kept.push(*listed);
+                kept.push(*list_entry);
             }
         }
         if kept.len() < list.value.len() {
@@ -146,12 +146,12 @@ impl Auth {
     ///
     /// # Errors
     /// Those of a bearer token; `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_session(self: &Arc<Self>, caller: &Caller, id: SessionId) -> Result<(), Error> {
-        let SignedIn { user, .. } = self.signed_in(caller).await?;
+    pub async fn revoke_session(self: &Arc<Self>, context: &CallContext, id: SessionId) -> Result<(), Error> {
+        let AuthenticatedSession { user, .. } = self.authenticate(context).await?;
         let wanted = self.store.session(id).await.map_err(|error| self.store_error(error))?;
-        self.recent.session_ended(id);
+        self.introspection_cache.session_ended(id);
         if wanted.is_some_and(|session| session.value.user_id == user.value.id) {
-            self.end_session(caller, user.value.id, id).await?;
+            self.end_session(context, user.value.id, id).await?;
         }
         Ok(())
     }
@@ -160,14 +160,18 @@ impl Auth {
     ///
     /// # Errors
     /// Those of a bearer token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_all_sessions(self: &Arc<Self>, caller: &Caller, keep_current: bool) -> Result<usize, Error> {
-        let SignedIn { user, session } = self.signed_in(caller).await?;
+    pub async fn revoke_all_sessions(
+        self: &Arc<Self>,
+        context: &CallContext,
+        keep_current: bool,
+    ) -> Result<usize, Error> {
+        let AuthenticatedSession { user, session } = self.authenticate(context).await?;
         // Only to say how many: whatever goes wrong here must not keep them alive.
         let known = self.sessions_of(&user.value).await.map_or(0, |sessions| sessions.len());
-        let keep = keep_current.then(|| session.value.listed());
-        let raised = self.to_the_end(caller, move |auth, caller| async move {
+        let keep = keep_current.then(|| session.value.list_entry());
+        let raised = self.run_to_completion(context, move |auth, context| async move {
             let raised = auth.change_user(user, |user| user.end_sessions(keep)).await?;
-            auth.note(&Event::AllSessionsEnded { caller: &caller, user: raised.id });
+            auth.note(&Event::AllSessionsEnded { context: &context, user: raised.id });
             Ok(())
         });
         raised.await?;

@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Failures, KeyRing, Listed, NameTag, Session, SessionId, User, UserId, Username};
+use super::{FailedAttempts, KeyRing, Session, SessionId, SessionListEntry, User, UserId, Username, UsernameHash};
 
 /// Where users are kept.
 #[async_trait]
@@ -46,7 +46,7 @@ pub trait Store: Send + Sync {
         begin: &[Session],
         end: &[SessionId],
         seen: Option<&Revision>,
-        list: &[Listed],
+        list: &[SessionListEntry],
     ) -> Result<Replace, StoreError>;
 
     /// Stores the changed session, unless somebody changed it since `seen` was read.
@@ -54,17 +54,17 @@ pub trait Store: Send + Sync {
 
     /// Which sessions a user has, the newest last: a hint, since a session is stored before it is listed. One that cannot
     /// be read is an empty one.
-    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError>;
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionListEntry>>>, StoreError>;
 
     /// Reads how often a name's password was not the right one.
-    async fn failures(&self, name: NameTag) -> Result<Option<Stored<Failures>>, StoreError>;
+    async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError>;
 
     /// Stores or forgets them, unless somebody changed them since `seen` was read, or stored some when there were none.
     async fn replace_failures(
         &self,
-        name: NameTag,
+        name: UsernameHash,
         seen: Option<&Revision>,
-        failures: Option<&Failures>,
+        failures: Option<&FailedAttempts>,
     ) -> Result<Replace, StoreError>;
 
     /// Reads the keys that tokens are made with.
@@ -84,7 +84,7 @@ pub trait Store: Send + Sync {
     fn now(&self) -> SystemTime;
 
     /// Whether the store answers, now and whenever that changes.
-    fn pulse(&self) -> watch::Receiver<Pulse>;
+    fn health(&self) -> watch::Receiver<StoreHealth>;
 
     /// The same as `session`, for a check that is kept: told of when it is changed (`watch`).
     async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
@@ -98,10 +98,10 @@ pub trait Store: Send + Sync {
 
     /// Tells what others change in what is watched, from now on, where the store can hear of it. One that cannot says
     /// nothing.
-    fn watch(&self, _hear: Hear<Changed>) {}
+    fn watch(&self, _hear: ChangeHandler<Changed>) {}
 
     /// What is wrong with the store although it answers.
-    fn alarms(&self) -> Vec<Alarm> {
+    fn warnings(&self) -> Vec<ConfigurationWarning> {
         Vec::new()
     }
 
@@ -160,14 +160,14 @@ pub enum StoreError {
 
 /// How long after it was read a change of something must still be told; a change that time alone makes, and that is
 /// nearer, is told when it is read.
-pub const WATCHED_FOR: Duration = Duration::from_secs(60);
+pub const WATCH_DURATION: Duration = Duration::from_secs(60);
 
 /// Hears of changes. Called before any answer is given that the store made after the change, so it must not wait.
-pub type Hear<T> = Arc<dyn Fn(News<T>) + Send + Sync>;
+pub type ChangeHandler<T> = Arc<dyn Fn(ChangeNotice<T>) + Send + Sync>;
 
 /// What a store that watches has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News<T> {
+pub enum ChangeNotice<T> {
     /// This was changed, or may have been.
     Changed(T),
     /// Anything may have been.
@@ -192,7 +192,7 @@ pub enum Changed {
 
 /// A setting of the store with which acknowledged users can be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alarm {
+pub struct ConfigurationWarning {
     /// The setting, as the store calls it.
     pub setting: &'static str,
     /// What it is, what that does and how to change it. Holds no secret.
@@ -201,7 +201,7 @@ pub struct Alarm {
 
 /// Whether a store answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum StoreHealth {
     /// It does.
     Up,
     /// It does not, and may again.

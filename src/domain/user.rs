@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::{Builder, Uuid};
 
 use super::{
-    Entropy, KeptCode, Listed, Username,
+    Entropy, KeptCode, SessionListEntry, Username,
     error::{Reason, Violation},
     password::PasswordHash,
     throttle::Prefix,
@@ -32,7 +32,7 @@ pub struct User {
     /// Raised to end every session of the user at once.
     pub epoch: u64,
     /// The one session that the present epoch did not end.
-    pub kept_session: Option<Listed>,
+    pub kept_session: Option<SessionListEntry>,
     /// When the user was registered.
     pub create_time: SystemTime,
     /// When the user was last changed; a login is no change.
@@ -44,7 +44,7 @@ pub struct User {
     /// Whether logins are refused.
     pub disabled: bool,
     /// Where the user has signed in from, the latest last.
-    pub known_addresses: Vec<AddressTag>,
+    pub known_addresses: Vec<AddressHash>,
     /// The outstanding code for a new password.
     pub reset: Option<KeptCode>,
 }
@@ -54,9 +54,9 @@ const KNOWN_ADDRESSES_MAX: usize = 16;
 
 /// Stands for an address of a user: nobody who reads it learns the address, nor that two users have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressTag(pub(crate) [u8; 8]);
+pub struct AddressHash(pub(crate) [u8; 8]);
 
-impl AddressTag {
+impl AddressHash {
     pub(super) fn new(key: &hmac::Key, user: Option<UserId>, Prefix(address): Prefix) -> Self {
         let mut mac = hmac::Context::with_key(key);
         mac.update(user.map_or(Uuid::nil(), |user| user.0).as_bytes());
@@ -101,7 +101,7 @@ impl User {
     }
 
     /// Remembers where the user has signed in from; the oldest is forgotten for it.
-    pub(super) fn learn(&mut self, address: AddressTag) {
+    pub(super) fn learn(&mut self, address: AddressHash) {
         self.known_addresses.retain(|known| *known != address);
         self.known_addresses.push(address);
         let over = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
@@ -118,7 +118,7 @@ impl User {
     }
 
     /// Ends all sessions, or all but one.
-    pub(super) fn end_sessions(&mut self, keep: Option<Listed>) {
+    pub(super) fn end_sessions(&mut self, keep: Option<SessionListEntry>) {
         self.epoch += 1;
         self.kept_session = keep;
     }

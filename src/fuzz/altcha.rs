@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::texts;
-use crate::puzzle::{Presented, SOLUTION_BYTES_MAX, Signed, Terms, Unreadable, Work, issue};
+use crate::common::altcha::{Presented, SOLUTION_BYTES_MAX, Signed, Terms, Unreadable, Work, issue};
 
 const PURPOSE: &str = "login";
 const EXPIRES_AT: u64 = 1_800_000_000;

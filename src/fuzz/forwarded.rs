@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::{HeaderMap, HeaderValue};
 
 use super::texts;
-use crate::{domain::Peer, wire::forwarded::TrustedProxies};
+use crate::{api::forwarded::TrustedProxies, domain::Peer};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));

@@ -65,13 +65,16 @@ fn parameter(phc: &str, name: &str) -> u64 {
 /// As a login does it. Panics when the hash cannot be made.
 fn verifies(hash: PasswordHash) -> bool {
     static POOL: LazyLock<(HashPool, Arc<dyn Clock>)> = LazyLock::new(|| {
-        let world = sample::world();
-        (HashPool::start(PoolSettings { workers: 1, cost: Cost::DEFAULT }, Kernel::Fast, &world), world.clock)
+        let environment = sample::environment();
+        (
+            HashPool::start(PoolSettings { workers: 1, cost: Cost::DEFAULT }, Kernel::Fast, &environment),
+            environment.clock,
+        )
     });
     let (pool, clock) = &*POOL;
     sample::wait(async {
-        let slot = pool.admit(Purpose::Account, clock.monotonic() + Duration::from_secs(60));
+        let permit = pool.admit(Purpose::Account, clock.monotonic() + Duration::from_secs(60));
         let password = Password::parse("a password".into()).expect("a password");
-        slot.expect("nobody else is there").verify(password, hash).await.expect("what is accepted can be hashed")
+        permit.expect("nobody else is there").verify(password, hash).await.expect("what is accepted can be hashed")
     })
 }

@@ -9,18 +9,18 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     domain::{
-        Attempt, Auth, Bearer, Caller, ChallengeRules, Clock, Door, HashPool, Lifetimes, Names, Peer, Policy,
-        Registration, Rules, System, TokenSettings, Tokens, Work, World,
+        Api, Attempt, Auth, Bearer, CallContext, ChallengeRules, Clock, Environment, HashPool, Lifetimes, Names, Peer,
+        Policy, Registration, Rules, System, TokenSettings, Tokens, Work,
         password::{Blocklist, Cost, Kernel, PoolSettings},
     },
-    store::{Memory, Records},
+    store::{Memory, TypedStore},
 };
 
 /// The user.
 pub(super) const NAME: &str = "ada";
 
 /// The service, and what its user got.
-pub(super) struct SignedIn {
+pub(super) struct AuthenticatedSession {
     pub(super) auth: Arc<Auth>,
     pub(super) tokens: Tokens,
 }
@@ -39,9 +39,9 @@ impl Clock for Stopped {
     }
 }
 
-pub(super) fn world() -> World {
+pub(super) fn environment() -> Environment {
     let clock = Stopped(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), System.monotonic());
-    World { clock: Arc::new(clock), entropy: Arc::new(System), observer: Arc::new(()) }
+    Environment { clock: Arc::new(clock), entropy: Arc::new(System), observer: Arc::new(()) }
 }
 
 /// Waits for what nothing else has to run for.
@@ -51,8 +51,8 @@ pub(super) fn wait<T>(answer: impl Future<Output = T>) -> T {
     RUNTIME.block_on(answer)
 }
 
-pub(super) fn signed_in() -> SignedIn {
-    let world = world();
+pub(super) fn authenticate() -> AuthenticatedSession {
+    let environment = environment();
     let rules = Rules {
         password_policy: Policy {
             chars_min: 8,
@@ -68,21 +68,21 @@ pub(super) fn signed_in() -> SignedIn {
         check_reuse: Duration::ZERO,
     };
     let cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
-    let pool = HashPool::start(PoolSettings { workers: 1, cost }, Kernel::Fast, &world);
-    let store = Arc::new(Records::over(Arc::new(Memory::new(world.clock.clone()))));
-    let caller = Caller {
-        door: Door::Grpc,
+    let pool = HashPool::start(PoolSettings { workers: 1, cost }, Kernel::Fast, &environment);
+    let store = Arc::new(TypedStore::over(Arc::new(Memory::new(environment.clock.clone()))));
+    let context = CallContext {
+        api: Api::Grpc,
         peer: Peer::Local { uid: None },
         client: None,
-        deadline: world.clock.monotonic() + Duration::from_secs(60),
+        deadline: environment.clock.monotonic() + Duration::from_secs(60),
         bearer: Bearer::Missing,
         user_agent: String::new(),
     };
     let password = || format!("a password of {NAME}");
-    let auth = Arc::new(Auth::new(store, pool, rules, tokens, None, world));
+    let auth = Arc::new(Auth::new(store, pool, rules, tokens, None, environment));
     let wanted = Registration::parse(auth.rules(), NAME, password(), String::new(), "").expect("a good registration");
-    wait(auth.register(&caller, wanted)).expect("nobody else is there");
+    wait(auth.register(&context, wanted)).expect("nobody else is there");
     let attempt = Attempt::parse(NAME, password()).expect("a good login");
-    let (_, tokens) = wait(auth.login(&caller, attempt)).expect("the password is right");
-    SignedIn { auth, tokens }
+    let (_, tokens) = wait(auth.login(&context, attempt)).expect("the password is right");
+    AuthenticatedSession { auth, tokens }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    domain::{Auth, Caller, Error},
-    wire::{convert, error::status, pb},
+    api::{convert, error::status, pb},
+    domain::{Auth, CallContext, Error},
 };
 
 /// The service; the rules are in [`Auth`].
@@ -26,16 +26,16 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl pb::auth_server::Auth for AuthService {
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Answer<pb::RegisterResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let wanted = convert::registration(self.auth.rules(), request).map_err(refused)?;
-        let user = self.auth.register(&caller, wanted).await.map_err(refused)?;
+        let user = self.auth.register(&context, wanted).await.map_err(refused)?;
         Ok(Response::new(pb::RegisterResponse { user: Some(user.into()) }))
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Answer<pb::LoginResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let attempt = convert::attempt(request).map_err(refused)?;
-        let (user, tokens) = self.auth.login(&caller, attempt).await.map_err(refused)?;
+        let (user, tokens) = self.auth.login(&context, attempt).await.map_err(refused)?;
         Ok(Response::new(pb::LoginResponse { user: Some(user.into()), tokens: Some(tokens.into()) }))
     }
 
@@ -43,16 +43,16 @@ impl pb::auth_server::Auth for AuthService {
         &self,
         request: Request<pb::CreateChallengeRequest>,
     ) -> Answer<pb::CreateChallengeResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let purpose = convert::challenge_purpose(&request).map_err(refused)?;
-        let challenge = self.auth.create_challenge(&caller, purpose).await.map_err(refused)?;
+        let challenge = self.auth.create_challenge(&context, purpose).await.map_err(refused)?;
         Ok(Response::new(challenge.into()))
     }
 
     async fn refresh_token(&self, request: Request<pb::RefreshTokenRequest>) -> Answer<pb::RefreshTokenResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let token = convert::token("refresh_token", request.refresh_token).map_err(refused)?;
-        let tokens = self.auth.refresh_token(&caller, &token).await.map_err(refused)?;
+        let tokens = self.auth.refresh_token(&context, &token).await.map_err(refused)?;
         Ok(Response::new(pb::RefreshTokenResponse { tokens: Some(tokens.into()) }))
     }
 
@@ -66,15 +66,15 @@ impl pb::auth_server::Auth for AuthService {
     }
 
     async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answer<pb::RevokeTokenResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let token = convert::token("token", request.token).map_err(refused)?;
-        self.auth.revoke_token(&caller, &token).await.map_err(refused)?;
+        self.auth.revoke_token(&context, &token).await.map_err(refused)?;
         Ok(Response::new(pb::RevokeTokenResponse {}))
     }
 
     async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Answer<pb::GetUserResponse> {
-        let (caller, _) = open(request);
-        let user = self.auth.get_user(&caller).await.map_err(refused)?;
+        let (context, _) = open(request);
+        let user = self.auth.get_user(&context).await.map_err(refused)?;
         Ok(Response::new(pb::GetUserResponse { user: Some(user.into()) }))
     }
 
@@ -82,44 +82,44 @@ impl pb::auth_server::Auth for AuthService {
         &self,
         request: Request<pb::UpdateUserDataRequest>,
     ) -> Answer<pb::UpdateUserDataResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let change = convert::data_change(self.auth.rules(), request).map_err(refused)?;
-        let user = self.auth.update_user_data(&caller, change).await.map_err(refused)?;
+        let user = self.auth.update_user_data(&context, change).await.map_err(refused)?;
         Ok(Response::new(pb::UpdateUserDataResponse { user: Some(user.into()) }))
     }
 
     async fn change_password(&self, request: Request<pb::ChangePasswordRequest>) -> Answer<pb::ChangePasswordResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let change = convert::password_change(self.auth.rules(), request).map_err(refused)?;
-        let tokens = self.auth.change_password(&caller, change).await.map_err(refused)?;
+        let tokens = self.auth.change_password(&context, change).await.map_err(refused)?;
         Ok(Response::new(pb::ChangePasswordResponse { tokens: Some(tokens.into()) }))
     }
 
     async fn reset_password(&self, request: Request<pb::ResetPasswordRequest>) -> Answer<pb::ResetPasswordResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let wanted = convert::password_reset(self.auth.rules(), request).map_err(refused)?;
-        self.auth.reset_password(&caller, wanted).await.map_err(refused)?;
+        self.auth.reset_password(&context, wanted).await.map_err(refused)?;
         Ok(Response::new(pb::ResetPasswordResponse {}))
     }
 
     async fn delete_user(&self, request: Request<pb::DeleteUserRequest>) -> Answer<pb::DeleteUserResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let current = convert::current_password(request.current_password).map_err(refused)?;
-        self.auth.delete_user(&caller, current).await.map_err(refused)?;
+        self.auth.delete_user(&context, current).await.map_err(refused)?;
         Ok(Response::new(pb::DeleteUserResponse {}))
     }
 
     async fn list_sessions(&self, request: Request<pb::ListSessionsRequest>) -> Answer<pb::ListSessionsResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let (after, size) = convert::page(&request).map_err(refused)?;
-        let page = self.auth.list_sessions(&caller, after, size).await.map_err(refused)?;
+        let page = self.auth.list_sessions(&context, after, size).await.map_err(refused)?;
         Ok(Response::new(convert::session_page(self.auth.lifetimes(), page)))
     }
 
     async fn revoke_session(&self, request: Request<pb::RevokeSessionRequest>) -> Answer<pb::RevokeSessionResponse> {
-        let (caller, request) = open(request);
+        let (context, request) = open(request);
         let id = convert::session_id(&request.session_id).map_err(refused)?;
-        self.auth.revoke_session(&caller, id).await.map_err(refused)?;
+        self.auth.revoke_session(&context, id).await.map_err(refused)?;
         Ok(Response::new(pb::RevokeSessionResponse {}))
     }
 
@@ -127,17 +127,17 @@ impl pb::auth_server::Auth for AuthService {
         &self,
         request: Request<pb::RevokeAllSessionsRequest>,
     ) -> Answer<pb::RevokeAllSessionsResponse> {
-        let (caller, request) = open(request);
-        let revoked = self.auth.revoke_all_sessions(&caller, request.keep_current).await.map_err(refused)?;
+        let (context, request) = open(request);
+        let revoked = self.auth.revoke_all_sessions(&context, request.keep_current).await.map_err(refused)?;
         let revoked_count = i32::try_from(revoked).unwrap_or(i32::MAX);
         Ok(Response::new(pb::RevokeAllSessionsResponse { revoked_count }))
     }
 }
 
 /// The message of a call, and who calls.
-pub(super) fn open<T>(request: Request<T>) -> (Caller, T) {
+pub(super) fn open<T>(request: Request<T>) -> (CallContext, T) {
     let (_, mut extensions, message) = request.into_parts();
-    (extensions.remove::<Caller>().expect("the door says who calls before it routes"), message)
+    (extensions.remove::<CallContext>().expect("the door says who calls before it routes"), message)
 }
 
 pub(super) fn refused(error: Error) -> Status {

@@ -8,11 +8,11 @@ use tonic::{Request, Response, Status};
 
 use super::auth::open;
 use crate::{
-    domain::{Auth, Caller},
-    wire::{
+    api::{
         authorization::{Check, answer},
         envoy_auth::{CheckRequest, CheckResponse, authorization_server},
     },
+    domain::{Auth, CallContext},
 };
 
 /// The service; the rule is [`Auth::authorize`].
@@ -33,8 +33,8 @@ impl authorization_server::Authorization for AuthorizationService {
         let (gateway, request) = open(request);
         let check = Check::from(request);
         // What the gateway shows for itself is not what its client showed.
-        let caller = Caller { bearer: check.bearer, ..gateway };
-        let authorized = self.auth.authorize(&caller, check.route).await;
+        let context = CallContext { bearer: check.bearer, ..gateway };
+        let authorized = self.auth.authorize(&context, check.route).await;
         Ok(Response::new(answer(authorized, check.forwards_authorization)))
     }
 }

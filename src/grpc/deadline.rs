@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use crate::{
+    api::timeout,
     domain::{Clock, DEADLINE_DEFAULT, Reason, Violation},
-    wire::timeout,
 };
 
 /// For callers that name a longer one.

@@ -9,7 +9,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::wire::{
+use crate::api::{
     error::unknown_health_service,
     health::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,

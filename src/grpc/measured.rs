@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
 use super::status::CODE;
-use crate::{domain::Auth, wire::METHODS};
+use crate::{api::METHODS, domain::Auth};
 
 /// What OpenTelemetry calls a method that nobody knows: whoever calls must not choose a label's value.
 const OTHER: &str = "_OTHER";

@@ -34,8 +34,7 @@ use self::{
 };
 pub use self::{admin::ServerView, health::Readiness, measured::Measured};
 use crate::{
-    domain::{Auth, Bearer, Caller, Door, Peer},
-    wire::{
+    api::{
         self,
         envoy_auth::authorization_server::AuthorizationServer,
         forwarded::TrustedProxies,
@@ -43,6 +42,7 @@ use crate::{
         pb::{auth_admin_server::AuthAdminServer, auth_server::AuthServer},
         reflection::server_reflection_server::ServerReflectionServer,
     },
+    domain::{Api, Auth, Bearer, CallContext, Peer},
 };
 
 /// Bytes of a message that a caller may send.
@@ -61,7 +61,7 @@ const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 /// A door: routes a call to its service.
 #[derive(Clone)]
 pub struct Grpc {
-    door: Door,
+    api: Api,
     rules: Arc<Auth>,
     proxies: Arc<TrustedProxies>,
     services: Arc<[(&'static str, Mounted)]>,
@@ -97,7 +97,7 @@ impl Grpc {
             (name_of(&server), Mounted::Auth(server)),
             (name_of(&authorization), Mounted::Authorization(authorization)),
         ];
-        Self::with(Door::Grpc, auth, proxies, services, readiness, with_reflection)
+        Self::with(Api::Grpc, auth, proxies, services, readiness, with_reflection)
     }
 
     /// The door for operators, who may see everything.
@@ -105,12 +105,12 @@ impl Grpc {
         let server =
             AuthAdminServer::new(AdminService::new(auth.clone(), server)).max_decoding_message_size(REQUEST_BYTES_MAX);
         let services = vec![(name_of(&server), Mounted::Admin(server))];
-        Self::with(Door::Admin, auth, TrustedProxies::default(), services, readiness, true)
+        Self::with(Api::Admin, auth, TrustedProxies::default(), services, readiness, true)
     }
 
     /// Adds what every door has.
     fn with(
-        door: Door,
+        api: Api,
         rules: Arc<Auth>,
         proxies: TrustedProxies,
         mut services: Vec<(&'static str, Mounted)>,
@@ -128,14 +128,14 @@ impl Grpc {
             services.push((name_of(&server), Mounted::Reflection(server.clone())));
             services.push((REFLECTION_V1ALPHA, Mounted::ReflectionV1Alpha(server)));
         }
-        Self { door, rules, proxies: Arc::new(proxies), services: services.into() }
+        Self { api, rules, proxies: Arc::new(proxies), services: services.into() }
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         let mounted = self.services.iter().find(|(name, _)| *name == service);
         match mounted.map(|(_, mounted)| mounted.clone()) {
-            None => wire::error::unimplemented("unknown service").into_http(),
+            None => api::error::unimplemented("unknown service").into_http(),
             Some(Mounted::Auth(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Admin(server)) => self.answer_in_time(server, request).await,
             Some(Mounted::Authorization(server)) => self.answer_in_time(server, request).await,
@@ -156,28 +156,30 @@ impl Grpc {
     {
         let deadline = match deadline::of(request.headers(), self.rules.clock()) {
             Ok(deadline) => deadline,
-            Err(violation) => return wire::error::status(&violation.into()).into_http(),
+            Err(violation) => return api::error::status(&violation.into()).into_http(),
         };
         let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::Local { uid: None });
         let client = match self.proxies.client(peer, request.headers()) {
             Ok(client) => client,
-            Err(violation) => return wire::error::status(&violation.into()).into_http(),
+            Err(violation) => return api::error::status(&violation.into()).into_http(),
         };
-        let caller = Caller {
-            door: self.door,
+        let context = CallContext {
+            api: self.api,
             peer,
             client,
             deadline,
             bearer: Bearer::parse(
                 request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()),
             ),
-            user_agent: Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes())),
+            user_agent: CallContext::user_agent(
+                request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()),
+            ),
         };
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(context);
         let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
         match tokio::time::timeout(left, server.call(request)).await {
             Ok(response) => infallible(response),
-            Err(_) => wire::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
+            Err(_) => api::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
         }
     }
 }
@@ -192,16 +194,16 @@ impl Service<Request<Incoming>> for Grpc {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let door = self.clone();
+        let api = self.clone();
         Box::pin(async move {
             if let Some(refusal) = not_grpc(&request) {
                 return Ok(refusal.map(Measured::not));
             }
-            let rules = door.rules.clone();
+            let rules = api.rules.clone();
             let call = Call::begun(rules.clone(), request.uri().path());
-            let response = AssertUnwindSafe(door.answer(request)).catch_unwind().await;
+            let response = AssertUnwindSafe(api.answer(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| {
-                wire::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
+                api::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
             });
             Ok(call.until_the_end_of(status::complete(response)))
         })

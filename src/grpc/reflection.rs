@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Readiness, status};
-use crate::wire::{
+use crate::api::{
     FILE_DESCRIPTOR_SET,
     reflection::{
         ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionRequest,

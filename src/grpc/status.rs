@@ -8,8 +8,8 @@ use http::Response;
 use tonic::{Code, Status, body::Body};
 
 use crate::{
+    api::error,
     domain::{Error, Reason, Violation},
-    wire::error,
 };
 
 pub(super) const CODE: &str = "grpc-status";

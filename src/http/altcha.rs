@@ -12,14 +12,14 @@ use axum::{
 use super::{
     answer::{plain, refusal},
     query::Query,
-    request::{caller, within},
+    request::{context, within},
 };
-use crate::domain::{Auth, Caller, ChallengePurpose, Door, Error, NewChallenge, Reason, Violation};
+use crate::domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Violation};
 
 /// `GET /altcha/challenge?purpose=register|login`
 pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
-    let caller = caller(&auth, Door::Altcha, &request);
-    match within(&caller, &auth, create(&auth, &caller, request.uri().query().unwrap_or_default())).await {
+    let context = context(&auth, Api::Altcha, &request);
+    match within(&context, &auth, create(&auth, &context, request.uri().query().unwrap_or_default())).await {
         Ok(challenge) => {
             let mut response = plain(StatusCode::OK, challenge.text);
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -29,11 +29,11 @@ pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Bo
     }
 }
 
-async fn create(auth: &Auth, caller: &Caller, query: &str) -> Result<NewChallenge, Error> {
+async fn create(auth: &Auth, context: &CallContext, query: &str) -> Result<NewChallenge, Error> {
     let purpose = match Query::parse(query)?.take("purpose") {
         None => ChallengePurpose::Register,
         Some(name) => ChallengePurpose::parse(&name)
             .ok_or_else(|| Violation::new("purpose", Reason::Malformed, "is neither register nor login"))?,
     };
-    auth.create_challenge(caller, purpose).await
+    auth.create_challenge(context, purpose).await
 }

@@ -6,8 +6,8 @@ use axum::{
 };
 
 use crate::{
+    api::error::{Row, row},
     domain::Error,
-    wire::error::{Row, row},
 };
 
 /// Text that no browser takes for anything else and nobody keeps.

@@ -17,9 +17,9 @@ use axum::{
 use super::{
     answer::{plain, refusal},
     query::Query,
-    request::{caller, collect, is_form, within},
+    request::{collect, context, is_form, within},
 };
-use crate::domain::{Attempt, Auth, Caller, Door, Error, Registration, User};
+use crate::domain::{Api, Attempt, Auth, CallContext, Error, Registration, User};
 
 /// `GET /`
 pub(super) async fn hello() -> Response {
@@ -28,8 +28,8 @@ pub(super) async fn hello() -> Response {
 
 /// `POST /register?username=&password=&data=`
 pub(super) async fn register(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
-    let caller = caller(&auth, Door::Legacy, &request);
-    match within(&caller, &auth, try_register(&auth, &caller, request)).await {
+    let context = context(&auth, Api::Legacy, &request);
+    match within(&context, &auth, try_register(&auth, &context, request)).await {
         Ok(_) => plain(StatusCode::OK, "Success"),
         Err(Error::UserAlreadyExists) => plain(StatusCode::OK, "User already registered."),
         Err(error) => refusal(&error),
@@ -38,15 +38,15 @@ pub(super) async fn register(State(auth): State<Arc<Auth>>, request: Request<Bod
 
 /// `GET /login?username=&password=`
 pub(super) async fn login(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
-    let caller = caller(&auth, Door::Legacy, &request);
-    match within(&caller, &auth, try_login(&auth, &caller, request)).await {
+    let context = context(&auth, Api::Legacy, &request);
+    match within(&context, &auth, try_login(&auth, &context, request)).await {
         Ok(user) => plain(StatusCode::OK, user.data.as_str()),
         Err(Error::InvalidCredentials) => plain(StatusCode::OK, "User not found"),
         Err(error) => refusal(&error),
     }
 }
 
-async fn try_register(auth: &Arc<Auth>, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
+async fn try_register(auth: &Arc<Auth>, context: &CallContext, request: Request<Body>) -> Result<User, Error> {
     let (parts, body) = request.into_parts();
     let mut query = Query::parse(parts.uri.query().unwrap_or_default())?;
     if is_form(&parts.headers) {
@@ -55,13 +55,13 @@ async fn try_register(auth: &Arc<Auth>, caller: &Caller, request: Request<Body>)
     let [username, password, data, solution] =
         ["username", "password", "data", "altcha"].map(|name| query.take(name).unwrap_or_default());
     let wanted = Registration::parse(auth.rules(), &username, password, data, "")?;
-    auth.register(caller, wanted.with_solution(solution)).await
+    auth.register(context, wanted.with_solution(solution)).await
 }
 
-async fn try_login(auth: &Auth, caller: &Caller, request: Request<Body>) -> Result<User, Error> {
+async fn try_login(auth: &Auth, context: &CallContext, request: Request<Body>) -> Result<User, Error> {
     let mut query = Query::parse(request.uri().query().unwrap_or_default())?;
     let [username, password, solution] =
         ["username", "password", "altcha"].map(|name| query.take(name).unwrap_or_default());
     // These clients can do nothing with tokens, so no session begins.
-    auth.check_password(caller, Attempt::parse(&username, password)?.with_solution(solution)).await
+    auth.check_password(context, Attempt::parse(&username, password)?.with_solution(solution)).await
 }

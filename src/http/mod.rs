@@ -33,7 +33,7 @@ use self::{
     answer::{options, plain, refusal},
     oauth::OAuth,
 };
-use crate::{domain::Auth, wire::forwarded::TrustedProxies};
+use crate::{api::forwarded::TrustedProxies, domain::Auth};
 
 /// Which parts of the door are open.
 #[derive(Debug, Clone)]

@@ -17,11 +17,11 @@ use super::{
     answer::{add_headers, status},
     clients::{Clients, Stranger},
     query::Query,
-    request::{caller, collect, is_form, within},
+    request::{collect, context, is_form, within},
 };
 use crate::{
-    domain::{Auth, Caller, Door, Error, Introspection, TokenUse},
-    wire::error::row,
+    api::error::row,
+    domain::{Api, Auth, CallContext, Error, Introspection, TokenUse},
 };
 
 /// Nobody keeps what is said of a token.
@@ -56,27 +56,27 @@ enum Refused {
 }
 
 /// `POST /oauth2/introspect`
-pub(super) async fn introspect(State(door): State<OAuth>, request: Request<Body>) -> Response {
-    let caller = caller(&door.auth, Door::OAuth, &request);
+pub(super) async fn introspect(State(api): State<OAuth>, request: Request<Body>) -> Response {
+    let context = context(&api.auth, Api::OAuth, &request);
     let answer = async {
-        let Asked { token, may_refresh } = door.open(&caller, request).await?;
-        let found = door.auth.introspect_token(&token).await?;
+        let Asked { token, may_refresh } = api.open(&context, request).await?;
+        let found = api.auth.introspect_token(&token).await?;
         Ok::<_, Refused>(found.filter(|found| found.token_use == TokenUse::Access || may_refresh))
     };
-    match within(&caller, &door.auth, answer).await {
+    match within(&context, &api.auth, answer).await {
         Ok(found) => document(StatusCode::OK, &introspection(found)),
         Err(refused) => refused.answer(),
     }
 }
 
 /// `POST /oauth2/revoke`
-pub(super) async fn revoke(State(door): State<OAuth>, request: Request<Body>) -> Response {
-    let caller = caller(&door.auth, Door::OAuth, &request);
+pub(super) async fn revoke(State(api): State<OAuth>, request: Request<Body>) -> Response {
+    let context = context(&api.auth, Api::OAuth, &request);
     let answer = async {
-        let Asked { token, .. } = door.open(&caller, request).await?;
-        Ok::<_, Refused>(door.auth.revoke_token(&caller, &token).await?)
+        let Asked { token, .. } = api.open(&context, request).await?;
+        Ok::<_, Refused>(api.auth.revoke_token(&context, &token).await?)
     };
-    match within(&caller, &door.auth, answer).await {
+    match within(&context, &api.auth, answer).await {
         Ok(()) => (StatusCode::OK, NO_STORE).into_response(),
         Err(refused) => refused.answer(),
     }
@@ -84,7 +84,7 @@ pub(super) async fn revoke(State(door): State<OAuth>, request: Request<Body>) ->
 
 impl OAuth {
     /// Reads the form of a client that may ask.
-    async fn open(&self, caller: &Caller, request: Request<Body>) -> Result<Asked, Refused> {
+    async fn open(&self, context: &CallContext, request: Request<Body>) -> Result<Asked, Refused> {
         let (parts, body) = request.into_parts();
         if !is_form(&parts.headers) {
             return Err(Refused::Request("send content-type: application/x-www-form-urlencoded"));
@@ -96,7 +96,7 @@ impl OAuth {
         self.clients.check(&parts.headers, &mut form).map_err(|stranger| match stranger {
             Stranger::Malformed(fault) => Refused::Request(fault),
             Stranger::Unknown => {
-                self.auth.client_refused(caller);
+                self.auth.client_refused(context);
                 Refused::Client
             }
         })?;

@@ -13,8 +13,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::answer::refusal;
 use crate::{
-    domain::{Auth, Bearer, Caller, DEADLINE_DEFAULT, Door, Error, Peer, Reason, Violation},
-    wire::forwarded::TrustedProxies,
+    api::forwarded::TrustedProxies,
+    domain::{Api, Auth, Bearer, CallContext, DEADLINE_DEFAULT, Error, Peer, Reason, Violation},
 };
 
 /// Bytes of a request body at most.
@@ -49,20 +49,20 @@ fn peer(request: &Request<Body>) -> Peer {
 }
 
 /// Who calls; HTTP callers name no deadline.
-pub(super) fn caller(auth: &Auth, door: Door, request: &Request<Body>) -> Caller {
+pub(super) fn context(auth: &Auth, api: Api, request: &Request<Body>) -> CallContext {
     let client = request.extensions().get::<Client>().and_then(|client| client.0);
     let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
-    let user_agent = Caller::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()));
-    Caller { door, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent }
+    let user_agent = CallContext::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()));
+    CallContext { api, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent }
 }
 
 /// Answers in time, whatever happens: a body may never end.
 pub(super) async fn within<T, E: From<Error>>(
-    caller: &Caller,
+    context: &CallContext,
     auth: &Auth,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let left = caller.deadline.saturating_duration_since(auth.clock().monotonic());
+    let left = context.deadline.saturating_duration_since(auth.clock().monotonic());
     tokio::time::timeout(left, answer).await.unwrap_or(Err(Error::DeadlineExceeded.into()))
 }
 

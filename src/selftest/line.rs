@@ -13,8 +13,8 @@ use tonic::{
 };
 
 use crate::{
+    api::pb::{self, auth_client::AuthClient},
     domain::{Clock, System},
-    wire::pb::{self, auth_client::AuthClient},
 };
 
 /// No answer takes so long.

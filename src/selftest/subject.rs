@@ -22,14 +22,14 @@ use tokio::sync::oneshot;
 use super::line::{Call, Line, Via};
 use crate::{
     app::App,
+    common::host,
     config::Config,
     domain::{
-        Claim, Clock, Entropy, Event, HashPool, KeptCode, Observer, Password, PasswordHash, Rate, Store, System,
-        ThrottleSettings, User, UserData, Username, World,
+        Claim, Clock, Entropy, Environment, Event, HashPool, KeptCode, Observer, Password, PasswordHash, Rate,
+        RateLimitSettings, Store, System, User, UserData, Username,
         password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
     },
-    machine,
-    server::Address,
+    net::Address,
     store,
     telemetry::AuditLog,
 };
@@ -78,7 +78,7 @@ pub(super) enum Who {
 /// The node, and the users in its store.
 pub(super) struct Subject {
     /// Its gRPC door and its HTTP door.
-    doors: [SocketAddr; 2],
+    listeners: [SocketAddr; 2],
     store: Arc<dyn Store>,
     hashes: Arc<Hashes>,
     forms: Forms,
@@ -112,25 +112,25 @@ impl Subject {
         let hashes = Arc::new(Hashes::default());
         let config = settings(config, &folder.0);
         let forms = Forms::new(config.hashing.cost).await?;
-        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: hashes.clone() };
+        let environment = Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: hashes.clone() };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = oneshot::channel();
         // The runtime of the caller's own thread is not the node's: they would wait for each other.
         let thread = thread::Builder::new().name("selftest-node".into()).spawn(move || {
-            serve(config, world, tell, stopped);
+            serve(config, environment, tell, stopped);
         });
         let thread = thread.map_err(|cause| cause.to_string())?;
         let started = told.await.unwrap_or_else(|_| Err("the node under test did not start".into()));
-        let (doors, store) = started?;
+        let (listeners, store) = started?;
         let running = Some((stop, thread));
-        let mut subject = Self { doors, store, hashes, forms, locked: Vec::new(), running, _folder: folder };
+        let mut subject = Self { listeners, store, hashes, forms, locked: Vec::new(), running, _folder: folder };
         subject.locked = subject.lock(LOCKED).await?;
         Ok(subject)
     }
 
     /// A new connection to a door.
     pub(super) async fn connect(&self, via: Via) -> Result<Line, String> {
-        let [grpc, http] = self.doors;
+        let [grpc, http] = self.listeners;
         Line::connect(via, if via == Via::Grpc { grpc } else { http }).await
     }
 
@@ -215,7 +215,7 @@ impl Forms {
         let md5 = Md5Hex::parse(&text(16)).expect("32 hexadecimal digits");
         Ok(Self {
             current: hash(cost).await?,
-            of_md5: slot(&pool(cost))?.wrap_md5(md5).await.map_err(|error| format!("{error:?}"))?,
+            of_md5: permit(&pool(cost))?.wrap_md5(md5).await.map_err(|error| format!("{error:?}"))?,
             of_no_cost: hash(least).await?,
             of_less_cost: hash(less).await?,
         })
@@ -224,15 +224,15 @@ impl Forms {
 
 async fn hash(cost: Cost) -> Result<PasswordHash, String> {
     let password = Password::parse(password()).expect("letters and digits are a password");
-    slot(&pool(cost))?.hash(password).await.map_err(|error| format!("{error:?}"))
+    permit(&pool(cost))?.hash(password).await.map_err(|error| format!("{error:?}"))
 }
 
 fn pool(cost: Cost) -> HashPool {
-    let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
-    HashPool::start(PoolSettings { workers: 1, cost }, Kernel::choose(), &world)
+    let environment = Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
+    HashPool::start(PoolSettings { workers: 1, cost }, Kernel::choose(), &environment)
 }
 
-fn slot(pool: &HashPool) -> Result<crate::domain::password::Slot, String> {
+fn permit(pool: &HashPool) -> Result<crate::domain::password::QueuePermit, String> {
     let deadline = System.monotonic() + Duration::from_secs(30);
     pool.admit(Purpose::Registration, deadline).map_err(|error| format!("{error:?}"))
 }
@@ -277,7 +277,7 @@ fn settings(config: &Config, folder: &Path) -> Config {
         store: store::Settings::Embedded(folder.join("data")),
         seal: Arc::new(store::Seal::none()),
         rules,
-        throttle: Some(ThrottleSettings {
+        throttle: Some(RateLimitSettings {
             per_address: ROOM,
             per_account: ROOM,
             per_address_and_account: ROOM,
@@ -298,15 +298,15 @@ fn settings(config: &Config, folder: &Path) -> Config {
 type Started = Result<([SocketAddr; 2], Arc<dyn Store>), String>;
 
 /// The life of the node: tells how it started, and serves until it is stopped.
-fn serve(config: Config, world: World, tell: oneshot::Sender<Started>, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(machine::cores()).enable_all().build();
+fn serve(config: Config, environment: Environment, tell: oneshot::Sender<Started>, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(host::cores()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(cause) => return drop(tell.send(Err(cause.to_string()))),
     };
     runtime.block_on(async {
-        let started = match start(config, world).await {
-            Ok((app, doors, store)) => tell.send(Ok((doors, store))).map(|()| app).map_err(drop),
+        let started = match start(config, environment).await {
+            Ok((app, listeners, store)) => tell.send(Ok((listeners, store))).map(|()| app).map_err(drop),
             Err(fault) => tell.send(Err(fault)).map_err(drop).and(Err(())),
         };
         if let Ok(app) = started {
@@ -315,9 +315,10 @@ fn serve(config: Config, world: World, tell: oneshot::Sender<Started>, stopped: 
     });
 }
 
-async fn start(config: Config, world: World) -> Result<(App, [SocketAddr; 2], Arc<dyn Store>), String> {
-    let store = store::open(&config.store, config.seal.clone(), &world).await.map_err(|error| error.to_string())?;
-    let app = App::start_on(config, world, store.clone()).map_err(|error| error.to_string())?;
+async fn start(config: Config, environment: Environment) -> Result<(App, [SocketAddr; 2], Arc<dyn Store>), String> {
+    let store =
+        store::open(&config.store, config.seal.clone(), &environment).await.map_err(|error| error.to_string())?;
+    let app = App::start_on(config, environment, store.clone()).map_err(|error| error.to_string())?;
     let addresses = app.addresses();
     match (addresses.grpc, addresses.http) {
         (Address::Tcp(grpc), Some(Address::Tcp(http))) => Ok((app, [grpc, http], store)),

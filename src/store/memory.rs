@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    documents::{Change, Document, Documents, Key, Outcome, Put},
-    record,
+    codec,
+    document_store::{Change, Document, DocumentStore, Key, Outcome, Put},
 };
-use crate::domain::{Clock, Pulse, StoreError};
+use crate::domain::{Clock, StoreError, StoreHealth};
 
 /// Documents forgotten with each change at most; bounds its time.
 const FORGOTTEN_MAX: usize = 64;
@@ -22,7 +22,7 @@ const FORGOTTEN_MAX: usize = 64;
 pub struct Memory {
     kept: Mutex<Kept>,
     clock: Arc<dyn Clock>,
-    pulse: watch::Sender<Pulse>,
+    pulse: watch::Sender<StoreHealth>,
 }
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ struct Kept {
 impl Memory {
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { kept: Mutex::default(), clock, pulse: watch::Sender::new(Pulse::Up) }
+        Self { kept: Mutex::default(), clock, pulse: watch::Sender::new(StoreHealth::Up) }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -55,7 +55,7 @@ impl Kept {
 
     fn remove(&mut self, key: &Key) {
         let removed = self.documents.remove(key);
-        if let Some(Ok(Some(time))) = removed.map(|bytes| record::expire_time(key.kind, &bytes)) {
+        if let Some(Ok(Some(time))) = removed.map(|bytes| codec::expire_time(key.kind, &bytes)) {
             self.expiring.remove(&(time, key.clone()));
         }
     }
@@ -74,7 +74,7 @@ impl Kept {
 }
 
 #[async_trait]
-impl Documents for Memory {
+impl DocumentStore for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.kept().documents.get(key).cloned())
     }
@@ -103,7 +103,7 @@ impl Documents for Memory {
         self.clock.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
+    fn health(&self) -> watch::Receiver<StoreHealth> {
         self.pulse.subscribe()
     }
 

@@ -3,27 +3,27 @@
 //! Every store keeps documents under keys (`documents.rs`), one place each. What they mean is the same everywhere
 //! (`records.rs`), and so are their JSON (`record/`) and the promises (`tests/it/stores.rs`).
 
-mod copy;
-mod documents;
+mod codec;
+mod document_store;
 mod embedded;
 mod memory;
-mod record;
-mod records;
 mod redis;
 mod seal;
+mod transfer;
+mod typed;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use self::{
-    copy::{Report, copy},
-    documents::{Change, Document, Documents, Key, Kind, Outcome, Put},
+    document_store::{Change, Document, DocumentStore, Key, Kind, Outcome, Put},
     embedded::Embedded,
     memory::Memory,
-    records::Records,
     redis::{Durability, Prefix, Redis, RedisSettings, RedisUrl},
     seal::Seal,
+    transfer::{Report, copy},
+    typed::TypedStore,
 };
-use crate::domain::{Store, World};
+use crate::domain::{Environment, Store};
 
 /// Which store, from `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +60,20 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Opens the store and says in the log which one it is. `seal` says how the keys of tokens are kept.
-pub async fn open(settings: &Settings, seal: Arc<Seal>, world: &World) -> Result<Arc<dyn Store>, OpenError> {
-    let documents: Arc<dyn Documents> = match settings {
+pub async fn open(
+    settings: &Settings,
+    seal: Arc<Seal>,
+    environment: &Environment,
+) -> Result<Arc<dyn Store>, OpenError> {
+    let documents: Arc<dyn DocumentStore> = match settings {
         Settings::Memory => {
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");
-            Arc::new(Memory::new(world.clock.clone()))
+            Arc::new(Memory::new(environment.clock.clone()))
         }
-        Settings::Embedded(folder) => Arc::new(Embedded::open(folder, world.clock.clone())?),
-        Settings::Redis(settings) => Arc::new(Redis::open(settings, world).await.map_err(in_store)?),
+        Settings::Embedded(folder) => Arc::new(Embedded::open(folder, environment.clock.clone())?),
+        Settings::Redis(settings) => Arc::new(Redis::open(settings, environment).await.map_err(in_store)?),
     };
-    Ok(Arc::new(Records::sealed(documents, seal).await?))
+    Ok(Arc::new(TypedStore::sealed(documents, seal).await?))
 }
 
 /// Says in a line each what `open` would find of users and of keys, and changes nothing.
@@ -79,7 +83,7 @@ pub async fn inspect(settings: &Settings, seal: &Seal) -> Result<String, OpenErr
         Settings::Embedded(folder) => Embedded::inspect(folder)?,
         Settings::Redis(settings) => Redis::inspect(settings).await.map_err(in_store)?,
     };
-    let keys = keys.map(|document| records::inspect_ring(seal, document.as_deref())).transpose()?;
+    let keys = keys.map(|document| typed::inspect_ring(seal, document.as_deref())).transpose()?;
     Ok(keys.map_or(users.clone(), |keys| format!("{users}\n{keys}")))
 }
 

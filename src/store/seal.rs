@@ -15,7 +15,7 @@ use aws_lc_rs::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::record::{decode, decode_base64, encode_base64};
+use super::codec::{decode, decode_base64, encode_base64};
 
 const KEY_BYTES: usize = 32;
 

@@ -8,13 +8,13 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use super::{
-    record::{Record, Weight},
-    stream::{Sink, Stream},
+    audit_record::{Record, Weight},
+    audit_stream::{Sink, Stream},
 };
-use crate::domain::{Alarm, Clock, Event, Observer};
+use crate::domain::{Clock, ConfigurationWarning, Event, Observer};
 
 /// Of the form of a line. A new field is no new form; a field that goes or means something else is.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Where the audit goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +74,11 @@ impl Audit {
     }
 
     /// What an operator should look at.
-    pub fn alarm(&self) -> Option<Alarm> {
+    pub fn warning(&self) -> Option<ConfigurationWarning> {
         let To::Stream(stream) = &self.to else { return None };
         let trouble = stream.trouble()?;
         let text = format!("{trouble}; {} lines were lost since the start", self.dropped.get());
-        Some(Alarm { setting: "--audit-log", text })
+        Some(ConfigurationWarning { setting: "--audit-log", text })
     }
 
     /// Counts the events that were lost.
@@ -122,7 +122,7 @@ fn log(record: &Record<'_>) {
                 event = record.event,
                 outcome = record.outcome.name(),
                 reason = record.reason,
-                door = record.door,
+                api = record.api,
                 peer = record.peer.map(tracing::field::display),
                 client = record.client.map(tracing::field::display),
                 uid = record.uid,

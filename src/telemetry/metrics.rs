@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 use super::Audit;
-use crate::domain::{Alarm, Event, Observer, StoreError};
+use crate::domain::{ConfigurationWarning, Event, Observer, StoreError};
 
 /// Bounds of the histograms of hashes in seconds: fine around what a hash takes, coarse where a caller has given up.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 5.0];
@@ -59,7 +59,7 @@ pub struct Now<'a> {
     /// Whether the store answers.
     pub store_up: bool,
     /// What is wrong with its settings.
-    pub alarms: &'a [Alarm],
+    pub alarms: &'a [ConfigurationWarning],
     /// Whether the audit is written, and no line was lost since the last one that was.
     pub audit_up: bool,
     /// Hashes that wait for a worker.
@@ -219,10 +219,10 @@ impl Metrics {
             | Event::PasswordChanged { .. }
             | Event::PasswordRehashed { .. }
             | Event::ChallengeSpent { .. }
-            | Event::PasswordNotShown { .. }
+            | Event::ReauthenticationFailed { .. }
             | Event::UserChanged { .. }
             | Event::UserDeleted { .. }
-            | Event::Operated { .. }
+            | Event::AdminActed { .. }
             | Event::SigningKeyRotated { .. } => return,
             Event::StoreFailed { error: StoreError::Unavailable } => (&self.store_failures, "unavailable"),
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),

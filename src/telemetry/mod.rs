@@ -1,10 +1,10 @@
 //! What operators see. Implements `domain::Observer`.
 
 mod audit;
+mod audit_record;
+mod audit_stream;
 mod log;
 mod metrics;
-mod record;
-mod stream;
 
 pub use self::{
     audit::{Audit, AuditLog},

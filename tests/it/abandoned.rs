@@ -17,13 +17,13 @@ use hyper::{Request, Response, body::Incoming};
 use tokio::{io::AsyncWriteExt, sync::watch};
 use tower::Service;
 use watchword::{
+    api::{forwarded::TrustedProxies, pb},
     domain::{
-        Clock, Error, Event, HashPool, Observer, System, World,
+        Clock, Environment, Error, Event, HashPool, Observer, System,
         password::{Cost, Kernel, Password, PoolSettings, Purpose},
     },
     grpc::{Grpc, Measured, Readiness},
-    server::{Access, Address, Drain, Limits, Listener, serve},
-    wire::{forwarded::TrustedProxies, pb},
+    net::{Access, Address, Drain, Limits, Listener, serve},
 };
 
 use crate::support::{
@@ -125,8 +125,8 @@ async fn a_door_that_does_not_let_go_of_its_callers_is_found_out() {
     let Address::Tcp(address) = listener.address() else { unreachable!("bound to an internet address") };
     let (_readiness, ready) = watch::channel(Readiness::Ready);
     let (_drain, draining) = Drain::new();
-    let door = Detached(Grpc::new(app.rules.clone(), TrustedProxies::default(), ready, false));
-    tokio::spawn(serve(listener, door, Limits::default(), draining));
+    let api = Detached(Grpc::new(app.rules.clone(), TrustedProxies::default(), ready, false));
+    tokio::spawn(serve(listener, api, Limits::default(), draining));
     logins_that_are_reset(address, &[]).await;
     assert!(hashes_for_nobody(&app) > QUEUE_JOBS_MAX + WORKERS, "the control shows nothing");
     assert!(app.events.hashes_at_once_max() <= WORKERS.cast_signed());
@@ -170,11 +170,11 @@ async fn jobs_that_nobody_waits_for_or_that_are_late_are_not_hashed_and_the_othe
     const JOBS: usize = 20;
     for callers in [Callers::Wait, Callers::Leave, Callers::AreLate] {
         let (clock, gate) = (Arc::new(ManualClock::default()), Arc::new(Gate::default()));
-        let world = World { clock: clock.clone(), entropy: Arc::new(System), observer: gate.clone() };
-        let pool = HashPool::start(PoolSettings { workers: 1, cost: CHEAP }, Kernel::choose(), &world);
+        let environment = Environment { clock: clock.clone(), entropy: Arc::new(System), observer: gate.clone() };
+        let pool = HashPool::start(PoolSettings { workers: 1, cost: CHEAP }, Kernel::choose(), &environment);
         let job = |after| {
-            let slot = pool.admit(Purpose::Account, clock.monotonic() + after).unwrap();
-            Box::pin(slot.hash(Password::parse("a password".into()).unwrap()))
+            let permit = pool.admit(Purpose::Account, clock.monotonic() + after).unwrap();
+            Box::pin(permit.hash(Password::parse("a password".into()).unwrap()))
         };
         let waiting = |after| {
             let mut job = job(after);

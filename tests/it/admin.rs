@@ -8,7 +8,7 @@ use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
-use watchword::wire::pb::{
+use watchword::api::pb::{
     RefreshTokenRequest, RotateSigningKeyRequest, RotateSigningKeyResponse, auth_admin_client::AuthAdminClient,
 };
 
@@ -47,24 +47,24 @@ async fn a_key_that_an_operator_asks_for_is_published_first_and_used_later_and_n
         let place = Place::new(kind);
         let (app, _folder) = start(App::with(kind).args(&["--access-token-lifetime", "1h"]), &place).await;
         app.registered("ada").await;
-        let before = app.signed_in("ada").await;
+        let before = app.authenticate("ada").await;
         let old = key_of(&before.access_token);
 
         let next = rotate(&app, false).await;
         assert_eq!(published(&app).await, [old.as_str(), &next.key_id], "{kind:?}");
         assert_eq!(rotate(&app, false).await, next, "{kind:?}: asked twice, made once");
-        assert_eq!(key_of(&app.signed_in("ada").await.access_token), old, "{kind:?}: not everybody has heard of it");
+        assert_eq!(key_of(&app.authenticate("ada").await.access_token), old, "{kind:?}: not everybody has heard of it");
         assert_eq!(app.events.count("signing key rotated"), 1, "{kind:?}: told once");
 
         app.clock.advance(Duration::from_secs(601));
-        let after = app.signed_in("ada").await;
+        let after = app.authenticate("ada").await;
         assert_eq!(key_of(&after.access_token), next.key_id, "{kind:?}");
         for token in [&before.access_token, &after.access_token, &before.refresh_token] {
             assert!(app.introspect(token).await.active, "{kind:?}");
         }
 
         app.clock.advance(Duration::from_secs(3 * 3_600));
-        app.signed_in("ada").await;
+        app.authenticate("ada").await;
         assert_eq!(published(&app).await, [next.key_id.as_str()], "{kind:?}: the old one has no tokens any more");
     }
 }
@@ -75,7 +75,7 @@ async fn a_stolen_key_is_gone_at_once_and_sessions_go_on_with_a_new_one() {
         let place = Place::new(kind);
         let (app, _folder) = start(App::with(kind), &place).await;
         app.registered("ada").await;
-        let stolen = app.signed_in("ada").await;
+        let stolen = app.authenticate("ada").await;
         let next = rotate(&app, true).await;
         assert_eq!(published(&app).await, [next.key_id.as_str()], "{kind:?}");
         assert!(!app.introspect(&stolen.access_token).await.active, "{kind:?}");
@@ -92,7 +92,7 @@ async fn the_other_nodes_drop_a_stolen_key_within_a_minute() {
     let (one, _folder) = start(App::with(StoreKind::Redis).args(&["--token-issuer", "here"]), &place).await;
     let other = App::with(StoreKind::Redis).args(&["--token-issuer", "here"]).start_in(place).await;
     one.registered("ada").await;
-    let stolen = one.signed_in("ada").await.access_token;
+    let stolen = one.authenticate("ada").await.access_token;
     assert!(other.introspect(&stolen).await.active);
     rotate(&one, true).await;
     other.clock.advance(Duration::from_secs(60));

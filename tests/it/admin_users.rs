@@ -5,9 +5,9 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::{Code, Request, Status};
-use watchword::wire::pb::{self, UserState, auth_admin_get_user_request, auth_client::AuthClient};
+use watchword::api::pb::{self, UserState, auth_admin_get_user_request, auth_client::AuthClient};
 
-use crate::support::{App, Door, Node, Place, StoreKind, channel, password, reason, run};
+use crate::support::{Api, App, Node, Place, StoreKind, channel, password, reason, run};
 
 fn by_name(username: &str) -> pb::AuthAdminGetUserRequest {
     pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::Username(username.into())) }
@@ -17,8 +17,8 @@ fn by_id(id: &str) -> pb::AuthAdminGetUserRequest {
     pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::UserId(id.into())) }
 }
 
-async fn seen(app: &App, whom: pb::AuthAdminGetUserRequest) -> Result<pb::AdminUser, Status> {
-    app.admin().await.get_user(whom).await.map(|answer| answer.into_inner().user.unwrap())
+async fn seen(app: &App, user_selector: pb::AuthAdminGetUserRequest) -> Result<pb::AdminUser, Status> {
+    app.admin().await.get_user(user_selector).await.map(|answer| answer.into_inner().user.unwrap())
 }
 
 async fn unlock(app: &App, username: &str) -> pb::AdminUser {
@@ -27,7 +27,7 @@ async fn unlock(app: &App, username: &str) -> pb::AdminUser {
 }
 
 async fn login(app: &App, username: &str, password: &str) -> String {
-    Door::Grpc.login(app, username, password).await.outcome()
+    Api::Grpc.login(app, username, password).await.outcome()
 }
 
 #[tokio::test]
@@ -71,16 +71,16 @@ async fn whoever_is_not_there_is_not_found_on_this_door_alone_and_a_bad_question
     let app = App::with(StoreKind::Memory).with_admin().start().await;
     app.registered("ada").await;
     let id = seen(&app, by_name("ada")).await.unwrap().user.unwrap().user_id;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     let delete = pb::DeleteUserRequest { current_password: password("ada") };
     app.client().await.delete_user(crate::sessions::with(&tokens.access_token, delete)).await.unwrap();
     app.registered("ada").await;
-    for whom in [by_name("nobody"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
-        let refused = seen(&app, whom).await.unwrap_err();
+    for user_selector in [by_name("nobody"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
+        let refused = seen(&app, user_selector).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "USER_NOT_FOUND"));
     }
-    for whom in [by_name(""), by_name("a b"), by_id("x"), pb::AuthAdminGetUserRequest { user: None }] {
-        assert_eq!(reason(&seen(&app, whom).await.unwrap_err()), "INVALID_FIELD");
+    for user_selector in [by_name(""), by_name("a b"), by_id("x"), pb::AuthAdminGetUserRequest { user: None }] {
+        assert_eq!(reason(&seen(&app, user_selector).await.unwrap_err()), "INVALID_FIELD");
     }
     let mut admin = app.admin().await;
     let username = "nobody".to_owned();
@@ -137,7 +137,7 @@ async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
 async fn disabling_twice_changes_nothing_and_enabling_ends_no_session() {
     let app = App::with(StoreKind::Memory).with_admin().start().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     app.disabled("ada", false).await;
     assert!(app.introspect(&tokens.access_token).await.active, "who is not disabled is not enabled");
     for _ in 0..2 {
@@ -157,7 +157,7 @@ async fn a_user_is_disabled_however_many_changes_his_sessions_make_meanwhile() {
         let app = App::with(kind).with_admin().start().await;
         app.registered("ada").await;
         for _ in 0..3 {
-            let token = app.signed_in("ada").await.access_token;
+            let token = app.authenticate("ada").await.access_token;
             let channel = app.channel().await;
             let writers: Vec<_> = (0..100)
                 .map(|writer| {
@@ -272,7 +272,7 @@ async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
     let uid = fs::metadata(&file).unwrap().uid();
     let acts: Vec<_> = lines
         .iter()
-        .filter(|line| line["door"] == "admin")
+        .filter(|line| line["api"] == "admin")
         .map(|line| {
             assert_eq!(line["uid"], uid, "{line}");
             let is_known = line["reason"] != "unknown_user";

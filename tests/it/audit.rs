@@ -12,10 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, time::timeout};
 use tonic::{Request, metadata::MetadataValue};
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    App, Door, Node, PATIENCE, StoreKind, channel, command,
+    Api, App, Node, PATIENCE, StoreKind, channel, command,
     fault::{Fault, Faulty},
     http, password, query, run,
 };
@@ -128,7 +128,7 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
     let of = |line: &Value, field: &str| line[field].as_str().unwrap_or("-").to_owned();
     let said: Vec<_> = lines
         .iter()
-        .map(|line| [of(line, "event"), of(line, "outcome"), of(line, "reason"), of(line, "door")].join(" "))
+        .map(|line| [of(line, "event"), of(line, "outcome"), of(line, "reason"), of(line, "api")].join(" "))
         .collect();
     let expected = [
         "user_created success - grpc",
@@ -160,7 +160,7 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
     let age = SystemTime::now().duration_since(now).unwrap();
     assert!(age < PATIENCE, "{age:?}");
     for (line, said) in lines.iter().zip(&said) {
-        assert_eq!(line["schema"], 1);
+        assert_eq!(line["schema"], 2);
         assert_eq!(of(line, "peer"), if said.ends_with("admin") { "local" } else { "127.0.0.1" }, "{line}");
         let is_ada = !said.contains("refused")
             && !said.contains("login_fail")
@@ -223,7 +223,7 @@ async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_
     let app = App::with(StoreKind::Memory).args(&["--audit-log", path.to_str().unwrap()]).start().await;
     assert!(!page(&app, "/readyz").await.contains("alarm"));
     app.registered("ada").await;
-    app.signed_in("ada").await;
+    app.authenticate("ada").await;
     until("the alarm is told", async || {
         page(&app, "/readyz").await.contains("alarm: the audit cannot be written: No space")
     })
@@ -234,7 +234,7 @@ async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_
         metrics.contains("watchword_audit_up 0") && metrics.contains("watchword_audit_dropped_total 0"),
         "{metrics}"
     );
-    app.signed_in("ada").await;
+    app.authenticate("ada").await;
     fs::remove_file(&path).unwrap();
     symlink(&real, &path).unwrap();
     until("the alarm is over", async || !page(&app, "/readyz").await.contains("alarm")).await;
@@ -272,8 +272,8 @@ async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_tim
     })
     .await;
     assert!(page(&app, "/readyz").await.contains("alarm: lines come faster than they can be written; "));
-    app.signed_in("ada").await;
-    Door::Legacy.login(&app, "ada", "a wrong guess").await;
+    app.authenticate("ada").await;
+    Api::Legacy.login(&app, "ada", "a wrong guess").await;
 
     // Whoever reads again gets whole lines, and the logins among them.
     let mut reader =
@@ -444,7 +444,7 @@ async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
         let store = Faulty::with(Fault::None);
         let app = App::on(store.clone()).start().await;
         app.registered("ada").await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         let before = app.events.count(event);
         leave(&app, &store, method, call(app.client().await, tokens)).await;
         until(event, async || {
@@ -457,7 +457,7 @@ async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    let stolen = pb::RefreshTokenRequest { refresh_token: app.signed_in("ada").await.refresh_token };
+    let stolen = pb::RefreshTokenRequest { refresh_token: app.authenticate("ada").await.refresh_token };
     let mut client = app.client().await;
     let next = client.refresh_token(stolen.clone()).await.unwrap().into_inner().tokens.unwrap();
     client.refresh_token(pb::RefreshTokenRequest { refresh_token: next.refresh_token }).await.unwrap();

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use tokio::{process::Command, task::JoinSet};
 use tonic::Code;
 use watchword::{
+    api::{pb, rpc},
     domain::{Clock, Work},
-    wire::{pb, rpc},
 };
 
 use crate::{
     copy::copy,
     support::{
-        Answer, App, Door, ManualClock, Place, Setup, StoreKind, app, details,
+        Answer, Api, App, ManualClock, Place, Setup, StoreKind, app, details,
         fault::{Fault, Faulty},
         http, password,
         program::{existing, root, succeeds, tool},
@@ -92,14 +92,14 @@ fn is_invalid(answer: &Answer) -> bool {
 async fn every_solver_of_altcha_is_accepted() {
     let app = asking(StoreKind::Memory).change(|config| config.rules.challenges.work = Work::DEFAULT).start().await;
     for (number, solver) in ["widget", "widget-lib", "lib", "lib-web"].into_iter().enumerate() {
-        let (door, name) = (Door::ALL[number % 2], format!("user of {solver}").replace(' ', "-"));
+        let (api, name) = (Api::ALL[number % 2], format!("user of {solver}").replace(' ', "-"));
         let proof = solved_by(solver, &app, "register").await;
-        let answer = door.register_with(&app, &name, &password(&name), "x", &proof).await;
+        let answer = api.register_with(&app, &name, &password(&name), "x", &proof).await;
         assert_eq!(answer.outcome(), "ok", "{solver}");
-        assert!(is_invalid(&door.register_with(&app, "eve", &password("eve"), "", &proof).await), "{solver}");
+        assert!(is_invalid(&api.register_with(&app, "eve", &password("eve"), "", &proof).await), "{solver}");
     }
     let proof = solved_by("widget-lib", &app, "login").await;
-    let answer = Door::Legacy.login_with(&app, "user-of-lib", &password("user-of-lib"), &proof).await;
+    let answer = Api::Legacy.login_with(&app, "user-of-lib", &password("user-of-lib"), &proof).await;
     assert_eq!(answer.outcome(), "ok");
     assert_eq!(app.events.count("challenge accepted"), 5);
 }
@@ -130,19 +130,19 @@ async fn a_solution_is_asked_for_where_the_setting_says_and_must_count_wherever_
         [("off", false, false), ("register", true, false), ("login", false, true), ("both", true, true)]
     {
         let app = App::with(StoreKind::Memory).args(&["--challenge", setting]).start().await;
-        for door in Door::ALL {
-            let name = format!("{door:?}");
-            let without = door.register(&app, &name, &password(&name), "").await;
-            assert_eq!(is_asked_for(&without), for_register, "{setting} {door:?}: {without:?}");
+        for api in Api::ALL {
+            let name = format!("{api:?}");
+            let without = api.register(&app, &name, &password(&name), "").await;
+            assert_eq!(is_asked_for(&without), for_register, "{setting} {api:?}: {without:?}");
             if for_register {
                 let proof = solution(&app, REGISTER).await;
-                assert_eq!(door.register_with(&app, &name, &password(&name), "", &proof).await.outcome(), "ok");
+                assert_eq!(api.register_with(&app, &name, &password(&name), "", &proof).await.outcome(), "ok");
             }
-            let without = door.login(&app, &name, &password(&name)).await;
-            assert_eq!(is_asked_for(&without), for_login, "{setting} {door:?}: {without:?}");
+            let without = api.login(&app, &name, &password(&name)).await;
+            assert_eq!(is_asked_for(&without), for_login, "{setting} {api:?}: {without:?}");
             let proof = solution(&app, LOGIN).await;
-            assert_eq!(door.login_with(&app, &name, &password(&name), &proof).await.outcome(), "ok", "{setting}");
-            let again = door.login_with(&app, &name, &password(&name), &proof).await;
+            assert_eq!(api.login_with(&app, &name, &password(&name), &proof).await.outcome(), "ok", "{setting}");
+            let again = api.login_with(&app, &name, &password(&name), &proof).await;
             assert!(is_invalid(&again), "one that comes must count, with {setting} too: {again:?}");
         }
     }
@@ -152,15 +152,15 @@ async fn a_solution_is_asked_for_where_the_setting_says_and_must_count_wherever_
 async fn nothing_tells_whether_a_name_exists_before_the_challenge_is_checked() {
     let app = asking(StoreKind::Memory).start().await;
     let proof = solution(&app, REGISTER).await;
-    Door::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await;
+    Api::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await;
     let hashed = app.events.count("hashed");
-    for door in Door::ALL {
+    for api in Api::ALL {
         // The second one was spent on ada.
         for bad in ["", &proof, "e30="] {
-            let [taken, free] = ["ada", "bob"].map(|name| door.register_with(&app, name, "a long password", "", bad));
-            assert_eq!(format!("{:?}", taken.await), format!("{:?}", free.await), "{door:?} {bad}");
-            let [known, unknown] = ["ada", "bob"].map(|name| door.login_with(&app, name, "a long password", bad));
-            assert_eq!(format!("{:?}", known.await), format!("{:?}", unknown.await), "{door:?} {bad}");
+            let [taken, free] = ["ada", "bob"].map(|name| api.register_with(&app, name, "a long password", "", bad));
+            assert_eq!(format!("{:?}", taken.await), format!("{:?}", free.await), "{api:?} {bad}");
+            let [known, unknown] = ["ada", "bob"].map(|name| api.login_with(&app, name, "a long password", bad));
+            assert_eq!(format!("{:?}", known.await), format!("{:?}", unknown.await), "{api:?} {bad}");
         }
     }
     assert_eq!(app.events.count("hashed"), hashed, "a refusal cost a hash");
@@ -171,10 +171,10 @@ async fn nothing_tells_whether_a_name_exists_before_the_challenge_is_checked() {
 async fn a_refusal_says_for_what_a_challenge_is_needed_and_what_is_wrong_with_it() {
     let app = asking(StoreKind::Memory).start().await;
     let spent = solution(&app, REGISTER).await;
-    Door::Grpc.register_with(&app, "ada", &password("ada"), "", &spent).await;
+    Api::Grpc.register_with(&app, "ada", &password("ada"), "", &spent).await;
     let register =
-        |proof: String| async { Door::Grpc.register_with(&app, "x", "a long password", "", &{ proof }).await };
-    let login = |proof: String| async { Door::Grpc.login_with(&app, "x", "a long password", &{ proof }).await };
+        |proof: String| async { Api::Grpc.register_with(&app, "x", "a long password", "", &{ proof }).await };
+    let login = |proof: String| async { Api::Grpc.login_with(&app, "x", "a long password", &{ proof }).await };
     for (answer, subject, text) in [
         (register(String::new()).await, "register", "send the solution of a challenge"),
         (login(String::new()).await, "login", "send the solution of a challenge"),
@@ -304,22 +304,22 @@ fn garbage(good: &Value) -> Vec<(String, String, &'static str)> {
 #[tokio::test]
 async fn nothing_that_was_changed_or_made_up_is_accepted_and_it_costs_neither_a_key_nor_the_challenge() {
     let app = asking(StoreKind::Memory).start().await;
-    for door in Door::ALL {
+    for api in Api::ALL {
         let challenge = challenge(&app, REGISTER).await;
         let good = payload(&challenge, &solved(&challenge));
         let (checked, accepted) = (app.events.count("challenge checked"), app.events.count("challenge accepted"));
         for (what, proof, word) in changed(&good).into_iter().chain(garbage(&good)) {
             let before = app.events.count(word);
-            let answer = door.register_with(&app, "eve", &password("eve"), "", &proof).await;
-            assert!(is_invalid(&answer), "{door:?}, {what}: {answer:?}");
-            assert_eq!(app.events.count(word), before + 1, "{door:?}, {what} is not {word}");
+            let answer = api.register_with(&app, "eve", &password("eve"), "", &proof).await;
+            assert!(is_invalid(&answer), "{api:?}, {what}: {answer:?}");
+            assert_eq!(app.events.count(word), before + 1, "{api:?}, {what} is not {word}");
         }
-        let other = door.login_with(&app, "eve", &password("eve"), &encoded(&good)).await;
+        let other = api.login_with(&app, "eve", &password("eve"), &encoded(&good)).await;
         assert!(is_invalid(&other) && app.events.count("other_purpose") > 0, "{other:?}");
         assert_eq!(app.events.count("challenge checked"), checked, "a key was derived");
         assert_eq!(app.events.count("challenge accepted"), accepted);
-        let name = format!("ada-{door:?}");
-        let answer = door.register_with(&app, &name, &password(&name), "", &encoded(&good)).await;
+        let name = format!("ada-{api:?}");
+        let answer = api.register_with(&app, &name, &password(&name), "", &encoded(&good)).await;
         assert_eq!(answer.outcome(), "ok", "the challenge itself was still good");
     }
 }
@@ -327,7 +327,7 @@ async fn nothing_that_was_changed_or_made_up_is_accepted_and_it_costs_neither_a_
 #[tokio::test]
 async fn a_wrong_solution_is_refused_and_spends_its_challenge() {
     let app = asking(StoreKind::Memory).start().await;
-    for door in Door::ALL {
+    for api in Api::ALL {
         // The true key of counter 0, which does not begin as it must, but for one challenge in sixteen.
         let (challenge, first) = loop {
             let challenge = challenge(&app, REGISTER).await;
@@ -344,16 +344,15 @@ async fn a_wrong_solution_is_refused_and_spends_its_challenge() {
         let no_key = Solution { derived_key: String::new(), ..right.clone() };
         let begun = Solution { derived_key: challenge.parameters.key_prefix.clone(), ..right.clone() };
         let before = app.events.count("unsolved");
-        let answer =
-            door.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &first))).await;
+        let answer = api.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &first))).await;
         assert!(is_invalid(&answer) && app.events.count("unsolved") == before + 1, "{answer:?}");
-        let late = door.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &right))).await;
+        let late = api.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &right))).await;
         assert!(is_invalid(&late), "a wrong solution spends it too: {late:?}");
         for wrong in [wrong_key, no_key, begun] {
             let fresh = self::challenge(&app, REGISTER).await;
             let counter = solved(&fresh).counter;
             let proof = encoded(&payload(&fresh, &Solution { counter, ..wrong }));
-            assert!(is_invalid(&door.register_with(&app, "eve", &password("eve"), "", &proof).await));
+            assert!(is_invalid(&api.register_with(&app, "eve", &password("eve"), "", &proof).await));
         }
         assert_eq!(app.events.count("unsolved"), before + 4);
     }
@@ -367,7 +366,7 @@ async fn a_solution_as_long_as_is_allowed_is_read() {
     let text = payload(&challenge, &solved(&challenge)).to_string();
     let longest = STANDARD.encode(format!("{text}{}", " ".repeat(3 * 1_024 - text.len())));
     assert_eq!(longest.len(), 4 * 1_024);
-    assert_eq!(Door::Grpc.register_with(&app, "ada", &password("ada"), "", &longest).await.outcome(), "ok");
+    assert_eq!(Api::Grpc.register_with(&app, "ada", &password("ada"), "", &longest).await.outcome(), "ok");
 }
 
 #[tokio::test]
@@ -381,7 +380,7 @@ async fn a_challenge_is_good_until_its_second_and_not_in_it() {
             let then = UNIX_EPOCH + Duration::from_secs((expires_at + seconds).try_into().unwrap());
             app.clock.advance(then.duration_since(app.clock.now()).unwrap());
             let name = format!("ada{seconds}");
-            let answer = Door::Grpc.register_with(&app, &name, &password(&name), "", &proof).await;
+            let answer = Api::Grpc.register_with(&app, &name, &password(&name), "", &proof).await;
             assert_eq!((answer.outcome() == "ok", is_invalid(&answer)), (is_good, !is_good), "{kind:?} {seconds}");
         }
         assert_eq!(app.events.count("expired"), 2);
@@ -397,7 +396,7 @@ async fn a_challenge_of_the_last_minute_of_a_day_is_good_on_the_next_one() {
     let app = asking(StoreKind::Memory).clock(clock).start().await;
     let proof = solution(&app, REGISTER).await;
     app.clock.advance(Duration::from_secs(120));
-    assert_eq!(Door::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await.outcome(), "ok");
+    assert_eq!(Api::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await.outcome(), "ok");
 }
 
 /// One race of 64 for one solution, by turns over nodes and doors; answers how many had a success.
@@ -406,9 +405,9 @@ async fn race(nodes: &Arc<Vec<App>>, proof: &str, round: usize) -> usize {
     for racer in 0..RACERS {
         let (nodes, proof) = (nodes.clone(), proof.to_owned());
         racers.spawn(async move {
-            let (node, door) = (&nodes[racer % nodes.len()], Door::ALL[racer / 2 % 2]);
+            let (node, api) = (&nodes[racer % nodes.len()], Api::ALL[racer / 2 % 2]);
             let name = format!("racer-{round}-{racer}");
-            let answer = door.register_with(node, &name, &password(&name), "", &proof).await;
+            let answer = api.register_with(node, &name, &password(&name), "", &proof).await;
             assert!(answer.outcome() == "ok" || is_invalid(&answer), "{answer:?}");
             usize::from(answer.outcome() == "ok")
         });
@@ -466,19 +465,19 @@ async fn nothing_counts_while_nobody_knows_whether_it_was_spent() {
         // The write was made: whoever repeats it is not the first.
         (Fault::ReplyLost, "OUTCOME_UNKNOWN", 500, false),
     ] {
-        for door in Door::ALL {
-            let (name, proof) = (format!("{fault:?}-{door:?}"), solution(&app, REGISTER).await);
+        for api in Api::ALL {
+            let (name, proof) = (format!("{fault:?}-{api:?}"), solution(&app, REGISTER).await);
             let checked = app.events.count("challenge checked");
             faulty.set(fault);
-            match door.register_with(&app, &name, &password(&name), "", &proof).await {
+            match api.register_with(&app, &name, &password(&name), "", &proof).await {
                 Answer::Grpc(status) => assert_eq!(reason(&status), grpc),
                 Answer::Http { status, text, .. } => assert_eq!(status, http, "{text}"),
                 Answer::Ok { .. } => panic!("{fault:?}: accepted"),
             }
             assert_eq!(app.events.count("challenge checked"), checked, "a key was derived for nothing");
             faulty.set(Fault::None);
-            let later = door.register_with(&app, &name, &password(&name), "", &proof).await;
-            assert_eq!(later.outcome() == "ok", is_good_later, "{fault:?} {door:?}: {later:?}");
+            let later = api.register_with(&app, &name, &password(&name), "", &proof).await;
+            assert_eq!(later.outcome() == "ok", is_good_later, "{fault:?} {api:?}: {later:?}");
         }
     }
 }
@@ -489,13 +488,13 @@ async fn what_was_spent_in_one_store_is_spent_in_its_copy() {
     let node = |kind| asking(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Embedded).start_in(embedded.clone()).await;
     let (spent, fresh) = (solution(&app, REGISTER).await, solution(&app, REGISTER).await);
-    assert_eq!(Door::Grpc.register_with(&app, "ada", &password("ada"), "", &spent).await.outcome(), "ok");
+    assert_eq!(Api::Grpc.register_with(&app, "ada", &password("ada"), "", &spent).await.outcome(), "ok");
     app.stopped().await;
     let (code, out, err) = copy(&embedded, &redis);
     assert_eq!(code, 0, "{out}{err}");
     let app = node(StoreKind::Redis).start_in(redis).await;
-    assert!(is_invalid(&Door::Grpc.register_with(&app, "eve", &password("eve"), "", &spent).await));
-    let answer = Door::Grpc.register_with(&app, "bob", &password("bob"), "", &fresh).await;
+    assert!(is_invalid(&Api::Grpc.register_with(&app, "eve", &password("eve"), "", &spent).await));
+    let answer = Api::Grpc.register_with(&app, "bob", &password("bob"), "", &fresh).await;
     assert_eq!(answer.outcome(), "ok", "the keys of challenges come along");
 }
 
@@ -536,7 +535,7 @@ async fn an_operator_sees_what_became_of_challenges() {
     let app = asking(StoreKind::Memory).start().await;
     let proof = solution(&app, LOGIN).await;
     for proof in ["", &proof, &proof, "?"] {
-        Door::Grpc.login_with(&app, "ada", &password("ada"), proof).await;
+        Api::Grpc.login_with(&app, "ada", &password("ada"), proof).await;
     }
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
     for line in [

@@ -63,9 +63,9 @@ fn beyond_loopback_plain_text_needs_a_word() {
     for part in ["--token-issuer must be set", "--token-audience must be set"] {
         assert!(err.contains(part), "and who makes tokens, and for whom: {err}");
     }
-    let open = |door: &str, more: &[&str]| {
+    let open = |api: &str, more: &[&str]| {
         let known = ["--insecure-plaintext", "--token-issuer", "https://auth.example", "--token-audience", "shop"];
-        Config::from_args([&["watchword", door, "0.0.0.0:0"], &known[..], more].concat()).unwrap()
+        Config::from_args([&["watchword", api, "0.0.0.0:0"], &known[..], more].concat()).unwrap()
     };
     let grpc = open("--grpc-addr", &[]);
     assert!(!grpc.reflection, "reflection is closed where strangers can reach it");
@@ -168,7 +168,7 @@ fn the_log_can_be_json_and_says_where_the_doors_and_the_data_are() {
     let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(stderr);
     let mut seen = Vec::new();
-    while !seen.last().is_some_and(|line: &serde_json::Value| line["door"] == "ops") {
+    while !seen.last().is_some_and(|line: &serde_json::Value| line["api"] == "ops") {
         seen.push(serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap());
     }
     child.kill().unwrap();
@@ -177,8 +177,8 @@ fn the_log_can_be_json_and_says_where_the_doors_and_the_data_are() {
     assert_eq!(store["new"], true);
     let file = fs::canonicalize(folder.path()).unwrap().join("data/watchword.redb");
     assert_eq!(store["file"].as_str().unwrap(), file.display().to_string(), "an absolute path");
-    let doors: Vec<_> = seen.iter().filter_map(|line| line["door"].as_str()).collect();
-    assert_eq!(doors, ["grpc", "http", "ops"]);
+    let listeners: Vec<_> = seen.iter().filter_map(|line| line["api"].as_str()).collect();
+    assert_eq!(listeners, ["grpc", "http", "ops"]);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn secrets_and_names_never_reach_the_log_at_any_level() {
     let http: std::net::SocketAddr = line.rsplit("address=").next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        use watchword::wire::pb;
+        use watchword::api::pb;
         let mut client = pb::auth_client::AuthClient::new(crate::support::channel(&node.grpc).await);
         let canary = pb::RegisterRequest {
             username: "canary-name".into(),

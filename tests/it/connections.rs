@@ -7,10 +7,10 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use watchword::server::Limits;
+use watchword::net::Limits;
 
 use crate::support::{
-    App, Door, Setup, StoreKind,
+    Api, App, Setup, StoreKind,
     frames::{ACK, Frame, GOAWAY, PING, PREFACE, SETTINGS, begun, closed, frame, next_frame},
     http, password, raw,
 };
@@ -22,10 +22,10 @@ fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
 #[tokio::test]
 async fn whoever_connects_and_says_nothing_or_not_enough_is_cut() {
     let app = limited(|limits| limits.handshake = Duration::from_millis(200)).start().await;
-    for door in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
+    for api in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
         for beginning in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: loc"]
         {
-            let mut stream = TcpStream::connect(door).await.unwrap();
+            let mut stream = TcpStream::connect(api).await.unwrap();
             stream.write_all(beginning).await.unwrap();
             closed(stream).await;
         }
@@ -41,16 +41,16 @@ async fn garbage_on_any_port_is_closed_or_answered_and_the_server_goes_on() {
     let wrong_preface = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\nand so on and so on".to_vec();
     let header_flood =
         format!("GET / HTTP/1.1\r\n{}", "x: yyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(4_000)).into_bytes();
-    for door in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
+    for api in [app.grpc_socket(), app.http_socket(), app.ops_socket()] {
         for garbage in
             [&tls_hello, &bad_frames, &wrong_preface, &header_flood, &vec![0; 100_000], &b"\r\n\r\n\r\n".repeat(20)]
         {
-            raw(door, garbage).await;
+            raw(api, garbage).await;
         }
     }
     app.registered("ada").await;
-    for door in Door::ALL {
-        assert_eq!(door.login(&app, "ada", &password("ada")).await.outcome(), "ok");
+    for api in Api::ALL {
+        assert_eq!(api.login(&app, "ada", &password("ada")).await.outcome(), "ok");
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_connection_in_use_is_not_idle() {
 
 #[tokio::test]
 async fn a_running_watch_does_not_count_as_idle() {
-    use watchword::wire::health::{HealthCheckRequest, health_client::HealthClient};
+    use watchword::api::health::{HealthCheckRequest, health_client::HealthClient};
     let app = limited(|limits| limits.idle = Duration::from_millis(100)).start().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
@@ -175,7 +175,7 @@ async fn a_socket_left_by_a_killed_process_is_taken_over_and_a_living_one_is_not
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address = format!("unix:{}", path.display());
     let app = App::with(StoreKind::Memory).args(&["--http-addr", &address]).start().await;
-    let second = watchword::server::Listener::bind(&address.parse().unwrap(), watchword::server::Access::Group);
+    let second = watchword::net::Listener::bind(&address.parse().unwrap(), watchword::net::Access::Group);
     assert!(second.is_err(), "the living socket was taken over");
     app.stopped().await;
 }

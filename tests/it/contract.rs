@@ -1,7 +1,7 @@
 //! The contract itself: what the descriptors say, held against what the code does.
 
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, Value};
-use watchword::wire::{FILE_DESCRIPTOR_SET, pb};
+use watchword::api::{FILE_DESCRIPTOR_SET, pb};
 
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()

@@ -5,7 +5,7 @@ use watchword::domain::{Claim, Replace, User};
 
 use crate::{
     stores::user,
-    support::{App, Door, Place, StoreKind, password, run},
+    support::{Api, App, Place, StoreKind, password, run},
 };
 
 /// Runs the command between two places; both use the folder of the embedded one.
@@ -62,7 +62,7 @@ async fn users_move_to_redis_and_back_and_still_log_in() {
     for place in [redis, back] {
         let app = App::with(place.kind).start_in(place).await;
         for name in ["ada", "日本", "a*b[c]?"] {
-            assert_eq!(Door::Grpc.login(&app, name, &password(name)).await.data(), format!("data of {name}"));
+            assert_eq!(Api::Grpc.login(&app, name, &password(name)).await.data(), format!("data of {name}"));
         }
     }
 }
@@ -89,7 +89,7 @@ async fn sessions_move_along_and_those_that_are_over_stay_behind() {
     let node = |kind| App::with(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Redis).start_in(redis.clone()).await;
     app.registered("ada").await;
-    let (tokens, old) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    let (tokens, old) = (app.authenticate("ada").await, app.authenticate("ada").await);
     app.stopped().await;
     let key = format!("watchword:session:{}", old.session_id);
     let document: String = redis.redis().ask(&["GET", &key]);

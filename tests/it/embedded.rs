@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::{
     kills::login,

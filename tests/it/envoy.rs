@@ -11,8 +11,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use tonic::{Code, Request, transport::Channel};
 use watchword::{
-    domain::STORE_BUDGET,
-    wire::{
+    api::{
         envoy_auth::{
             AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
             attribute_context::{self, HttpRequest},
@@ -22,6 +21,7 @@ use watchword::{
         envoy_core::{HeaderMap, HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
         pb,
     },
+    domain::STORE_BUDGET,
 };
 
 use crate::support::{
@@ -69,7 +69,7 @@ async fn asked_within(app: &App, request: &CheckRequest, patience: &str) -> Chec
 async fn with_ada(kind: StoreKind) -> (App, pb::Tokens) {
     let app = App::with(kind).with_admin().start().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     (app, tokens)
 }
 
@@ -197,7 +197,7 @@ async fn a_name_that_no_header_may_hold_is_percent_encoded() {
         [("zoë", "zo%C3%AB"), ("алиса", "%D0%B0%D0%BB%D0%B8%D1%81%D0%B0"), ("a-b.c_d~e@f%g", "a-b.c_d~e%40f%25g")]
     {
         app.registered(name).await;
-        let answer = asked(&app, shows(&app.signed_in(name).await.access_token)).await;
+        let answer = asked(&app, shows(&app.authenticate(name).await.access_token)).await;
         assert_eq!(named(&passes(&answer).headers)["x-auth-username"], encoded);
     }
 }
@@ -215,12 +215,12 @@ async fn a_token_that_does_not_count_any_more_is_denied_with_the_reason() {
         app.client().await.revoke_token(revoke).await.unwrap();
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: logged out");
 
-        tokens = app.signed_in("ada").await;
+        tokens = app.authenticate("ada").await;
         app.disabled("ada", true).await;
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: disabled");
         app.disabled("ada", false).await;
 
-        tokens = app.signed_in("ada").await;
+        tokens = app.authenticate("ada").await;
         let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });
         let bearer = format!("Bearer {}", tokens.access_token).parse().unwrap();
         delete.metadata_mut().insert("authorization", bearer);
@@ -282,7 +282,7 @@ async fn headers_as_they_came_are_read_like_joined_ones() {
         value: value.into(),
         raw_value: raw.as_bytes().to_vec(),
     };
-    for (what, joined, listed, expected) in [
+    for (what, joined, list_entry, expected) in [
         ("bytes", None, vec![raw(good)], "user"),
         ("text", None, vec![text(good)], "user"),
         ("alike in both forms", None, vec![both(good, good)], "user"),
@@ -297,7 +297,7 @@ async fn headers_as_they_came_are_read_like_joined_ones() {
         ("another header", None, vec![HeaderValue { key: "cookie".into(), ..raw(good) }], "TOKEN_MISSING"),
     ] {
         let joined: Vec<_> = joined.iter().map(|value| ("authorization", *value)).collect();
-        let request = HttpRequest { header_map: Some(HeaderMap { headers: listed }), ..http(&joined) };
+        let request = HttpRequest { header_map: Some(HeaderMap { headers: list_entry }), ..http(&joined) };
         assert_eq!(outcome(&asked(&app, about(request, REQUIRED)).await), expected, "{what}");
     }
 }
@@ -383,7 +383,7 @@ async fn a_store_that_is_down_or_torn_is_nobodys_refusal() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    let request = shows(&app.signed_in("ada").await.access_token);
+    let request = shows(&app.authenticate("ada").await.access_token);
     for (fault, reason, status) in [(Fault::Down, "STORE_UNAVAILABLE", 503), (Fault::Corrupt, "CORRUPT_RECORD", 500)] {
         store.set(fault);
         assert_nobody_knows(&asked(&app, request.clone()).await, reason, status);
@@ -402,7 +402,7 @@ async fn a_store_that_hangs_is_given_up_before_the_gateway_gives_up() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    let request = shows(&app.signed_in("ada").await.access_token);
+    let request = shows(&app.authenticate("ada").await.access_token);
     store.set(Fault::Hangs);
     for patience in ["200m", "50m"] {
         assert_nobody_knows(&asked_within(&app, &request, patience).await, "STORE_UNAVAILABLE", 503);
@@ -446,16 +446,16 @@ async fn a_request_that_envoy_takes_is_not_too_large() {
 #[tokio::test]
 async fn neither_a_question_nor_its_answer_shows_a_header_in_debug() {
     let (app, tokens) = with_ada(StoreKind::Memory).await;
-    let listed = HeaderMap {
+    let list_entry = HeaderMap {
         headers: vec![HeaderValue { key: "x-canary".into(), value: "canary".into(), raw_value: b"canary".to_vec() }],
     };
     let bearer = format!("Bearer {}", tokens.access_token);
-    let request = HttpRequest { header_map: Some(listed.clone()), ..http(&[("authorization", &bearer)]) };
+    let request = HttpRequest { header_map: Some(list_entry.clone()), ..http(&[("authorization", &bearer)]) };
     let question = about(request, REQUIRED);
     let answer = asked(&app, question.clone()).await;
     let whose = named(&passes(&answer).headers)["x-auth-subject"].to_owned();
     let shown =
-        format!("{question:?} {:?} {listed:?} {answer:?} {:?}", question.attributes, answer.http_response.as_ref());
+        format!("{question:?} {:?} {list_entry:?} {answer:?} {:?}", question.attributes, answer.http_response.as_ref());
     for secret in ["canary", &tokens.access_token, &tokens.session_id, &whose, "orders"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }

@@ -77,7 +77,7 @@ async fn a_gateway_with_envoys_own_files_is_answered_as_it_expects() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("zoë").await;
-    let tokens = app.signed_in("zoë").await;
+    let tokens = app.authenticate("zoë").await;
     let whose = app.introspect(&tokens.access_token).await;
     let bearer = format!("Bearer {}", tokens.access_token);
     let joined = json!({"method": "GET", "path": "/", "size": -1, "headers": {"authorization": bearer}});
@@ -131,7 +131,7 @@ async fn a_gateway_with_envoys_own_files_is_answered_as_it_expects() {
 async fn two_hundred_checks_are_answered_and_their_time_is_told() {
     let app = app().await;
     app.registered("ada").await;
-    let bearer = format!("Bearer {}", app.signed_in("ada").await.access_token);
+    let bearer = format!("Bearer {}", app.authenticate("ada").await.access_token);
     let question = about(json!({"method": "GET", "headers": {"authorization": bearer}}), json!({}));
     let times = answers(&app, node("ask.mjs").arg(CALLS.to_string()), &[question]).await;
     assert_eq!(times[0]["calls"], CALLS, "{times:?}");

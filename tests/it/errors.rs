@@ -5,10 +5,10 @@ use tokio::{
     net::TcpStream,
 };
 use tonic::{Code, Status};
-use watchword::{domain::Pulse, wire::rpc};
+use watchword::{api::rpc, domain::StoreHealth};
 
 use crate::support::{
-    Answer, App, Door, StoreKind, app, details,
+    Answer, Api, App, StoreKind, app, details,
     fault::{Fault, Faulty},
     h2, http, password, reason,
 };
@@ -58,9 +58,9 @@ async fn wrong_credentials_are_refused_in_each_doors_words() {
         text: "User not found",
         may_retry: false,
     };
-    for door in Door::ALL {
-        assert_row(&door.login(&app, "ada", "not her password").await, &row);
-        assert_row(&door.login(&app, "nobody", "not her password").await, &row);
+    for api in Api::ALL {
+        assert_row(&api.login(&app, "ada", "not her password").await, &row);
+        assert_row(&api.login(&app, "nobody", "not her password").await, &row);
     }
 }
 
@@ -75,8 +75,8 @@ async fn a_taken_name_is_told() {
         text: "User already registered.",
         may_retry: false,
     };
-    for door in Door::ALL {
-        assert_row(&door.register(&app, "ADA", "another password", "").await, &row);
+    for api in Api::ALL {
+        assert_row(&api.register(&app, "ADA", "another password", "").await, &row);
     }
 }
 
@@ -90,11 +90,11 @@ async fn bad_fields_are_all_named_at_once() {
         text: "username is required; password is required",
         may_retry: false,
     };
-    for door in Door::ALL {
-        assert_row(&door.register(&app, "", "", "").await, &row);
-        assert_row(&door.login(&app, "", "").await, &row);
+    for api in Api::ALL {
+        assert_row(&api.register(&app, "", "", "").await, &row);
+        assert_row(&api.login(&app, "", "").await, &row);
     }
-    let Answer::Grpc(status) = Door::Grpc.register(&app, "a b", "short", &"d".repeat(8_193)).await else { panic!() };
+    let Answer::Grpc(status) = Api::Grpc.register(&app, "a b", "short", &"d".repeat(8_193)).await else { panic!() };
     let bad: Vec<rpc::BadRequest> = details(&status, "google.rpc.BadRequest");
     let violations: Vec<_> = bad[0].field_violations.iter().map(|v| (v.field.as_str(), v.reason.as_str())).collect();
     assert_eq!(violations, [("username", "FORBIDDEN_CHARACTER"), ("password", "TOO_SHORT"), ("data", "TOO_LONG")]);
@@ -110,8 +110,8 @@ async fn the_password_policy_says_why() {
         (&"x".repeat(1_025), "TOO_LONG", "more than 1024 bytes"),
     ] {
         let row = Row { code: Code::InvalidArgument, reason: "PASSWORD_POLICY", http: 400, text, may_retry: false };
-        for door in Door::ALL {
-            let answer = door.register(&app, "ada-lovelace", password, "").await;
+        for api in Api::ALL {
+            let answer = api.register(&app, "ada-lovelace", password, "").await;
             assert_row(&answer, &row);
             if let Answer::Grpc(status) = answer {
                 let bad: Vec<rpc::BadRequest> = details(&status, "google.rpc.BadRequest");
@@ -127,8 +127,8 @@ async fn a_login_with_an_over_long_password_is_a_bad_field_and_no_matter_of_poli
     let app = app().await;
     let text = "password has more than 1024 bytes";
     let row = Row { code: Code::InvalidArgument, reason: "INVALID_FIELD", http: 400, text, may_retry: false };
-    for door in Door::ALL {
-        assert_row(&door.login(&app, "ada", &"x".repeat(1_025)).await, &row);
+    for api in Api::ALL {
+        assert_row(&api.login(&app, "ada", &"x".repeat(1_025)).await, &row);
     }
 }
 
@@ -138,12 +138,12 @@ async fn a_request_that_is_too_large_is_told_so() {
     let row =
         Row { code: Code::ResourceExhausted, reason: "REQUEST_TOO_LARGE", http: 413, text: "larger", may_retry: false };
     for bytes in [20 * 1024, 4 * 1024 * 1024] {
-        assert_row(&Door::Grpc.register(&app, "ada", &password("ada"), &"d".repeat(bytes)).await, &row);
+        assert_row(&Api::Grpc.register(&app, "ada", &password("ada"), &"d".repeat(bytes)).await, &row);
     }
     let form = ("content-type", "application/x-www-form-urlencoded");
     let reply = http(app.http_socket(), "POST", "/register", &[form], &"d".repeat(65 * 1024)).await;
     assert_eq!(reply.status, 413, "{reply:?}");
-    assert_eq!(Door::Grpc.login(&app, "ada", &password("ada")).await.outcome(), "INVALID_CREDENTIALS");
+    assert_eq!(Api::Grpc.login(&app, "ada", &password("ada")).await.outcome(), "INVALID_CREDENTIALS");
 }
 
 #[tokio::test]
@@ -158,8 +158,8 @@ async fn a_full_hash_queue_is_refused_with_the_time_to_come_back() {
         .await;
     let channel = app.channel().await;
     let calls = (0..100).map(|_| {
-        let mut client = watchword::wire::pb::auth_client::AuthClient::new(channel.clone());
-        let request = watchword::wire::pb::LoginRequest {
+        let mut client = watchword::api::pb::auth_client::AuthClient::new(channel.clone());
+        let request = watchword::api::pb::LoginRequest {
             username: "nobody".into(),
             password: "whatever".into(),
             ..Default::default()
@@ -196,9 +196,9 @@ async fn a_store_that_is_down_is_told_and_nothing_was_executed() {
     let app = App::on(store.clone()).start().await;
     let row =
         Row { code: Code::Unavailable, reason: "STORE_UNAVAILABLE", http: 503, text: "try again", may_retry: true };
-    for door in Door::ALL {
-        assert_row(&door.register(&app, "ada", &password("ada"), "").await, &row);
-        assert_row(&door.login(&app, "ada", &password("ada")).await, &row);
+    for api in Api::ALL {
+        assert_row(&api.register(&app, "ada", &password("ada"), "").await, &row);
+        assert_row(&api.login(&app, "ada", &password("ada")).await, &row);
     }
     store.set(Fault::None);
     app.registered("ada").await;
@@ -210,10 +210,10 @@ async fn a_lost_reply_is_an_unknown_outcome_and_the_request_id_makes_it_certain(
     let app = App::on(store.clone()).start().await;
     let row =
         Row { code: Code::Unknown, reason: "OUTCOME_UNKNOWN", http: 500, text: "same request_id", may_retry: false };
-    for door in Door::ALL {
-        assert_row(&door.register(&app, &format!("{door:?}"), &password("x"), "").await, &row);
+    for api in Api::ALL {
+        assert_row(&api.register(&app, &format!("{api:?}"), &password("x"), "").await, &row);
     }
-    let request = watchword::wire::pb::RegisterRequest {
+    let request = watchword::api::pb::RegisterRequest {
         username: "ada".into(),
         password: password("ada"),
         data: None,
@@ -238,7 +238,7 @@ async fn a_deadline_that_passes_is_deadline_exceeded_and_never_cancelled() {
         may_retry: false,
     };
     assert_grpc(&login_within(&app, "200m").await, &row);
-    assert_row(&Door::Legacy.login(&app, "ada", &password("ada")).await, &row);
+    assert_row(&Api::Legacy.login(&app, "ada", &password("ada")).await, &row);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_deadline_too_near_for_one_hash_is_refused_before_the_hash() {
 /// A refused login whose caller has no timer of his own, so that it is the server who answers.
 async fn login_within(app: &App, timeout: &str) -> Status {
     let login =
-        watchword::wire::pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
+        watchword::api::pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let path = "/watchword.auth.v1.Auth/Login";
     h2::status(h2::call(app, path, &[("grpc-timeout", timeout)], h2::framed(&login)).await).await
 }
@@ -263,8 +263,8 @@ async fn an_unreadable_user_is_data_loss_for_that_user_with_an_error_id() {
     let app = App::on(store).start().await;
     let row =
         Row { code: Code::DataLoss, reason: "CORRUPT_RECORD", http: 500, text: "cannot be read", may_retry: false };
-    for door in Door::ALL {
-        let answer = door.login(&app, "ada", &password("ada")).await;
+    for api in Api::ALL {
+        let answer = api.login(&app, "ada", &password("ada")).await;
         assert_row(&answer, &row);
         if let Answer::Grpc(status) = answer {
             let infos: Vec<rpc::ErrorInfo> = details(&status, "google.rpc.ErrorInfo");
@@ -280,8 +280,8 @@ async fn a_bug_is_internal_with_an_error_id_and_the_server_goes_on() {
     let store = Faulty::with(Fault::Panic);
     let app = App::on(store.clone()).start().await;
     let row = Row { code: Code::Internal, reason: "INTERNAL", http: 500, text: "internal error", may_retry: false };
-    for door in Door::ALL {
-        assert_row(&door.login(&app, "ada", &password("ada")).await, &row);
+    for api in Api::ALL {
+        assert_row(&api.login(&app, "ada", &password("ada")).await, &row);
     }
     store.set(Fault::None);
     app.registered("ada").await;
@@ -309,7 +309,7 @@ async fn a_draining_node_says_so_to_calls_that_had_begun() {
         tokio::task::yield_now().await;
     }
     let login =
-        watchword::wire::pb::LoginRequest { username: "ada".into(), password: "whatever".into(), ..Default::default() };
+        watchword::api::pb::LoginRequest { username: "ada".into(), password: "whatever".into(), ..Default::default() };
     body.send(h2::framed(&login)).unwrap();
     assert_grpc(&h2::status(answer.await).await, &row);
     form.write_all(form_body).await.unwrap();
@@ -326,6 +326,6 @@ async fn a_draining_node_says_so_to_calls_that_had_begun() {
 async fn a_store_that_fails_for_good_ends_the_node() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
-    store.set_pulse(Pulse::Failed);
+    store.set_pulse(StoreHealth::Failed);
     assert_eq!(app.ended().await, watchword::app::Ended::StoreFailed);
 }

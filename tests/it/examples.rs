@@ -38,7 +38,7 @@ async fn the_rust_example_registers_logs_in_and_reads_the_refusal() {
 async fn the_protected_rust_service_greets_who_signed_in_and_nobody_else() {
     let app = app().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     let mut service = rust_program("protected");
     service.env("WATCHWORD_ISSUER", format!("http://{}", app.http_socket())).env("HELLO_ADDR", "127.0.0.1:0");
     let mut service = service.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
@@ -97,7 +97,7 @@ async fn every_example_fails_when_nobody_answers() {
 #[tokio::test]
 async fn grpcurl_lists_the_services_by_reflection() {
     let app = app().await;
-    let listed = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
+    let list_entry = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
     let expected = [
         "envoy.service.auth.v3.Authorization",
         "grpc.health.v1.Health",
@@ -105,7 +105,7 @@ async fn grpcurl_lists_the_services_by_reflection() {
         "grpc.reflection.v1alpha.ServerReflection",
         AUTH,
     ];
-    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(list_entry.lines().collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use tokio::{
     time::{interval, timeout},
 };
 use watchword::{
-    machine,
-    server::Limits,
-    wire::health::{HealthCheckRequest, health_client::HealthClient},
+    api::health::{HealthCheckRequest, health_client::HealthClient},
+    common::host,
+    net::Limits,
 };
 
 use crate::support::{
@@ -135,9 +135,9 @@ async fn floods_are_closed_while_others_are_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_doors_close_floods_too() {
     let app = app().await;
-    for door in [app.http_socket(), app.ops_socket()] {
+    for api in [app.http_socket(), app.ops_socket()] {
         for each in [OF_FRAMES[0], OF_STREAMS[0]] {
-            flood(door, each).await;
+            flood(api, each).await;
         }
     }
     app.registered("ada").await;
@@ -247,7 +247,7 @@ async fn is_served(node: &Node) -> bool {
 async fn floods_leave_the_memory_of_the_process_where_it_was() {
     let folder = tempfile::TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]);
-    let door = node.grpc.parse().unwrap();
+    let api = node.grpc.parse().unwrap();
     assert!(is_served(&node).await);
     let before = node.memory_kib("VmRSS:") * 1_024;
     let is_small = |what: &str| {
@@ -256,13 +256,13 @@ async fn floods_leave_the_memory_of_the_process_where_it_was() {
     };
     for each in OF_FRAMES.into_iter().chain(OF_STREAMS) {
         for _ in 0..3 {
-            flood(door, each).await;
+            flood(api, each).await;
         }
         is_small(each.0);
     }
     let mut slow_readers = Vec::new();
     for _ in 0..32 {
-        slow_readers.push(calls_with_a_window_of(0, door).await);
+        slow_readers.push(calls_with_a_window_of(0, api).await);
     }
     is_small("32 connections with a window of nothing");
     assert!(is_served(&node).await);
@@ -277,7 +277,7 @@ async fn is_served_soon(node: &Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_larger_than_the_limit_on_open_files_does_not_end_the_node() {
     // For the crowd's own files.
-    machine::connections_possible(1);
+    host::connections_possible(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", BINARY]);
@@ -298,7 +298,7 @@ async fn a_crowd_larger_than_the_limit_on_open_files_does_not_end_the_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_a_free_file_goes_on_and_serves_again() {
     // For the crowd's own files.
-    machine::connections_possible(1);
+    host::connections_possible(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut node = Node::start(folder.path(), &[]);
     let pid = Pid::from_raw(node.pid().try_into().unwrap());

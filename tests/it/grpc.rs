@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use tokio::time::timeout;
 use tonic::Code;
-use watchword::wire::pb;
+use watchword::api::pb;
 
 use crate::support::{
     App, PATIENCE, StoreKind, app,

@@ -9,14 +9,14 @@ use tokio::{
 };
 use tonic::{Request, Status};
 use watchword::{
+    api::{pb, rpc},
     domain::password::Cost,
-    wire::{pb, rpc},
 };
 
 use crate::{
     challenge::{LOGIN, REGISTER, solution},
     support::{
-        App, Door, ManualClock, Node, Place, Reply, Setup, StoreKind, command, details,
+        Api, App, ManualClock, Node, Place, Reply, Setup, StoreKind, command, details,
         fault::{Fault, Faulty},
         http, http_from, is_full, password, query, reason,
     },
@@ -225,15 +225,15 @@ async fn guesses_spread_over_spellings_and_doors_are_guesses_at_one_account() {
     let spellings = [name, "JOS\u{c9}@EXAMPLE.COM", "jose\u{301}@example.com", "ｊｏｓ\u{e9}@Example.com"];
     for round in 0..8 {
         for spelling in spellings {
-            for door in Door::ALL {
-                let answer = door.login(&app, spelling, &format!("wrong guess {round}")).await;
+            for api in Api::ALL {
+                let answer = api.login(&app, spelling, &format!("wrong guess {round}")).await;
                 assert!(answer.is_wrong_credentials() || is_limited(&answer), "{}", answer.outcome());
             }
         }
     }
     let looked_at = app.events.count("hashed") - before;
     assert!(looked_at <= 10, "{looked_at} guesses were looked at");
-    assert!(is_limited(&Door::Grpc.login(&app, name, &password(name)).await));
+    assert!(is_limited(&Api::Grpc.login(&app, name, &password(name)).await));
 }
 
 fn is_limited(answer: &crate::support::Answer) -> bool {
@@ -321,28 +321,26 @@ async fn a_victim_who_pays_with_proof_of_work_signs_in_under_attack_and_after_th
         let app = setup.start().await;
         app.registered("victim").await;
         guesses_at_once(&app, "victim", 50).await;
-        for door in Door::ALL {
-            let answer = door.login(&app, "victim", &password("victim")).await;
+        for api in Api::ALL {
+            let answer = api.login(&app, "victim", &password("victim")).await;
             let outcome = answer.outcome();
             let is_asked =
                 outcome == "CHALLENGE_REQUIRED" || outcome.starts_with("400 send the solution of a challenge");
             assert!(is_limited(&answer) || is_asked, "{outcome}");
             for _ in 0..10 {
                 let proof = solution(&app, LOGIN).await;
-                let answer = door.login_with(&app, "victim", &password("victim"), &proof).await;
+                let answer = api.login_with(&app, "victim", &password("victim"), &proof).await;
                 assert_eq!(answer.data(), "data of victim");
                 // One payment is one guess.
-                assert!(
-                    !door.login_with(&app, "victim", &password("victim"), &proof).await.outcome().starts_with("ok")
-                );
+                assert!(!api.login_with(&app, "victim", &password("victim"), &proof).await.outcome().starts_with("ok"));
             }
             let wrong = solution(&app, LOGIN).await;
-            assert!(door.login_with(&app, "victim", "one more guess", &wrong).await.is_wrong_credentials());
+            assert!(api.login_with(&app, "victim", "one more guess", &wrong).await.is_wrong_credentials());
             let other = solution(&app, REGISTER).await;
-            assert!(!door.login_with(&app, "victim", &password("victim"), &other).await.outcome().starts_with("ok"));
+            assert!(!api.login_with(&app, "victim", &password("victim"), &other).await.outcome().starts_with("ok"));
         }
         // It has mended nothing for those who do not pay.
-        assert_ne!(Door::Grpc.login(&app, "victim", &password("victim")).await.outcome(), "ok");
+        assert_ne!(Api::Grpc.login(&app, "victim", &password("victim")).await.outcome(), "ok");
     }
 }
 
@@ -351,15 +349,15 @@ async fn a_victim_beside_an_attacker_at_one_address_pays_and_solutions_that_do_n
     let app = guarded(StoreKind::Memory).start().await;
     app.registered("victim").await;
     for guess in 0..10 {
-        Door::Legacy.login(&app, "victim", &format!("wrong guess {guess}")).await;
+        Api::Legacy.login(&app, "victim", &format!("wrong guess {guess}")).await;
     }
-    assert!(is_limited(&Door::Legacy.login(&app, "victim", &password("victim")).await));
+    assert!(is_limited(&Api::Legacy.login(&app, "victim", &password("victim")).await));
     let proof = solution(&app, LOGIN).await;
-    let answer = Door::Legacy.login_with(&app, "victim", &password("victim"), &proof).await;
+    let answer = Api::Legacy.login_with(&app, "victim", &password("victim"), &proof).await;
     assert_eq!(answer.data(), "data of victim");
     let mut outcomes = Vec::new();
     for _ in 0..110 {
-        outcomes.push(Door::Legacy.login_with(&app, "victim", &password("victim"), &proof).await.outcome());
+        outcomes.push(Api::Legacy.login_with(&app, "victim", &password("victim"), &proof).await.outcome());
     }
     let invalid =
         outcomes.iter().filter(|outcome| outcome.starts_with("400 the challenge was presented before")).count();
@@ -528,7 +526,7 @@ async fn nodes_of_one_redis_count_together() {
 async fn whoever_is_asked_for_the_password_again_has_as_few_guesses() {
     let app = guarded(StoreKind::Memory).start().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     let with_token = |message| {
         let mut request = Request::new(message);
         let value = format!("Bearer {}", tokens.access_token);
@@ -561,13 +559,13 @@ async fn whoever_is_asked_for_the_password_again_has_as_few_guesses() {
 async fn registrations_of_one_address_are_limited_and_those_of_services_are_not() {
     let app = guarded(StoreKind::Memory).args(&["--throttle-registrations", "3/1h"]).start().await;
     for number in 0..5 {
-        let answer = Door::Legacy.register(&app, &format!("user{number}"), &password("x"), "").await;
+        let answer = Api::Legacy.register(&app, &format!("user{number}"), &password("x"), "").await;
         let expected = if number < 3 { "ok" } else { "429 too many registrations came from this address" };
         assert!(answer.outcome().starts_with(expected), "{number}: {}", answer.outcome());
         app.registered(&format!("other{number}")).await;
     }
     // Asking which names are taken is limited with them.
-    assert!(Door::Legacy.register(&app, "user0", &password("x"), "").await.outcome().starts_with("429 "));
+    assert!(Api::Legacy.register(&app, "user0", &password("x"), "").await.outcome().starts_with("429 "));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,14 +2,14 @@
 
 use tonic::Code;
 use watchword::{
-    domain::Pulse,
-    wire::health::{
+    api::health::{
         HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus, health_client::HealthClient,
     },
+    domain::StoreHealth,
 };
 
 use crate::support::{
-    App, Door, app,
+    Api, App, app,
     fault::{Fault, Faulty},
     http, password, reason,
 };
@@ -44,8 +44,8 @@ async fn health_and_readiness_follow_the_store_there_and_back() {
     let ready = || http(app.ops_socket(), "GET", "/readyz", &[], "");
     for (pulse, status, http_status) in [
         (None, ServingStatus::Serving, 200),
-        (Some(Pulse::Down), ServingStatus::NotServing, 503),
-        (Some(Pulse::Up), ServingStatus::Serving, 200),
+        (Some(StoreHealth::Down), ServingStatus::NotServing, 503),
+        (Some(StoreHealth::Up), ServingStatus::Serving, 200),
     ] {
         if let Some(pulse) = pulse {
             store.set_pulse(pulse);
@@ -95,7 +95,7 @@ async fn what_happens_is_counted_and_shown_without_a_name() {
     app.registered("ada").await;
     for (name, password) in [("ada", password("ada")), ("ada", "wrong guess".into()), ("nobody", "wrong guess".into())]
     {
-        Door::Legacy.login(&app, name, &password).await;
+        Api::Legacy.login(&app, name, &password).await;
     }
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
     assert_eq!(page.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
@@ -109,7 +109,7 @@ async fn what_happens_is_counted_and_shown_without_a_name() {
         assert!(page.body.lines().any(|other| other == line), "{line} is not in\n{}", page.body);
     }
     assert!(!page.body.contains("ada") && !page.body.contains("nobody") && page.body.ends_with("# EOF\n"));
-    store.set_pulse(Pulse::Down);
+    store.set_pulse(StoreHealth::Down);
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
     assert!(page.body.contains("watchword_store_up 0"), "{}", page.body);
 }

@@ -14,14 +14,14 @@ use tokio::{
     time::timeout,
 };
 use watchword::{
+    api::pb::{self, auth_client::AuthClient},
     domain::{Claim, User, UserData, Username},
-    wire::pb::{self, auth_client::AuthClient},
 };
 
 use crate::{
     stores::user,
     support::{
-        App, Door, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
+        Api, App, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
     },
 };
 
@@ -108,11 +108,11 @@ async fn a_call_touches_the_keys_of_one_user_alone() {
     for number in 0..40 {
         let (name, password) = (hostile_name(&mut chance), format!("{}{number}long enough", text(&mut chance, 9)));
         place.redis().ask::<()>(&["SLOWLOG", "RESET"]);
-        for door in Door::ALL {
-            let registered = door.register(&app, &name, &password, "x").await;
+        for api in Api::ALL {
+            let registered = api.register(&app, &name, &password, "x").await;
             assert!(registered.outcome() == "ok" || registered.is_taken(), "{name:?}: {registered:?}");
-            assert_eq!(door.login(&app, &name, &password).await.data(), "x", "{name:?} {password:?}");
-            assert!(door.login(&app, &name, &format!("{password}!")).await.is_wrong_credentials());
+            assert_eq!(api.login(&app, &name, &password).await.data(), "x", "{name:?} {password:?}");
+            assert!(api.login(&app, &name, &format!("{password}!")).await.is_wrong_credentials());
         }
         let own = Username::parse(&name).unwrap().as_str().to_owned();
         let user: serde_json::Value = serde_json::from_str(&place.kept(&own)).unwrap();
@@ -164,7 +164,7 @@ async fn no_name_breaks_a_line_of_the_log() {
         args.extend(["--data-dir", &data]);
         let log = folder.path().join(format!("{format}.log"));
         let mut child = command(&args).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-        let [grpc, http_at] = ["grpc", "http"].map(|door| listens(&mut child, &log, door));
+        let [grpc, http_at] = ["grpc", "http"].map(|api| listens(&mut child, &log, api));
         let mut client = AuthClient::new(channel(&grpc).await);
         for name in names {
             let (username, password) =
@@ -220,8 +220,8 @@ async fn a_name_of_megabytes_or_of_combining_marks_is_refused_on_every_door() {
         // The most that is canonicalised.
         (marks(510), "INVALID_FIELD", 400),
     ] {
-        assert_eq!(Door::Grpc.login(&app, &name, "a password").await.outcome(), over_grpc);
-        assert_eq!(Door::Grpc.register(&app, &name, "a password", "").await.outcome(), over_grpc);
+        assert_eq!(Api::Grpc.login(&app, &name, "a password").await.outcome(), over_grpc);
+        assert_eq!(Api::Grpc.register(&app, &name, "a password", "").await.outcome(), over_grpc);
         let body = format!("password=a+password&username={name}");
         assert_eq!(http(app.http_socket(), "POST", "/register", &form, &body).await.status, over_form);
     }
@@ -260,12 +260,12 @@ async fn flooded(app: &App, bytes: &[u8]) -> String {
 }
 
 /// Waits until a log says where a door is.
-fn listens(child: &mut Child, log: &Path, door: &str) -> String {
+fn listens(child: &mut Child, log: &Path, api: &str) -> String {
     loop {
         assert!(child.try_wait().unwrap().is_none(), "the node has ended");
         let text = fs::read_to_string(log).unwrap();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        for line in whole.lines().filter(|line| line.contains(door)) {
+        for line in whole.lines().filter(|line| line.contains(api)) {
             let address = line.split(['=', '"', ' ', ',', '}']).find(|part| part.starts_with("127.0.0.1:"));
             if let Some(address) = address.filter(|_| line.contains("listening")) {
                 return address.to_owned();

@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{Node, Place, StoreKind, channel, command, is_full, password, reason, redis::RedisServer};
 
@@ -47,13 +47,13 @@ impl Acknowledged {
 
     /// Callers who register one user after the other until the node is gone or the test is content.
     fn flood(&self, channel: &Channel, round: usize) -> Vec<JoinHandle<()>> {
-        (0..CALLERS).map(|caller| tokio::spawn(self.clone().register(channel.clone(), round, caller))).collect()
+        (0..CALLERS).map(|context| tokio::spawn(self.clone().register(channel.clone(), round, context))).collect()
     }
 
-    async fn register(self, channel: Channel, round: usize, caller: usize) {
+    async fn register(self, channel: Channel, round: usize, context: usize) {
         let mut client = AuthClient::new(channel);
         for number in 0.. {
-            let name = format!("r{round}c{caller}n{number}");
+            let name = format!("r{round}c{context}n{number}");
             let request =
                 pb::RegisterRequest { username: name.clone(), password: password(&name), ..Default::default() };
             match client.register(request).await {
@@ -110,8 +110,8 @@ async fn kill_nodes(flags: &[String], kills: usize) -> (usize, Vec<String>) {
         let callers = acknowledged.flood(&channel(&node.grpc).await, round);
         acknowledged.some_more(before, round).await;
         node.kill();
-        for caller in callers {
-            caller.await.unwrap();
+        for context in callers {
+            context.await.unwrap();
         }
     }
     let node = start(flags);
@@ -149,8 +149,8 @@ async fn kill_redis(redis: &RedisServer, kills: usize) -> (usize, Vec<String>) {
         redis.restart();
     }
     acknowledged.content.store(true, Ordering::SeqCst);
-    for caller in callers {
-        caller.await.unwrap();
+    for context in callers {
+        context.await.unwrap();
     }
     let mut client = AuthClient::new(channel(&node.grpc).await);
     while login(&mut client, "nobody", "wrong password").await != Err("INVALID_CREDENTIALS".into()) {
@@ -180,8 +180,8 @@ async fn a_redis_without_its_append_only_file_is_found_out() {
     acknowledged.some_more(0, 3).await;
     redis.kill();
     acknowledged.content.store(true, Ordering::SeqCst);
-    for caller in callers {
-        caller.await.unwrap();
+    for context in callers {
+        context.await.unwrap();
     }
     redis.restart();
     // The node that was there finds out by itself; a new one takes the empty Redis for a new store.
@@ -201,8 +201,8 @@ async fn nothing_acknowledged_is_lost_by_a_kill_in_the_middle_of_a_recovery() {
         let callers = acknowledged.flood(&channel(&node.grpc).await, round);
         acknowledged.some_more(before, round).await;
         node.kill();
-        for caller in callers {
-            caller.await.unwrap();
+        for context in callers {
+            context.await.unwrap();
         }
         kill_in_recovery(folder.path());
     }

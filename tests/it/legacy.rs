@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{App, Door, StoreKind, app, http, password, raw};
+use crate::support::{Api, App, StoreKind, app, http, password, raw};
 
 /// Cases of the original program, in order, with what this one must answer.
 #[tokio::test]
@@ -89,10 +89,10 @@ async fn register_takes_a_form_and_the_query_comes_first() {
     let form = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
     let call = |target: &'static str, body: &'static str| http(app.http_socket(), "POST", target, &form, body);
     assert_eq!(call("/register", "username=ada&password=p%C3%A4ssword+long&data=x").await.body, "Success");
-    assert_eq!(Door::Legacy.login(&app, "ada", "pässword long").await.data(), "x");
+    assert_eq!(Api::Legacy.login(&app, "ada", "pässword long").await.data(), "x");
     assert_eq!(call("/register?username=bob", "username=eve&password=bobs-password").await.body, "Success");
-    assert_eq!(Door::Legacy.login(&app, "bob", "bobs-password").await.outcome(), "ok");
-    assert!(Door::Legacy.login(&app, "eve", "bobs-password").await.is_wrong_credentials());
+    assert_eq!(Api::Legacy.login(&app, "bob", "bobs-password").await.outcome(), "ok");
+    assert!(Api::Legacy.login(&app, "eve", "bobs-password").await.is_wrong_credentials());
     // Another kind of body is not looked at.
     let json = http(app.http_socket(), "POST", "/register", &[("content-type", "application/json")], "{}").await;
     assert_eq!(json.status, 400);

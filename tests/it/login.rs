@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tonic::Status;
-use watchword::wire::pb;
+use watchword::api::pb;
 
-use crate::support::{App, Door, StoreKind, app, password};
+use crate::support::{Api, App, StoreKind, app, password};
 
 async fn refusal(app: &App, username: &str, password: &str) -> Status {
     let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
@@ -29,9 +29,9 @@ async fn the_right_password_signs_in_on_every_door_and_store() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         app.registered("ada").await;
-        for door in Door::ALL {
-            assert_eq!(door.login(&app, "ada", &password("ada")).await.data(), "data of ada");
-            assert_eq!(door.login(&app, "ＡＤＡ", &password("ada")).await.data(), "data of ada", "another spelling");
+        for api in Api::ALL {
+            assert_eq!(api.login(&app, "ada", &password("ada")).await.data(), "data of ada");
+            assert_eq!(api.login(&app, "ＡＤＡ", &password("ada")).await.data(), "data of ada", "another spelling");
         }
     }
 }
@@ -68,28 +68,28 @@ async fn passwords_are_compared_whole_and_in_nfc() {
     // Equal as far as bcrypt (72), others (128) and a careless buffer read (T20).
     for equal in [72, 128, 1_000, 1_023] {
         let (name, same) = (format!("equal-in-{equal}"), "x".repeat(equal));
-        assert_eq!(Door::Grpc.register(&app, &name, &format!("{same}a"), "").await.outcome(), "ok");
-        for door in Door::ALL {
-            assert_eq!(door.login(&app, &name, &format!("{same}a")).await.outcome(), "ok");
+        assert_eq!(Api::Grpc.register(&app, &name, &format!("{same}a"), "").await.outcome(), "ok");
+        for api in Api::ALL {
+            assert_eq!(api.login(&app, &name, &format!("{same}a")).await.outcome(), "ok");
             for other in [same.clone(), format!("{same}b"), format!("{same}A"), format!("{}a", &same[1..])] {
-                assert!(door.login(&app, &name, &other).await.is_wrong_credentials(), "{equal}");
+                assert!(api.login(&app, &name, &other).await.is_wrong_credentials(), "{equal}");
             }
         }
     }
     // One more is refused and never cut; a login of the cut one would succeed.
-    for door in Door::ALL {
-        let outcome = door.login(&app, "equal-in-1023", &format!("{}aa", "x".repeat(1_023))).await.outcome();
+    for api in Api::ALL {
+        let outcome = api.login(&app, "equal-in-1023", &format!("{}aa", "x".repeat(1_023))).await.outcome();
         assert!(outcome == "INVALID_FIELD" || outcome.starts_with("400 password has more"), "{outcome}");
     }
-    assert_eq!(Door::Grpc.register(&app, "composed", "p\u{e4}ssw\u{f6}rd", "").await.outcome(), "ok");
-    for door in Door::ALL {
-        assert_eq!(door.login(&app, "composed", "pa\u{308}sswo\u{308}rd").await.outcome(), "ok");
-        assert!(door.login(&app, "composed", "P\u{e4}ssw\u{f6}rd").await.is_wrong_credentials());
+    assert_eq!(Api::Grpc.register(&app, "composed", "p\u{e4}ssw\u{f6}rd", "").await.outcome(), "ok");
+    for api in Api::ALL {
+        assert_eq!(api.login(&app, "composed", "pa\u{308}sswo\u{308}rd").await.outcome(), "ok");
+        assert!(api.login(&app, "composed", "P\u{e4}ssw\u{f6}rd").await.is_wrong_credentials());
     }
     // Sixty-four code points of four bytes, as ASVS 6.2.9 asks for.
     let emoji = "🦀".repeat(64);
-    assert_eq!(Door::Grpc.register(&app, "crab", &emoji, "").await.outcome(), "ok");
-    assert_eq!(Door::Grpc.login(&app, "crab", &emoji).await.outcome(), "ok");
+    assert_eq!(Api::Grpc.register(&app, "crab", &emoji, "").await.outcome(), "ok");
+    assert_eq!(Api::Grpc.login(&app, "crab", &emoji).await.outcome(), "ok");
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tonic::Code;
-use watchword::wire::{
+use watchword::api::{
     METHODS,
     health::{HealthCheckRequest, health_client::HealthClient},
     pb,
 };
 
 use crate::support::{
-    App, Door, PATIENCE, app,
+    Api, App, PATIENCE, app,
     fault::{Fault, Faulty},
     frames::{RST_STREAM, SETTINGS, begun, call, frame},
     h2, http, password, query,
@@ -73,8 +73,8 @@ async fn every_grpc_call_is_counted_once_with_its_method_and_how_it_ended() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    let access = app.signed_in("ada").await.access_token;
-    Door::Grpc.login(&app, "ada", "wrong guess").await;
+    let access = app.authenticate("ada").await.access_token;
+    Api::Grpc.login(&app, "ada", "wrong guess").await;
     for _ in 0..3 {
         app.introspect(&access).await;
     }
@@ -252,10 +252,10 @@ async fn no_flood_of_names_paths_methods_and_tokens_adds_a_label() {
     let app = app().await;
     let hostile: Vec<String> = (0..40).map(|number| format!("evil{number}\"}}\n{{x=\"198.51.100.{number}")).collect();
     for (number, text) in hostile.iter().enumerate() {
-        for door in Door::ALL {
-            door.login(&app, text, text).await;
-            door.login(&app, &format!("evil{number}"), "evil guess").await;
-            door.register(&app, &format!("evil{number}"), "evil password", text).await;
+        for api in Api::ALL {
+            api.login(&app, text, text).await;
+            api.login(&app, &format!("evil{number}"), "evil guess").await;
+            api.register(&app, &format!("evil{number}"), "evil password", text).await;
         }
         app.introspect(&format!("evil.{number}.token")).await;
         let agent = [("user-agent", text.as_str().split('\n').next().unwrap())];
@@ -279,8 +279,8 @@ async fn no_flood_of_names_paths_methods_and_tokens_adds_a_label() {
 #[tokio::test]
 async fn the_readme_lists_every_metric_with_its_type() {
     let app = app().await;
-    Door::Legacy.login(&app, "ada", "a wrong guess").await;
-    Door::Grpc.login(&app, "ada", "a wrong guess").await;
+    Api::Legacy.login(&app, "ada", "a wrong guess").await;
+    Api::Grpc.login(&app, "ada", "a wrong guess").await;
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
     let types: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let mut shown: Vec<_> = types
@@ -295,10 +295,10 @@ async fn the_readme_lists_every_metric_with_its_type() {
             (format!("{name}{end}"), kind)
         })
         .collect();
-    let mut listed: Vec<_> = documented().into_iter().map(|[name, kind, _]| (name.to_owned(), kind)).collect();
+    let mut list_entry: Vec<_> = documented().into_iter().map(|[name, kind, _]| (name.to_owned(), kind)).collect();
     // There when something is wrong.
     shown.push(("watchword_store_alarm".into(), "gauge"));
     shown.sort();
-    listed.sort();
-    assert_eq!(listed, shown);
+    list_entry.sort();
+    assert_eq!(list_entry, shown);
 }

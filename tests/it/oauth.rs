@@ -51,7 +51,7 @@ async fn a_gateway_introspects_a_token_and_ends_it_on_every_store() {
     for kind in StoreKind::ALL {
         let app = start(kind).await;
         app.registered("ada").await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         let known = app.introspect(&tokens.access_token).await;
         let reply = post(&app, INTROSPECT, &[("token", &tokens.access_token)]).await;
         let expected = json!({
@@ -82,7 +82,7 @@ async fn a_gateway_introspects_a_token_and_ends_it_on_every_store() {
 async fn a_refresh_token_is_active_only_for_whoever_asks_about_one() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     let token = ("token", tokens.refresh_token.as_str());
     for hint in [&[token][..], &[token, ("token_type_hint", "access_token")]] {
         assert_eq!(post(&app, INTROSPECT, hint).await.body, r#"{"active":false}"#, "{hint:?}");
@@ -102,7 +102,7 @@ async fn a_refresh_token_is_active_only_for_whoever_asks_about_one() {
 async fn whoever_shows_no_known_secret_learns_nothing_and_ends_nothing() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     let headers = [
         None,
         Some(basic("kong", "another-secret-of-kong-2")),
@@ -185,7 +185,7 @@ async fn what_is_no_proper_form_is_refused_in_the_rfcs_words() {
 async fn a_token_is_over_for_gateways_too_when_its_time_is() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     app.clock.advance(Duration::from_secs(301));
     assert_eq!(post(&app, INTROSPECT, &[("token", &token)]).await.body, r#"{"active":false}"#);
 }
@@ -196,7 +196,7 @@ async fn without_a_store_a_gateway_gets_no_answer_and_is_told_when_to_come_back(
     let (faulty, file) = (Faulty::with(Fault::None), clients());
     let app = App::on(faulty.clone()).args(&["--oauth-clients-file", file.path().to_str().unwrap()]).start().await;
     app.registered("ada").await;
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     faulty.set(Fault::Down);
     for path in [INTROSPECT, REVOKE] {
         let reply = post(&app, path, &[("token", &token)]).await;

@@ -6,24 +6,24 @@ use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Request, Status};
 use watchword::{
-    app::Ended,
-    config::Config,
-    domain::{
-        Clock, HashPool, PasswordHash, Pulse, StoreError, System, User,
-        password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
-    },
-    store::{Change, Documents, Key, Memory, Outcome, Put},
-    wire::{
+    api::{
         pb::{self, auth_client::AuthClient},
         rpc,
     },
+    app::Ended,
+    config::Config,
+    domain::{
+        Clock, HashPool, PasswordHash, StoreError, StoreHealth, System, User,
+        password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
+    },
+    store::{Change, DocumentStore, Key, Memory, Outcome, Put},
 };
 
 use crate::{
     stores::user,
     support::{
-        App, CHEAP, Door, Node, PATIENCE, Place, StoreKind, app, channel, command, details, http, is_full, password,
-        reason, run, world,
+        Api, App, CHEAP, Node, PATIENCE, Place, StoreKind, app, channel, command, details, environment, http, is_full,
+        password, reason, run,
     },
 };
 
@@ -72,7 +72,7 @@ async fn the_operators_list_and_words_are_refused_wherever_a_password_is_chosen_
     let args = ["--password-blocklist-file", &list, "--password-context-words", "Acme,Anvil Works"];
     let app = App::with(StoreKind::Memory).args(&args).start().await;
     app.registered("ada@example.com").await;
-    let tokens = app.signed_in("ada@example.com").await;
+    let tokens = app.authenticate("ada@example.com").await;
     let mine = password("ada@example.com");
     let hashes = app.events.count("hashed");
     for (forbidden, why) in [
@@ -93,7 +93,7 @@ async fn the_operators_list_and_words_are_refused_wherever_a_password_is_chosen_
         if forbidden != "ada@example.com" {
             let refused = app.client().await.register(request).await.unwrap_err();
             assert_eq!(violation(&refused), ("password".into(), why.into()), "{forbidden}");
-            let answer = Door::Legacy.register(&app, "ada@elsewhere.example", forbidden, "").await.outcome();
+            let answer = Api::Legacy.register(&app, "ada@elsewhere.example", forbidden, "").await.outcome();
             assert!(answer.starts_with("400 password is"), "{forbidden}: {answer}");
         }
         let refused = change(&app, &tokens, &mine, forbidden).await.unwrap_err();
@@ -149,9 +149,9 @@ async fn a_password_of_megabytes_or_of_combining_marks_is_refused_before_any_has
         ("x".repeat(16_000), "INVALID_FIELD", 400),
         (marks(600), "INVALID_FIELD", 400),
     ] {
-        let login = Door::Grpc.login(&app, "ada", &hostile).await.outcome();
+        let login = Api::Grpc.login(&app, "ada", &hostile).await.outcome();
         assert_eq!(login, over_grpc);
-        let register = Door::Grpc.register(&app, "bob", &hostile, "").await.outcome();
+        let register = Api::Grpc.register(&app, "bob", &hostile, "").await.outcome();
         assert!(register == over_grpc || over_grpc == "INVALID_FIELD" && register == "PASSWORD_POLICY", "{register}");
         let body = format!("username=bob&password={hostile}");
         let reply = http(app.http_socket(), "POST", "/register", &form, &body).await;
@@ -166,14 +166,14 @@ async fn a_password_of_megabytes_or_of_combining_marks_is_refused_before_any_has
 // === what is kept of them ===
 
 fn pool(cost: Cost) -> HashPool {
-    HashPool::start(PoolSettings { workers: 1, cost }, Kernel::Fast, &world())
+    HashPool::start(PoolSettings { workers: 1, cost }, Kernel::Fast, &environment())
 }
 
 /// Argon2id over the MD5 of `insecure`.
 async fn wrapped(cost: Cost) -> PasswordHash {
     let pool = pool(cost);
-    let slot = pool.admit(Purpose::Registration, System.monotonic() + PATIENCE).unwrap();
-    slot.wrap_md5(Md5Hex::parse(MD5_OF_INSECURE).unwrap()).await.unwrap()
+    let permit = pool.admit(Purpose::Registration, System.monotonic() + PATIENCE).unwrap();
+    permit.wrap_md5(Md5Hex::parse(MD5_OF_INSECURE).unwrap()).await.unwrap()
 }
 
 /// A node on a place in which these users are already.
@@ -205,16 +205,16 @@ async fn an_imported_md5_opens_its_account_at_the_cost_of_one_hash_and_is_stored
         for hash in [wrapped(CHEAP).await, wrapped(OLDER).await] {
             let imported = User { password: Some(hash.clone()), ..user("soham") };
             let (place, app) = with_users(kind, &[imported]).await;
-            assert!(Door::Grpc.login(&app, "soham", "Insecure").await.is_wrong_credentials());
+            assert!(Api::Grpc.login(&app, "soham", "Insecure").await.is_wrong_credentials());
             // The MD5 itself opens nothing, or a stolen table of them would.
-            assert!(Door::Grpc.login(&app, "soham", MD5_OF_INSECURE).await.is_wrong_credentials());
+            assert!(Api::Grpc.login(&app, "soham", MD5_OF_INSECURE).await.is_wrong_credentials());
             assert_eq!(app.events.count("hashed"), 2, "one each, and nothing is stored anew for a wrong one");
-            assert_eq!(Door::Legacy.login(&app, "soham", "insecure").await.data(), "testing");
+            assert_eq!(Api::Legacy.login(&app, "soham", "insecure").await.data(), "testing");
             happened(&app, "password rehashed", 1).await;
             assert_eq!(app.events.count("hashed"), 4);
-            for door in Door::ALL {
-                assert_eq!(door.login(&app, "soham", "insecure").await.data(), "testing");
-                assert!(door.login(&app, "soham", "Insecure").await.is_wrong_credentials());
+            for api in Api::ALL {
+                assert_eq!(api.login(&app, "soham", "insecure").await.data(), "testing");
+                assert!(api.login(&app, "soham", "Insecure").await.is_wrong_credentials());
             }
             assert_eq!(app.events.count("hashed"), 8, "today's form is left as it is");
             assert_eq!(app.stopped().await, Ended::Asked);
@@ -232,10 +232,10 @@ async fn a_hash_of_another_cost_becomes_one_of_todays_and_ends_no_session() {
         let place = Place::new(kind);
         let app = App::with(kind).args(&ISSUER).change(of_older_cost).start_in(place.clone()).await;
         app.registered("ada").await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         app.stopped().await;
         let app = App::with(kind).args(&ISSUER).start_in(place.clone()).await;
-        app.signed_in("ada").await;
+        app.authenticate("ada").await;
         happened(&app, "password rehashed", 1).await;
         assert!(app.introspect(&tokens.access_token).await.active, "{kind:?}");
         app.stopped().await;
@@ -248,14 +248,14 @@ async fn an_account_without_a_password_is_refused_like_any_at_the_cost_of_one_ha
     for kind in StoreKind::KEPT {
         let without = User { password: None, ..user("grace") };
         let (_place, app) = with_users(kind, &[without]).await;
-        for door in Door::ALL {
+        for api in Api::ALL {
             let hashes = app.events.count("hashed");
-            let answer = door.login(&app, "grace", "any password").await;
+            let answer = api.login(&app, "grace", "any password").await;
             assert!(answer.is_wrong_credentials(), "{kind:?}: {answer:?}");
             assert_eq!(app.events.count("hashed"), hashes + 1);
-            let unknown = door.login(&app, "nobody", "any password").await;
+            let unknown = api.login(&app, "nobody", "any password").await;
             assert_eq!(answer.outcome(), unknown.outcome());
-            assert!(door.register(&app, "grace", "any password", "").await.is_taken());
+            assert!(api.register(&app, "grace", "any password", "").await.is_taken());
         }
         assert_eq!(app.events.count("no password"), 2);
     }
@@ -331,7 +331,7 @@ async fn race(app: Arc<App>, sessions: Vec<(String, pb::Tokens)>) -> Vec<String>
         let login = || {
             let (app, name, old) = (app.clone(), name.clone(), old.clone());
             async move {
-                let answer = Door::Grpc.login(&app, &name, &old).await;
+                let answer = Api::Grpc.login(&app, &name, &old).await;
                 assert!(answer.outcome() == "ok" || answer.is_wrong_credentials(), "{answer:?}");
             }
         };
@@ -349,7 +349,7 @@ async fn race(app: Arc<App>, sessions: Vec<(String, pb::Tokens)>) -> Vec<String>
             changed.unwrap_or_else(|status| panic!("{name_of}: {status:?}"));
         });
         racers.join_all().await;
-        if !Door::Grpc.login(&app, &name, &old).await.is_wrong_credentials() {
+        if !Api::Grpc.login(&app, &name, &old).await.is_wrong_credentials() {
             back.push(name);
         }
     }
@@ -362,7 +362,7 @@ async fn with_older_hashes(app: &App, rounds: usize) -> Vec<(String, pb::Tokens)
     for round in 0..rounds {
         let name = format!("user{round}");
         app.registered(&name).await;
-        sessions.push((name.clone(), app.signed_in(&name).await));
+        sessions.push((name.clone(), app.authenticate(&name).await));
     }
     sessions
 }
@@ -385,8 +385,8 @@ async fn a_login_that_stores_a_password_anew_never_brings_back_an_old_one() {
         let app = App::with(kind).args(&ISSUER).start_in(place).await;
         for round in 0..rounds {
             let (name, old) = (format!("user{round}"), password(&format!("user{round}")));
-            assert!(Door::Grpc.login(&app, &name, &old).await.is_wrong_credentials(), "{kind:?}, {name}");
-            assert_eq!(Door::Grpc.login(&app, &name, &format!("new {old}")).await.outcome(), "ok", "{kind:?}, {name}");
+            assert!(Api::Grpc.login(&app, &name, &old).await.is_wrong_credentials(), "{kind:?}, {name}");
+            assert_eq!(Api::Grpc.login(&app, &name, &format!("new {old}")).await.outcome(), "ok", "{kind:?}, {name}");
         }
     }
 }
@@ -395,7 +395,7 @@ async fn a_login_that_stores_a_password_anew_never_brings_back_an_old_one() {
 struct ReplacesBlindly(Memory);
 
 #[async_trait]
-impl Documents for ReplacesBlindly {
+impl DocumentStore for ReplacesBlindly {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(key).await
     }
@@ -413,8 +413,8 @@ impl Documents for ReplacesBlindly {
         self.0.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.0.pulse()
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.0.health()
     }
 
     async fn close(&self) {}

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use watchword::{
     domain::{Claim, Replace, Store, System, User, UserData},
-    store::{Documents, Embedded, Records},
+    store::{DocumentStore, Embedded, TypedStore},
 };
 
 use crate::{
@@ -41,7 +41,7 @@ async fn story() -> (Vec<u8>, Vec<Asked>) {
 
     let disk = Disk::with(first.clone());
     let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).unwrap();
-    let store = Arc::new(Records::over(Arc::new(embedded)));
+    let store = Arc::new(TypedStore::over(Arc::new(embedded)));
     let mut done = 0;
     while done < USERS {
         // Some alone, some in one commit.
@@ -73,7 +73,7 @@ async fn examine(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, Stri
 async fn open_and_read(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, String> {
     let disk = Disk::with(image);
     let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).map_err(|error| format!("unopenable: {error}"))?;
-    let store = Records::over(Arc::new(embedded));
+    let store = TypedStore::over(Arc::new(embedded));
     let mut lost = Vec::new();
     for number in 0..acknowledged {
         let found = store.user(&user(&format!("user{number}")).username).await;

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use watchword::{
-    domain::{Pulse, StoreError, System},
-    store::{Change, Documents, Key, Memory, Outcome, Put},
+    domain::{StoreError, StoreHealth, System},
+    store::{Change, DocumentStore, Key, Memory, Outcome, Put},
 };
 
-use crate::support::{App, Door, Place, StoreKind, is_full};
+use crate::support::{Api, App, Place, StoreKind, is_full};
 
 const RACERS: usize = 64;
 
@@ -20,10 +20,10 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
     for racer in 0..RACERS {
         let (nodes, name) = (nodes.clone(), spellings[racer % 3].clone());
         racers.spawn(async move {
-            let (node, door) = (&nodes[racer % nodes.len()], Door::ALL[racer / 2 % 2]);
+            let (node, api) = (&nodes[racer % nodes.len()], Api::ALL[racer / 2 % 2]);
             let password = format!("password of racer {racer}");
             loop {
-                let answer = door.register(node, &name, &password, &racer.to_string()).await;
+                let answer = api.register(node, &name, &password, &racer.to_string()).await;
                 match answer.outcome() {
                     outcome if outcome == "ok" => return Some((racer, password)),
                     _ if answer.is_taken() => return None,
@@ -37,7 +37,7 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
     let winners: Vec<_> = racers.join_all().await.into_iter().flatten().collect();
     let [(winner, password)] = winners.as_slice() else { return Err(format!("{} winners", winners.len())) };
     for (node, spelling) in nodes.iter().zip(spellings.iter().cycle().skip(round)) {
-        let login = Door::Grpc.login(node, spelling, password).await;
+        let login = Api::Grpc.login(node, spelling, password).await;
         if login.outcome() != "ok" || login.data() != winner.to_string() {
             return Err(format!("the winner is answered {login:?}"));
         }
@@ -72,7 +72,7 @@ async fn of_racers_for_one_name_exactly_one_wins_and_his_password_works_on_every
 struct LooksFirst(Memory);
 
 #[async_trait]
-impl Documents for LooksFirst {
+impl DocumentStore for LooksFirst {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(key).await
     }
@@ -94,8 +94,8 @@ impl Documents for LooksFirst {
         self.0.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.0.pulse()
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.0.health()
     }
 
     async fn close(&self) {}

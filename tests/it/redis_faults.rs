@@ -10,22 +10,22 @@ use std::{
 };
 
 use watchword::{
-    domain::{Claim, Store, StoreError, Stored, User, Username},
-    store::{RedisSettings, Seal, Settings},
-    wire::{
+    api::{
         health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
         pb,
     },
+    domain::{Claim, Store, StoreError, Stored, User, Username},
+    store::{RedisSettings, Seal, Settings},
 };
 
 use crate::{
     stores::user,
     support::{
-        Answer, App, Door, PATIENCE, StoreKind, http, is_full, password,
+        Answer, Api, App, PATIENCE, StoreKind, environment, http, is_full, password,
         proxy::{LostReply, Proxy, Weather},
         reason,
         redis::RedisServer,
-        redis_settings, world,
+        redis_settings,
     },
 };
 
@@ -57,7 +57,7 @@ impl Stage {
     }
 
     async fn login(&self) -> Answer {
-        Door::Grpc.login(&self.app, "ada", &password("ada")).await
+        Api::Grpc.login(&self.app, "ada", &password("ada")).await
     }
 
     /// Calls are refused in time, and never answered wrongly, for a while.
@@ -73,7 +73,7 @@ impl Stage {
                 break;
             }
             let (name, begun) = (format!("bob{number}"), Instant::now());
-            let registration = Door::Grpc.register(&self.app, &name, "long enough for all", "");
+            let registration = Api::Grpc.register(&self.app, &name, "long enough for all", "");
             let (login, register) = tokio::join!(self.login(), registration);
             let took = begun.elapsed();
             assert_eq!(login.outcome(), "STORE_UNAVAILABLE", "{what}: a login");
@@ -105,7 +105,7 @@ impl Stage {
         }
         self.readiness(200, what).await;
         let name = format!("carol{}", self.proxy.accepted());
-        assert_eq!(Door::Grpc.register(&self.app, &name, &password(&name), "").await.outcome(), "ok", "{what}");
+        assert_eq!(Api::Grpc.register(&self.app, &name, &password(&name), "").await.outcome(), "ok", "{what}");
     }
 }
 
@@ -172,7 +172,7 @@ async fn a_slow_or_slicing_network_is_no_failure() {
         for number in 0..5 {
             assert_eq!(stage.login().await.data(), "data of ada", "{weather:?}");
             let name = format!("user{round}-{number}");
-            assert_eq!(Door::Grpc.register(&stage.app, &name, &password(&name), "").await.outcome(), "ok");
+            assert_eq!(Api::Grpc.register(&stage.app, &name, &password(&name), "").await.outcome(), "ok");
         }
     }
     assert_eq!(stage.proxy.accepted(), 1, "the connection was given up without need");
@@ -203,7 +203,7 @@ async fn a_redis_that_has_lost_its_data_is_down_and_no_name_can_be_taken_over() 
     let stage = Stage::new().await;
     stage.redis.ask::<()>(&["FLUSHALL"]);
     stage.readiness(503, "FLUSHALL").await;
-    let thief = Door::Grpc.register(&stage.app, "ada", &password("thief"), "").await;
+    let thief = Api::Grpc.register(&stage.app, "ada", &password("thief"), "").await;
     assert_eq!(thief.outcome(), "STORE_UNAVAILABLE");
     let why = http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body;
     assert!(why.contains("has lost its data"), "{why}");
@@ -287,11 +287,11 @@ async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_en
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_memory_refuses_writes_and_says_so_and_checks_go_on() {
     let stage = Stage::new().await;
-    let tokens = stage.app.signed_in("ada").await;
+    let tokens = stage.app.authenticate("ada").await;
     stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert_eq!(Door::Grpc.register(&stage.app, "bob", &password("bob"), "").await.outcome(), "STORE_UNAVAILABLE");
+    assert_eq!(Api::Grpc.register(&stage.app, "bob", &password("bob"), "").await.outcome(), "STORE_UNAVAILABLE");
     assert_eq!(stage.login().await.outcome(), "STORE_UNAVAILABLE", "a session is a write");
-    assert_eq!(Door::Legacy.login(&stage.app, "ada", &password("ada")).await.data(), "data of ada");
+    assert_eq!(Api::Legacy.login(&stage.app, "ada", &password("ada")).await.data(), "data of ada");
     assert!(stage.app.introspect(&tokens.access_token).await.active);
     for (memory, alarm) in [(None, true), (Some("0"), false)] {
         if let Some(memory) = memory {
@@ -336,7 +336,7 @@ async fn a_rotated_password_is_read_when_the_next_connection_is_made() {
     redis.ask::<()>(&["CONFIG", "SET", "requirepass", "second"]);
     redis.try_ask_as(":second", &["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     let begun = Instant::now();
-    while Door::Grpc.login(&app, "ada", &password("ada")).await.outcome() != "ok" {
+    while Api::Grpc.login(&app, "ada", &password("ada")).await.outcome() != "ok" {
         assert!(begun.elapsed() < BACK_WITHIN + ROOM, "not back");
     }
 }
@@ -397,15 +397,15 @@ async fn crossed_answers(weather: Weather, calls: usize, lost: Option<LostReply>
     let redis = RedisServer::start();
     let proxy = Arc::new(Proxy::before(redis.port).await);
     let settings = Settings::Redis(redis_settings(&proxy.url()));
-    let store = watchword::store::open(&settings, Arc::new(Seal::none()), &world()).await.unwrap();
+    let store = watchword::store::open(&settings, Arc::new(Seal::none()), &environment()).await.unwrap();
     for number in 0..USERS {
         assert!(matches!(store.claim(&user(&format!("user{number}"))).await.unwrap(), Claim::Claimed));
     }
     proxy.set(weather);
     let mut callers = tokio::task::JoinSet::new();
-    for caller in 0..CALLERS {
+    for context in 0..CALLERS {
         let (store, proxy) = (store.clone(), proxy.clone());
-        callers.spawn(async move { one_caller(&*store, &proxy, caller, calls / CALLERS, lost).await });
+        callers.spawn(async move { one_caller(&*store, &proxy, context, calls / CALLERS, lost).await });
     }
     let mut sums = (0, 0);
     for (crossed, answered) in callers.join_all().await {
@@ -417,20 +417,20 @@ async fn crossed_answers(weather: Weather, calls: usize, lost: Option<LostReply>
 async fn one_caller(
     store: &dyn Store,
     proxy: &Proxy,
-    caller: usize,
+    context: usize,
     calls: usize,
     lost: Option<LostReply>,
 ) -> (usize, usize) {
     let (mut crossed, mut answered) = (0, 0);
     for call in 0..calls {
-        let number = (caller * 31 + call * 7) % 50;
+        let number = (context * 31 + call * 7) % 50;
         let name = Username::parse(&format!("user{number}")).unwrap();
-        if let Some(how) = lost.filter(|_| caller == 0 && call % 100 == 50) {
+        if let Some(how) = lost.filter(|_| context == 0 && call % 100 == 50) {
             proxy.lose_reply_after(3, how);
         }
         // A third of the callers stay, however long it takes; the others leave at any moment.
         let wait =
-            if call % 3 == 0 { PATIENCE } else { Duration::from_micros(((caller * 7 + call * 13) % 40_000) as u64) };
+            if call % 3 == 0 { PATIENCE } else { Duration::from_micros(((context * 7 + call * 13) % 40_000) as u64) };
         let Ok(answer) = tokio::time::timeout(wait, answered_by(store, &name)).await else { continue };
         match answer {
             Ok(Some(stored)) if stored.value.username == name => answered += 1,

@@ -8,10 +8,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    App, Door, ManualClock, Node, Place, StoreKind, channel, http, password,
+    Api, App, ManualClock, Node, Place, StoreKind, channel, http, password,
     redis::{RedisServer, Tls},
     redis_settings, run,
 };
@@ -254,11 +254,11 @@ async fn a_redis_that_other_programs_use_is_left_alone() {
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
     // A key of ours that is no string is that user's trouble alone.
-    let answer = Door::Grpc.login(&app, "listed", "any password").await;
+    let answer = Api::Grpc.login(&app, "listed", "any password").await;
     assert_eq!(answer.outcome(), "CORRUPT_RECORD");
-    let answer = Door::Grpc.register(&app, "listed", &password("listed"), "").await;
+    let answer = Api::Grpc.register(&app, "listed", &password("listed"), "").await;
     assert_eq!(answer.outcome(), "CORRUPT_RECORD");
-    assert_eq!(Door::Grpc.login(&app, "ada", &password("ada")).await.data(), "data of ada");
+    assert_eq!(Api::Grpc.login(&app, "ada", &password("ada")).await.data(), "data of ada");
     assert_eq!(http(app.ops_socket(), "GET", "/readyz", &[], "").await.status, 200);
     assert_eq!(redis.ask::<String>(&["GET", "session:1"]), "another program's");
     assert_eq!(redis.ask::<String>(&["TYPE", "watchword:user:listed"]), "list");

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream::iter};
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic::{Request, codegen::http::uri::PathAndQuery, transport::Channel};
-use watchword::wire::{
+use watchword::api::{
     FILE_DESCRIPTOR_SET,
     reflection::{
         ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse, server_reflection_request::MessageRequest,

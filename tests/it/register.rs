@@ -1,8 +1,8 @@
 //! Registering: once for each name, whatever races, retries and spellings there are.
 
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
-use crate::support::{Answer, App, Door, StoreKind, app, password, reason};
+use crate::support::{Answer, Api, App, StoreKind, app, password, reason};
 
 fn request(name: &str, password: &str, request_id: &str) -> pb::RegisterRequest {
     pb::RegisterRequest {
@@ -38,9 +38,9 @@ async fn data_comes_back_byte_for_byte() {
     let app = app().await;
     let odd = "quotes \" \\ line\r\n\t nul\0 esc\u{1b} sep\u{2028} 日本 🦀 \",\"admin\":true";
     for (name, data) in [("odd", odd.to_owned()), ("empty", String::new()), ("long", "d".repeat(8_192))] {
-        assert_eq!(Door::Grpc.register(&app, name, &password(name), &data).await.outcome(), "ok");
-        for door in Door::ALL {
-            assert_eq!(door.login(&app, name, &password(name)).await.data(), data, "{name}");
+        assert_eq!(Api::Grpc.register(&app, name, &password(name), &data).await.outcome(), "ok");
+        for api in Api::ALL {
+            assert_eq!(api.login(&app, name, &password(name)).await.data(), data, "{name}");
         }
     }
 }
@@ -99,8 +99,8 @@ async fn a_taken_name_costs_no_hash() {
     let app = app().await;
     app.registered("ada").await;
     let hashes = app.events.count("hashed");
-    for door in Door::ALL {
-        assert!(door.register(&app, "ada", "another password", "").await.is_taken());
+    for api in Api::ALL {
+        assert!(api.register(&app, "ada", "another password", "").await.is_taken());
     }
     assert_eq!(app.events.count("hashed"), hashes);
 }
@@ -110,8 +110,8 @@ async fn names_that_cannot_be_registered_leave_nothing_behind() {
     let app = app().await;
     let over_long = "n".repeat(65);
     for name in ["", "a b", "a\0b", "a\u{1b}[31mb", "аdmin", "сосо", over_long.as_str()] {
-        for door in Door::ALL {
-            let outcome = door.register(&app, name, &password("x"), "").await.outcome();
+        for api in Api::ALL {
+            let outcome = api.register(&app, name, &password("x"), "").await.outcome();
             assert!(outcome == "INVALID_FIELD" || outcome.starts_with("400 username"), "{name:?}: {outcome}");
         }
     }
@@ -125,8 +125,8 @@ async fn names_that_cannot_be_registered_leave_nothing_behind() {
 async fn settings_move_the_limits() {
     let app =
         App::with(StoreKind::Memory).args(&["--password-min-length", "12", "--data-max-bytes", "3"]).start().await;
-    assert_eq!(Door::Grpc.register(&app, "ada", "elevenchars", "").await.outcome(), "PASSWORD_POLICY");
-    assert_eq!(Door::Grpc.register(&app, "ada", "twelve chars", "1234").await.outcome(), "INVALID_FIELD");
-    let answer = Door::Legacy.register(&app, "ada", "twelve chars", "123").await;
+    assert_eq!(Api::Grpc.register(&app, "ada", "elevenchars", "").await.outcome(), "PASSWORD_POLICY");
+    assert_eq!(Api::Grpc.register(&app, "ada", "twelve chars", "1234").await.outcome(), "INVALID_FIELD");
+    let answer = Api::Legacy.register(&app, "ada", "twelve chars", "123").await;
     assert!(matches!(answer, Answer::Ok { .. }), "{}", answer.outcome());
 }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
-use watchword::wire::{pb, rpc};
+use watchword::api::{pb, rpc};
 
 use crate::support::{
-    App, Door, ManualClock, Place, Setup, StoreKind, details,
+    Api, App, ManualClock, Place, Setup, StoreKind, details,
     fault::{Fault, Faulty},
     http_from, password, query, reason,
 };
@@ -40,7 +40,7 @@ async fn code(app: &App, username: &str, require_reset: bool) -> String {
 }
 
 async fn login(app: &App, username: &str, password: &str) -> String {
-    Door::Grpc.login(app, username, password).await.outcome()
+    Api::Grpc.login(app, username, password).await.outcome()
 }
 
 async fn with_ada(setup: Setup) -> App {
@@ -53,7 +53,7 @@ async fn with_ada(setup: Setup) -> App {
 async fn the_code_sets_a_new_password_once_and_ends_all_sessions() {
     for kind in StoreKind::ALL {
         let app = with_ada(App::with(kind)).await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         let code = code(&app, "ADA", false).await;
         assert!(code.starts_with("wwc_") && code.len() == 26, "128 bits in base64url");
         assert_eq!(login(&app, "ada", &password("ada")).await, "ok", "{kind:?}: the old one counts until then");
@@ -190,7 +190,7 @@ async fn a_newer_code_another_password_and_disabling_make_a_code_void() {
     assert_ne!(older, newer);
     let refused = async |code: &str| reason(&reset(&app, "ada", code, "another long one").await.unwrap_err());
     assert_eq!(refused(&older).await, "INVALID_CREDENTIALS", "replaced");
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     let change =
         pb::ChangePasswordRequest { current_password: password("ada"), new_password: "a changed long one".into() };
     app.client().await.change_password(crate::sessions::with(&tokens.access_token, change)).await.unwrap();
@@ -323,7 +323,7 @@ async fn a_password_that_is_no_longer_trusted_opens_nothing_and_its_sessions_are
     for how in ["disable", "require reset", "reset"] {
         let name = how.replace(' ', "-");
         one.registered(&name).await;
-        let tokens = one.signed_in(&name).await;
+        let tokens = one.authenticate(&name).await;
         for node in [&one, &other] {
             assert!(node.introspect(&tokens.access_token).await.active);
         }
@@ -367,7 +367,7 @@ async fn a_code_opens_no_other_account_not_even_that_of_who_has_the_name_next() 
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
 
     let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });
-    let bearer = format!("Bearer {}", app.signed_in("ada").await.access_token);
+    let bearer = format!("Bearer {}", app.authenticate("ada").await.access_token);
     delete.metadata_mut().insert("authorization", bearer.parse().unwrap());
     app.client().await.delete_user(delete).await.unwrap();
     app.registered("ada").await;

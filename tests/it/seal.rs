@@ -6,7 +6,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use watchword::wire::pb;
+use watchword::api::pb;
 
 use crate::support::{App, Place, StoreKind, http, reason, run};
 
@@ -29,7 +29,7 @@ async fn start(place: &Place, keys: &[&str]) -> App {
 async fn with_ring(place: &Place, keys: &[&str]) {
     let app = start(place, keys).await;
     app.registered("ada").await;
-    app.signed_in("ada").await;
+    app.authenticate("ada").await;
     app.stopped().await;
 }
 
@@ -53,7 +53,7 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_an
         let app = start(&place, &[]).await;
         app.registered("ada").await;
         let issuer = format!("http://{}", app.http_socket());
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         app.stopped().await;
         let plain: Value = serde_json::from_str(&place.kept_keys()).unwrap();
         let secrets = [&plain["refresh"], &plain["signing"][0]["private"]].map(|secret| secret.as_str().unwrap());
@@ -128,7 +128,7 @@ async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_al
     let place = Place::new(StoreKind::Redis);
     let app = start(&place, &["plain"]).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     assert!(app.introspect(&tokens.access_token).await.active);
     let other = start(&place, &[OLD, "plain"]).await;
     app.clock.advance(Duration::from_secs(60));
@@ -140,7 +140,7 @@ async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_al
 
     other.stopped().await;
     start(&place, &["plain", OLD]).await.stopped().await;
-    app.signed_in("ada").await;
+    app.authenticate("ada").await;
     assert_eq!(readiness(&app, 200).await, "ready\n", "it reads them again");
 }
 
@@ -209,7 +209,7 @@ async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
 
             let app = start(&place, if keys.is_empty() { &[] } else { &[OLD, "plain"] }).await;
             app.clock.advance(Duration::from_secs(89 * 86_400));
-            app.signed_in("ada").await;
+            app.authenticate("ada").await;
             app.stopped().await;
             if !keys.is_empty() {
                 place.plant_keys(&unsealed(&place.kept_keys()));

@@ -25,10 +25,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tracing_subscriber::fmt::MakeWriter;
-use watchword::wire::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient};
 
 use crate::support::{
-    App, Door, Node, Place, StoreKind, channel, command,
+    Api, App, Node, Place, StoreKind, channel, command,
     fault::{Fault, Faulty},
     http, query,
 };
@@ -138,15 +138,15 @@ struct Told {
 
 fn node(place: &Place) -> Node {
     let mut args: Vec<_> =
-        ["--grpc-addr", "--http-addr", "--ops-addr"].iter().flat_map(|door| [*door, "127.0.0.1:0"]).collect();
+        ["--grpc-addr", "--http-addr", "--ops-addr"].iter().flat_map(|api| [*api, "127.0.0.1:0"]).collect();
     args.extend(["--log-level", "trace", "--token-issuer", "https://sso.example"]);
     let flags = place.flags();
     args.extend(flags.iter().map(String::as_str));
     Node::spawn(command(&args)).unwrap()
 }
 
-fn address(node: &mut Node, door: &str) -> SocketAddr {
-    let line = node.line(&format!("door=\"{door}\" address=")).unwrap();
+fn address(node: &mut Node, api: &str) -> SocketAddr {
+    let line = node.line(&format!("door=\"{api}\" address=")).unwrap();
     line.rsplit("address=").next().unwrap().parse().unwrap()
 }
 
@@ -485,11 +485,11 @@ async fn a_panic_and_a_store_that_hangs_or_is_torn_tell_no_secret() {
     let mut secrets = Vec::new();
     for (number, fault) in [Fault::Panic, Fault::Down, Fault::Corrupt, Fault::ReplyLost].into_iter().enumerate() {
         store.set(fault);
-        for door in Door::ALL {
+        for api in Api::ALL {
             let number = u32::try_from(number * 10).unwrap();
             secrets.extend([canary(number), core(number), canary(number + 1), core(number + 1)]);
-            drop(door.login(&app, "ada", &canary(number)).await);
-            drop(door.register(&app, "ada", &canary(number + 1), "").await);
+            drop(api.login(&app, "ada", &canary(number)).await);
+            drop(api.register(&app, "ada", &canary(number + 1), "").await);
         }
     }
     let log = lines.0.lock().unwrap().clone();

@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
-use watchword::wire::pb::{self, auth_client::AuthClient};
+use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
     App, Node, Place, StoreKind, app, channel,
@@ -42,7 +42,7 @@ async fn change_password(app: &App, token: &str, current: &str, new: &str) -> Re
 async fn with_ada(kind: StoreKind) -> (App, pb::Tokens) {
     let app = App::with(kind).with_admin().start().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     (app, tokens)
 }
 
@@ -120,7 +120,7 @@ async fn of_many_refreshes_at_once_all_get_the_same_successor() {
         started[0].registered("ada").await;
         let nodes = Arc::new(started);
         for round in 0..if is_full() { 500 } else { 10 } {
-            let tokens = nodes[0].signed_in("ada").await;
+            let tokens = nodes[0].authenticate("ada").await;
             let mut racers = JoinSet::new();
             for racer in 0..64 {
                 let (nodes, token) = (nodes.clone(), tokens.refresh_token.clone());
@@ -145,7 +145,7 @@ async fn a_store_that_compares_nothing_is_found_out() {
     let faulty = Faulty::with(Fault::None);
     let app = Arc::new(App::on(faulty.clone()).start().await);
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     faulty.set(Fault::ComparesNothing);
     let mut racers = JoinSet::new();
     for _ in 0..64 {
@@ -196,7 +196,7 @@ async fn a_store_that_goes_back_in_time_is_found_out() {
     let place = Place::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
-    let first = app.signed_in("ada").await;
+    let first = app.authenticate("ada").await;
     let key = format!("watchword:session:{}", first.session_id);
     let before: String = place.redis().ask(&["GET", &key]);
     let second = refresh(&app, &first.refresh_token).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_token_counts_for_less_than_a_second_longer_than_the_store_can_be_aske
         let faulty = Faulty::with(Fault::None);
         let app = App::on(faulty.clone()).args(&["--token-check-reuse", reuse]).start().await;
         app.registered("ada").await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         let check = async |token: &str| {
             let request = pb::IntrospectTokenRequest { token: token.into() };
             let answer = app.client().await.introspect_token(request).await;
@@ -238,7 +238,7 @@ async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     one.registered("ada").await;
     for how in ["revoke the token", "revoke the session", "be refused"] {
-        let (tokens, caller) = (one.signed_in("ada").await, one.signed_in("ada").await);
+        let (tokens, context) = (one.authenticate("ada").await, one.authenticate("ada").await);
         assert!(one.introspect(&tokens.access_token).await.active);
         let token = pb::RevokeTokenRequest { token: tokens.access_token.clone() };
         other.client().await.revoke_token(token.clone()).await.unwrap();
@@ -248,7 +248,7 @@ async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
             "revoke the session" => {
                 let session_id = tokens.session_id.clone();
                 client
-                    .revoke_session(with(&caller.access_token, pb::RevokeSessionRequest { session_id }))
+                    .revoke_session(with(&context.access_token, pb::RevokeSessionRequest { session_id }))
                     .await
                     .unwrap();
             }
@@ -273,11 +273,11 @@ async fn whatever_ends_a_session_ends_it_on_every_node() {
         {
             let name = format!("user{number}");
             app.registered(&name).await;
-            let (tokens, caller) = (app.signed_in(&name).await, app.signed_in(&name).await);
+            let (tokens, context) = (app.authenticate(&name).await, app.authenticate(&name).await);
             assert!(elsewhere.introspect(&tokens.access_token).await.active);
             assert!(app.introspect(&tokens.access_token).await.active);
             let mut client = app.client().await;
-            let (token, mine) = (&caller.access_token, password(&name));
+            let (token, mine) = (&context.access_token, password(&name));
             match *how {
                 "logout" => drop(
                     client.revoke_token(pb::RevokeTokenRequest { token: tokens.access_token.clone() }).await.unwrap(),
@@ -294,7 +294,7 @@ async fn whatever_ends_a_session_ends_it_on_every_node() {
                         client.revoke_all_sessions(with(token, pb::RevokeAllSessionsRequest { keep_current: true }));
                     assert_eq!(answer.await.unwrap().into_inner().revoked_count, 1);
                     assert_eq!(user_of(elsewhere, token).await, Ok(name.clone()), "the one of the call goes on");
-                    assert!(refresh(elsewhere, &caller.refresh_token).await.is_ok());
+                    assert!(refresh(elsewhere, &context.refresh_token).await.is_ok());
                 }
                 "password" => drop(change_password(&app, token, &mine, "another long one").await.unwrap()),
                 _ => drop(
@@ -338,7 +338,7 @@ async fn a_new_password_whose_session_cannot_be_stored_is_not_said_to_have_faile
     let faulty = Faulty::with(Fault::None);
     let app = App::on(faulty.clone()).start().await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     faulty.set(Fault::NoSessions);
     let refused = change_password(&app, &tokens.access_token, &password("ada"), "another long one").await.unwrap_err();
     assert_eq!(reason(&refused), "OUTCOME_UNKNOWN");
@@ -357,7 +357,7 @@ async fn a_login_that_races_a_new_password_leaves_no_living_session() {
         for round in 0..if is_full() { 2_000 } else { 40 } {
             let name = format!("user{round}");
             app.registered(&name).await;
-            let tokens = app.signed_in(&name).await;
+            let tokens = app.authenticate(&name).await;
             let mut logins = JoinSet::new();
             for _ in 0..8 {
                 let (app, name) = (app.clone(), name.clone());
@@ -397,7 +397,7 @@ async fn time_ends_tokens_and_sessions() {
         }
         app.clock.advance(days(3));
         assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_EXPIRED".into()), "after 90 days");
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         app.clock.advance(days(30));
         assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_EXPIRED".into()), "idle for 30 days");
     }
@@ -407,12 +407,12 @@ async fn time_ends_tokens_and_sessions() {
 async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
     for kind in StoreKind::ALL {
         let (app, first) = with_ada(kind).await;
-        let second = app.signed_in("ada").await;
+        let second = app.authenticate("ada").await;
         for _ in 0..98 {
-            app.signed_in("ada").await;
+            app.authenticate("ada").await;
         }
         assert!(app.introspect(&first.access_token).await.active, "{kind:?}: a hundred live");
-        let last = app.signed_in("ada").await;
+        let last = app.authenticate("ada").await;
         assert!(!app.introspect(&first.access_token).await.active, "{kind:?}: the 101st ended the first");
         assert!(app.introspect(&second.access_token).await.active, "{kind:?}");
         let mut client = app.client().await;
@@ -470,8 +470,8 @@ async fn so_many_logins_of_one_user_at_once_all_begin_a_session() {
             assert!(nodes[0].introspect(&tokens.access_token).await.active, "{kind:?}");
         }
         let all = pb::ListSessionsRequest { page_size: 100, page_token: String::new() };
-        let listed = nodes[0].client().await.list_sessions(with(&tokens[0].access_token, all)).await.unwrap();
-        assert_eq!(listed.into_inner().sessions.len(), 90, "{kind:?}: and all are listed");
+        let list_entry = nodes[0].client().await.list_sessions(with(&tokens[0].access_token, all)).await.unwrap();
+        assert_eq!(list_entry.into_inner().sessions.len(), 90, "{kind:?}: and all are listed");
     }
 }
 
@@ -482,17 +482,17 @@ async fn sessions_that_were_ended_take_nobodys_place() {
         let (app, phone) = with_ada(kind).await;
         let mut client = app.client().await;
         for _ in 0..101 {
-            let token = app.signed_in("ada").await.refresh_token;
+            let token = app.authenticate("ada").await.refresh_token;
             client.revoke_token(pb::RevokeTokenRequest { token }).await.unwrap();
         }
         assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
         // Nor do those that ended with all others.
         for _ in 0..99 {
-            app.signed_in("ada").await;
+            app.authenticate("ada").await;
         }
         let all_but_this = pb::RevokeAllSessionsRequest { keep_current: true };
         client.revoke_all_sessions(with(&phone.access_token, all_but_this)).await.unwrap();
-        app.signed_in("ada").await;
+        app.authenticate("ada").await;
         assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
         let list = client.list_sessions(with(&phone.access_token, pb::ListSessionsRequest::default())).await.unwrap();
         assert_eq!(list.into_inner().sessions.len(), 2, "{kind:?}");
@@ -506,7 +506,7 @@ async fn the_session_that_is_kept_counts_all_the_time_and_its_refresh_too() {
         let app = Arc::new(App::with(kind).start().await);
         app.registered("ada").await;
         for round in 0..10 {
-            let (mine, other) = (app.signed_in("ada").await, app.signed_in("ada").await);
+            let (mine, other) = (app.authenticate("ada").await, app.authenticate("ada").await);
             let refreshing = {
                 let (app, token) = (app.clone(), mine.refresh_token.clone());
                 tokio::spawn(async move {
@@ -536,14 +536,14 @@ async fn a_list_or_a_session_that_cannot_be_read_keeps_nobody_from_signing_in_or
     let place = Place::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
-    let (torn, good) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    let (torn, good) = (app.authenticate("ada").await, app.authenticate("ada").await);
     place.redis().ask::<()>(&["SET", &format!("watchword:session:{}", torn.session_id), "{\"v\":2}"]);
     let list = pb::ListSessionsRequest::default();
     let seen = app.client().await.list_sessions(with(&good.access_token, list)).await.unwrap().into_inner();
     assert_eq!(seen.sessions.len(), 1, "what can be read is shown");
     let [key]: [String; 1] = place.redis().ask(&["KEYS", "watchword:sessions:*"]);
     place.redis().ask::<()>(&["SET", &key, "{\"v\":2}"]);
-    let new = app.signed_in("ada").await;
+    let new = app.authenticate("ada").await;
     let request = pb::RevokeAllSessionsRequest { keep_current: false };
     app.client().await.revoke_all_sessions(with(&new.access_token, request)).await.unwrap();
     assert_eq!(user_of(&app, &good.access_token).await, Err("TOKEN_REVOKED".into()));
@@ -556,10 +556,10 @@ async fn ended_sessions_leave_nothing_behind() {
     let app = App::with(StoreKind::Embedded).start_in(place.clone()).await;
     app.registered("ada").await;
     for _ in 0..5 {
-        let token = app.signed_in("ada").await.access_token;
+        let token = app.authenticate("ada").await.access_token;
         app.client().await.revoke_token(pb::RevokeTokenRequest { token }).await.unwrap();
     }
-    app.signed_in("ada").await;
+    app.authenticate("ada").await;
     app.stopped().await;
     let rows = place.rows();
     for table in ["expiring", "id", "keys", "session", "sessions", "user"] {
@@ -571,7 +571,7 @@ async fn ended_sessions_leave_nothing_behind() {
 async fn somebody_elses_session_cannot_be_ended() {
     let (app, ada) = with_ada(StoreKind::Memory).await;
     app.registered("bob").await;
-    let bob = app.signed_in("bob").await;
+    let bob = app.authenticate("bob").await;
     let mut client = app.client().await;
     let request = pb::RevokeSessionRequest { session_id: ada.session_id.clone() };
     client.revoke_session(with(&bob.access_token, request)).await.unwrap();
@@ -604,7 +604,7 @@ async fn data_are_replaced_as_they_were_seen_or_not_at_all() {
         let late = client.update_user_data(request("lost", &user.etag)).await.unwrap_err();
         assert_eq!((late.code(), reason(&late).as_str()), (Code::Aborted, "CONFLICT"), "{kind:?}");
         client.update_user_data(request("", "")).await.unwrap();
-        assert_eq!(crate::support::Door::Legacy.login(&app, "ada", &password("ada")).await.data(), "");
+        assert_eq!(crate::support::Api::Legacy.login(&app, "ada", &password("ada")).await.data(), "");
         let long = client.update_user_data(request(&"d".repeat(8_193), "")).await.unwrap_err();
         assert_eq!(reason(&long), "INVALID_FIELD");
     }
@@ -697,7 +697,7 @@ async fn no_hostile_token_counts() {
     assert!(corpus.len() >= 200, "only {} tokens", corpus.len());
     let elsewhere = App::with(StoreKind::Memory).args(&["--token-issuer", app.rules.issuer()]).start().await;
     elsewhere.registered("ada").await;
-    let theirs = elsewhere.signed_in("ada").await;
+    let theirs = elsewhere.authenticate("ada").await;
     corpus.push(("signed with another key".into(), theirs.access_token));
     corpus.push(("a refresh token of another server".into(), theirs.refresh_token));
     let mut client = app.client().await;

@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 use tonic::Code;
-use watchword::{app::Ended, wire::pb};
+use watchword::{api::pb, app::Ended};
 
 use crate::support::{
     App, Node, StoreKind, channel,
@@ -97,7 +97,7 @@ async fn a_second_signal_ends_the_node_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_watch_does_not_hold_the_node() {
-    use watchword::wire::health::{
+    use watchword::api::health::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
     let folder = TempDir::new().unwrap();

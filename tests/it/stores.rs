@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 use watchword::domain::{
-    Claim, Listed, PasswordHash, Pulse, Replace, RequestId, SessionId, Store, StoreError, System, User, UserData,
-    Username,
+    Claim, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth, System, User,
+    UserData, Username,
 };
 
 use crate::support::{Place, StoreKind};
@@ -35,7 +35,8 @@ async fn what_is_claimed_is_read_back_whole() {
         let plain = user("plain");
         let full = User {
             epoch: 7,
-            kept_session: SessionId::parse("01a20bc1-9a26-7fd7-8244-47753f447d05").map(|id| Listed { id, epoch: 6 }),
+            kept_session: SessionId::parse("01a20bc1-9a26-7fd7-8244-47753f447d05")
+                .map(|id| SessionListEntry { id, epoch: 6 }),
             last_login_time: Some(SystemTime::UNIX_EPOCH),
             request_id: RequestId::parse("7d2f8f6e-9d1b-4f6e-8c3a-0b1d2e3f4a5b").unwrap(),
             disabled: true,
@@ -167,7 +168,7 @@ async fn a_store_says_that_it_is_up() {
     for kind in StoreKind::ALL {
         let place = Place::new(kind);
         let store = place.open().await;
-        assert_eq!(*store.pulse().borrow(), Pulse::Up);
+        assert_eq!(*store.health().borrow(), StoreHealth::Up);
         store.close().await;
     }
 }
@@ -276,7 +277,7 @@ async fn a_document_that_cannot_be_read_is_its_own_fault_and_nobody_elses() {
             "{kind:?}, {what}: the name was claimed anew"
         );
         assert!(store.user(&name("bystander")).await.unwrap().is_some(), "{what}");
-        assert_eq!(*store.pulse().borrow(), Pulse::Up, "{what}");
+        assert_eq!(*store.health().borrow(), StoreHealth::Up, "{what}");
         store.close().await;
     }
 }

@@ -18,7 +18,7 @@ async fn a_foreign_library_verifies_our_tokens_with_the_published_keys_and_finds
     for kind in StoreKind::ALL {
         let app = App::with(kind).start().await;
         app.registered("ada").await;
-        let token = app.signed_in("ada").await.access_token;
+        let token = app.authenticate("ada").await.access_token;
         let keys: JwkSet = serde_json::from_value(fetch(&app, KEYS).await).unwrap();
         let key_id = decode_header(&token).unwrap().kid.unwrap();
         let key = DecodingKey::from_jwk(keys.find(&key_id).expect("the key is published")).unwrap();

@@ -1,6 +1,6 @@
 //! Passwords: what people type, and what is kept of it.
 //!
-//! [`Password`] is the secret, wiped when dropped; [`PasswordHash`] is its stored form. Only a [`Slot`] of the
+//! [`Password`] is the secret, wiped when dropped; [`PasswordHash`] is its stored form. Only a [`QueuePermit`] of the
 //! [`HashPool`] turns one into the other or compares them. Neither type prints its content.
 
 mod blocklist;
@@ -19,7 +19,7 @@ pub use self::{
     hash::{Cost, Md5Hex, PasswordHash},
     kernel::Kernel,
     policy::{ContextWord, Policy},
-    pool::{HashPool, PoolSettings, Purpose, Slot},
+    pool::{HashPool, PoolSettings, Purpose, QueuePermit},
 };
 use super::error::{Reason, Violation};
 

@@ -1,6 +1,6 @@
 //! The bounded hash workers: as many hashes at once as there are workers, and no queue that outlives its callers.
 //!
-//! [`HashPool::admit`] is the only way to a [`Slot`], and only a `Slot` can hash. Admission is decided by the time
+//! [`HashPool::admit`] is the only way to a [`QueuePermit`], and only a `QueuePermit` can hash. Admission is decided by the time
 //! the queue would take against the caller's deadline: a queue that fills to the deadline spends a third of its
 //! hashes on answers that come too late. Token checks never wait here, and registrations yield to logins. Workers run at a
 //! lower priority than the threads that do I/O.
@@ -21,7 +21,7 @@ use super::{
     hash::{Cost, SALT_BYTES, Scheme, TAG_BYTES},
     kernel::{Derive, Kernel, Workspace},
 };
-use crate::domain::{Clock, Entropy, Error, Event, Observer, World};
+use crate::domain::{Clock, Entropy, Environment, Error, Event, Observer};
 
 /// Hash jobs that may wait, whatever their deadlines. Time decides first; this bounds memory.
 const QUEUE_JOBS_MAX: usize = 1_000;
@@ -118,7 +118,7 @@ enum Task {
     /// Something else that takes the processor for a while, and says yes or no.
     Check {
         work: Box<dyn FnOnce() -> bool + Send>,
-        answer: oneshot::Sender<Result<(bool, Slot), Error>>,
+        answer: oneshot::Sender<Result<(bool, QueuePermit), Error>>,
     },
 }
 
@@ -126,7 +126,7 @@ enum Task {
 enum Reply {
     Hashed(oneshot::Sender<Result<PasswordHash, Error>>, Result<PasswordHash, Error>),
     Verified(oneshot::Sender<Result<bool, Error>>, Result<bool, Error>),
-    Checked(oneshot::Sender<Result<(bool, Slot), Error>>, Result<(bool, Slot), Error>),
+    Checked(oneshot::Sender<Result<(bool, QueuePermit), Error>>, Result<(bool, QueuePermit), Error>),
 }
 
 /// Whom a hash is for, which says who yields when there is not room for all.
@@ -140,7 +140,7 @@ pub enum Purpose {
 
 /// Room for one hash. Dropped unused, it gives the room back.
 #[must_use]
-pub struct Slot {
+pub struct QueuePermit {
     deadline: Instant,
     permit: Permit,
 }
@@ -151,7 +151,7 @@ struct Permit(Arc<Shared>);
 
 impl HashPool {
     /// Starts the workers. Their arenas are allocated at their first hash.
-    pub fn start(settings: PoolSettings, kernel: Kernel, world: &World) -> Self {
+    pub fn start(settings: PoolSettings, kernel: Kernel, environment: &Environment) -> Self {
         let shared = Arc::new(Shared {
             settings,
             queue: Mutex::new(Queue {
@@ -164,9 +164,9 @@ impl HashPool {
                 closed: false,
             }),
             work: Condvar::new(),
-            clock: world.clock.clone(),
-            entropy: world.entropy.clone(),
-            observer: world.observer.clone(),
+            clock: environment.clock.clone(),
+            entropy: environment.entropy.clone(),
+            observer: environment.observer.clone(),
         });
         for number in 0..settings.workers {
             let shared = shared.clone();
@@ -183,7 +183,7 @@ impl HashPool {
     ///
     /// # Errors
     /// `DeadlineExceeded` when not even one hash fits; `Overloaded` when the queue would take too long; `Draining`.
-    pub fn admit(&self, purpose: Purpose, deadline: Instant) -> Result<Slot, Error> {
+    pub fn admit(&self, purpose: Purpose, deadline: Instant) -> Result<QueuePermit, Error> {
         let mut queue = self.shared.lock();
         if queue.draining {
             return Err(Error::Draining);
@@ -207,7 +207,7 @@ impl HashPool {
             }
         }
         queue.admitted += 1;
-        Ok(Slot { deadline, permit: Permit(self.shared.clone()) })
+        Ok(QueuePermit { deadline, permit: Permit(self.shared.clone()) })
     }
 
     /// A hash that no password has, to spend on unknown users what known ones cost.
@@ -263,7 +263,7 @@ impl Purpose {
 
 // === impl Slot ===
 
-impl Slot {
+impl QueuePermit {
     /// Hashes a new password.
     pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
         self.hash_input(Scheme::Argon2id, Scheme::Argon2id.input(password)).await
@@ -292,7 +292,7 @@ impl Slot {
     pub(in crate::domain) async fn check(
         self,
         work: impl FnOnce() -> bool + Send + 'static,
-    ) -> Result<(bool, Slot), Error> {
+    ) -> Result<(bool, QueuePermit), Error> {
         let (answer, answered) = oneshot::channel();
         self.submit(Task::Check { work: Box::new(work), answer });
         answered.await.unwrap_or(Err(NOT_HASHED))
@@ -414,7 +414,7 @@ impl Shared {
                 // It says nothing about what a hash takes, so nothing is learnt of it.
                 let took = self.clock.monotonic().saturating_duration_since(started);
                 self.observer.on(&Event::ChallengeChecked { queued, took });
-                Some(Reply::Checked(answer, Ok((is_right, Slot { deadline, permit }))))
+                Some(Reply::Checked(answer, Ok((is_right, QueuePermit { deadline, permit }))))
             }
         }
     }
@@ -518,9 +518,9 @@ mod tests {
     }
 
     fn pool_of(workers: usize) -> HashPool {
-        let world = World { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
+        let environment = Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
         let settings = PoolSettings { workers, cost: Cost { memory_kib: 64, passes: 1, lanes: 1 } };
-        HashPool::start(settings, Kernel::Fast, &world)
+        HashPool::start(settings, Kernel::Fast, &environment)
     }
 
     #[tokio::test]
@@ -534,10 +534,10 @@ mod tests {
         let waiting = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let waiting = tokio::spawn(waiting.check(|| false));
         held.send(()).unwrap();
-        let [(yes, slot), (no, other)] = [slow.await.unwrap().ok().unwrap(), waiting.await.unwrap().ok().unwrap()];
+        let [(yes, permit), (no, other)] = [slow.await.unwrap().ok().unwrap(), waiting.await.unwrap().ok().unwrap()];
         assert!(yes && !no);
         assert_eq!(pool.shared.lock().admitted, 2, "the places are for the hashes that come next");
-        drop((slot, other));
+        drop((permit, other));
         assert_eq!(pool.shared.lock().admitted, 0, "or are given back");
         assert_eq!(pool.shared.lock().hash_time, before);
     }
@@ -545,9 +545,9 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_panics_or_comes_too_late_says_neither_yes_nor_no() {
         let pool = pool();
-        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-        assert_eq!(slot.check(|| panic!("a bug on order")).await.err(), Some(NOT_HASHED));
-        let late = Slot { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
+        let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        assert_eq!(permit.check(|| panic!("a bug on order")).await.err(), Some(NOT_HASHED));
+        let late = QueuePermit { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
         assert_eq!(late.check(|| true).await.err(), Some(Error::DeadlineExceeded));
     }
 
@@ -564,8 +564,8 @@ mod tests {
         }
         assert!(pool.shared.lock().hash_time > Duration::from_secs(5));
         for _ in 0..100 {
-            let slot = pool.admit(Purpose::Account, in_seconds(1)).unwrap();
-            slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
+            let permit = pool.admit(Purpose::Account, in_seconds(1)).unwrap();
+            permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
         }
         assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
     }
@@ -577,11 +577,11 @@ mod tests {
             drop(pool.admit(Purpose::Account, in_seconds(5)).unwrap());
         }
         for _ in 0..2_000 {
-            let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-            drop(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
+            let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+            drop(permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         }
-        let slot = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-        assert!(!slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
+        let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        assert!(!permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
         assert_eq!(pool.shared.lock().admitted, 0);
     }
 
@@ -615,10 +615,10 @@ mod tests {
         for (seconds, next, is_held) in [(5, usual, true), (0, usual, false), (5, costly, false)] {
             // Nobody works, so what waits goes on waiting.
             let pool = pool_of(0);
-            let slot = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-            let _waiting: Vec<_> = (0..10).map(|_| slot()).collect();
+            let permit = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+            let _waiting: Vec<_> = (0..10).map(|_| permit()).collect();
             let hash = PasswordHash::new(Scheme::Argon2id, next, [0; SALT_BYTES], [0; TAG_BYTES]);
-            let mut other = Box::pin(slot().verify(Password::parse("any".into()).unwrap(), hash));
+            let mut other = Box::pin(permit().verify(Password::parse("any".into()).unwrap(), hash));
             assert!(futures_util::poll!(&mut other).is_pending());
             let (answer, mut answered) = oneshot::channel();
             pool.shared.answer(Some(Reply::Verified(answer, Ok(true))), in_seconds(seconds));
@@ -645,8 +645,8 @@ mod tests {
     async fn jobs_that_wait_when_the_pool_ends_are_answered() {
         // Nobody works, so what waits goes on waiting.
         let pool = pool_of(0);
-        let [slot, late] = [(), ()].map(|()| pool.admit(Purpose::Account, in_seconds(5)).unwrap());
-        let waiting = tokio::spawn(slot.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
+        let [permit, late] = [(), ()].map(|()| pool.admit(Purpose::Account, in_seconds(5)).unwrap());
+        let waiting = tokio::spawn(permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         while pool.shared.lock().jobs.is_empty() {
             tokio::task::yield_now().await;
         }

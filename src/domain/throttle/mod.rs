@@ -22,7 +22,7 @@ use tokio::{
 
 pub use self::rate::Rate;
 use self::sketch::Sketch;
-use super::{Clock, SessionId, failures::NameTag};
+use super::{Clock, SessionId, failures::UsernameHash};
 
 /// How long a call waits for others of its key that are under way, of which any may turn out to be no failure.
 const OTHERS_WAIT_MAX: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// How much guessing is let through.
 #[derive(Debug, Clone, Copy)]
-pub struct ThrottleSettings {
+pub struct RateLimitSettings {
     /// Failures of one end user's address, at whatever accounts.
     pub per_address: Rate,
     /// Failures at one account, from wherever nobody has signed in before.
@@ -102,23 +102,23 @@ pub(super) enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Address(Prefix),
-    Account(NameTag),
-    AddressAndAccount(Place, NameTag),
+    Account(UsernameHash),
+    AddressAndAccount(Place, UsernameHash),
     /// Guesses at an account, from wherever: counted, not limited in time.
-    Guesses(NameTag),
+    Guesses(UsernameHash),
     /// Those that were paid for.
-    Paid(NameTag),
+    Paid(UsernameHash),
     Registrations(Prefix),
     /// Wrong reset codes, which use up nothing of the passwords'.
     Codes(Prefix),
-    CodesAtAccount(Prefix, NameTag),
+    CodesAtAccount(Prefix, UsernameHash),
     Everybody,
     /// That operators were told of everybody.
-    Alarm,
+    ConfigurationWarning,
 }
 
 /// The backlogs of this node.
-pub(super) struct Throttle {
+pub(super) struct RateLimiter {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
 }
@@ -139,7 +139,7 @@ struct UnderWay {
 /// A place in a backlog. Dropped, it is given back.
 #[must_use]
 pub(super) struct Taken {
-    throttle: Arc<Throttle>,
+    throttle: Arc<RateLimiter>,
     key: Key,
     /// The rate of a key whose backlog is remembered here.
     rate: Option<Rate>,
@@ -165,7 +165,7 @@ pub(super) struct Full {
 /// What is left of the time that a call waits for others.
 pub(super) struct Patience(Pin<Box<Sleep>>);
 
-impl Throttle {
+impl RateLimiter {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let state = State { sketch: Sketch::new(clock.monotonic()), under_way: HashMap::new() };
         Self { state: Mutex::new(state), clock }

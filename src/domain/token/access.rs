@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::keys::Signer;
 use crate::{
-    bearer,
+    common::bearer,
     domain::{SessionId, UserId},
 };
 

@@ -18,7 +18,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::{
-    bearer,
+    common::bearer,
     domain::{Entropy, to_the_millisecond},
 };
 

@@ -25,12 +25,12 @@ pub use self::{
 use self::{keys::Signer, refresh::RefreshKey, verified::Verified};
 use super::{
     Claim, Clock, Entropy, Lifetimes, Replace, Session, Store, StoreError, UserId, Username,
-    change_user::TRIES_MAX,
-    failures::NameTag,
+    change_user::CAS_ATTEMPTS_MAX,
+    failures::UsernameHash,
     throttle::Prefix,
-    user::{AddressTag, new_uuid},
+    user::{AddressHash, new_uuid},
 };
-use crate::bearer;
+use crate::common::bearer;
 
 /// How often the ring is read again.
 const READ_AGAIN: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ impl std::fmt::Debug for Tokens {
 
 /// The ring as it was last read.
 pub(super) struct Keys {
-    read: RwLock<Option<(Arc<Ring>, Instant)>>,
+    read: RwLock<Option<(Arc<ActiveKeyRing>, Instant)>>,
     /// Held by whoever reads it again; the others go on with what they have.
     reading: tokio::sync::Mutex<()>,
     /// Whether what is in the store could be read the last time.
@@ -81,7 +81,7 @@ pub(super) struct Keys {
 }
 
 /// Keys at work.
-pub(super) struct Ring {
+pub(super) struct ActiveKeyRing {
     refresh: RefreshKey,
     /// Makes what stands for names, and for addresses, where those shall not be read.
     names: hmac::Key,
@@ -109,7 +109,7 @@ impl Keys {
         store: &dyn Store,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
-    ) -> Result<Arc<Ring>, StoreError> {
+    ) -> Result<Arc<ActiveKeyRing>, StoreError> {
         if let Some(ring) = self.fresh(clock) {
             return Ok(ring);
         }
@@ -125,7 +125,7 @@ impl Keys {
         let ring = current(store, entropy).await.and_then(|stored| match self.last() {
             // What it has verified stays verified.
             Some(last) if last.stored == stored => Ok(last),
-            Some(_) | None => Ring::new(&stored).map(Arc::new),
+            Some(_) | None => ActiveKeyRing::new(&stored).map(Arc::new),
         });
         self.readable.send_if_modified(|was| {
             let is = !matches!(ring, Err(StoreError::Corrupt(_)));
@@ -162,14 +162,14 @@ impl Keys {
     ) -> Result<Option<(StoredKey, bool)>, StoreError> {
         // Until the end: whoever reads the ring meanwhile must not come back with the old one.
         let _reading = self.reading.lock().await;
-        for _ in 0..TRIES_MAX {
+        for _ in 0..CAS_ATTEMPTS_MAX {
             current(store, entropy).await?;
             let Some(seen) = store.keys().await? else { continue };
             let (ring, key) = change(&seen.value, store.now());
             if ring == seen.value {
                 return Ok(Some((key, false)));
             }
-            let at_work = Arc::new(Ring::new(&ring)?);
+            let at_work = Arc::new(ActiveKeyRing::new(&ring)?);
             // Whatever becomes of it, what was read before is no longer known to be so.
             self.keep(None);
             if store.replace_keys(&seen.revision, &ring).await? == Replace::Replaced {
@@ -180,17 +180,17 @@ impl Keys {
         Ok(None)
     }
 
-    fn keep(&self, read: Option<(Arc<Ring>, Instant)>) {
+    fn keep(&self, read: Option<(Arc<ActiveKeyRing>, Instant)>) {
         *self.read.write().unwrap_or_else(PoisonError::into_inner) = read;
     }
 
-    fn fresh(&self, clock: &dyn Clock) -> Option<Arc<Ring>> {
+    fn fresh(&self, clock: &dyn Clock) -> Option<Arc<ActiveKeyRing>> {
         let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
         let (ring, at) = read.as_ref()?;
         (clock.monotonic().saturating_duration_since(*at) < READ_AGAIN).then(|| ring.clone())
     }
 
-    fn last(&self) -> Option<Arc<Ring>> {
+    fn last(&self) -> Option<Arc<ActiveKeyRing>> {
         self.read.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(ring, _)| ring.clone())
     }
 }
@@ -217,7 +217,7 @@ async fn current(store: &dyn Store, entropy: &dyn Entropy) -> Result<KeyRing, St
 
 // === impl Ring ===
 
-impl Ring {
+impl ActiveKeyRing {
     fn new(stored: &KeyRing) -> Result<Self, StoreError> {
         let signers: Option<Vec<_>> = stored.signing.iter().map(Signer::new).collect();
         let signers = signers.filter(|signers| !signers.is_empty());
@@ -238,13 +238,13 @@ impl Ring {
     }
 
     /// What stands for a name where failures are counted.
-    pub(super) fn name_tag(&self, name: &Username) -> NameTag {
-        NameTag::new(&self.names, name)
+    pub(super) fn username_hash(&self, name: &Username) -> UsernameHash {
+        UsernameHash::new(&self.names, name)
     }
 
     /// What stands for an address among those of a user.
-    pub(super) fn address_tag(&self, user: Option<UserId>, address: Prefix) -> AddressTag {
-        AddressTag::new(&self.addresses, user, address)
+    pub(super) fn address_hash(&self, user: Option<UserId>, address: Prefix) -> AddressHash {
+        AddressHash::new(&self.addresses, user, address)
     }
 
     /// The key that signs now: the newest that everybody had time to hear of.

@@ -17,7 +17,7 @@ use super::{
     CACHE_BYTES, OpenError, guarded,
     tables::{self, META, Tables},
 };
-use crate::store::{Inspected, records::ring_key};
+use crate::store::{Inspected, typed::ring_key};
 
 const DATABASE: &str = "watchword.redb";
 const UNFINISHED: &str = "watchword.redb.new";

@@ -2,7 +2,7 @@
 //!
 //! One thread writes and groups what waits into one commit; reads run beside it. Every commit is durable, two-phase
 //! and carries what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
-//! and never taken for an empty one. After an I/O error redb answers no more, so the store reports `Pulse::Failed` and
+//! and never taken for an empty one. After an I/O error redb answers no more, so the store reports `StoreHealth::Failed` and
 //! the node ends.
 
 mod folder;
@@ -28,9 +28,9 @@ use self::{
 };
 use super::{
     Inspected, OpenError,
-    documents::{Change, Documents, Key, Outcome, Put},
+    document_store::{Change, DocumentStore, Key, Outcome, Put},
 };
-use crate::domain::{Clock, Pulse, StoreError};
+use crate::domain::{Clock, StoreError, StoreHealth};
 
 /// Bytes of pages kept in memory at most.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -42,7 +42,7 @@ pub struct Embedded {
     writer: Mutex<Option<Writer>>,
     /// Becomes true when the writer has ended.
     writer_ended: watch::Receiver<bool>,
-    pulse: watch::Sender<Pulse>,
+    pulse: watch::Sender<StoreHealth>,
     clock: Arc<dyn Clock>,
     // Last, so that the folder's lock goes after the database.
     _folder: Option<Folder>,
@@ -71,7 +71,7 @@ impl Embedded {
 
     fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<Folder>) -> Self {
         let database = Arc::new(database);
-        let pulse = watch::Sender::new(Pulse::Up);
+        let pulse = watch::Sender::new(StoreHealth::Up);
         let (writer, writer_ended) = writer::start(database.clone(), pulse.clone(), clock.clone());
         Self { database, writer: Mutex::new(Some(writer)), writer_ended, pulse, clock, _folder: folder }
     }
@@ -87,13 +87,13 @@ impl Embedded {
 }
 
 #[async_trait]
-impl Documents for Embedded {
+impl DocumentStore for Embedded {
     /// A page that is not in memory is read from the disk on the caller's thread: one page of a file that usually fits in
     /// memory, cheaper than a change of threads.
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         guarded(|| tables::get(&self.database.begin_read()?, key)).map_err(|cause| {
             tracing::error!(%cause, "the store cannot be read");
-            self.pulse.send_replace(Pulse::Failed);
+            self.pulse.send_replace(StoreHealth::Failed);
             StoreError::Unavailable
         })
     }
@@ -112,7 +112,7 @@ impl Documents for Embedded {
         self.clock.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
+    fn health(&self) -> watch::Receiver<StoreHealth> {
         self.pulse.subscribe()
     }
 

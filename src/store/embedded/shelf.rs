@@ -9,8 +9,8 @@ use super::{Embedded, OpenError, folder, guarded, tables};
 use crate::{
     domain::{Clock, StoreError},
     store::{
-        copy::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
-        documents::{Change, Documents, Key, Kind, Outcome},
+        document_store::{Change, DocumentStore, Key, Kind, Outcome},
+        transfer::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
     },
 };
 

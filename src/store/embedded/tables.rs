@@ -3,8 +3,8 @@
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use crate::store::{
-    documents::{Change, Document, Key, Kind, Outcome, Put, millis},
-    record,
+    codec,
+    document_store::{Change, Document, Key, Kind, Outcome, Put, millis},
 };
 
 /// User id -> canonical username.
@@ -28,7 +28,7 @@ pub(super) fn get(transaction: &ReadTransaction, key: &Key) -> Result<Option<Vec
     match key.kind {
         Kind::Id => Ok(own_text(transaction.open_table(IDS)?.get(name)?)),
         Kind::User => Ok(own(transaction.open_table(definition(Kind::User))?.get(name)?)),
-        Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => {
+        Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::FailedAttempts => {
             match there(transaction.open_table(definition(key.kind)))? {
                 Some(table) => Ok(own(table.get(name)?)),
                 None => Ok(None),
@@ -80,7 +80,7 @@ pub(super) fn page(
                 }
             }
         }
-        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => {
+        Kind::User | Kind::Session | Kind::Sessions | Kind::Keys | Kind::Once | Kind::FailedAttempts => {
             if let Some(table) = there(transaction.open_table(definition(kind)))? {
                 for entry in table.range::<&str>(range)?.take(most) {
                     let (key, value) = entry?;
@@ -113,7 +113,7 @@ impl<'t> Tables<'t> {
             lists: transaction.open_table(definition(Kind::Sessions))?,
             keys: transaction.open_table(definition(Kind::Keys))?,
             once: transaction.open_table(definition(Kind::Once))?,
-            failures: transaction.open_table(definition(Kind::Failures))?,
+            failures: transaction.open_table(definition(Kind::FailedAttempts))?,
             expiring: transaction.open_table(EXPIRING)?,
         })
     }
@@ -126,7 +126,7 @@ impl<'t> Tables<'t> {
             Kind::Sessions => Some(&mut self.lists),
             Kind::Keys => Some(&mut self.keys),
             Kind::Once => Some(&mut self.once),
-            Kind::Failures => Some(&mut self.failures),
+            Kind::FailedAttempts => Some(&mut self.failures),
         }
     }
 
@@ -169,7 +169,7 @@ impl<'t> Tables<'t> {
 
     /// The row of a document that is no longer there would stay for months. What cannot be read leaves it there.
     fn expires_no_more(&mut self, key: &Key, before: Option<Vec<u8>>) -> Result<(), redb::Error> {
-        if let Some(Ok(Some(time))) = before.map(|bytes| record::expire_time(key.kind, &bytes)) {
+        if let Some(Ok(Some(time))) = before.map(|bytes| codec::expire_time(key.kind, &bytes)) {
             self.expiring.remove((millis(time), key.kind.name(), key.name.as_str()))?;
         }
         Ok(())

@@ -24,8 +24,8 @@ use tokio::{
 
 use super::{guarded, tables::Tables};
 use crate::{
-    domain::{Clock, Pulse, StoreError},
-    store::documents::{Change, Key, Outcome, Put, millis},
+    domain::{Clock, StoreError, StoreHealth},
+    store::document_store::{Change, Key, Outcome, Put, millis},
 };
 
 /// Changes that may wait for the writer; beyond it callers wait, each within its deadline.
@@ -73,7 +73,7 @@ const AWAKE: usize = usize::MAX;
 /// Starts the writer. When it has ended it says true.
 pub(super) fn start(
     database: Arc<Database>,
-    pulse: watch::Sender<Pulse>,
+    pulse: watch::Sender<StoreHealth>,
     clock: Arc<dyn Clock>,
 ) -> (Writer, watch::Receiver<bool>) {
     let (end, ended) = watch::channel(false);
@@ -125,7 +125,7 @@ impl Doze {
 fn run(
     database: &Database,
     waiting: &mut mpsc::Receiver<Write>,
-    pulse: &watch::Sender<Pulse>,
+    pulse: &watch::Sender<StoreHealth>,
     clock: &dyn Clock,
     doze: &Doze,
 ) {
@@ -143,7 +143,7 @@ fn run(
             batch.push(next);
         }
         pace.commits(batch.len());
-        if *pulse.borrow() == Pulse::Failed {
+        if *pulse.borrow() == StoreHealth::Failed {
             answer_all(batch.drain(..), || Err(StoreError::Unavailable));
             continue;
         }
@@ -156,7 +156,7 @@ fn run(
             }
             Err(cause) => {
                 tracing::error!(%cause, changes = batch.len(), "a commit failed; the store takes no more writes");
-                pulse.send_replace(Pulse::Failed);
+                pulse.send_replace(StoreHealth::Failed);
                 answer_all(batch.drain(..), || Err(StoreError::OutcomeUnknown));
             }
         }

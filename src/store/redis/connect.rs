@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     ANSWER_WAIT_MAX, Durability, OpenError, RedisSettings,
-    condition::Condition,
+    connect_error::Trouble,
     probe::{self, Health},
+    server_check::Condition,
     tracking::Watch,
-    trouble::Trouble,
 };
 
 /// How long a connection may take: TCP, TLS, password and database.

@@ -6,15 +6,15 @@
 //! that it refused. How a connection is made is `connect.rs`, how it heals `link.rs`, what Redis must promise
 //! `condition.rs`, and how a node hears of changes `tracking.rs`.
 
-mod condition;
 mod connect;
-mod link;
-mod marker;
+mod connect_error;
+mod identity;
 mod probe;
+mod server_check;
 mod shelf;
-mod target;
+mod supervisor;
 mod tracking;
-mod trouble;
+mod url;
 
 use std::{
     sync::Arc,
@@ -26,18 +26,20 @@ use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, Value, cmd, pipe};
 use tokio::{sync::watch, time::timeout_at};
 
-pub use self::target::{Durability, Prefix, RedisSettings, RedisUrl};
+pub use self::url::{Durability, Prefix, RedisSettings, RedisUrl};
 use self::{
-    link::{Link, NoAnswer},
+    connect_error::Trouble,
+    supervisor::{Link, NoAnswer},
     tracking::Watch,
-    trouble::Trouble,
 };
 use super::{
     Inspected, OpenError,
-    documents::{Change, Document, Documents, Key, Outcome, Put, millis},
-    records::ring_key,
+    document_store::{Change, Document, DocumentStore, Key, Outcome, Put, millis},
+    typed::ring_key,
 };
-use crate::domain::{Alarm, Hear, News, Pulse, StoreError, WATCHED_FOR, World};
+use crate::domain::{
+    ChangeHandler, ChangeNotice, ConfigurationWarning, Environment, StoreError, StoreHealth, WATCH_DURATION,
+};
 
 /// How long an answer may take. A caller hears within this and a little more that the store is down.
 const ANSWER_WAIT_MAX: Duration = Duration::from_millis(400);
@@ -65,14 +67,14 @@ pub struct Redis {
 
 impl Redis {
     /// Connects, and refuses a Redis that cannot keep users.
-    pub async fn open(settings: &RedisSettings, world: &World) -> Result<Self, OpenError> {
+    pub async fn open(settings: &RedisSettings, environment: &Environment) -> Result<Self, OpenError> {
         let watch = Arc::new(Watch::new(settings.prefix.clone()));
         let mut connected = connect::patiently(settings, &watch).await?;
-        let found = marker::find(&mut connected.connection, &settings.prefix, world).await;
+        let found = identity::find(&mut connected.connection, &settings.prefix, environment).await;
         let (marker, new) = found.map_err(|error| connect::refused(settings, &Trouble::of(&error)))?;
         let summary = connected.condition.summary();
         tracing::info!(url = %settings.url, prefix = %settings.prefix, new, "store: redis; {summary}");
-        Ok(Self { link: Link::tend(settings, marker, connected, watch, world), prefix: settings.prefix.clone() })
+        Ok(Self { link: Link::tend(settings, marker, connected, watch, environment), prefix: settings.prefix.clone() })
     }
 
     /// Says what `open` would find, and changes nothing.
@@ -124,11 +126,11 @@ fn compare_and(key: &str, seen: &[u8], document: Option<&Document>) -> Cmd {
 /// Whether a key stays for as long as nobody asks again, by what PTTL said of it.
 fn lasts_while_watched(millis_left: i64) -> bool {
     const NO_END: i64 = -1;
-    millis_left == NO_END || u64::try_from(millis_left).is_ok_and(|left| Duration::from_millis(left) > WATCHED_FOR)
+    millis_left == NO_END || u64::try_from(millis_left).is_ok_and(|left| Duration::from_millis(left) > WATCH_DURATION)
 }
 
 #[async_trait]
-impl Documents for Redis {
+impl DocumentStore for Redis {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(not_read)
     }
@@ -146,7 +148,7 @@ impl Documents for Redis {
         let [caching, document, left] = <[_; 3]>::try_from(answers).map_err(|_| StoreError::Unavailable)?;
         let lasts = left.is_ok_and(|left| matches!(left, Value::Int(left) if lasts_while_watched(left)));
         if caching.is_err() || !lasts {
-            self.link.tell(News::Changed(key.clone()));
+            self.link.tell(ChangeNotice::Changed(key.clone()));
         }
         let document = document.and_then(|document| Ok(Option::from_redis_value(document)?));
         document.map_err(|error| not_read(NoAnswer::Refused(error)))
@@ -179,16 +181,16 @@ impl Documents for Redis {
         self.link.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.link.pulse()
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.link.health()
     }
 
-    fn watch(&self, hear: Hear<Key>) {
+    fn watch(&self, hear: ChangeHandler<Key>) {
         self.link.watch(hear);
     }
 
-    fn alarms(&self) -> Vec<Alarm> {
-        self.link.alarms()
+    fn warnings(&self) -> Vec<ConfigurationWarning> {
+        self.link.warnings()
     }
 
     async fn close(&self) {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Value, aio::MultiplexedConnection, pipe};
 
-use super::{COMPARE_AND_SET, Prefix, marker};
-use crate::domain::Alarm;
+use super::{COMPARE_AND_SET, Prefix, identity};
+use crate::domain::ConfigurationWarning;
 
 /// Refusals of writes that more memory, disk or replicas mend: logins go on meanwhile.
 const WRITES_REFUSED: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
@@ -20,7 +20,7 @@ pub(super) struct Health {
     /// Which store it is, if any yet.
     pub(super) marker: Option<String>,
     /// Set while it refuses writes for want of something.
-    pub(super) writes_refused: Option<Alarm>,
+    pub(super) writes_refused: Option<ConfigurationWarning>,
 }
 
 /// A key of ours that is never there.
@@ -30,7 +30,7 @@ const NOBODY: &str = "probe";
 pub(super) async fn ask(connection: &mut MultiplexedConnection, prefix: &Prefix) -> RedisResult<Health> {
     let nobody = prefix.own_key(NOBODY);
     let mut questions = pipe();
-    questions.cmd("TIME").cmd("ROLE").cmd("GET").arg(prefix.own_key(marker::NAME));
+    questions.cmd("TIME").cmd("ROLE").cmd("GET").arg(prefix.own_key(identity::NAME));
     // None of them finds anything to write over, and both are refused where a real write would be.
     questions.cmd("SET").arg(&nobody).arg("").arg("XX");
     questions.cmd("EVAL").arg(COMPARE_AND_SET).arg(1).arg(&nobody).arg("nothing").arg("nothing");
@@ -45,7 +45,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection, prefix: &Prefix)
     for write in [set, script, delete] {
         match write {
             Ok(_) => {}
-            Err(error) => writes_refused = Some(alarm(error)?),
+            Err(error) => writes_refused = Some(warning(error)?),
         }
     }
     Ok(Health { time, marker, writes_refused })
@@ -65,7 +65,7 @@ fn time_of((seconds, micros): (u64, u64)) -> RedisResult<SystemTime> {
 }
 
 /// What an operator should hear about refused writes; any other refusal is trouble.
-fn alarm(error: RedisError) -> RedisResult<Alarm> {
+fn warning(error: RedisError) -> RedisResult<ConfigurationWarning> {
     let known = error.code().and_then(|code| WRITES_REFUSED.into_iter().find(|known| *known == code));
     let Some(code) = known else { return Err(error) };
     let mend = match code {
@@ -73,5 +73,5 @@ fn alarm(error: RedisError) -> RedisResult<Alarm> {
         "MISCONF" => "it cannot write its file: look at its disk and its log",
         _ => "it misses replicas that min-replicas-to-write asks for",
     };
-    Ok(Alarm { setting: code, text: format!("Redis refuses every write ({code}): {mend}") })
+    Ok(ConfigurationWarning { setting: code, text: format!("Redis refuses every write ({code}): {mend}") })
 }

@@ -8,12 +8,12 @@ use redis::{RedisError, aio::MultiplexedConnection, cmd, pipe};
 use super::{
     OpenError, Redis, RedisSettings,
     connect::{self, Connected},
-    insert, marker,
-    trouble::Trouble,
+    connect_error::Trouble,
+    identity, insert,
 };
 use crate::store::{
-    copy::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
-    documents::Outcome,
+    document_store::Outcome,
+    transfer::{PAGE_DOCUMENTS_MAX, Placed, Shelf},
 };
 
 /// How long an answer about a page of documents may take.
@@ -58,7 +58,7 @@ impl RedisShelf {
         let keys: Result<Vec<_>, _> = keys.into_iter().map(String::from_utf8).collect();
         let mut keys = keys.map_err(|_| self.foreign("a key is not UTF-8"))?;
         // Which store a target is, no copy changes.
-        keys.retain(|key| *key != self.settings.prefix.own_key(marker::NAME));
+        keys.retain(|key| *key != self.settings.prefix.own_key(identity::NAME));
         Ok(keys)
     }
 

@@ -17,10 +17,10 @@ use std::sync::{
 
 use redis::{PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection, pipe};
 
-use super::{Prefix, link::lock, marker, trouble::first_sentence};
+use super::{Prefix, connect_error::first_sentence, identity, supervisor::lock};
 use crate::{
-    domain::{Hear, News},
-    store::documents::Key,
+    domain::{ChangeHandler, ChangeNotice},
+    store::document_store::Key,
 };
 
 /// Connections in a row that broke when they were asked to track, after which none is asked: something in between ends
@@ -30,7 +30,7 @@ const BROKEN_MAX: u32 = 3;
 /// Who hears, and what Redis made of the wish.
 pub(super) struct Watch {
     prefix: Prefix,
-    hear: OnceLock<Hear<Key>>,
+    hear: OnceLock<ChangeHandler<Key>>,
     broken: AtomicU32,
     /// Why it was refused when that was last said.
     said: Mutex<Option<String>>,
@@ -42,7 +42,7 @@ impl Watch {
     }
 
     /// Tells `hear` from now on; the first one who asks.
-    pub(super) fn begin(&self, hear: Hear<Key>) {
+    pub(super) fn begin(&self, hear: ChangeHandler<Key>) {
         drop(self.hear.set(hear));
     }
 
@@ -51,7 +51,7 @@ impl Watch {
         self.hear.get().is_some()
     }
 
-    pub(super) fn tell(&self, news: News<Key>) {
+    pub(super) fn tell(&self, news: ChangeNotice<Key>) {
         if let Some(hear) = self.hear.get() {
             hear(news);
         }
@@ -65,15 +65,15 @@ impl Watch {
         match data.into_iter().next() {
             Some(Value::Array(keys)) => keys.iter().for_each(|key| self.tell(self.news(key))),
             // FLUSHALL and FLUSHDB name nothing; neither does what nobody has heard of yet.
-            _ => self.tell(News::Anything),
+            _ => self.tell(ChangeNotice::Anything),
         }
     }
 
-    fn news(&self, key: &Value) -> News<Key> {
-        let Value::BulkString(bytes) = key else { return News::Anything };
+    fn news(&self, key: &Value) -> ChangeNotice<Key> {
+        let Value::BulkString(bytes) = key else { return ChangeNotice::Anything };
         let key = std::str::from_utf8(bytes).ok().and_then(|text| self.prefix.parse(text).ok());
         // Such as the store's marker.
-        key.map_or(News::Anything, News::Changed)
+        key.map_or(ChangeNotice::Anything, ChangeNotice::Changed)
     }
 
     /// Asks Redis to track what is read over this connection; `false` when it will not, and then that is in the log.
@@ -94,7 +94,7 @@ impl Watch {
             return Ok(false);
         }
         let mut commands = pipe();
-        commands.cmd("PTTL").arg(self.prefix.own_key(marker::NAME));
+        commands.cmd("PTTL").arg(self.prefix.own_key(identity::NAME));
         commands.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
         // Only to see whether it may be said.
         commands.cmd("CLIENT").arg("CACHING").arg("YES");

@@ -7,12 +7,12 @@ use tokio::net::TcpListener;
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::server::TcpIncoming};
 use tower::Layer;
 use watchword::{
-    client::{Identity, StatusExt, Verifier, VerifyLayer, pb::ErrorReason},
-    wire::health::{
+    api::health::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_client::HealthClient,
         health_server::{Health, HealthServer},
     },
+    client::{Identity, StatusExt, Verifier, VerifyLayer, pb::ErrorReason},
 };
 
 use super::verifier;
@@ -21,7 +21,7 @@ use crate::support::{App, app, channel, http};
 async fn with_ada() -> (App, String) {
     let app = app().await;
     app.registered("ada").await;
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     (app, token)
 }
 

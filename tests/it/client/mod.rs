@@ -173,7 +173,7 @@ async fn a_unix_socket_is_an_address_too() {
 }
 
 /// A TLS end before a plain door, as a proxy gives it.
-async fn tls_before(door: std::net::SocketAddr, tls: &Tls) -> u16 {
+async fn tls_before(api: std::net::SocketAddr, tls: &Tls) -> u16 {
     let file = |name| tls.ca_file().with_file_name(name);
     let chain = CertificateDer::pem_file_iter(file("redis.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(file("redis.key")).unwrap();
@@ -188,7 +188,7 @@ async fn tls_before(door: std::net::SocketAddr, tls: &Tls) -> u16 {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let Ok(mut outside) = acceptor.accept(stream).await else { return };
-                let mut inside = TcpStream::connect(door).await.unwrap();
+                let mut inside = TcpStream::connect(api).await.unwrap();
                 drop(copy_bidirectional(&mut outside, &mut inside).await);
             });
         }

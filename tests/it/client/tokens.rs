@@ -18,13 +18,13 @@ const REVOKED: Option<pb::ErrorReason> = Some(pb::ErrorReason::TokenRevoked);
 const STORE_UNAVAILABLE: Option<pb::ErrorReason> = Some(pb::ErrorReason::StoreUnavailable);
 
 /// Ada, signed in by the client.
-async fn signed_in(app: &App, client: &Client) -> TokenSource {
+async fn authenticate(app: &App, client: &Client) -> TokenSource {
     app.registered("ada").await;
     TokenSource::new(client, client.login("ada", password("ada")).await.unwrap().tokens)
 }
 
 async fn source(app: &App) -> TokenSource {
-    signed_in(app, &connected(app).await).await
+    authenticate(app, &connected(app).await).await
 }
 
 /// A server whose store fails as the test wants.
@@ -101,7 +101,7 @@ async fn near_the_end_the_old_token_is_given_even_when_the_server_is_silent() {
     let app = app().await;
     let proxy = Proxy::before(app.grpc_socket().port()).await;
     let client = Client::builder(format!("http://{}", proxy.address)).clock(app.clock.clone()).connect().await.unwrap();
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     let old = source.access_token().await.unwrap();
     proxy.set(Weather::BlackHole);
     app.clock.advance(Duration::from_secs(241));
@@ -145,7 +145,7 @@ async fn a_reply_that_is_lost_on_the_way_ends_no_session() {
     let app = app().await;
     let proxy = Proxy::before(app.grpc_socket().port()).await;
     let client = Client::builder(format!("http://{}", proxy.address)).clock(app.clock.clone()).connect().await.unwrap();
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     for _ in 0..3 {
         app.clock.advance(Duration::from_secs(300));
         // The request passes; the connection breaks with the first bytes of the answer.
@@ -161,7 +161,7 @@ async fn in_an_outage_the_old_token_goes_on_and_the_server_is_asked_when_it_said
     let (app, store) = on_faulty().await;
     let clock = Arc::new(StillClock::default());
     let client = Client::builder(format!("http://{}", app.grpc_addr())).clock(clock.clone()).connect().await.unwrap();
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     let old = source.access_token().await.unwrap();
     store.set(Fault::Down);
     clock.advance(Duration::from_secs(241));
@@ -207,7 +207,7 @@ async fn a_session_in_its_last_second_is_not_refreshed_for_ever() {
 async fn tokens_that_a_program_kept_go_on_whatever_their_age() {
     let app = app().await;
     let client = connected(&app).await;
-    let kept = signed_in(&app, &client).await.tokens();
+    let kept = authenticate(&app, &client).await.tokens();
     app.clock.advance(Duration::from_secs(86_400));
     let source = TokenSource::resume(&client, kept);
     assert!(app.introspect(&source.access_token().await.unwrap()).await.active);
@@ -230,7 +230,7 @@ async fn when_the_session_was_ended_a_new_login_is_needed() {
 async fn calls_carry_the_token_and_say_why_they_cannot() {
     let app = app().await;
     let client = connected(&app).await;
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     let mut ada = client.auth_as(&source);
     assert_eq!(ada.get_user(pb::GetUserRequest {}).await.unwrap().into_inner().user.unwrap().username, "ada");
     source.sign_out().await.unwrap();
@@ -244,7 +244,7 @@ async fn a_call_is_sent_again_once_and_only_when_its_token_has_expired() {
     let app = app().await;
     let slow = Arc::new(ManualClock::default());
     let client = Client::builder(format!("http://{}", app.grpc_addr())).clock(slow).connect().await.unwrap();
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     app.clock.advance(Duration::from_secs(300));
     let refused = client.auth_as(&source).get_user(pb::GetUserRequest {}).await.unwrap_err();
     assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::TokenExpired), "the control: the layer sends it once");
@@ -280,7 +280,7 @@ async fn a_call_is_sent_again_once_and_only_when_its_token_has_expired() {
 async fn a_call_is_sent_twice_at_most() {
     let app = app().await;
     let client = connected(&app).await;
-    let source = signed_in(&app, &client).await;
+    let source = authenticate(&app, &client).await;
     let sent = std::cell::Cell::new(0);
     let refused = source.call(pb::GetUserRequest {}, |request| {
         sent.set(sent.get() + 1);

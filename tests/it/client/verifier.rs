@@ -38,7 +38,7 @@ pub(super) fn of(app: &App) -> VerifierBuilder {
 async fn with_ada() -> (App, String) {
     let app = app().await;
     app.registered("ada").await;
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     (app, token)
 }
 
@@ -138,7 +138,7 @@ async fn no_token_of_anybody_else_or_for_anybody_else_counts() {
     ] {
         assert_eq!(verifier(issuer, audience).verify(token).await, Err(VerifyError::Invalid), "{issuer} {audience}");
     }
-    let refresh = app.signed_in("ada").await.refresh_token;
+    let refresh = app.authenticate("ada").await.refresh_token;
     assert_eq!(verifier(&issuer, "watchword").verify(&refresh).await, Err(VerifyError::Invalid));
 }
 
@@ -225,7 +225,7 @@ async fn a_new_key_is_picked_up_when_its_first_token_comes() {
     let mut tokens = Vec::new();
     for app in [&before, &after] {
         app.registered("ada").await;
-        tokens.push(app.signed_in("ada").await.access_token);
+        tokens.push(app.authenticate("ada").await.access_token);
     }
     let clock = Arc::new(ManualClock::default());
     let keys = Published::new(&document(&before).await).await;
@@ -245,7 +245,7 @@ async fn the_servers_own_change_of_keys_is_nobodys_concern() {
     let verifier = of(&app).build().unwrap();
     // A signing key is used for 90 days.
     for _ in 0..100 {
-        let token = app.signed_in("ada").await.access_token;
+        let token = app.authenticate("ada").await.access_token;
         assert!(verifier.verify(&token).await.is_ok());
         app.clock.advance(Duration::from_secs(86_400));
     }
@@ -318,10 +318,10 @@ async fn a_silent_server_holds_up_nobody_whose_key_is_known() {
     let (app, _) = with_ada().await;
     let proxy = Proxy::before(app.http_socket().port()).await;
     let verifier = of(&app).keys_at(format!("http://{}{KEYS}", proxy.address)).build().unwrap();
-    verifier.verify(&app.signed_in("ada").await.access_token).await.unwrap();
+    verifier.verify(&app.authenticate("ada").await.access_token).await.unwrap();
     proxy.set(Weather::BlackHole);
     app.clock.advance(Duration::from_secs(600));
-    let token = app.signed_in("ada").await.access_token;
+    let token = app.authenticate("ada").await.access_token;
     let verified = verifier.verify(&token).now_or_never().expect("at once");
     assert!(verified.is_ok());
 }
@@ -331,7 +331,7 @@ async fn asking_watchword_too_sees_a_logout_at_once_and_lets_nobody_in_when_it_c
     let store = Faulty::with(Fault::None);
     let mut app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    let (first, second) = (app.signed_in("ada").await, app.signed_in("ada").await);
+    let (first, second) = (app.authenticate("ada").await, app.authenticate("ada").await);
     let client = connected(&app).await;
     let (offline, online) = (of(&app).build().unwrap(), of(&app).introspect_with(&client).build().unwrap());
     let identity = online.verify(&first.access_token).await.unwrap();

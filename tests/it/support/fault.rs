@@ -5,8 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
-    domain::{Pulse, StoreError, System},
-    store::{Change, Documents, Key, Kind, Memory, Outcome, Put},
+    domain::{StoreError, StoreHealth, System},
+    store::{Change, DocumentStore, Key, Kind, Memory, Outcome, Put},
 };
 
 /// What goes wrong.
@@ -41,7 +41,7 @@ pub enum Fault {
 pub struct Faulty {
     inner: Memory,
     fault: watch::Sender<Fault>,
-    pulse: watch::Sender<Pulse>,
+    pulse: watch::Sender<StoreHealth>,
     entered: Notify,
 }
 
@@ -50,7 +50,7 @@ impl Faulty {
         Arc::new(Self {
             inner: Memory::new(Arc::new(System)),
             fault: watch::Sender::new(fault),
-            pulse: watch::Sender::new(Pulse::Up),
+            pulse: watch::Sender::new(StoreHealth::Up),
             entered: Notify::new(),
         })
     }
@@ -59,7 +59,7 @@ impl Faulty {
         self.fault.send_replace(fault);
     }
 
-    pub fn set_pulse(&self, pulse: Pulse) {
+    pub fn set_pulse(&self, pulse: StoreHealth) {
         self.pulse.send_replace(pulse);
     }
 
@@ -98,7 +98,7 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Documents for Faulty {
+impl DocumentStore for Faulty {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.before().await?;
         self.inner.get(key).await
@@ -113,7 +113,7 @@ impl Documents for Faulty {
         if fault == Fault::WritesNothing {
             return Err(StoreError::Unavailable);
         }
-        let is_forgotten = fault == Fault::ForgetsFailures && key.kind == Kind::Failures;
+        let is_forgotten = fault == Fault::ForgetsFailures && key.kind == Kind::FailedAttempts;
         if is_forgotten || fault == Fault::SpendsAgain && key.kind == Kind::Once {
             return Ok(Outcome::Done);
         }
@@ -136,7 +136,7 @@ impl Documents for Faulty {
         self.inner.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
+    fn health(&self) -> watch::Receiver<StoreHealth> {
         self.pulse.subscribe()
     }
 

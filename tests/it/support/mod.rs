@@ -2,8 +2,9 @@
 //!
 //! [`App`] is a server in this process, with its own clock and event log; [`Node`] is the real binary as a child.
 
+mod api;
 pub mod disk;
-mod door;
+mod environment;
 pub mod fault;
 pub mod frames;
 pub mod h2;
@@ -14,7 +15,6 @@ mod place;
 pub mod program;
 pub mod proxy;
 pub mod redis;
-mod world;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,20 +22,20 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
+    api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
     app::{Addresses, App as Service, Ended},
     config::Config,
-    domain::{Auth, Store, Work, World, password::Cost},
-    server::Address,
-    store::{Documents, Records},
-    wire::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
+    domain::{Auth, Environment, Store, Work, password::Cost},
+    net::Address,
+    store::{DocumentStore, TypedStore},
 };
 
 pub use self::{
-    door::{Answer, Door, details, query, reason},
+    api::{Answer, Api, details, query, reason},
+    environment::{Events, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
-    place::{Place, StoreKind, redis_settings, world},
-    world::{Events, ManualClock},
+    place::{Place, StoreKind, environment, redis_settings},
 };
 
 /// A cost that makes a hash cheap; the real one is tested where it matters.
@@ -80,8 +80,8 @@ impl App {
     }
 
     /// A server on a store of the test's own.
-    pub fn on(documents: Arc<dyn Documents>) -> Setup {
-        Setup { store: Some(Arc::new(Records::over(documents))), ..Setup::new() }
+    pub fn on(documents: Arc<dyn DocumentStore>) -> Setup {
+        Setup { store: Some(Arc::new(TypedStore::over(documents))), ..Setup::new() }
     }
 
     pub fn grpc_addr(&self) -> String {
@@ -127,12 +127,12 @@ impl App {
 
     /// A user `name` whose password is [`password`] and whose data is `data of <name>`.
     pub async fn registered(&self, name: &str) {
-        let answer = Door::Grpc.register(self, name, &password(name), &format!("data of {name}")).await;
+        let answer = Api::Grpc.register(self, name, &password(name), &format!("data of {name}")).await;
         assert_eq!(answer.outcome(), "ok", "{name} could not be registered");
     }
 
     /// Tokens of a new session of [`Self::registered`]'s user.
-    pub async fn signed_in(&self, name: &str) -> pb::Tokens {
+    pub async fn authenticate(&self, name: &str) -> pb::Tokens {
         let request = pb::LoginRequest { username: name.into(), password: password(name), ..Default::default() };
         self.client().await.login(request).await.unwrap().into_inner().tokens.unwrap()
     }
@@ -227,11 +227,14 @@ impl Setup {
         }
         (self.change)(&mut config);
         let (clock, events) = (Arc::new(self.clock), Arc::new(Events::default()));
-        let world =
-            World { clock: clock.clone(), entropy: Arc::new(watchword::domain::System), observer: events.clone() };
+        let environment = Environment {
+            clock: clock.clone(),
+            entropy: Arc::new(watchword::domain::System),
+            observer: events.clone(),
+        };
         let service = match self.store {
-            None => Service::start(config, world).await,
-            Some(store) => Service::start_on(config, world, store),
+            None => Service::start(config, environment).await,
+            Some(store) => Service::start_on(config, environment, store),
         };
         let service = service.unwrap();
         let (addresses, rules) = (service.addresses(), service.auth());

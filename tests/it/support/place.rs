@@ -6,11 +6,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use tempfile::TempDir;
 use watchword::{
-    domain::{Observer, Store, System, World},
+    domain::{Environment, Observer, Store, System},
     store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
-use super::{redis::RedisServer, world::Events};
+use super::{environment::Events, redis::RedisServer};
 
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Place {
     }
 
     pub async fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.settings(), Arc::new(Seal::none()), &world()).await.unwrap()
+        store::open(&self.settings(), Arc::new(Seal::none()), &environment()).await.unwrap()
     }
 
     /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.
@@ -155,7 +155,7 @@ pub fn redis_settings(url: &str) -> RedisSettings {
 }
 
 /// The machine's own time and chance, and nobody who listens.
-pub fn world() -> World {
+pub fn environment() -> Environment {
     let observer: Arc<dyn Observer> = Arc::new(Events::default());
-    World { clock: Arc::new(System), entropy: Arc::new(System), observer }
+    Environment { clock: Arc::new(System), entropy: Arc::new(System), observer }
 }

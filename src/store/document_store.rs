@@ -7,11 +7,11 @@ use std::{fmt, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::domain::{Alarm, Hear, Pulse, StoreError};
+use crate::domain::{ChangeHandler, ConfigurationWarning, StoreError, StoreHealth};
 
 /// Documents under keys. Every promise concerns one key alone, so that it holds wherever the keys are.
 #[async_trait]
-pub trait Documents: Send + Sync {
+pub trait DocumentStore: Send + Sync {
     /// Reads one document.
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -23,7 +23,7 @@ pub trait Documents: Send + Sync {
     fn now(&self) -> SystemTime;
 
     /// Whether the store answers, now and whenever that changes.
-    fn pulse(&self) -> watch::Receiver<Pulse>;
+    fn health(&self) -> watch::Receiver<StoreHealth>;
 
     /// The same for a document that is kept: told of when it is changed (`watch`).
     async fn get_watched(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
@@ -31,10 +31,10 @@ pub trait Documents: Send + Sync {
     }
 
     /// Tells what others change in what is watched, from now on, where the place can hear of it.
-    fn watch(&self, _hear: Hear<Key>) {}
+    fn watch(&self, _hear: ChangeHandler<Key>) {}
 
     /// What is wrong with the store although it answers.
-    fn alarms(&self) -> Vec<Alarm> {
+    fn warnings(&self) -> Vec<ConfigurationWarning> {
         Vec::new()
     }
 
@@ -58,7 +58,7 @@ pub enum Kind {
     /// That a single-use secret was spent, under its hash.
     Once,
     /// Wrong passwords of a name, under what stands for the name.
-    Failures,
+    FailedAttempts,
 }
 
 /// Where a document is.
@@ -119,7 +119,7 @@ pub enum Outcome {
 impl Kind {
     /// All of them. Ids first: an id without a user is harmless, a user without an id is not.
     pub const ALL: [Kind; 7] =
-        [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::Failures, Kind::Sessions, Kind::Session];
+        [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::FailedAttempts, Kind::Sessions, Kind::Session];
 
     /// The kind's name in keys and tables.
     pub fn name(self) -> &'static str {
@@ -130,7 +130,7 @@ impl Kind {
             Kind::Sessions => "sessions",
             Kind::Keys => "keys",
             Kind::Once => "once",
-            Kind::Failures => "fail",
+            Kind::FailedAttempts => "fail",
         }
     }
 }

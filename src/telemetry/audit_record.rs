@@ -7,7 +7,7 @@ use std::{fmt::Display, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::{Act, Caller, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
+use crate::domain::{AdminAction, CallContext, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
 
 /// Bytes of a user agent that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -20,7 +20,7 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) door: Option<&'static str>,
+    pub(super) api: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub(super) peer: Option<Peer>,
     /// The end user's address, where it is not the other end's.
@@ -67,58 +67,58 @@ impl<'a> Record<'a> {
     /// What to say of `event`; nothing, when it is no act of anybody's and only counted.
     pub(super) fn of(event: &'a Event<'_>) -> Option<Self> {
         Some(match event {
-            Event::Registered { caller, user } => success("user_created", caller).by(*user),
-            Event::RegistrationRepeated { caller, user } => success("user_created_again", caller).by(*user),
-            Event::NameTaken { caller } => failure("user_create_refused", caller).because("name_taken").common(),
-            Event::LoggedIn { caller, user, session } => {
-                let record = success("authn_login_success", caller).by(*user);
+            Event::Registered { context, user } => success("user_created", context).by(*user),
+            Event::RegistrationRepeated { context, user } => success("user_created_again", context).by(*user),
+            Event::NameTaken { context } => failure("user_create_refused", context).because("name_taken").common(),
+            Event::LoggedIn { context, user, session } => {
+                let record = success("authn_login_success", context).by(*user);
                 Self { session_id: *session, ..record }
             }
-            Event::LoginRefused { caller, why } => login_refused(caller, *why),
-            Event::Overloaded { caller, .. } => {
-                failure("excess_rate_limit_exceeded", caller).because("hash_queue").common()
+            Event::LoginRefused { context, why } => login_refused(context, *why),
+            Event::Overloaded { context, .. } => {
+                failure("excess_rate_limit_exceeded", context).because("hash_queue").common()
             }
-            Event::TokenRefreshed { caller, user, session, again } => {
-                let record = success("authn_token_created", caller).by(*user).in_session(*session);
+            Event::TokenRefreshed { context, user, session, again } => {
+                let record = success("authn_token_created", context).by(*user).in_session(*session);
                 if *again { record.because("repeated") } else { record }
             }
-            Event::TokenReused { caller, user, session } => {
-                failure("authn_token_reuse", caller).at(*user).in_session(*session).alarming()
+            Event::TokenReused { context, user, session } => {
+                failure("authn_token_reuse", context).at(*user).in_session(*session).alarming()
             }
-            Event::TokenRefused { caller, why } => failure("authn_token_refused", caller).because(why).common(),
-            Event::ClientRefused { caller } => failure("authn_client_fail", caller).common(),
-            Event::SessionEnded { caller, user, session } => {
-                success("authn_token_revoked", caller).by(*user).in_session(*session)
+            Event::TokenRefused { context, why } => failure("authn_token_refused", context).because(why).common(),
+            Event::ClientRefused { context } => failure("authn_client_fail", context).common(),
+            Event::SessionEnded { context, user, session } => {
+                success("authn_token_revoked", context).by(*user).in_session(*session)
             }
-            Event::AllSessionsEnded { caller, user } => {
-                success("authn_token_revoked", caller).by(*user).because("all_sessions")
+            Event::AllSessionsEnded { context, user } => {
+                success("authn_token_revoked", context).by(*user).because("all_sessions")
             }
-            Event::PasswordChanged { caller, user } => success("authn_password_change", caller).by(*user),
-            Event::PasswordNotShown { caller, user } => failure("authn_password_change_fail", caller).by(*user),
-            Event::UserChanged { caller, user } => success("user_updated", caller).by(*user),
-            Event::UserDeleted { caller, user } => success("user_deleted", caller).by(*user),
-            Event::PasswordReset { caller, user } => success("authn_password_reset", caller).by(*user),
-            Event::PasswordResetRefused { caller, why } => reset_refused(caller, *why),
-            Event::Operated { caller, act, user, refusal } => operated(caller, *act, *user, *refusal),
-            Event::SigningKeyRotated { caller, key_id, dropped } => {
-                let record = success("sys_signing_key_rotated", caller).of_key(key_id).alarming();
+            Event::PasswordChanged { context, user } => success("authn_password_change", context).by(*user),
+            Event::ReauthenticationFailed { context, user } => failure("authn_password_change_fail", context).by(*user),
+            Event::UserChanged { context, user } => success("user_updated", context).by(*user),
+            Event::UserDeleted { context, user } => success("user_deleted", context).by(*user),
+            Event::PasswordReset { context, user } => success("authn_password_reset", context).by(*user),
+            Event::PasswordResetRefused { context, why } => reset_refused(context, *why),
+            Event::AdminActed { context, act, user, refusal } => operated(context, *act, *user, *refusal),
+            Event::SigningKeyRotated { context, key_id, dropped } => {
+                let record = success("sys_signing_key_rotated", context).of_key(key_id).alarming();
                 if *dropped { record.because("old_keys_dropped") } else { record }
             }
             Event::PasswordRehashed { user } => by_nobody("authn_password_rehashed").by(*user),
-            Event::RateLimited { caller, limit, .. } => {
-                failure("excess_rate_limit_exceeded", caller).because(limit.name()).common()
+            Event::RateLimited { context, limit, .. } => {
+                failure("excess_rate_limit_exceeded", context).because(limit.name()).common()
             }
-            Event::FailureCapReached { caller, user } => {
-                Self { target_id: *user, ..failure("authn_login_lock", caller).alarming() }
+            Event::FailureCapReached { context, user } => {
+                Self { target_id: *user, ..failure("authn_login_lock", context).alarming() }
             }
             Event::ManyFailures => Self { outcome: Outcome::Failure, ..by_nobody("authn_login_fail_max").alarming() },
             // A flood of them costs the caller nothing.
-            Event::ChallengeMissing { caller, .. } => failure("challenge_missing", caller).common(),
-            Event::ChallengeRefused { caller, why, .. } => {
-                failure("challenge_fail", caller).because(why.name()).common()
+            Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).common(),
+            Event::ChallengeRefused { context, why, .. } => {
+                failure("challenge_fail", context).because(why.name()).common()
             }
-            Event::ChallengeAccepted { caller, purpose } => {
-                success("challenge_accepted", caller).because(purpose.name())
+            Event::ChallengeAccepted { context, purpose } => {
+                success("challenge_accepted", context).because(purpose.name())
             }
             // The store has logged why.
             Event::StoreFailed { .. }
@@ -160,19 +160,19 @@ impl<'a> Record<'a> {
     }
 }
 
-fn success<'a>(event: &'static str, caller: &'a Caller) -> Record<'a> {
+fn success<'a>(event: &'static str, context: &'a CallContext) -> Record<'a> {
     Record {
-        door: Some(caller.door.name()),
-        peer: Some(caller.peer),
-        client: caller.client.filter(|client| caller.peer != Peer::Ip(*client)),
-        uid: caller.peer.uid(),
-        user_agent: beginning(&caller.user_agent),
+        api: Some(context.api.name()),
+        peer: Some(context.peer),
+        client: context.client.filter(|client| context.peer != Peer::Ip(*client)),
+        uid: context.peer.uid(),
+        user_agent: beginning(&context.user_agent),
         ..by_nobody(event)
     }
 }
 
-fn failure<'a>(event: &'static str, caller: &'a Caller) -> Record<'a> {
-    Record { outcome: Outcome::Failure, ..success(event, caller) }
+fn failure<'a>(event: &'static str, context: &'a CallContext) -> Record<'a> {
+    Record { outcome: Outcome::Failure, ..success(event, context) }
 }
 
 /// What no call did.
@@ -181,7 +181,7 @@ fn by_nobody<'a>(event: &'static str) -> Record<'a> {
         event,
         outcome: Outcome::Success,
         reason: None,
-        door: None,
+        api: None,
         peer: None,
         client: None,
         uid: None,
@@ -194,8 +194,8 @@ fn by_nobody<'a>(event: &'static str) -> Record<'a> {
     }
 }
 
-fn login_refused(caller: &Caller, why: Refusal) -> Record<'_> {
-    let record = failure("authn_login_fail", caller);
+fn login_refused(context: &CallContext, why: Refusal) -> Record<'_> {
+    let record = failure("authn_login_fail", context);
     match why {
         Refusal::UnknownUser => record.because("unknown_user"),
         Refusal::WrongPassword(user) => record.because("wrong_password").at(user),
@@ -205,20 +205,25 @@ fn login_refused(caller: &Caller, why: Refusal) -> Record<'_> {
     }
 }
 
-fn operated<'a>(caller: &'a Caller, act: Act, user: Option<UserId>, refusal: Option<&Error>) -> Record<'a> {
+fn operated<'a>(
+    context: &'a CallContext,
+    act: AdminAction,
+    user: Option<UserId>,
+    refusal: Option<&Error>,
+) -> Record<'a> {
     let (event, how) = match act {
-        Act::ReadUser => ("admin_user_read", None),
-        Act::DisableUser => ("user_disabled", None),
-        Act::EnableUser => ("user_enabled", None),
-        Act::UnlockUser => ("user_unlocked", None),
-        Act::CreateResetCode { require_reset: false } => ("authn_reset_code_created", None),
-        Act::CreateResetCode { require_reset: true } => ("authn_reset_code_created", Some("reset_required")),
-        Act::ReadServer => ("admin_server_read", None),
-        Act::RotateSigningKey => ("sys_signing_key_rotation_asked", None),
+        AdminAction::ReadUser => ("admin_user_read", None),
+        AdminAction::DisableUser => ("user_disabled", None),
+        AdminAction::EnableUser => ("user_enabled", None),
+        AdminAction::UnlockUser => ("user_unlocked", None),
+        AdminAction::CreateResetCode { require_reset: false } => ("authn_reset_code_created", None),
+        AdminAction::CreateResetCode { require_reset: true } => ("authn_reset_code_created", Some("reset_required")),
+        AdminAction::ReadServer => ("admin_server_read", None),
+        AdminAction::RotateSigningKey => ("sys_signing_key_rotation_asked", None),
     };
     let record = match refusal {
-        None => Record { reason: how, ..success(event, caller) },
-        Some(error) => failure(event, caller).because(word(error)),
+        None => Record { reason: how, ..success(event, context) },
+        Some(error) => failure(event, context).because(word(error)),
     };
     Record { subject_id: user, ..record }
 }
@@ -249,8 +254,8 @@ fn word(error: &Error) -> &'static str {
     }
 }
 
-fn reset_refused(caller: &Caller, why: CodeRefusal) -> Record<'_> {
-    let record = failure("authn_password_reset_fail", caller).because(why.name());
+fn reset_refused(context: &CallContext, why: CodeRefusal) -> Record<'_> {
+    let record = failure("authn_password_reset_fail", context).because(why.name());
     let weight = match why {
         // Costs the caller no hash.
         CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => Weight::Common,

@@ -8,11 +8,12 @@ use std::{
 use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
+    common::host,
     config::Config,
-    domain::{Auth, HashPool, Names, Pulse, Store, TokenSettings, World, password::Kernel},
+    domain::{Auth, Environment, HashPool, Names, Store, StoreHealth, TokenSettings, password::Kernel},
     grpc::{Grpc, Readiness, ServerView},
-    http, machine,
-    server::{self, Access, Address, BindError, Drain, Listener},
+    http,
+    net::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
     telemetry::{Audit, AuditLog, Metrics, Now},
 };
@@ -93,36 +94,36 @@ pub enum Ended {
 
 impl App {
     /// Binds the sockets and opens the store.
-    pub async fn start(config: Config, world: World) -> Result<Self, StartError> {
+    pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         // Sockets first: a second node by mistake fails here and touches no file.
         let mut listeners = Listeners::bind(&config)?;
-        let store = store::open(&config.store, config.seal.clone(), &world).await.map_err(StartError::Store)?;
+        let store = store::open(&config.store, config.seal.clone(), &environment).await.map_err(StartError::Store)?;
         // Last: its default place is the data folder, which the embedded store takes for itself first.
         listeners.bind_admin(&config)?;
-        Self::assemble(config, listeners, store, world)
+        Self::assemble(config, listeners, store, environment)
     }
 
     /// The same on a store of the caller's.
-    pub fn start_on(config: Config, world: World, store: Arc<dyn Store>) -> Result<Self, StartError> {
+    pub fn start_on(config: Config, environment: Environment, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let mut listeners = Listeners::bind(&config)?;
         listeners.bind_admin(&config)?;
-        Self::assemble(config, listeners, store, world)
+        Self::assemble(config, listeners, store, environment)
     }
 
     fn assemble(
         mut config: Config,
         listeners: Listeners,
         store: Arc<dyn Store>,
-        mut world: World,
+        mut environment: Environment,
     ) -> Result<Self, StartError> {
         let connections_max = &mut config.limits.connections_max;
-        *connections_max = machine::connections_possible(listeners.count()).min(*connections_max);
-        let audit = Audit::start(&config.audit_log, world.clock.clone(), world.observer)
+        *connections_max = host::connections_possible(listeners.count()).min(*connections_max);
+        let audit = Audit::start(&config.audit_log, environment.clock.clone(), environment.observer)
             .map_err(|cause| StartError::Audit { to: config.audit_log.clone(), cause })?;
         let audit = Arc::new(audit);
         let metrics = Arc::new(Metrics::before(audit.clone()));
-        world.observer = metrics.clone();
-        let pool = HashPool::start(config.hashing, Kernel::choose(), &world);
+        environment.observer = metrics.clone();
+        let pool = HashPool::start(config.hashing, Kernel::choose(), &environment);
         if matches!(config.store, store::Settings::Redis(_)) && config.token_issuer.is_none() {
             let issuer = listeners.issuer();
             tracing::warn!(
@@ -144,7 +145,7 @@ impl App {
             lifetimes: config.lifetimes,
             check_reuse: config.token_check_reuse,
         };
-        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, world));
+        let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, environment));
         Ok(Self { config, listeners, store, auth, audit, metrics })
     }
 
@@ -171,12 +172,12 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (drain, draining) = Drain::new();
 
-        let mut doors = JoinSet::new();
-        let door = Grpc::new(auth.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
-        doors.spawn(server::serve(grpc, door, config.limits, draining.clone()));
+        let mut listeners = JoinSet::new();
+        let api = Grpc::new(auth.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
+        listeners.spawn(net::serve(grpc, api, config.limits, draining.clone()));
         if let Some(listener) = admin {
-            let door = Grpc::admin(auth.clone(), server_view(&config, &store, &auth, &audit), ready.clone());
-            doors.spawn(server::serve(listener, door, config.limits, draining.clone()));
+            let api = Grpc::admin(auth.clone(), server_view(&config, &store, &auth, &audit), ready.clone());
+            listeners.spawn(net::serve(listener, api, config.limits, draining.clone()));
         }
         if let Some(listener) = http {
             let settings = http::Settings {
@@ -185,17 +186,22 @@ impl App {
                 proxies: config.trusted_proxies.clone(),
                 loopback: matches!(&config.http, Some(address @ Address::Tcp(_)) if address.is_local()),
             };
-            doors.spawn(server::serve(listener, http::router(auth.clone(), settings), config.limits, draining.clone()));
+            listeners.spawn(net::serve(
+                listener,
+                http::router(auth.clone(), settings),
+                config.limits,
+                draining.clone(),
+            ));
         }
         // Hears of no drain: whoever watches the node wants to see it drain, so it answers to the very end.
         let (_ops_drain, never) = Drain::new();
         let views = views(ready, store.clone(), auth.clone(), audit.clone(), metrics);
         let ops_door =
-            ops.map(|listener| tokio::spawn(server::serve(listener, http::ops::router(views), config.limits, never)));
+            ops.map(|listener| tokio::spawn(net::serve(listener, http::ops::router(views), config.limits, never)));
 
         let ended = tokio::select! {
             () = shutdown => Ended::Asked,
-            () = follow(store.pulse(), auth.keys_readable(), &readiness) => Ended::StoreFailed,
+            () = follow(store.health(), auth.keys_readable(), &readiness) => Ended::StoreFailed,
             never = read_keys(&auth) => match never {},
             never = store_failures(&auth) => match never {},
             never = give_memory_back(&auth) => match never {},
@@ -208,12 +214,12 @@ impl App {
         }
         drain.begin();
         auth.drain();
-        let all = async { while doors.join_next().await.is_some() {} };
+        let all = async { while listeners.join_next().await.is_some() {} };
         if time::timeout(config.drain_timeout, all).await.is_err() {
             tracing::warn!(after = ?config.drain_timeout, "calls were still running and are cut");
         }
         // Dropping a door cuts its connections.
-        doors.shutdown().await;
+        listeners.shutdown().await;
         // Those who guessed until now are counted too.
         if time::timeout(config.drain_timeout, auth.store_failures()).await.is_err() {
             tracing::error!(after = ?config.drain_timeout, "the last failures could not be stored");
@@ -222,10 +228,10 @@ impl App {
             tracing::error!(after = ?config.drain_timeout, "the store could not be closed; is the disk stuck?");
         }
         audit.close(config.drain_timeout).await;
-        if let Some(door) = ops_door {
-            door.abort();
+        if let Some(api) = ops_door {
+            api.abort();
             // Its socket's file goes with it.
-            drop(door.await);
+            drop(api.await);
         }
         tracing::info!("ended");
         ended
@@ -280,15 +286,15 @@ impl Listeners {
 
 /// What operators see of the server on the admin door.
 fn server_view(config: &Config, store: &Arc<dyn Store>, auth: &Auth, audit: &Arc<Audit>) -> ServerView {
-    let (pulse, store, audit) = (store.pulse(), store.clone(), audit.clone());
+    let (pulse, store, audit) = (store.health(), store.clone(), audit.clone());
     ServerView {
         version: env!("CARGO_PKG_VERSION"),
         start_time: auth.clock().now(),
         store: config.store.name(),
         hashing: config.hashing,
         health: Box::new(move || {
-            let alarms = store.alarms().into_iter().chain(audit.alarm()).map(|alarm| alarm.text);
-            (*pulse.borrow() == Pulse::Up, alarms.collect())
+            let alarms = store.warnings().into_iter().chain(audit.warning()).map(|alarm| alarm.text);
+            (*pulse.borrow() == StoreHealth::Up, alarms.collect())
         }),
     }
 }
@@ -301,10 +307,10 @@ fn views(
     audit: Arc<Audit>,
     metrics: Arc<Metrics>,
 ) -> http::ops::Views {
-    let (alarms, pulse, audited) = (store.clone(), store.pulse(), audit.clone());
+    let (alarms, pulse, audited) = (store.clone(), store.health(), audit.clone());
     http::ops::Views {
         ready: Box::new(move || {
-            let alarms = alarms.alarms().into_iter().chain(audited.alarm()).map(|alarm| alarm.text).collect();
+            let alarms = alarms.warnings().into_iter().chain(audited.warning()).map(|alarm| alarm.text).collect();
             match *ready.borrow() {
                 Readiness::Ready => (Ok(()), alarms),
                 Readiness::NotReady => (Err("the store cannot be used"), alarms),
@@ -313,9 +319,9 @@ fn views(
         }),
         metrics: Box::new(move || {
             let now = Now {
-                store_up: *pulse.borrow() == Pulse::Up,
-                alarms: &store.alarms(),
-                audit_up: audit.alarm().is_none(),
+                store_up: *pulse.borrow() == StoreHealth::Up,
+                alarms: &store.warnings(),
+                audit_up: audit.warning().is_none(),
                 hash_queue_depth: auth.hash_queue_depth(),
             };
             (Metrics::CONTENT_TYPE, metrics.page(&now))
@@ -325,20 +331,20 @@ fn views(
 
 /// Keeps readiness equal to what the store can do; returns when the store has failed for good.
 async fn follow(
-    mut pulse: watch::Receiver<Pulse>,
+    mut pulse: watch::Receiver<StoreHealth>,
     mut keys: watch::Receiver<bool>,
     readiness: &watch::Sender<Readiness>,
 ) {
     loop {
         let (now, keys_readable) = (*pulse.borrow_and_update(), *keys.borrow_and_update());
         let state = match now {
-            Pulse::Up if keys_readable => Readiness::Ready,
-            Pulse::Up | Pulse::Down | Pulse::Failed => Readiness::NotReady,
+            StoreHealth::Up if keys_readable => Readiness::Ready,
+            StoreHealth::Up | StoreHealth::Down | StoreHealth::Failed => Readiness::NotReady,
         };
         if readiness.send_replace(state) != state {
             tracing::warn!(?now, keys_readable, "the store's state changed");
         }
-        if now == Pulse::Failed {
+        if now == StoreHealth::Failed {
             return;
         }
         tokio::select! {
@@ -354,17 +360,17 @@ async fn follow(
 
 /// Gives memory back that a storm has left with the allocator, once it is calm.
 async fn give_memory_back(auth: &Auth) -> Infallible {
-    let (mut least, mut looks_left) = (machine::resident_bytes().unwrap_or(u64::MAX), 0);
+    let (mut least, mut looks_left) = (host::resident_bytes().unwrap_or(u64::MAX), 0);
     loop {
         time::sleep(MEMORY_LOOK).await;
-        let resident = machine::resident_bytes().unwrap_or_default();
+        let resident = host::resident_bytes().unwrap_or_default();
         if resident > least.saturating_add(MEMORY_MORE_BYTES) {
             // Whoever is still connected keeps what he has: it is looked again when he may have gone.
             (least, looks_left) = (resident, MEMORY_LOOKS);
         }
         least = least.min(resident);
         if looks_left > 0 && auth.is_calm() {
-            machine::give_memory_back();
+            host::give_memory_back();
             looks_left -= 1;
         }
     }

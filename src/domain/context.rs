@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bearer;
+use crate::common::bearer;
 
 /// For calls that name no deadline.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// One call's circumstances, made by the door that took the call.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct CallContext {
     /// The door.
-    pub door: Door,
+    pub api: Api,
     /// The other end of the connection.
     pub peer: Peer,
     /// The end user's address, where the door knows it: that is what limits by address count. A gRPC caller is a service,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Bearer {
 
 /// A way into the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Api {
     /// `watchword.auth.v1.Auth`.
     Grpc,
     /// `watchword.auth.v1.AuthAdmin`, for operators.
@@ -66,22 +66,22 @@ pub enum Door {
     Altcha,
 }
 
-impl Caller {
+impl CallContext {
     /// Where the call comes from, as far as anybody knows: the end user, or else the service that calls for him.
     pub fn address(&self) -> Peer {
         self.client.map_or(self.peer, Peer::Ip)
     }
 }
 
-impl Door {
+impl Api {
     /// The door's name in logs.
     pub fn name(self) -> &'static str {
         match self {
-            Door::Grpc => "grpc",
-            Door::Admin => "admin",
-            Door::Legacy => "legacy",
-            Door::OAuth => "oauth",
-            Door::Altcha => "altcha",
+            Api::Grpc => "grpc",
+            Api::Admin => "admin",
+            Api::Legacy => "legacy",
+            Api::OAuth => "oauth",
+            Api::Altcha => "altcha",
         }
     }
 }
@@ -123,7 +123,7 @@ impl std::fmt::Display for Peer {
     }
 }
 
-impl Caller {
+impl CallContext {
     /// Reads the value of `user-agent`; what is not text is nothing.
     pub fn user_agent(value: Option<&[u8]>) -> String {
         value.and_then(|value| str::from_utf8(value).ok()).filter(|text| text.is_ascii()).unwrap_or_default().to_owned()

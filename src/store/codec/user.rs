@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{Time, decode, decode_base64, encode_base64, is_zero, read_time, session::Listing, write_time};
 use crate::domain::{
-    AddressTag, KeptCode, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username,
+    AddressHash, KeptCode, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId, Username,
 };
 
 /// The newest version of the form that this program reads.
@@ -124,9 +124,9 @@ fn kept_code(reset: Reset) -> Result<KeptCode, String> {
     Ok(KeptCode { hash, expire_time: reset.expire_time })
 }
 
-fn address(tag: &str) -> Result<AddressTag, String> {
+fn address(tag: &str) -> Result<AddressHash, String> {
     let bytes = decode_base64(tag)?;
-    Ok(AddressTag(bytes.as_slice().try_into().map_err(|_| "has an address of another length than 8 bytes")?))
+    Ok(AddressHash(bytes.as_slice().try_into().map_err(|_| "has an address of another length than 8 bytes")?))
 }
 
 fn encode(user: &User, unknown: Map<String, Value>) -> Vec<u8> {

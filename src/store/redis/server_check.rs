@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use redis::{RedisError, aio::MultiplexedConnection, cmd};
 
-use crate::domain::Alarm;
+use crate::domain::ConfigurationWarning;
 
 /// The oldest Redis that claims a name in one command (`SET … NX GET`).
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -107,11 +107,11 @@ impl Condition {
 
     /// Settings with which acknowledged users can be lost. Where CONFIG is forbidden by now, what was known `before`
     /// stands.
-    pub(super) fn shortfalls(&self, before: &[Alarm]) -> Vec<Alarm> {
+    pub(super) fn shortfalls(&self, before: &[ConfigurationWarning]) -> Vec<ConfigurationWarning> {
         let mut found = Vec::new();
         let mut add = |setting, value: &str, danger: &str, wanted: &str| {
             let text = format!("{setting} is {value}, so {danger}: redis-cli CONFIG SET {setting} {wanted}");
-            found.push(Alarm { setting, text });
+            found.push(ConfigurationWarning { setting, text });
         };
         if self.eviction != "noeviction" {
             add("maxmemory-policy", &self.eviction, "users are deleted when memory runs short", "noeviction");
@@ -139,7 +139,7 @@ impl Condition {
         }
         if !self.append_ok {
             let text = "append-only file could not be written the last time; look at Redis's disk and log".into();
-            found.push(Alarm { setting: "aof_last_write_status", text });
+            found.push(ConfigurationWarning { setting: "aof_last_write_status", text });
         }
         found
     }

@@ -17,16 +17,16 @@ use std::{
 
 use serde_json::{Value, json};
 use watchword::{
-    domain::{Changed, News, Store, Username},
+    api::pb::{self, auth_client::AuthClient},
+    domain::{ChangeNotice, Changed, Store, Username},
     store::{RedisSettings, Settings},
-    wire::pb::{self, auth_client::AuthClient},
 };
 
 use crate::{
     sessions::with,
     stores::user,
     support::{
-        App, Door, PATIENCE, Place, StoreKind, password,
+        Api, App, PATIENCE, Place, StoreKind, password,
         proxy::{Proxy, Weather},
         reason,
         redis::RedisServer,
@@ -129,7 +129,7 @@ async fn a_token_that_is_checked_again_and_again_is_read_once() {
     let redis = RedisServer::start();
     let app = node(&redis.url()).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     is_tracked_by(&redis, 1).await;
     write_down(&redis);
     let checks = check_for(&app, &tokens.access_token, 4 * CHECK_REUSE).await;
@@ -145,7 +145,7 @@ async fn where_nothing_may_be_reused_every_check_asks_and_nothing_is_tracked() {
     let place = Place::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).args(&["--token-check-reuse", "0s"]).start_in(place.clone()).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     write_down(place.redis());
     let checks = check_for(&app, &tokens.access_token, CHECK_REUSE / 4).await;
     assert_eq!(reads(place.redis(), &session_key(&tokens)), checks);
@@ -161,10 +161,10 @@ async fn redis_remembers_what_was_checked_and_nothing_that_was_only_asked_for() 
     let app = node(&redis.url()).await;
     is_tracked_by(&redis, 1).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     for number in 0..10 {
         assert_eq!(
-            Door::Grpc.login(&app, &format!("nobody{number}"), "a wrong one").await.outcome(),
+            Api::Grpc.login(&app, &format!("nobody{number}"), "a wrong one").await.outcome(),
             "INVALID_CREDENTIALS"
         );
     }
@@ -237,7 +237,7 @@ async fn whatever_ends_a_session_anywhere_is_seen_by_a_node_that_was_not_asked_t
     for (number, how) in ENDS.iter().enumerate() {
         let name = format!("user{number}");
         app.registered(&name).await;
-        let tokens = app.signed_in(&name).await;
+        let tokens = app.authenticate(&name).await;
         check_for(&app, &tokens.access_token, CHECK_REUSE).await;
         end(how, &name, &elsewhere, &redis, &tokens).await;
         let said = first_other_answer(&app, &tokens.access_token, Instant::now(), SEEN_WITHIN, how).await;
@@ -255,7 +255,7 @@ async fn a_key_that_expires_is_seen_before_redis_comes_across_it() {
     const LEFT: Duration = Duration::from_secs(2);
     for (name, of_user) in [("ada", false), ("eve", true)] {
         app.registered(name).await;
-        let tokens = app.signed_in(name).await;
+        let tokens = app.authenticate(name).await;
         check_for(&app, &tokens.access_token, CHECK_REUSE).await;
         let key = if of_user { format!("watchword:user:{name}") } else { session_key(&tokens) };
         let begun = Instant::now();
@@ -272,7 +272,7 @@ async fn stage() -> (RedisServer, Proxy, App, pb::Tokens) {
     let proxy = Proxy::before(redis.port).await;
     let app = node(&proxy.url()).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     is_tracked_by(&redis, 1).await;
     check_for(&app, &tokens.access_token, CHECK_REUSE).await;
     (redis, proxy, app, tokens)
@@ -350,7 +350,7 @@ async fn a_change_is_told_before_every_answer_that_came_after_it() {
     store.claim(&user("ada")).await.unwrap();
     let told = Arc::new(AtomicUsize::new(0));
     let (heard, ada) = (told.clone(), Username::parse("ada").unwrap());
-    let changed = News::Changed(Changed::User(ada.clone()));
+    let changed = ChangeNotice::Changed(Changed::User(ada.clone()));
     store.watch(Arc::new(move |news| {
         heard.fetch_add(usize::from(news == changed), Ordering::SeqCst);
     }));
@@ -385,7 +385,7 @@ async fn where_redis_does_not_track_checks_ask_again_and_ends_are_seen_all_the_s
         redis.ask::<()>(forbid);
         let app = node(&redis.url()).await;
         app.registered("ada").await;
-        let tokens = app.signed_in("ada").await;
+        let tokens = app.authenticate("ada").await;
         write_down(&redis);
         check_for(&app, &tokens.access_token, 2 * CHECK_REUSE).await;
         let reads = reads(&redis, &session_key(&tokens));
@@ -403,7 +403,7 @@ async fn rights_that_redis_gives_later_are_used_without_a_restart() {
     let app =
         node_with(RedisSettings { check_interval: Duration::from_millis(100), ..redis_settings(&redis.url()) }).await;
     app.registered("ada").await;
-    let tokens = app.signed_in("ada").await;
+    let tokens = app.authenticate("ada").await;
     is_asked_by(&redis, 1).await;
     redis.ask::<()>(&["ACL", "SETUSER", "default", "+client|tracking"]);
     is_tracked_by(&redis, 1).await;

@@ -25,15 +25,15 @@ use tokio::{
 
 use super::{
     RedisSettings,
-    condition::Condition,
     connect::{self, Connected},
+    connect_error::{Trouble, first_sentence},
     probe::{self, Health},
+    server_check::Condition,
     tracking::Watch,
-    trouble::{Trouble, first_sentence},
 };
 use crate::{
-    domain::{Alarm, Clock, Entropy, Hear, News, Pulse, World},
-    store::documents::Key,
+    domain::{ChangeHandler, ChangeNotice, Clock, ConfigurationWarning, Entropy, Environment, StoreHealth},
+    store::document_store::Key,
 };
 
 /// Between two questions of the tending task.
@@ -74,20 +74,20 @@ struct Shared {
     settings: RedisSettings,
     /// Which store it was at the start.
     marker: String,
-    slot: Mutex<Slot>,
+    permit: Mutex<QueuePermit>,
     broken: Notify,
     watch: Arc<Watch>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     time: Mutex<Time>,
-    pulse: watch::Sender<Pulse>,
-    alarms: Mutex<Alarms>,
+    pulse: watch::Sender<StoreHealth>,
+    alarms: Mutex<ConfigurationWarnings>,
     refusal_logged: Mutex<Option<Instant>>,
 }
 
 /// Where callers find the connection.
 #[derive(Default)]
-struct Slot {
+struct QueuePermit {
     live: Option<Live>,
     closed: bool,
 }
@@ -119,10 +119,10 @@ struct Time {
 }
 
 #[derive(Default)]
-struct Alarms {
-    settings: Vec<Alarm>,
-    writes: Option<Alarm>,
-    down: Option<Alarm>,
+struct ConfigurationWarnings {
+    settings: Vec<ConfigurationWarning>,
+    writes: Option<ConfigurationWarning>,
+    down: Option<ConfigurationWarning>,
 }
 
 // === impl Link ===
@@ -134,19 +134,19 @@ impl Link {
         marker: String,
         first: Connected,
         watch: Arc<Watch>,
-        world: &World,
+        environment: &Environment,
     ) -> Self {
         let condition = first.condition.clone();
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             marker,
-            slot: Mutex::default(),
+            permit: Mutex::default(),
             broken: Notify::new(),
             watch,
-            clock: world.clock.clone(),
-            entropy: world.entropy.clone(),
-            time: Mutex::new(Time { told: first.health.time, heard: world.clock.monotonic() }),
-            pulse: watch::Sender::new(Pulse::Up),
+            clock: environment.clock.clone(),
+            entropy: environment.entropy.clone(),
+            time: Mutex::new(Time { told: first.health.time, heard: environment.clock.monotonic() }),
+            pulse: watch::Sender::new(StoreHealth::Up),
             alarms: Mutex::default(),
             refusal_logged: Mutex::default(),
         });
@@ -175,20 +175,20 @@ impl Link {
     }
 
     fn live(&self) -> Result<Live, NoAnswer> {
-        lock(&self.shared.slot).live.clone().ok_or(NoAnswer::NotSent)
+        lock(&self.shared.permit).live.clone().ok_or(NoAnswer::NotSent)
     }
 
     /// Tells `hear` what is changed, from the next question on, where Redis tells it.
-    pub(super) fn watch(&self, hear: Hear<Key>) {
+    pub(super) fn watch(&self, hear: ChangeHandler<Key>) {
         self.shared.watch.begin(hear);
     }
 
     /// Whether what is read now can be watched, if the connection lasts.
     pub(super) fn is_tracked(&self) -> bool {
-        lock(&self.shared.slot).live.as_ref().is_some_and(|live| live.is_tracked)
+        lock(&self.shared.permit).live.as_ref().is_some_and(|live| live.is_tracked)
     }
 
-    pub(super) fn tell(&self, news: News<Key>) {
+    pub(super) fn tell(&self, news: ChangeNotice<Key>) {
         self.shared.watch.tell(news);
     }
 
@@ -198,11 +198,11 @@ impl Link {
         time.told + self.shared.clock.monotonic().saturating_duration_since(time.heard)
     }
 
-    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
+    pub(super) fn health(&self) -> watch::Receiver<StoreHealth> {
         self.shared.pulse.subscribe()
     }
 
-    pub(super) fn alarms(&self) -> Vec<Alarm> {
+    pub(super) fn warnings(&self) -> Vec<ConfigurationWarning> {
         let alarms = lock(&self.shared.alarms);
         alarms.down.iter().chain(&alarms.writes).chain(&alarms.settings).cloned().collect()
     }
@@ -210,7 +210,7 @@ impl Link {
     /// Lets go of the connection; no new one is made.
     pub(super) fn close(&self) {
         self.tending.abort();
-        *lock(&self.shared.slot) = Slot { live: None, closed: true };
+        *lock(&self.shared.permit) = QueuePermit { live: None, closed: true };
     }
 }
 
@@ -230,7 +230,7 @@ impl Shared {
         loop {
             let begun = self.clock.monotonic();
             let trouble = self.look_after(&live).await;
-            drop(lock(&self.slot).live.take());
+            drop(lock(&self.permit).live.take());
             tracing::warn!(cause = %trouble, "the connection to Redis is replaced");
             if !trouble.is_broken() {
                 self.is_down(&trouble);
@@ -272,7 +272,7 @@ impl Shared {
                     live.silence.store(0, Ordering::Relaxed);
                     self.heard(asked, health);
                     if let Tracking::Since(since) = tracking {
-                        self.watch.tell(News::Complete { since, until: asked });
+                        self.watch.tell(ChangeNotice::Complete { since, until: asked });
                     }
                 }
                 Err(error) if error.is_timeout() => {
@@ -308,7 +308,7 @@ impl Shared {
         if !self.watch.track(&mut live.connection.clone(), live.is_resp3).await? {
             return Ok(Tracking::Refused);
         }
-        if let Some(live) = &mut lock(&self.slot).live {
+        if let Some(live) = &mut lock(&self.permit).live {
             live.is_tracked = true;
         }
         // Last: whoever asks after this is tracked, over this connection, and asks for the time that a key has left.
@@ -354,14 +354,14 @@ impl Shared {
 
     fn is_down(&self, trouble: &Trouble) -> String {
         let cause = trouble.to_string();
-        lock(&self.alarms).down = Some(Alarm { setting: "unusable", text: format!("Redis {cause}") });
-        self.pulse.send_replace(Pulse::Down);
+        lock(&self.alarms).down = Some(ConfigurationWarning { setting: "unusable", text: format!("Redis {cause}") });
+        self.pulse.send_replace(StoreHealth::Down);
         cause
     }
 
     fn is_up(&self) {
         lock(&self.alarms).down = None;
-        self.pulse.send_replace(Pulse::Up);
+        self.pulse.send_replace(StoreHealth::Up);
     }
 
     /// Lets callers use a new connection.
@@ -370,9 +370,9 @@ impl Shared {
         self.note(&condition);
         self.heard(self.clock.monotonic(), health);
         let live = Live { connection, silence: Arc::default(), is_resp3, is_tracked: false };
-        let mut slot = lock(&self.slot);
-        if !slot.closed {
-            slot.live = Some(live.clone());
+        let mut permit = lock(&self.permit);
+        if !permit.closed {
+            permit.live = Some(live.clone());
         }
         live
     }
@@ -452,12 +452,12 @@ fn lost_data() -> Trouble {
 }
 
 /// A connection that nobody tends must not look healthy: a panic of the task fails the store, and the node ends.
-struct NeverAlone<'a>(&'a watch::Sender<Pulse>);
+struct NeverAlone<'a>(&'a watch::Sender<StoreHealth>);
 
 impl Drop for NeverAlone<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.send_replace(Pulse::Failed);
+            self.0.send_replace(StoreHealth::Failed);
         }
     }
 }

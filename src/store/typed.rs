@@ -9,22 +9,22 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    OpenError,
-    documents::{Change, Document, Documents, Key, Kind, Outcome, Put},
-    record,
+    OpenError, codec,
+    document_store::{Change, Document, DocumentStore, Key, Kind, Outcome, Put},
     seal::{Opened, Seal},
 };
 use crate::domain::{
-    Alarm, Changed, Claim, Failures, Hear, KeyRing, Listed, NameTag, News, Pulse, Replace, Revision, Session,
-    SessionId, Store, StoreError, Stored, User, UserId, Username, to_the_millisecond,
+    ChangeHandler, ChangeNotice, Changed, Claim, ConfigurationWarning, FailedAttempts, KeyRing, Replace, Revision,
+    Session, SessionId, SessionListEntry, Store, StoreError, StoreHealth, Stored, User, UserId, Username, UsernameHash,
+    to_the_millisecond,
 };
 
 /// A store over documents.
-pub struct Records {
-    documents: Arc<dyn Documents>,
+pub struct TypedStore {
+    documents: Arc<dyn DocumentStore>,
     seal: Arc<Seal>,
     /// Read where there is no user.
-    decoy: record::user::Decoy,
+    decoy: codec::user::Decoy,
     /// Why the keys could not be read when they were last read.
     ring_trouble: Mutex<Option<String>>,
 }
@@ -32,9 +32,9 @@ pub struct Records {
 /// Nodes that start together may all want to write the keys anew; one of them does.
 const SEAL_TRIES: usize = 3;
 
-impl Records {
+impl TypedStore {
     /// Reads and writes `documents`.
-    pub fn over(documents: Arc<dyn Documents>) -> Self {
+    pub fn over(documents: Arc<dyn DocumentStore>) -> Self {
         Self::with(documents, Arc::new(Seal::none()))
     }
 
@@ -42,7 +42,7 @@ impl Records {
     ///
     /// # Errors
     /// That they cannot be read.
-    pub async fn sealed(documents: Arc<dyn Documents>, seal: Arc<Seal>) -> Result<Self, OpenError> {
+    pub async fn sealed(documents: Arc<dyn DocumentStore>, seal: Arc<Seal>) -> Result<Self, OpenError> {
         let records = Self::with(documents, seal);
         for _ in 0..SEAL_TRIES {
             if records.keep_ring_as_said().await? {
@@ -52,8 +52,8 @@ impl Records {
         Ok(records)
     }
 
-    fn with(documents: Arc<dyn Documents>, seal: Arc<Seal>) -> Self {
-        Self { documents, seal, decoy: record::user::Decoy::new(), ring_trouble: Mutex::default() }
+    fn with(documents: Arc<dyn DocumentStore>, seal: Arc<Seal>) -> Self {
+        Self { documents, seal, decoy: codec::user::Decoy::new(), ring_trouble: Mutex::default() }
     }
 
     /// Writes the keys anew if they are kept in another way; `false` when another node was faster.
@@ -104,7 +104,7 @@ pub(super) fn inspect_ring(seal: &Seal, document: Option<&[u8]>) -> Result<Strin
 /// The keys in a document, and what was in its seal.
 fn open_ring(seal: &Seal, document: &[u8]) -> Result<(KeyRing, Opened), String> {
     let opened = seal.open(document)?;
-    Ok((record::keys::read(&opened.content)?, opened))
+    Ok((codec::keys::read(&opened.content)?, opened))
 }
 
 fn unreadable(why: &str) -> OpenError {
@@ -116,16 +116,16 @@ fn user_key(user: &User) -> Key {
 }
 
 fn session_document(session: &Session) -> Document {
-    let bytes = record::session::write(session);
-    Document { bytes, expire_time: Some(record::session::forget_time(session)) }
+    let bytes = codec::session::write(session);
+    Document { bytes, expire_time: Some(codec::session::forget_time(session)) }
 }
 
 fn session_key(id: SessionId) -> Key {
     Key::new(Kind::Session, id.to_string())
 }
 
-fn failures_key(name: NameTag) -> Key {
-    Key::new(Kind::Failures, record::encode_base64(&name.0))
+fn failures_key(name: UsernameHash) -> Key {
+    Key::new(Kind::FailedAttempts, codec::encode_base64(&name.0))
 }
 
 fn list_key(user: UserId) -> Key {
@@ -137,20 +137,20 @@ pub(super) fn ring_key() -> Key {
 }
 
 /// What news of documents say of users and sessions, if anything.
-fn news_of(news: News<Key>) -> Option<News<Changed>> {
+fn news_of(news: ChangeNotice<Key>) -> Option<ChangeNotice<Changed>> {
     Some(match news {
-        News::Changed(key) => {
+        ChangeNotice::Changed(key) => {
             let changed = match key.kind {
                 Kind::Session => SessionId::parse(&key.name).map(Changed::Session),
                 Kind::User => Username::parse(&key.name).ok().map(Changed::User),
                 // No check of a token reads them.
-                Kind::Id | Kind::Sessions | Kind::Keys | Kind::Once | Kind::Failures => return None,
+                Kind::Id | Kind::Sessions | Kind::Keys | Kind::Once | Kind::FailedAttempts => return None,
             };
             // A name that nobody can have is not watched either, but then something else is wrong.
-            changed.map_or(News::Anything, News::Changed)
+            changed.map_or(ChangeNotice::Anything, ChangeNotice::Changed)
         }
-        News::Anything => News::Anything,
-        News::Complete { since, until } => News::Complete { since, until },
+        ChangeNotice::Anything => ChangeNotice::Anything,
+        ChangeNotice::Complete { since, until } => ChangeNotice::Complete { since, until },
     })
 }
 
@@ -162,14 +162,14 @@ fn replaced(outcome: Outcome) -> Replace {
 }
 
 #[async_trait]
-impl Store for Records {
+impl Store for TypedStore {
     async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
         let document = self.documents.get(&Key::new(Kind::User, name.as_str())).await?;
         let Some(bytes) = document else {
             self.decoy.read();
             return Ok(None);
         };
-        record::user::read(name, &bytes).map(Some)
+        codec::user::read(name, &bytes).map(Some)
     }
 
     async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError> {
@@ -184,15 +184,15 @@ impl Store for Records {
             key: Key::new(Kind::Id, user.id.to_string()),
             document: Some(Document::lasting(user.username.as_str().into())),
         };
-        let change = Change::Insert(Document::lasting(record::user::write(user)));
+        let change = Change::Insert(Document::lasting(codec::user::write(user)));
         match self.documents.change(vec![id], user_key(user), change).await? {
             Outcome::Done => Ok(Claim::Claimed),
-            Outcome::Refused(existing) => Ok(Claim::Taken(Box::new(record::user::read(&user.username, &existing)?))),
+            Outcome::Refused(existing) => Ok(Claim::Taken(Box::new(codec::user::read(&user.username, &existing)?))),
         }
     }
 
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        let document = Document::lasting(record::user::rewrite(seen, user)?);
+        let document = Document::lasting(codec::user::rewrite(seen, user)?);
         self.change(user_key(user), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
@@ -203,7 +203,7 @@ impl Store for Records {
             let seen = user.username.as_str().as_bytes().into();
             drop(self.change(Key::new(Kind::Id, user.id.to_string()), Change::Remove { seen }).await);
             if let Ok(Some(list)) = self.sessions(user.id).await {
-                let end = list.value.iter().map(|listed| Put { key: session_key(listed.id), document: None });
+                let end = list.value.iter().map(|list_entry| Put { key: session_key(list_entry.id), document: None });
                 let change = Change::Remove { seen: list.revision.0 };
                 drop(self.documents.change(end.collect(), list_key(user.id), change).await);
             }
@@ -213,7 +213,7 @@ impl Store for Records {
 
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
         let document = self.documents.get(&session_key(id)).await?;
-        document.map(|bytes| record::session::read(id, &bytes)).transpose()
+        document.map(|bytes| codec::session::read(id, &bytes)).transpose()
     }
 
     async fn change_sessions(
@@ -222,12 +222,12 @@ impl Store for Records {
         begin: &[Session],
         end: &[SessionId],
         seen: Option<&Revision>,
-        list: &[Listed],
+        list: &[SessionListEntry],
     ) -> Result<Replace, StoreError> {
         let begin =
             begin.iter().map(|session| Put { key: session_key(session.id), document: Some(session_document(session)) });
         let end = end.iter().map(|id| Put { key: session_key(*id), document: None });
-        let list = Document::lasting(record::session::write_list(seen, list));
+        let list = Document::lasting(codec::session::write_list(seen, list));
         let change = match seen {
             None => Change::Insert(list),
             Some(seen) => Change::Replace { seen: seen.0.clone(), document: list },
@@ -236,30 +236,30 @@ impl Store for Records {
     }
 
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {
-        let bytes = record::session::rewrite(seen, session)?;
-        let document = Document { bytes, expire_time: Some(record::session::forget_time(session)) };
+        let bytes = codec::session::rewrite(seen, session)?;
+        let document = Document { bytes, expire_time: Some(codec::session::forget_time(session)) };
         self.change(session_key(session.id), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
-    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<Listed>>>, StoreError> {
+    async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionListEntry>>>, StoreError> {
         let document = self.documents.get(&list_key(user)).await?;
-        Ok(document.map(|bytes| record::session::read_list(&bytes)))
+        Ok(document.map(|bytes| codec::session::read_list(&bytes)))
     }
 
-    async fn failures(&self, name: NameTag) -> Result<Option<Stored<Failures>>, StoreError> {
+    async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError> {
         let document = self.documents.get(&failures_key(name)).await?;
-        document.map(|bytes| record::failures::read(&bytes)).transpose()
+        document.map(|bytes| codec::failures::read(&bytes)).transpose()
     }
 
     async fn replace_failures(
         &self,
-        name: NameTag,
+        name: UsernameHash,
         seen: Option<&Revision>,
-        failures: Option<&Failures>,
+        failures: Option<&FailedAttempts>,
     ) -> Result<Replace, StoreError> {
         let document = failures.map(|failures| Document {
-            bytes: record::failures::write(failures),
-            expire_time: Some(record::failures::forget_time(failures)),
+            bytes: codec::failures::write(failures),
+            expire_time: Some(codec::failures::forget_time(failures)),
         });
         let change = match (seen.map(|seen| seen.0.clone()), document) {
             (Some(seen), Some(document)) => Change::Replace { seen, document },
@@ -276,7 +276,7 @@ impl Store for Records {
     }
 
     async fn claim_keys(&self, keys: &KeyRing) -> Result<Claim<KeyRing>, StoreError> {
-        let change = Change::Insert(Document::lasting(self.seal.close(&record::keys::write(keys))));
+        let change = Change::Insert(Document::lasting(self.seal.close(&codec::keys::write(keys))));
         match self.documents.change(Vec::new(), ring_key(), change).await? {
             Outcome::Done => Ok(Claim::Claimed),
             Outcome::Refused(theirs) => Ok(Claim::Taken(Box::new(self.ring(&theirs)?))),
@@ -285,14 +285,14 @@ impl Store for Records {
 
     async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError> {
         let seen_content = self.seal.open(&seen.0).map_err(StoreError::Corrupt)?.content;
-        let document = Document::lasting(self.seal.close(&record::keys::rewrite(&seen_content, keys)?));
+        let document = Document::lasting(self.seal.close(&codec::keys::rewrite(&seen_content, keys)?));
         self.change(ring_key(), Change::Replace { seen: seen.0.clone(), document }).await
     }
 
     async fn spend(&self, hash: &[u8; 32], expire_time: SystemTime) -> Result<bool, StoreError> {
         let expire_time = to_the_millisecond(expire_time);
-        let document = Document { bytes: record::once::write(expire_time), expire_time: Some(expire_time) };
-        let key = Key::new(Kind::Once, record::encode_base64(hash));
+        let document = Document { bytes: codec::once::write(expire_time), expire_time: Some(expire_time) };
+        let key = Key::new(Kind::Once, codec::encode_base64(hash));
         Ok(self.documents.change(Vec::new(), key, Change::Insert(document)).await? == Outcome::Done)
     }
 
@@ -300,21 +300,21 @@ impl Store for Records {
         self.documents.now()
     }
 
-    fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.documents.pulse()
+    fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.documents.health()
     }
 
     async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
         let document = self.documents.get_watched(&session_key(id)).await?;
-        document.map(|bytes| record::session::read(id, &bytes)).transpose()
+        document.map(|bytes| codec::session::read(id, &bytes)).transpose()
     }
 
     async fn watched_user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
         let document = self.documents.get_watched(&Key::new(Kind::User, name.as_str())).await?;
-        document.map(|bytes| record::user::read(name, &bytes)).transpose()
+        document.map(|bytes| codec::user::read(name, &bytes)).transpose()
     }
 
-    fn watch(&self, hear: Hear<Changed>) {
+    fn watch(&self, hear: ChangeHandler<Changed>) {
         self.documents.watch(Arc::new(move |news| {
             if let Some(news) = news_of(news) {
                 hear(news);
@@ -322,13 +322,13 @@ impl Store for Records {
         }));
     }
 
-    fn alarms(&self) -> Vec<Alarm> {
+    fn warnings(&self) -> Vec<ConfigurationWarning> {
         let trouble = self.ring_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let trouble = trouble.map(|why| Alarm {
+        let trouble = trouble.map(|why| ConfigurationWarning {
             setting: "seal-key-file",
             text: format!("--seal-key-file: no token counts here, since the keys cannot be read: {why}"),
         });
-        trouble.into_iter().chain(self.documents.alarms()).collect()
+        trouble.into_iter().chain(self.documents.warnings()).collect()
     }
 
     async fn close(&self) {

@@ -1,93 +1,94 @@
 //! Says whose call it is: reads the token, and asks whether its session lives.
 
 use super::{
-    Auth, Bearer, Caller, Claims, Ended, Error, Event, Session, SessionId, Stored, User, UserId, recent::Owner,
+    Auth, Bearer, CallContext, Claims, Ended, Error, Event, Session, SessionId, Stored, User, UserId,
+    introspection_cache::Owner,
 };
 
 /// Who calls: a user and the session that the call belongs to.
-pub(super) struct SignedIn {
+pub(super) struct AuthenticatedSession {
     pub(super) user: Stored<User>,
     pub(super) session: Stored<Session>,
 }
 
 impl Auth {
     /// Says whose call it is.
-    pub(super) async fn signed_in(&self, caller: &Caller) -> Result<SignedIn, Error> {
-        let claims = self.claims(caller).await?;
+    pub(super) async fn authenticate(&self, context: &CallContext) -> Result<AuthenticatedSession, Error> {
+        let claims = self.claims(context).await?;
         match self.live(claims.session_id).await? {
-            Ok(signed_in) => {
-                self.must_belong(caller, &claims, signed_in.user.value.id)?;
-                Ok(signed_in)
+            Ok(authenticate) => {
+                self.must_belong(context, &claims, authenticate.user.value.id)?;
+                Ok(authenticate)
             }
-            Err(ended) => self.refuse_ended(caller, ended),
+            Err(ended) => self.refuse_ended(context, ended),
         }
     }
 
     /// The same for whoever only passes it on. The store may have been asked before (`recent.rs`).
-    pub(super) async fn bearer(&self, caller: &Caller) -> Result<(Owner, Claims), Error> {
-        let claims = self.claims(caller).await?;
+    pub(super) async fn bearer(&self, context: &CallContext) -> Result<(Owner, Claims), Error> {
+        let claims = self.claims(context).await?;
         match self.owner(claims.session_id).await? {
             Ok(owner) => {
-                self.must_belong(caller, &claims, owner.user_id)?;
+                self.must_belong(context, &claims, owner.user_id)?;
                 Ok((owner, claims))
             }
-            Err(ended) => self.refuse_ended(caller, ended),
+            Err(ended) => self.refuse_ended(context, ended),
         }
     }
 
     /// What the access token of a call says; whether its session lives is not asked.
-    pub(super) async fn claims(&self, caller: &Caller) -> Result<Claims, Error> {
-        let token = match &caller.bearer {
+    pub(super) async fn claims(&self, context: &CallContext) -> Result<Claims, Error> {
+        let token = match &context.bearer {
             Bearer::Token(token) => token,
             Bearer::Missing => return Err(Error::TokenMissing),
-            Bearer::Malformed => return self.refuse_token(caller, "malformed", Error::TokenInvalid),
+            Bearer::Malformed => return self.refuse_token(context, "malformed", Error::TokenInvalid),
         };
         let ring = self.ring().await?;
         let Some(claims) = ring.read_access(&self.tokens, token) else {
-            return self.refuse_token(caller, "not_ours", Error::TokenInvalid);
+            return self.refuse_token(context, "not_ours", Error::TokenInvalid);
         };
         if claims.is_expired(self.store.now()) {
-            return self.refuse_token(caller, "expired", Error::TokenExpired);
+            return self.refuse_token(context, "expired", Error::TokenExpired);
         }
         Ok(claims)
     }
 
-    fn must_belong(&self, caller: &Caller, claims: &Claims, user: UserId) -> Result<(), Error> {
+    fn must_belong(&self, context: &CallContext, claims: &Claims, user: UserId) -> Result<(), Error> {
         if claims.user_id == user {
             return Ok(());
         }
-        self.refuse_token(caller, "session_of_another", Error::TokenInvalid)
+        self.refuse_token(context, "session_of_another", Error::TokenInvalid)
     }
 
-    fn refuse_ended<T>(&self, caller: &Caller, ended: Ended) -> Result<T, Error> {
+    fn refuse_ended<T>(&self, context: &CallContext, ended: Ended) -> Result<T, Error> {
         match ended {
-            Ended::Expired => self.refuse_token(caller, "session_expired", Error::TokenExpired),
-            Ended::Revoked => self.refuse_token(caller, "session_ended", Error::TokenRevoked),
+            Ended::Expired => self.refuse_token(context, "session_expired", Error::TokenExpired),
+            Ended::Revoked => self.refuse_token(context, "session_ended", Error::TokenRevoked),
         }
     }
 
     /// Whose session it is. The store may have been asked before (`recent.rs`).
     pub(super) async fn owner(&self, id: SessionId) -> Result<Result<Owner, Ended>, Error> {
         let asked = self.clock().monotonic();
-        if let Some(owner) = self.recent.recall(id, self.store.now()) {
+        if let Some(owner) = self.introspection_cache.recall(id, self.store.now()) {
             return Ok(Ok(owner));
         }
         let (user, session) = match self.live_and_watched(id).await? {
-            Ok(SignedIn { user, session }) => (user.value, session.value),
+            Ok(AuthenticatedSession { user, session }) => (user.value, session.value),
             Err(ended) => return Ok(Err(ended)),
         };
         let owner = Owner { user_id: user.id, username: user.username };
-        self.recent.remember(id, &owner, asked, session.idle_end(&self.tokens.lifetimes));
+        self.introspection_cache.remember(id, &owner, asked, session.idle_end(&self.tokens.lifetimes));
         Ok(Ok(owner))
     }
 
-    pub(super) fn refuse_token<T>(&self, caller: &Caller, why: &'static str, error: Error) -> Result<T, Error> {
-        self.note(&Event::TokenRefused { caller, why });
+    pub(super) fn refuse_token<T>(&self, context: &CallContext, why: &'static str, error: Error) -> Result<T, Error> {
+        self.note(&Event::TokenRefused { context, why });
         Err(error)
     }
 
     /// Reads a session and its user, and says whether it lives.
-    pub(super) async fn live(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+    pub(super) async fn live(&self, id: SessionId) -> Result<Result<AuthenticatedSession, Ended>, Error> {
         let session = self.store.session(id).await.map_err(|error| self.store_error(error))?;
         let Some(session) = session else { return Ok(Err(self.ended(id, Ended::Revoked))) };
         let user = self.store.user(&session.value.username).await.map_err(|error| self.store_error(error))?;
@@ -95,18 +96,18 @@ impl Auth {
     }
 
     /// The same for a check that is kept.
-    async fn live_and_watched(&self, id: SessionId) -> Result<Result<SignedIn, Ended>, Error> {
+    async fn live_and_watched(&self, id: SessionId) -> Result<Result<AuthenticatedSession, Ended>, Error> {
         let session = self.store.watched_session(id).await.map_err(|error| self.store_error(error))?;
         let Some(session) = session else { return Ok(Err(self.ended(id, Ended::Revoked))) };
         let user = self.store.watched_user(&session.value.username).await.map_err(|error| self.store_error(error))?;
         Ok(self.judge(session, user))
     }
 
-    fn judge(&self, session: Stored<Session>, user: Option<Stored<User>>) -> Result<SignedIn, Ended> {
+    fn judge(&self, session: Stored<Session>, user: Option<Stored<User>>) -> Result<AuthenticatedSession, Ended> {
         let checked =
             session.value.check(user.as_ref().map(|user| &user.value), self.store.now(), &self.tokens.lifetimes);
         match (checked, user) {
-            (Ok(()), Some(user)) => Ok(SignedIn { user, session }),
+            (Ok(()), Some(user)) => Ok(AuthenticatedSession { user, session }),
             (Ok(()), None) => Err(self.ended(session.value.id, Ended::Revoked)),
             (Err(ended), _) => Err(self.ended(session.value.id, ended)),
         }
@@ -114,7 +115,7 @@ impl Auth {
 
     /// Whoever ended it, nobody is told from now on that it lives.
     fn ended(&self, id: SessionId, how: Ended) -> Ended {
-        self.recent.session_ended(id);
+        self.introspection_cache.session_ended(id);
         how
     }
 }

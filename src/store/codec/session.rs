@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{decode, decode_base64, encode_base64, is_zero, read_time, write_time};
-use crate::domain::{Listed, Revision, Session, SessionId, StoreError, Stored, UserId, Username, to_the_millisecond};
+use crate::domain::{
+    Revision, Session, SessionId, SessionListEntry, StoreError, Stored, UserId, Username, to_the_millisecond,
+};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -124,24 +126,24 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn read(&self) -> Result<Listed, String> {
+    pub(super) fn read(&self) -> Result<SessionListEntry, String> {
         let id = SessionId::parse(&self.id).ok_or("lists what is no session's id")?;
-        Ok(Listed { id, epoch: self.epoch })
+        Ok(SessionListEntry { id, epoch: self.epoch })
     }
 }
 
-impl From<Listed> for Listing {
-    fn from(listed: Listed) -> Self {
-        Self { id: listed.id.to_string(), epoch: listed.epoch }
+impl From<SessionListEntry> for Listing {
+    fn from(list_entry: SessionListEntry) -> Self {
+        Self { id: list_entry.id.to_string(), epoch: list_entry.epoch }
     }
 }
 
 /// Reads the document of a list. One that cannot be read lists nothing: it is a hint, and must keep nobody from signing
 /// in.
-pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<Listed>> {
+pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<SessionListEntry>> {
     let list = decode::<List>(bytes, VERSION);
-    let listed = list.and_then(|list| list.sessions.iter().map(Listing::read).collect());
-    let value = listed.unwrap_or_else(|cause| {
+    let list_entry = list.and_then(|list| list.sessions.iter().map(Listing::read).collect());
+    let value = list_entry.unwrap_or_else(|cause| {
         tracing::warn!(cause, "a list of sessions cannot be read and counts as empty");
         Vec::new()
     });
@@ -149,7 +151,7 @@ pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<Listed>> {
 }
 
 /// The document of a list; what was in `seen` and is not known here stays.
-pub(in crate::store) fn write_list(seen: Option<&Revision>, list: &[Listed]) -> Vec<u8> {
+pub(in crate::store) fn write_list(seen: Option<&Revision>, list: &[SessionListEntry]) -> Vec<u8> {
     // One that cannot be read counts as empty.
     let unknown = seen.and_then(|seen| decode::<List>(&seen.0, VERSION).ok()).map(|seen| seen.unknown);
     let sessions = list.iter().copied().map(Listing::from).collect();

@@ -79,9 +79,9 @@ fn bearer(http: &HttpRequest) -> Bearer {
 fn values<'a>(http: &'a HttpRequest, name: &str) -> Vec<&'a [u8]> {
     let joined = http.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
     let joined: Vec<_> = joined.map(|(_, value)| value.as_bytes()).collect();
-    let listed = http.header_map.iter().flat_map(|map| &map.headers).filter(|h| h.key.eq_ignore_ascii_case(name));
-    let listed: Vec<_> = listed.flat_map(values_of).collect();
-    if joined == listed { joined } else { [joined, listed].concat() }
+    let list_entry = http.header_map.iter().flat_map(|map| &map.headers).filter(|h| h.key.eq_ignore_ascii_case(name));
+    let list_entry: Vec<_> = list_entry.flat_map(values_of).collect();
+    if joined == list_entry { joined } else { [joined, list_entry].concat() }
 }
 
 /// One value, unless text and bytes say different things.

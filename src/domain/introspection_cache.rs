@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Changed, Clock, News, SessionId, UserId, Username, WATCHED_FOR};
+use super::{ChangeNotice, Changed, Clock, SessionId, UserId, Username, WATCH_DURATION};
 
 /// Checks that are kept in each half of the table: about 8 MiB in all, with names of usual length. More are asked each time.
 const CHECKS_MAX: usize = 16_384;
@@ -22,7 +22,7 @@ const CHECKS_MAX: usize = 16_384;
 const ENDS_MAX: usize = 16_384;
 
 /// The checks.
-pub(super) struct Recent {
+pub(super) struct IntrospectionCache {
     /// How long a check counts after the store was asked or vouched for it; zero: never.
     reuse: Duration,
     /// Read under the lock, so that times are in the order of what they are times of.
@@ -71,7 +71,7 @@ struct Vouched {
 
 // === impl Recent ===
 
-impl Recent {
+impl IntrospectionCache {
     pub(super) fn new(reuse: Duration, clock: Arc<dyn Clock>) -> Self {
         let now = clock.monotonic();
         let vouched = Vouched { since: now, until: now };
@@ -87,7 +87,7 @@ impl Recent {
         let (halves, now) = self.now();
         let Check { asked, owner, ends } = halves.find(|half| half.checks.get(&session))?;
         let counts = time < *ends
-            && now.saturating_duration_since(*asked) < WATCHED_FOR
+            && now.saturating_duration_since(*asked) < WATCH_DURATION
             && now.saturating_duration_since(halves.vouched.of(*asked)) < self.reuse
             && halves.counts(*asked, session, &owner.username);
         counts.then(|| owner.clone())
@@ -120,15 +120,15 @@ impl Recent {
     }
 
     /// Takes what the store tells.
-    pub(super) fn hear(&self, news: News<Changed>) {
+    pub(super) fn hear(&self, news: ChangeNotice<Changed>) {
         match news {
-            News::Changed(Changed::Session(session)) => self.session_ended(session),
-            News::Changed(Changed::User(user)) => self.user_changed(&user),
-            News::Anything => {
+            ChangeNotice::Changed(Changed::Session(session)) => self.session_ended(session),
+            ChangeNotice::Changed(Changed::User(user)) => self.user_changed(&user),
+            ChangeNotice::Anything => {
                 let (mut halves, now) = self.now();
                 halves.forget_all(now);
             }
-            News::Complete { since, until } => self.now().0.vouched = Vouched { since, until },
+            ChangeNotice::Complete { since, until } => self.now().0.vouched = Vouched { since, until },
         }
     }
 
@@ -136,7 +136,7 @@ impl Recent {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.monotonic();
         let is_vouched_for = now.saturating_duration_since(halves.vouched.until) < self.reuse;
-        let filled_for = if is_vouched_for { WATCHED_FOR } else { self.reuse };
+        let filled_for = if is_vouched_for { WATCH_DURATION } else { self.reuse };
         if now.saturating_duration_since(halves.since) >= filled_for {
             halves.begin_half(now);
         }
@@ -218,9 +218,9 @@ mod tests {
         }
     }
 
-    fn recent(reuse: Duration) -> (Recent, Arc<Still>) {
+    fn introspection_cache(reuse: Duration) -> (IntrospectionCache, Arc<Still>) {
         let clock = Arc::new(Still(Mutex::new(System.monotonic())));
-        (Recent::new(reuse, clock.clone()), clock)
+        (IntrospectionCache::new(reuse, clock.clone()), clock)
     }
 
     fn owner(number: u128) -> Owner {
@@ -235,7 +235,7 @@ mod tests {
     const TODAY: SystemTime = SystemTime::UNIX_EPOCH;
     const TOMORROW: Duration = Duration::from_secs(86_400);
 
-    impl Recent {
+    impl IntrospectionCache {
         /// A session that ends tomorrow.
         fn remember_today(&self, number: u128, owner: &Owner, asked: Instant) {
             self.remember(session(number), owner, asked, TODAY + TOMORROW);
@@ -248,135 +248,135 @@ mod tests {
 
     #[test]
     fn a_check_counts_from_when_the_store_was_asked() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let asked = clock.go(STEP);
         clock.go(REUSE / 2);
-        recent.remember_today(1, &owner(1), asked);
+        introspection_cache.remember_today(1, &owner(1), asked);
         clock.go(REUSE / 2 - STEP);
-        assert_eq!(recent.recall_today(1), Some(owner(1)));
-        assert_eq!(recent.recall_today(2), None);
+        assert_eq!(introspection_cache.recall_today(1), Some(owner(1)));
+        assert_eq!(introspection_cache.recall_today(2), None);
         clock.go(STEP);
-        assert_eq!(recent.recall_today(1), None);
-        recent.remember_today(3, &owner(1), asked);
-        assert_eq!(recent.recall_today(3), None, "its answer took too long");
+        assert_eq!(introspection_cache.recall_today(1), None);
+        introspection_cache.remember_today(3, &owner(1), asked);
+        assert_eq!(introspection_cache.recall_today(3), None, "its answer took too long");
     }
 
     #[test]
     fn a_full_half_makes_room_for_others_soon_although_it_is_vouched_for() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let since = clock.go(STEP);
-        let vouch = |until| recent.hear(News::Complete { since, until });
+        let vouch = |until| introspection_cache.hear(ChangeNotice::Complete { since, until });
         let asked = clock.go(STEP);
         for number in 0..CHECKS_MAX as u128 {
-            recent.remember_today(number, &owner(number), asked);
+            introspection_cache.remember_today(number, &owner(number), asked);
         }
-        recent.remember_today(1_000_000, &owner(1), asked);
-        assert_eq!(recent.recall_today(1_000_000), None, "too soon");
+        introspection_cache.remember_today(1_000_000, &owner(1), asked);
+        assert_eq!(introspection_cache.recall_today(1_000_000), None, "too soon");
         vouch(clock.go(REUSE / 2));
         let later = clock.go(REUSE / 2);
         vouch(later);
-        recent.remember_today(1_000_000, &owner(1), later);
-        assert_eq!(recent.recall_today(1_000_000), Some(owner(1)));
-        assert_eq!(recent.recall_today(0), Some(owner(0)), "the full half is still there");
+        introspection_cache.remember_today(1_000_000, &owner(1), later);
+        assert_eq!(introspection_cache.recall_today(1_000_000), Some(owner(1)));
+        assert_eq!(introspection_cache.recall_today(0), Some(owner(0)), "the full half is still there");
     }
 
     #[test]
     fn nothing_counts_when_nothing_may() {
-        let (recent, clock) = recent(Duration::ZERO);
+        let (introspection_cache, clock) = introspection_cache(Duration::ZERO);
         let asked = clock.go(STEP);
-        recent.remember_today(1, &owner(1), asked);
-        recent.hear(News::Complete { since: asked - STEP, until: clock.go(STEP) });
-        assert_eq!(recent.recall_today(1), None);
+        introspection_cache.remember_today(1, &owner(1), asked);
+        introspection_cache.hear(ChangeNotice::Complete { since: asked - STEP, until: clock.go(STEP) });
+        assert_eq!(introspection_cache.recall_today(1), None);
     }
 
     #[test]
     fn a_check_counts_for_as_long_as_the_store_vouches_for_it_and_no_longer_than_it_watches() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let since = clock.go(STEP);
         let asked = clock.go(STEP);
-        recent.remember_today(1, &owner(1), asked);
-        while clock.monotonic() < asked + WATCHED_FOR {
-            recent.hear(News::Complete { since, until: clock.monotonic() });
+        introspection_cache.remember_today(1, &owner(1), asked);
+        while clock.monotonic() < asked + WATCH_DURATION {
+            introspection_cache.hear(ChangeNotice::Complete { since, until: clock.monotonic() });
             clock.go(REUSE - STEP);
-            let counts = clock.monotonic() < asked + WATCHED_FOR;
-            assert_eq!(recent.recall_today(1).is_some(), counts, "{:?}", clock.monotonic() - asked);
+            let counts = clock.monotonic() < asked + WATCH_DURATION;
+            assert_eq!(introspection_cache.recall_today(1).is_some(), counts, "{:?}", clock.monotonic() - asked);
         }
         let asked = clock.monotonic();
-        recent.remember_today(1, &owner(1), asked);
-        recent.hear(News::Complete { since, until: clock.go(STEP) });
+        introspection_cache.remember_today(1, &owner(1), asked);
+        introspection_cache.hear(ChangeNotice::Complete { since, until: clock.go(STEP) });
         clock.go(REUSE);
-        assert_eq!(recent.recall_today(1), None, "nobody vouched for it any more");
-        recent.hear(News::Complete { since, until: clock.monotonic() });
-        assert!(recent.recall_today(1).is_some(), "nothing was missed meanwhile");
+        assert_eq!(introspection_cache.recall_today(1), None, "nobody vouched for it any more");
+        introspection_cache.hear(ChangeNotice::Complete { since, until: clock.monotonic() });
+        assert!(introspection_cache.recall_today(1).is_some(), "nothing was missed meanwhile");
     }
 
     #[test]
     fn nobody_vouches_for_what_was_asked_before_the_store_watched() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let asked = clock.go(STEP);
-        recent.remember_today(1, &owner(1), asked);
+        introspection_cache.remember_today(1, &owner(1), asked);
         for since in [asked, asked + STEP] {
-            recent.hear(News::Complete { since, until: clock.go(REUSE / 2) });
-            assert_eq!(recent.recall_today(1).is_some(), clock.monotonic() < asked + REUSE);
+            introspection_cache.hear(ChangeNotice::Complete { since, until: clock.go(REUSE / 2) });
+            assert_eq!(introspection_cache.recall_today(1).is_some(), clock.monotonic() < asked + REUSE);
         }
     }
 
     #[test]
     fn a_check_does_not_outlive_its_session() {
-        let (recent, clock) = recent(REUSE);
-        recent.remember_today(1, &owner(1), clock.go(STEP));
+        let (introspection_cache, clock) = introspection_cache(REUSE);
+        introspection_cache.remember_today(1, &owner(1), clock.go(STEP));
         let last = TODAY + TOMORROW - STEP;
-        assert_eq!(recent.recall(session(1), last), Some(owner(1)));
-        assert_eq!(recent.recall(session(1), last + STEP), None);
+        assert_eq!(introspection_cache.recall(session(1), last), Some(owner(1)));
+        assert_eq!(introspection_cache.recall(session(1), last + STEP), None);
     }
 
     #[test]
     fn what_has_ended_counts_no_more_even_when_the_answer_comes_after_the_end() {
-        let ends: [fn(&Recent); 5] = [
-            |recent| recent.session_ended(session(1)),
-            |recent| recent.user_changed(&owner(1).username),
-            |recent| recent.hear(News::Changed(Changed::Session(session(1)))),
-            |recent| recent.hear(News::Changed(Changed::User(owner(1).username))),
-            |recent| recent.hear(News::Anything),
+        let ends: [fn(&IntrospectionCache); 5] = [
+            |introspection_cache| introspection_cache.session_ended(session(1)),
+            |introspection_cache| introspection_cache.user_changed(&owner(1).username),
+            |introspection_cache| introspection_cache.hear(ChangeNotice::Changed(Changed::Session(session(1)))),
+            |introspection_cache| introspection_cache.hear(ChangeNotice::Changed(Changed::User(owner(1).username))),
+            |introspection_cache| introspection_cache.hear(ChangeNotice::Anything),
         ];
         for (number, end) in ends.iter().enumerate() {
             for late in [false, true] {
-                let (recent, clock) = recent(REUSE);
+                let (introspection_cache, clock) = introspection_cache(REUSE);
                 let asked = clock.go(STEP);
                 if !late {
-                    recent.remember_today(1, &owner(1), asked);
+                    introspection_cache.remember_today(1, &owner(1), asked);
                 }
                 clock.go(STEP);
-                end(&recent);
-                recent.hear(News::Complete { since: asked - STEP, until: clock.go(STEP) });
+                end(&introspection_cache);
+                introspection_cache.hear(ChangeNotice::Complete { since: asked - STEP, until: clock.go(STEP) });
                 if late {
-                    recent.remember_today(1, &owner(1), asked);
+                    introspection_cache.remember_today(1, &owner(1), asked);
                 }
-                assert_eq!(recent.recall_today(1), None, "late {late}, end {number}");
+                assert_eq!(introspection_cache.recall_today(1), None, "late {late}, end {number}");
                 // Asked later: the session of that moment lives, such as the one that a new password began.
-                recent.remember_today(1, &owner(1), clock.monotonic());
-                assert_eq!(recent.recall_today(1), Some(owner(1)));
+                introspection_cache.remember_today(1, &owner(1), clock.monotonic());
+                assert_eq!(introspection_cache.recall_today(1), Some(owner(1)));
             }
         }
     }
 
     #[test]
     fn an_end_is_known_for_as_long_as_anything_asked_before_it_could_count() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let asked = clock.go(REUSE - 2 * STEP);
         clock.go(STEP);
-        recent.session_ended(session(1));
+        introspection_cache.session_ended(session(1));
         for wait in [STEP, REUSE - 3 * STEP] {
             clock.go(wait);
-            recent.remember_today(1, &owner(1), asked);
-            assert_eq!(recent.recall_today(1), None);
+            introspection_cache.remember_today(1, &owner(1), asked);
+            assert_eq!(introspection_cache.recall_today(1), None);
         }
     }
 
     /// Chance chooses what happens next, the same in every run, and a list of all that ever happened says what is right.
     #[test]
     fn whatever_happens_in_whatever_order_nothing_counts_that_has_ended_or_is_not_vouched_for() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let mut state = 1_u64;
         let mut chance = move |of: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -397,34 +397,34 @@ mod tests {
                 0 | 1 => on_their_way.push((number, now)),
                 2 | 3 if !on_their_way.is_empty() => {
                     let (number, asked) = on_their_way.swap_remove(chance(on_their_way.len() as u64) as usize);
-                    recent.remember_today(number as u128, &owner(number as u128 / 2), asked);
+                    introspection_cache.remember_today(number as u128, &owner(number as u128 / 2), asked);
                 }
                 4 => {
-                    recent.session_ended(session(number as u128));
+                    introspection_cache.session_ended(session(number as u128));
                     ended[number] = now;
                 }
                 5 if chance(3) == 0 => {
-                    recent.user_changed(&whose.username);
+                    introspection_cache.user_changed(&whose.username);
                     (ended[number], ended[number ^ 1]) = (now, now);
                 }
                 6 | 7 => {
                     let since = if chance(20) == 0 { now } else { vouched.since };
                     vouched = Vouched { since, until: now };
-                    recent.hear(News::Complete { since, until: now });
+                    introspection_cache.hear(ChangeNotice::Complete { since, until: now });
                 }
                 8 if chance(50) == 0 => {
-                    recent.hear(News::Anything);
+                    introspection_cache.hear(ChangeNotice::Anything);
                     ended = [now; 4];
                 }
                 _ => {}
             }
             for (number, ended) in ended.iter().enumerate() {
-                let Some(found) = recent.recall_today(number as u128) else { continue };
+                let Some(found) = introspection_cache.recall_today(number as u128) else { continue };
                 assert_eq!(found, owner(number as u128 / 2));
-                let (halves, now) = recent.now();
+                let (halves, now) = introspection_cache.now();
                 let asked = halves.find(|half| half.checks.get(&session(number as u128))).unwrap().asked;
                 assert!(asked > *ended, "session {number} has ended");
-                assert!(now - vouched.of(asked) < REUSE && now - asked < WATCHED_FOR, "nobody vouches for {number}");
+                assert!(now - vouched.of(asked) < REUSE && now - asked < WATCH_DURATION, "nobody vouches for {number}");
                 counted += 1;
             }
         }
@@ -433,34 +433,34 @@ mod tests {
 
     #[test]
     fn a_flood_of_checks_or_ends_takes_no_more_memory_and_revives_nothing() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let asked = clock.go(STEP);
         for number in 0..2 * CHECKS_MAX as u128 {
-            recent.remember_today(number, &owner(1), asked);
+            introspection_cache.remember_today(number, &owner(1), asked);
         }
-        assert_eq!(recent.now().0.young.checks.len(), CHECKS_MAX);
+        assert_eq!(introspection_cache.now().0.young.checks.len(), CHECKS_MAX);
         clock.go(STEP);
-        recent.session_ended(session(1));
+        introspection_cache.session_ended(session(1));
         for number in 0..3 * ENDS_MAX as u128 {
-            recent.session_ended(session(1_000_000 + number));
+            introspection_cache.session_ended(session(1_000_000 + number));
         }
-        assert_eq!(recent.recall_today(1), None);
-        recent.remember_today(1, &owner(1), asked);
-        assert_eq!(recent.recall_today(1), None, "its end is not in the table, and counts");
-        assert!(recent.now().0.young.sessions_ended.len() <= ENDS_MAX);
+        assert_eq!(introspection_cache.recall_today(1), None);
+        introspection_cache.remember_today(1, &owner(1), asked);
+        assert_eq!(introspection_cache.recall_today(1), None, "its end is not in the table, and counts");
+        assert!(introspection_cache.now().0.young.sessions_ended.len() <= ENDS_MAX);
     }
 
     #[test]
     fn many_ends_one_after_the_other_leave_what_was_asked_lately() {
-        let (recent, clock) = recent(REUSE);
+        let (introspection_cache, clock) = introspection_cache(REUSE);
         let since = clock.go(STEP);
-        recent.remember_today(1, &owner(1), clock.go(STEP));
+        introspection_cache.remember_today(1, &owner(1), clock.go(STEP));
         for number in 0..=ENDS_MAX as u128 {
-            recent.hear(News::Complete { since, until: clock.go(STEP) });
-            recent.session_ended(session(1_000_000 + number));
+            introspection_cache.hear(ChangeNotice::Complete { since, until: clock.go(STEP) });
+            introspection_cache.session_ended(session(1_000_000 + number));
         }
-        assert_eq!(recent.recall_today(1), Some(owner(1)));
-        let halves = recent.now().0;
+        assert_eq!(introspection_cache.recall_today(1), Some(owner(1)));
+        let halves = introspection_cache.now().0;
         assert_eq!((halves.young.sessions_ended.len(), halves.old.sessions_ended.len()), (1, ENDS_MAX));
     }
 }

@@ -12,19 +12,20 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Listed, Replace, SESSIONS_MAX, Session, Store, StoreError, User, UserId, change_user::TRIES_MAX, recent::Recent,
+    Replace, SESSIONS_MAX, Session, SessionListEntry, Store, StoreError, User, UserId, change_user::CAS_ATTEMPTS_MAX,
+    introspection_cache::IntrospectionCache,
 };
 
 /// The sessions that wait to be stored; as many as there are logins under way.
-pub(super) struct Beginnings {
+pub(super) struct SessionWriter {
     store: Arc<dyn Store>,
-    recent: Arc<Recent>,
+    introspection_cache: Arc<IntrospectionCache>,
     /// Whoever has an entry here is being stored for.
-    waiting: Mutex<HashMap<UserId, Vec<Beginning>>>,
+    waiting: Mutex<HashMap<UserId, Vec<PendingSession>>>,
 }
 
 /// A session, the user as the login knew him, and who waits.
-struct Beginning {
+struct PendingSession {
     user: User,
     session: Session,
     answer: oneshot::Sender<Result<(), StoreError>>,
@@ -32,21 +33,21 @@ struct Beginning {
 
 /// The task that stores for one user; nobody waits for it when it has ended, however that was.
 struct Round {
-    all: Arc<Beginnings>,
+    all: Arc<SessionWriter>,
     user: UserId,
     /// Nobody waited any more.
     ended: bool,
 }
 
-impl Beginnings {
-    pub(super) fn new(store: Arc<dyn Store>, recent: Arc<Recent>) -> Self {
-        Self { store, recent, waiting: Mutex::default() }
+impl SessionWriter {
+    pub(super) fn new(store: Arc<dyn Store>, introspection_cache: Arc<IntrospectionCache>) -> Self {
+        Self { store, introspection_cache, waiting: Mutex::default() }
     }
 
     /// Stores a session and its place in the list; the oldest ones beyond the limit end.
     pub(super) async fn store(self: &Arc<Self>, user: &User, session: &Session) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
-        let beginning = Beginning { user: user.clone(), session: session.clone(), answer };
+        let beginning = PendingSession { user: user.clone(), session: session.clone(), answer };
         let is_first = {
             let mut waiting = self.waiting();
             let is_first = !waiting.contains_key(&user.id);
@@ -60,24 +61,24 @@ impl Beginnings {
     }
 
     /// Stores sessions of one user.
-    async fn store_together(&self, together: &[Beginning]) -> Result<(), StoreError> {
+    async fn store_together(&self, together: &[PendingSession]) -> Result<(), StoreError> {
         let sessions = || together.iter().map(|beginning| &beginning.session);
         let newest = together.iter().map(|beginning| &beginning.user).max_by_key(|user| user.epoch);
         let Some(user) = newest else { return Ok(()) };
-        let begun: Vec<Listed> = sessions().map(Session::listed).collect();
-        for _ in 0..TRIES_MAX {
+        let begun: Vec<SessionListEntry> = sessions().map(Session::list_entry).collect();
+        for _ in 0..CAS_ATTEMPTS_MAX {
             let seen = self.store.sessions(user.id).await?;
-            let listed = seen.iter().flat_map(|seen| &seen.value).copied();
+            let list_entry = seen.iter().flat_map(|seen| &seen.value).copied();
             // What the epoch has ended takes nobody's place. The newest last.
-            let others = listed.filter(|listed| !begun.contains(listed) && !listed.is_past(user));
+            let others = list_entry.filter(|list_entry| !begun.contains(list_entry) && !list_entry.is_past(user));
             let list: Vec<_> = others.chain(begun.iter().copied()).collect();
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
-            let over: Vec<_> = over.iter().map(|listed| listed.id).collect();
+            let over: Vec<_> = over.iter().map(|list_entry| list_entry.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
             // Of more than the limit at once the first have ended before they began.
             let living: Vec<_> = sessions().filter(|session| !over.contains(&session.id)).cloned().collect();
             let changed = self.store.change_sessions(user.id, &living, &over, revision, kept).await;
-            over.iter().for_each(|ended| self.recent.session_ended(*ended));
+            over.iter().for_each(|ended| self.introspection_cache.session_ended(*ended));
             if changed? == Replace::Replaced {
                 return Ok(());
             }
@@ -86,7 +87,7 @@ impl Beginnings {
         Err(StoreError::Unavailable)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<UserId, Vec<Beginning>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<UserId, Vec<PendingSession>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +104,7 @@ impl Round {
     }
 
     /// Those that wait now, no more than a user may have; ends the round, under the same lock, when nobody does.
-    fn next(&mut self) -> Option<Vec<Beginning>> {
+    fn next(&mut self) -> Option<Vec<PendingSession>> {
         let mut all = self.all.waiting();
         let waiting = all.get_mut(&self.user)?;
         // Whoever has left wants no session, and must not push another one out.

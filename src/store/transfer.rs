@@ -15,11 +15,10 @@ use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{
-    Embedded, OpenError, Redis, Settings,
-    documents::{Document, Key, Kind, Outcome},
-    record,
+    Embedded, OpenError, Redis, Settings, codec,
+    document_store::{Document, Key, Kind, Outcome},
 };
-use crate::domain::World;
+use crate::domain::Environment;
 
 /// Documents at once; bounds memory and the length of a commit.
 pub(super) const PAGE_DOCUMENTS_MAX: usize = 500;
@@ -39,7 +38,7 @@ pub(super) struct Placed {
 impl Placed {
     /// The document with the time at which it expires, which it says itself.
     pub(super) fn document(&self) -> Result<Document, String> {
-        Ok(Document { bytes: self.bytes.clone(), expire_time: record::expire_time(self.key.kind, &self.bytes)? })
+        Ok(Document { bytes: self.bytes.clone(), expire_time: codec::expire_time(self.key.kind, &self.bytes)? })
     }
 }
 
@@ -81,13 +80,13 @@ impl Report {
 }
 
 /// Copies every document of `from` to `to`, and reads `to` again to be sure.
-pub async fn copy(from: &Settings, to: &Settings, world: &World) -> Result<Report, OpenError> {
+pub async fn copy(from: &Settings, to: &Settings, environment: &Environment) -> Result<Report, OpenError> {
     if from == to {
         return Err(OpenError("--from and --to are the same store".into()));
     }
-    let mut source = open(from, "--from", false, world).await?;
-    let mut target = open(to, "--to", true, world).await?;
-    let report = copy_all(&mut *source, &mut *target, world.clock.now()).await;
+    let mut source = open(from, "--from", false, environment).await?;
+    let mut target = open(to, "--to", true, environment).await?;
+    let report = copy_all(&mut *source, &mut *target, environment.clock.now()).await;
     source.close().await;
     target.close().await;
     report
@@ -122,11 +121,16 @@ async fn copy_all(source: &mut dyn Shelf, target: &mut dyn Shelf, now: SystemTim
     Ok(report)
 }
 
-async fn open(settings: &Settings, flag: &str, may_be_new: bool, world: &World) -> Result<Box<dyn Shelf>, OpenError> {
+async fn open(
+    settings: &Settings,
+    flag: &str,
+    may_be_new: bool,
+    environment: &Environment,
+) -> Result<Box<dyn Shelf>, OpenError> {
     let opened: Result<Box<dyn Shelf>, OpenError> = match settings {
         Settings::Memory => Err(OpenError("memory: keeps nothing that could be copied".into())),
         Settings::Embedded(folder) => {
-            Embedded::shelf(folder, may_be_new, world.clock.clone()).map(|shelf| Box::new(shelf) as _)
+            Embedded::shelf(folder, may_be_new, environment.clock.clone()).map(|shelf| Box::new(shelf) as _)
         }
         Settings::Redis(settings) => Redis::shelf(settings).await.map(|shelf| Box::new(shelf) as _),
     };

@@ -8,7 +8,7 @@ use redis::{RedisError, aio::MultiplexedConnection, cmd};
 use serde::Serialize;
 
 use super::Prefix;
-use crate::domain::World;
+use crate::domain::Environment;
 
 /// The marker's name behind the prefix.
 pub(super) const NAME: &str = "store";
@@ -24,14 +24,14 @@ struct Document {
 pub(super) async fn find(
     connection: &mut MultiplexedConnection,
     prefix: &Prefix,
-    world: &World,
+    environment: &Environment,
 ) -> Result<(String, bool), RedisError> {
     let mut id = [0; 16];
-    world.entropy.fill(&mut id);
+    environment.entropy.fill(&mut id);
     let document = Document {
         v: 1,
         id: uuid::Builder::from_random_bytes(id).into_uuid().to_string(),
-        create_time: humantime::format_rfc3339_millis(world.clock.now()).to_string(),
+        create_time: humantime::format_rfc3339_millis(environment.clock.now()).to_string(),
     };
     let ours = serde_json::to_string(&document).expect("three strings are JSON");
     let mut claim = cmd("SET");

@@ -2,13 +2,13 @@
 
 use prost::Message;
 use tonic::{Code, Status};
-use watchword::wire::{pb, rpc};
+use watchword::api::{pb, rpc};
 
 use super::{App, http};
 
 /// A way into the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Api {
     Grpc,
     Legacy,
 }
@@ -21,8 +21,8 @@ pub enum Answer {
     Http { status: u16, text: String, retry_after: Option<u64> },
 }
 
-impl Door {
-    pub const ALL: [Door; 2] = [Door::Grpc, Door::Legacy];
+impl Api {
+    pub const ALL: [Api; 2] = [Api::Grpc, Api::Legacy];
 
     pub async fn register(self, app: &App, username: &str, password: &str, data: &str) -> Answer {
         self.register_with(app, username, password, data, "").await
@@ -31,7 +31,7 @@ impl Door {
     /// The same with a proof of work.
     pub async fn register_with(self, app: &App, username: &str, password: &str, data: &str, solution: &str) -> Answer {
         match self {
-            Door::Grpc => {
+            Api::Grpc => {
                 let request = pb::RegisterRequest {
                     username: username.into(),
                     password: password.into(),
@@ -41,7 +41,7 @@ impl Door {
                 };
                 grpc(app.client().await.register(request).await.map(|response| response.into_inner().user))
             }
-            Door::Legacy => {
+            Api::Legacy => {
                 let parameters = [("username", username), ("password", password), ("data", data), ("altcha", solution)];
                 match legacy(app, "POST", &format!("/register?{}", query(&parameters))).await {
                     Answer::Ok { data } if data == "Success" => Answer::Ok { data },
@@ -59,7 +59,7 @@ impl Door {
     /// The same with a proof of work.
     pub async fn login_with(self, app: &App, username: &str, password: &str, solution: &str) -> Answer {
         match self {
-            Door::Grpc => {
+            Api::Grpc => {
                 let request = pb::LoginRequest {
                     username: username.into(),
                     password: password.into(),
@@ -67,7 +67,7 @@ impl Door {
                 };
                 grpc(app.client().await.login(request).await.map(|response| response.into_inner().user))
             }
-            Door::Legacy => {
+            Api::Legacy => {
                 let parameters = [("username", username), ("password", password), ("altcha", solution)];
                 match legacy(app, "GET", &format!("/login?{}", query(&parameters))).await {
                     // The original route says it with status 200.

@@ -11,7 +11,7 @@ use redis::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::OpenError;
-use crate::store::documents::{Key, Kind};
+use crate::store::document_store::{Key, Kind};
 
 /// A port that no URL names.
 const PORT: u16 = 6379;

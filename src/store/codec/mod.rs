@@ -15,14 +15,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::documents::Kind;
+use super::document_store::Kind;
 
 /// When a document says that it is of no more use; `None` when it stays.
 pub(super) fn expire_time(kind: Kind, bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     match kind {
         Kind::Session => session::expire_time(bytes).map(Some),
         Kind::Once => once::expire_time(bytes).map(Some),
-        Kind::Failures => failures::expire_time(bytes).map(Some),
+        Kind::FailedAttempts => failures::expire_time(bytes).map(Some),
         Kind::Id | Kind::User | Kind::Sessions | Kind::Keys => Ok(None),
     }
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::pb;
 use crate::domain::{
     Account, AccountState, Attempt, ChallengePurpose, DataChange, Error, Introspection, Lifetimes, NewChallenge,
-    Password, PasswordChange, PasswordReset, Rate, Reason, Registration, ResetCode, Rules, Session, SessionId,
-    SessionPage, ThrottleSettings, TokenUse, Tokens, User, UserId, Username, Violation, Whom, password::PoolSettings,
+    Password, PasswordChange, PasswordReset, Rate, RateLimitSettings, Reason, Registration, ResetCode, Rules, Session,
+    SessionId, SessionPage, TokenUse, Tokens, User, UserId, UserSelector, Username, Violation, password::PoolSettings,
 };
 
 /// Sessions in a page when the caller does not say, and at most.
@@ -65,12 +65,12 @@ pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -
 }
 
 /// Reads whom an operator wants to see.
-pub(crate) fn whom(request: &pb::AuthAdminGetUserRequest) -> Result<Whom, Error> {
+pub(crate) fn user_selector(request: &pb::AuthAdminGetUserRequest) -> Result<UserSelector, Error> {
     use pb::auth_admin_get_user_request::User;
     match &request.user {
         Some(User::UserId(id)) => {
             let id = UserId::parse(id);
-            Ok(Whom::Id(id.ok_or_else(|| Violation::new("user_id", Reason::NotAUuid, "is not a UUID"))?))
+            Ok(UserSelector::Id(id.ok_or_else(|| Violation::new("user_id", Reason::NotAUuid, "is not a UUID"))?))
         }
         Some(User::Username(name)) => whom_by_name(name),
         None => Err(Violation::new("user", Reason::Required, "needs user_id or username").into()),
@@ -78,8 +78,8 @@ pub(crate) fn whom(request: &pb::AuthAdminGetUserRequest) -> Result<Whom, Error>
 }
 
 /// Reads whom an operator changes.
-pub(crate) fn whom_by_name(username: &str) -> Result<Whom, Error> {
-    Ok(Whom::Name(Username::parse(username)?))
+pub(crate) fn whom_by_name(username: &str) -> Result<UserSelector, Error> {
+    Ok(UserSelector::Name(Username::parse(username)?))
 }
 
 /// Reads a password that is shown once more.
@@ -199,8 +199,8 @@ impl From<PoolSettings> for pb::HashInfo {
     }
 }
 
-impl From<&ThrottleSettings> for pb::ThrottleInfo {
-    fn from(settings: &ThrottleSettings) -> Self {
+impl From<&RateLimitSettings> for pb::ThrottleInfo {
+    fn from(settings: &RateLimitSettings) -> Self {
         let rate = |rate: Rate| {
             let period = prost_types::Duration::try_from(rate.per).expect("a day at most");
             Some(pb::ThrottleRate { count: rate.most, period: Some(period) })

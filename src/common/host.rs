@@ -52,12 +52,12 @@ fn limit_of(group: &Path) -> Option<u64> {
     fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
 }
 
-/// Asks for as many open files as are allowed, and says how many connections fit on each of `doors`.
-pub fn connections_possible(doors: usize) -> usize {
+/// Asks for as many open files as are allowed, and says how many connections fit on each of `listeners`.
+pub fn connections_possible(listeners: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // Refused where a policy forbids it; then the present limit counts.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
     let files = if raised { maximum } else { current };
     let connections = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_RESERVED));
-    (usize::try_from(connections).unwrap_or(usize::MAX) / doors).max(1)
+    (usize::try_from(connections).unwrap_or(usize::MAX) / listeners).max(1)
 }

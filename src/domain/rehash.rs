@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Auth, DEADLINE_DEFAULT, Event, Password, Purpose, Replace, Store, StoreError, User, UserId, change_user::TRIES_MAX,
-    password::PasswordHash,
+    Auth, DEADLINE_DEFAULT, Event, Password, Purpose, Replace, Store, StoreError, User, UserId,
+    change_user::CAS_ATTEMPTS_MAX, password::PasswordHash,
 };
 
 /// Users whose passwords are stored anew at once on this node.
@@ -19,27 +19,27 @@ const RENEWALS_MAX: usize = 64;
 
 /// Whose passwords are being stored anew; a user's once at a time.
 #[derive(Default)]
-pub(super) struct Renewals(Mutex<HashSet<UserId>>);
+pub(super) struct RehashTasks(Mutex<HashSet<UserId>>);
 
 /// A place among them, given back when it is dropped.
-struct Renewal {
-    all: Arc<Renewals>,
+struct RehashTask {
+    all: Arc<RehashTasks>,
     user: UserId,
 }
 
 impl Auth {
     /// Begins to store `password`, which was right for `user`, in today's form, if it is not.
-    pub(super) fn renew_hash(&self, user: &User, password: Password) {
+    pub(super) fn rehash(&self, user: &User, password: Password) {
         let Some(verified) = user.password.clone().filter(|hash| !self.passwords.is_current(hash)) else { return };
         let Some(renewal) = self.renewals.begin(user.id) else { return };
-        let deadline = self.world.clock.monotonic() + DEADLINE_DEFAULT;
+        let deadline = self.environment.clock.monotonic() + DEADLINE_DEFAULT;
         // Logins go first: it asks for room as somebody who registers does.
-        let Ok(slot) = self.passwords.admit(Purpose::Registration, deadline) else { return };
-        let (store, observer, user) = (self.store.clone(), self.world.observer.clone(), user.clone());
+        let Ok(permit) = self.passwords.admit(Purpose::Registration, deadline) else { return };
+        let (store, observer, user) = (self.store.clone(), self.environment.observer.clone(), user.clone());
         tokio::spawn(async move {
             // Until the end of the task.
             let _renewal = renewal;
-            let Ok(renewed) = slot.hash(password).await else { return };
+            let Ok(renewed) = permit.hash(password).await else { return };
             match replace(&*store, &user, &verified, &renewed).await {
                 Ok(true) => observer.on(&Event::PasswordRehashed { user: user.id }),
                 Ok(false) => tracing::debug!("a password was changed before it could be stored anew"),
@@ -57,7 +57,7 @@ async fn replace(
     verified: &PasswordHash,
     renewed: &PasswordHash,
 ) -> Result<bool, StoreError> {
-    for _ in 0..TRIES_MAX {
+    for _ in 0..CAS_ATTEMPTS_MAX {
         let Some(stored) = store.user(&user.username).await? else { return Ok(false) };
         if stored.value.id != user.id || stored.value.password.as_ref() != Some(verified) {
             return Ok(false);
@@ -74,11 +74,11 @@ async fn replace(
 
 // === impl Renewals ===
 
-impl Renewals {
-    fn begin(self: &Arc<Self>, user: UserId) -> Option<Renewal> {
+impl RehashTasks {
+    fn begin(self: &Arc<Self>, user: UserId) -> Option<RehashTask> {
         let mut users = self.users();
         let is_free = users.len() < RENEWALS_MAX && users.insert(user);
-        is_free.then(|| Renewal { all: self.clone(), user })
+        is_free.then(|| RehashTask { all: self.clone(), user })
     }
 
     fn users(&self) -> MutexGuard<'_, HashSet<UserId>> {
@@ -86,7 +86,7 @@ impl Renewals {
     }
 }
 
-impl Drop for Renewal {
+impl Drop for RehashTask {
     fn drop(&mut self) {
         self.all.users().remove(&self.user);
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{decode, read_time, write_time};
-use crate::domain::{Failures, Revision, StoreError, Stored, to_the_millisecond};
+use crate::domain::{FailedAttempts, Revision, StoreError, Stored, to_the_millisecond};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -21,14 +21,14 @@ struct Record {
 }
 
 /// Reads the document of a name's failures.
-pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<Failures>, StoreError> {
+pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<FailedAttempts>, StoreError> {
     let failures = decode::<Record>(bytes, VERSION).map(failures).map_err(StoreError::Corrupt)?;
     Ok(Stored { value: failures, revision: Revision(bytes.into()) })
 }
 
 /// The document of a name's failures.
-pub(in crate::store) fn write(failures: &Failures) -> Vec<u8> {
-    let Failures { count, last_time, clear_time } = *failures;
+pub(in crate::store) fn write(failures: &FailedAttempts) -> Vec<u8> {
+    let FailedAttempts { count, last_time, clear_time } = *failures;
     let record = Record { v: VERSION, count, last_time, clear_time };
     serde_json::to_vec(&record).expect("numbers and times are always JSON")
 }
@@ -39,11 +39,11 @@ pub(super) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
 }
 
 /// When failures may be forgotten.
-pub(in crate::store) fn forget_time(failures: &Failures) -> SystemTime {
+pub(in crate::store) fn forget_time(failures: &FailedAttempts) -> SystemTime {
     to_the_millisecond(failures.forget_time())
 }
 
-fn failures(record: Record) -> Failures {
+fn failures(record: Record) -> FailedAttempts {
     let Record { count, last_time, clear_time, .. } = record;
-    Failures { count, last_time, clear_time }
+    FailedAttempts { count, last_time, clear_time }
 }
