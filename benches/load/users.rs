@@ -17,8 +17,8 @@ use watchword::{
     app::App,
     config::Config,
     domain::{
-        Api, Attempt, Bearer, CallContext, Claim, Environment, PasswordHash, Peer, Registration, Store, System, Tokens,
-        User, UserData, Username, password::Cost,
+        Api, Bearer, CallContext, Claim, Credentials, Entropy, Environment, PasswordHash, Peer, Registration, Store,
+        System, Tokens, User, UserData, Username, password::Cost,
     },
     store::{self, Seal},
 };
@@ -131,7 +131,7 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
             auth.register(&context(), wanted.expect("good values")).await.expect("the store takes users");
             let mut tokens = Vec::new();
             for _ in 0..population.sessions {
-                let attempt = Attempt::parse(&name, PASSWORD.into()).expect("good values");
+                let attempt = Credentials::parse(&name, PASSWORD.into()).expect("good values");
                 tokens.push(auth.login(&context(), attempt).await.expect("the password is right").1);
             }
             tokens
@@ -189,7 +189,7 @@ fn registered(number: u64) -> User {
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + number);
     let username = Username::parse(&user(number)).expect("an ordinary name");
     let data = UserData::parse("testing".into(), 100).expect("short data");
-    User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, &System)
+    User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, (&System as &dyn Entropy).bytes())
 }
 
 pub(crate) fn environment() -> Environment {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::pb;
 use crate::domain::{
-    Account, AccountState, Attempt, ChallengePurpose, DataChange, Error, Introspection, Lifetimes, NewChallenge,
+    AccountState, AdminUser, ChallengePurpose, Credentials, DataChange, Error, Introspection, Lifetimes, NewChallenge,
     Password, PasswordChange, PasswordReset, Rate, RateLimitSettings, Reason, Registration, ResetCode, Rules, Session,
     SessionId, SessionPage, TokenUse, Tokens, User, UserId, UserSelector, Username, Violation, password::PoolSettings,
 };
@@ -21,9 +21,9 @@ pub(crate) fn registration(rules: &Rules, request: pb::RegisterRequest) -> Resul
 }
 
 /// Reads a login, or names all its violations at once.
-pub(crate) fn attempt(request: pb::LoginRequest) -> Result<Attempt, Error> {
+pub(crate) fn attempt(request: pb::LoginRequest) -> Result<Credentials, Error> {
     let pb::LoginRequest { username, password, challenge_solution } = request;
-    Ok(Attempt::parse(&username, password)?.with_solution(challenge_solution))
+    Ok(Credentials::parse(&username, password)?.with_solution(challenge_solution))
 }
 
 /// Reads what a challenge shall be good for.
@@ -163,9 +163,9 @@ impl From<Option<Introspection>> for pb::IntrospectTokenResponse {
     }
 }
 
-impl From<Account> for pb::AdminUser {
-    fn from(account: Account) -> Self {
-        let Account { user, state, failures, last_failure_time, reset_expire_time } = account;
+impl From<AdminUser> for pb::AdminUser {
+    fn from(account: AdminUser) -> Self {
+        let AdminUser { user, state, failures, last_failure_time, reset_expire_time } = account;
         Self {
             user: Some(user.into()),
             state: match state {

@@ -213,7 +213,7 @@ impl App {
             time::sleep(config.drain_delay).await;
         }
         drain.begin();
-        auth.drain();
+        auth.hash_pool().drain();
         let all = async { while listeners.join_next().await.is_some() {} };
         if time::timeout(config.drain_timeout, all).await.is_err() {
             tracing::warn!(after = ?config.drain_timeout, "calls were still running and are cut");
@@ -221,7 +221,7 @@ impl App {
         // Dropping a door cuts its connections.
         listeners.shutdown().await;
         // Those who guessed until now are counted too.
-        if time::timeout(config.drain_timeout, auth.store_failures()).await.is_err() {
+        if time::timeout(config.drain_timeout, auth.store_failed_attempts()).await.is_err() {
             tracing::error!(after = ?config.drain_timeout, "the last failures could not be stored");
         }
         if time::timeout(config.drain_timeout, store.close()).await.is_err() {
@@ -289,7 +289,7 @@ fn server_view(config: &Config, store: &Arc<dyn Store>, auth: &Auth, audit: &Arc
     let (pulse, store, audit) = (store.health(), store.clone(), audit.clone());
     ServerView {
         version: env!("CARGO_PKG_VERSION"),
-        start_time: auth.clock().now(),
+        start_time: auth.environment().clock.now(),
         store: config.store.name(),
         hashing: config.hashing,
         health: Box::new(move || {
@@ -322,7 +322,7 @@ fn views(
                 store_up: *pulse.borrow() == StoreHealth::Up,
                 alarms: &store.warnings(),
                 audit_up: audit.warning().is_none(),
-                hash_queue_depth: auth.hash_queue_depth(),
+                hash_queue_depth: auth.hash_pool().depth(),
             };
             (Metrics::CONTENT_TYPE, metrics.page(&now))
         }),
@@ -369,7 +369,7 @@ async fn give_memory_back(auth: &Auth) -> Infallible {
             (least, looks_left) = (resident, MEMORY_LOOKS);
         }
         least = least.min(resident);
-        if looks_left > 0 && auth.is_calm() {
+        if looks_left > 0 && auth.hash_pool().is_idle() {
             host::give_memory_back();
             looks_left -= 1;
         }
@@ -380,7 +380,7 @@ async fn give_memory_back(auth: &Auth) -> Infallible {
 async fn store_failures(auth: &Auth) -> Infallible {
     loop {
         time::sleep(STORE_FAILURES).await;
-        auth.store_failures().await;
+        auth.store_failed_attempts().await;
     }
 }
 

@@ -1,10 +1,21 @@
-//! What every layer may use and what knows none of them: text forms, locks, hashes, the host.
+//! What every layer may use: text forms, locks, hashes, times, the host.
 //!
-//! Each file is a leaf: it imports nothing of this crate but its neighbours here. Guarantees are stated in each file. Does
-//! not know accounts, sessions, stores or protocols.
+//! Each file is a leaf: it imports only its neighbours here. Does not know accounts, sessions, stores or protocols.
 
 #[cfg(feature = "server")]
 pub(crate) mod altcha;
 pub(crate) mod bearer;
 #[cfg(feature = "server")]
+pub(crate) mod completion;
+#[cfg(feature = "server")]
+pub(crate) mod generations;
+#[cfg(feature = "server")]
 pub mod host;
+#[cfg(feature = "server")]
+pub(crate) mod jitter;
+#[cfg(feature = "server")]
+pub(crate) mod lock;
+#[cfg(feature = "server")]
+pub(crate) mod sha256;
+#[cfg(feature = "server")]
+pub(crate) mod time;

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use super::{ChallengeFault, ChallengePurpose, Limit};
+use super::model::{ChallengeFault, ChallengePurpose, Reason, Violation, Violations};
 
 /// A call's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,42 @@ pub enum Error {
     CorruptRecord(ErrorId),
 }
 
+/// Which limit refused a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Of the end user's address.
+    Address,
+    /// Of the account.
+    Account,
+    /// Of the address at this account.
+    AddressAndAccount,
+    /// Registrations of the address.
+    Registrations,
+}
+
+impl Limit {
+    /// The limit's name in answers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Address => "address",
+            Limit::Account => "account",
+            Limit::AddressAndAccount => "address_and_account",
+            Limit::Registrations => "registrations",
+        }
+    }
+}
+
+/// Why a store did not do as asked. The store has logged what happened, except where a cause travels along.
+#[derive(Debug, Clone)]
+pub enum StoreError {
+    /// Nothing was executed.
+    Unavailable,
+    /// The write may have happened.
+    OutcomeUnknown,
+    /// This user cannot be read; others can. The text says why, without the record's content.
+    Corrupt(String),
+}
+
 /// Ties an answer to the log line with its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorId(pub(crate) Uuid);
@@ -79,100 +115,6 @@ pub struct ErrorId(pub(crate) Uuid);
 impl fmt::Display for ErrorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Everything that is wrong with a request; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violations(Vec<Violation>);
-
-/// One thing that is wrong with one field. Never holds the field's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The field, as the contract names it.
-    pub field: &'static str,
-    /// Why, for programs.
-    pub reason: Reason,
-    /// Why, for people: what to do, without a subject.
-    pub description: String,
-}
-
-/// Why a field cannot be accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Missing or empty.
-    Required,
-    /// Fewer code points than the policy asks for.
-    TooShort,
-    /// More code points or bytes than are accepted.
-    TooLong,
-    /// One of the most common passwords.
-    TooCommon,
-    /// A password on the operator's own list.
-    Blocklisted,
-    /// The password is no more than a word of the product or of the operator.
-    ContextWord,
-    /// The password is no more than the username.
-    EqualsUsername,
-    /// A character that names do not have.
-    ForbiddenCharacter,
-    /// Letters of scripts that do not go together.
-    MixedScripts,
-    /// No Latin letter, and yet it reads as ASCII.
-    LooksLatin,
-    /// Canonicalisation does not settle.
-    Unstable,
-    /// Not the text form of a UUID.
-    NotAUuid,
-    /// Not what the protocol asks for.
-    Malformed,
-}
-
-impl Reason {
-    /// The reason's name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Required => "REQUIRED",
-            Reason::TooShort => "TOO_SHORT",
-            Reason::TooLong => "TOO_LONG",
-            Reason::TooCommon => "TOO_COMMON",
-            Reason::Blocklisted => "BLOCKLISTED",
-            Reason::ContextWord => "CONTEXT_WORD",
-            Reason::EqualsUsername => "EQUALS_USERNAME",
-            Reason::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
-            Reason::MixedScripts => "MIXED_SCRIPTS",
-            Reason::LooksLatin => "LOOKS_LATIN",
-            Reason::Unstable => "UNSTABLE",
-            Reason::NotAUuid => "NOT_A_UUID",
-            Reason::Malformed => "MALFORMED",
-        }
-    }
-}
-
-impl Violation {
-    /// States that `field` cannot be accepted.
-    pub fn new(field: &'static str, reason: Reason, description: impl Into<String>) -> Self {
-        Self { field, reason, description: description.into() }
-    }
-
-    /// The same about another field.
-    pub(crate) fn of(self, field: &'static str) -> Self {
-        Self { field, ..self }
-    }
-}
-
-// === impl Violations ===
-
-impl Violations {
-    /// Each violation, in the order of the contract's fields.
-    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
-        self.0.iter()
-    }
-}
-
-impl From<Violation> for Violations {
-    fn from(violation: Violation) -> Self {
-        Violations(vec![violation])
     }
 }
 

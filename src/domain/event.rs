@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::{
-    AdminAction, CallContext, ChallengeFault, ChallengePurpose, CodeRefusal, Error, Limit, SessionId, StoreError,
-    UserId,
+    context::CallContext,
+    error::{Error, Limit, StoreError},
+    model::{ChallengeFault, ChallengePurpose, SessionId, UserId},
 };
 
 /// Something that an operator may want to know.
@@ -99,13 +100,63 @@ pub enum Refusal {
     Locked(UserId),
 }
 
-/// Who wants to know. Called on the path of a request, so it must not block.
-pub trait Observer: Send + Sync {
-    /// Takes notice of `event`.
-    fn on(&self, event: &Event<'_>);
+/// Why a code was refused. Callers never learn it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeRefusal {
+    /// No user has that name.
+    UnknownUser,
+    /// The user has no code, or none any more.
+    NoCode(UserId),
+    /// The user's code is another one.
+    WrongCode(UserId),
+    /// The right one, too late.
+    Expired(UserId),
+    /// The right one of somebody who is disabled.
+    Disabled(UserId),
 }
 
-/// Nobody wants to know.
-impl Observer for () {
-    fn on(&self, _: &Event<'_>) {}
+impl CodeRefusal {
+    /// The refusal's name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CodeRefusal::UnknownUser => "unknown_user",
+            CodeRefusal::NoCode(_) => "no_code",
+            CodeRefusal::WrongCode(_) => "wrong_code",
+            CodeRefusal::Expired(_) => "expired",
+            CodeRefusal::Disabled(_) => "disabled",
+        }
+    }
+
+    /// Whose account it is, if anybody's.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            CodeRefusal::UnknownUser => None,
+            CodeRefusal::NoCode(user)
+            | CodeRefusal::WrongCode(user)
+            | CodeRefusal::Expired(user)
+            | CodeRefusal::Disabled(user) => Some(user),
+        }
+    }
+}
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminAction {
+    /// Looks at a user.
+    ReadUser,
+    /// Refuses a user's logins.
+    DisableUser,
+    /// Allows them again.
+    EnableUser,
+    /// Forgets a user's failures.
+    UnlockUser,
+    /// Makes a code with which a user sets a new password.
+    CreateResetCode {
+        /// The present one no longer counts.
+        require_reset: bool,
+    },
+    /// Looks at the server.
+    ReadServer,
+    /// Asks for the next signing key, and is refused or has it already.
+    RotateSigningKey,
 }

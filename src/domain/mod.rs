@@ -1,265 +1,273 @@
-//! The rules. No transport, no store, no clock of its own.
+//! The rules. No transport, no store and no clock of their own.
 //!
-//! [`Auth`] has one method for each thing a user can ask for, each in a file of its name. Doors parse input into the
-//! types below and call it; stores implement [`Store`]; `telemetry` implements [`Observer`]. Imports nobody.
+//! [`Auth`] is a facade over components, each a folder with the parts that it needs and no more. Imports go down this list,
+//! never up: `gateway`, `admin`, `account`, `session`, `authn`, `abuse`, `token`, `password`, `ports`, then `event`, `error`
+//! and `context`, then `model`. APIs parse input into the types of `model` and call the facade; stores implement [`Store`];
+//! `telemetry` implements [`Observer`].
 
+mod abuse;
 mod account;
-mod account_state;
-mod authenticate;
-mod authorize;
-mod challenge;
-mod change_user;
+mod admin;
+mod assemble;
+mod authn;
 mod context;
-mod environment;
 mod error;
 mod event;
-mod failures;
-mod guess;
-mod introspect_token;
-mod introspection_cache;
-mod limits;
-mod login;
-mod manage_user;
+mod gateway;
+mod model;
 pub mod password;
-mod refresh_token;
-mod register;
-mod rehash;
-mod reset_password;
-mod revoke_token;
-mod rotate_signing_key;
+mod ports;
 mod session;
-mod session_writer;
-mod sessions;
-mod store;
-mod throttle;
 mod token;
-mod user;
-mod username;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::{
+    abuse::{AttemptLimits, ProofOfWork},
+    account::Accounts,
+    authn::Authenticator,
+    gateway::Gateway,
+    session::Sessions,
+    token::KeyRingCache,
 };
-
-use tokio::sync::{Semaphore, watch};
-
-use self::password::{Purpose, QueuePermit};
 pub use self::{
-    account::{DataChange, PasswordChange},
-    account_state::AccountState,
-    authorize::{Route, STORE_BUDGET},
-    challenge::{ChallengeFault, ChallengePurpose, ChallengeRules, NewChallenge},
+    abuse::{ChallengeRules, Rate, RateLimitSettings},
+    account::{DataChange, PasswordChange, PasswordReset, Registration, Rules},
+    admin::{AccountState, Admin, AdminUser, UserSelector},
+    authn::Credentials,
     context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
-    environment::{Clock, Entropy, System},
-    error::{Error, ErrorId, Reason, Violation, Violations},
-    event::{Event, Observer, Refusal},
-    failures::{FailedAttempts, UsernameHash},
-    introspect_token::{Introspection, TokenUse},
-    login::Attempt,
-    manage_user::{Account, AdminAction, UserSelector},
-    password::{HashPool, Password, PasswordHash, Policy},
-    register::Registration,
-    reset_password::{CodeRefusal, KeptCode, PasswordReset, ResetCode},
-    session::{Ended, Lifetimes, SESSIONS_MAX, Session, SessionId, SessionListEntry},
-    sessions::SessionPage,
-    store::{
-        ChangeHandler, ChangeNotice, Changed, Claim, ConfigurationWarning, Replace, Revision, Store, StoreError,
-        StoreHealth, Stored, WATCH_DURATION,
+    error::{Error, ErrorId, Limit, StoreError},
+    event::{AdminAction, CodeRefusal, Event, Refusal},
+    gateway::{Route, STORE_BUDGET},
+    model::{
+        AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, KeptCode, KeyRing, Lifetimes, NewChallenge,
+        Password, PasswordHash, PublicKey, Reason, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
+        SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash, Violation,
+        Violations,
     },
-    throttle::{Limit, Rate, RateLimitSettings},
-    token::{Claims, KeyRing, Names, PublicKey, StoredKey, TokenSettings, Tokens},
-    user::{AddressHash, RequestId, User, UserData, UserId},
-    username::{USERNAME_CHARS_MAX, Username},
+    password::{HashPool, Policy},
+    ports::{
+        ChangeHandler, ChangeNotice, Changed, Claim, Clock, ConfigurationWarning, Elapsed, Entropy, Environment,
+        Observer, Replace, Revision, Sleep, Store, StoreHealth, Stored, System, WATCH_DURATION,
+    },
+    session::{Introspection, SessionPage, TokenUse},
+    token::{Claims, Names, TokenSettings, Tokens},
 };
-pub(crate) use self::{environment::to_the_millisecond, error::Check, user::fingerprint};
+pub(crate) use self::{error::Check, model::fingerprint};
 pub use crate::common::altcha::Work;
 
-/// What input must keep to; operators set it.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// What a new password must be.
-    pub password_policy: Policy,
-    /// Bytes of a user's data at most.
-    pub data_bytes_max: usize,
-    /// Where proof of work is asked for.
-    pub challenges: ChallengeRules,
-}
-
-/// Register, log in: the whole service behind every door.
+/// The whole service behind every API.
 pub struct Auth {
-    store: Arc<dyn Store>,
-    passwords: HashPool,
-    rules: Rules,
-    tokens: TokenSettings,
-    keys: token::Keys,
-    introspection_cache: Arc<introspection_cache::IntrospectionCache>,
-    /// None where nothing is throttled.
-    guards: Option<guess::Guards>,
-    session_writer: Arc<session_writer::SessionWriter>,
-    user_locks: Arc<change_user::UserLocks>,
-    run_to_completion: Arc<Semaphore>,
-    renewals: Arc<rehash::RehashTasks>,
     environment: Environment,
-}
-
-/// What the rules need of the world around them.
-#[derive(Clone)]
-pub struct Environment {
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub entropy: Arc<dyn Entropy>,
-    /// Who hears what happens.
-    pub observer: Arc<dyn Observer>,
+    rules: Rules,
+    keys: Arc<KeyRingCache>,
+    pool: Arc<HashPool>,
+    limits: Arc<AttemptLimits>,
+    proof_of_work: Arc<ProofOfWork>,
+    authenticator: Arc<Authenticator>,
+    sessions: Arc<Sessions>,
+    accounts: Arc<Accounts>,
+    gateway: Gateway,
+    admin: Arc<Admin>,
 }
 
 impl Auth {
-    /// Puts the parts together.
-    pub fn new(
-        store: Arc<dyn Store>,
-        passwords: HashPool,
-        rules: Rules,
-        tokens: TokenSettings,
-        throttle: Option<RateLimitSettings>,
-        environment: Environment,
-    ) -> Self {
-        let introspection_cache =
-            Arc::new(introspection_cache::IntrospectionCache::new(tokens.check_reuse, environment.clock.clone()));
-        if !tokens.check_reuse.is_zero() {
-            let introspection_cache = introspection_cache.clone();
-            store.watch(Arc::new(move |news| introspection_cache.hear(news)));
-        }
-        let guards = throttle.map(|settings| {
-            guess::Guards::new(settings, Arc::new(throttle::RateLimiter::new(environment.clock.clone())))
-        });
-        let session_writer = Arc::new(session_writer::SessionWriter::new(store.clone(), introspection_cache.clone()));
-        let (keys, renewals) = (token::Keys::unread(), Arc::default());
-        let user_locks = Arc::default();
-        let run_to_completion = Arc::new(Semaphore::new(change_user::COMPLETIONS_MAX));
-        Self {
-            store,
-            passwords,
-            rules,
-            tokens,
-            keys,
-            introspection_cache,
-            guards,
-            session_writer,
-            user_locks,
-            run_to_completion,
-            renewals,
-            environment,
-        }
+    /// Registers a user.
+    ///
+    /// # Errors
+    /// `UserAlreadyExists`; `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`,
+    /// `StoreUnavailable`: nothing was stored; `OutcomeUnknown`; `DeadlineExceeded`; `CorruptRecord`.
+    pub async fn register(&self, context: &CallContext, wanted: Registration) -> Result<User, Error> {
+        self.accounts.register(context, wanted).await
     }
 
-    /// What input must keep to.
+    /// Authenticates a user by a password and creates a session.
+    ///
+    /// # Errors
+    /// As for [`Self::check_password`].
+    pub async fn login(&self, context: &CallContext, credentials: Credentials) -> Result<(User, Tokens), Error> {
+        let password = credentials.password.clone();
+        let stored = self.authenticator.log_in(context, credentials).await?;
+        let created = self.sessions.create(context, &stored.value);
+        let (tokens, user) = tokio::join!(created, self.accounts.record_login(context, stored.clone()));
+        let tokens = tokens?;
+        let session = Some(tokens.session.id);
+        self.environment.note(&Event::LoggedIn { context, user: user.id, session });
+        self.accounts.rehash(&user, password);
+        Ok((user, tokens))
+    }
+
+    /// Authenticates a user by a password and answers the user, for clients that have no use for tokens.
+    ///
+    /// # Errors
+    /// `InvalidCredentials`; `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`,
+    /// `StoreUnavailable`: nothing was verified; `DeadlineExceeded`; `CorruptRecord`.
+    pub async fn check_password(&self, context: &CallContext, credentials: Credentials) -> Result<User, Error> {
+        let password = credentials.password.clone();
+        let stored = self.authenticator.log_in(context, credentials).await?;
+        self.environment.note(&Event::LoggedIn { context, user: stored.value.id, session: None });
+        let user = self.accounts.record_login(context, stored).await;
+        self.accounts.rehash(&user, password);
+        Ok(user)
+    }
+
+    /// Creates a challenge of proof of work.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn create_challenge(
+        &self,
+        context: &CallContext,
+        purpose: ChallengePurpose,
+    ) -> Result<NewChallenge, Error> {
+        self.proof_of_work.create(context, purpose).await
+    }
+
+    /// Exchanges a refresh token for new tokens.
+    ///
+    /// # Errors
+    /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `StoreUnavailable`, `OutcomeUnknown`: send the same token again.
+    pub async fn refresh_token(&self, context: &CallContext, token: &str) -> Result<Tokens, Error> {
+        self.sessions.refresh(context, token).await
+    }
+
+    /// Introspects a token of either kind; `None` when it is not active.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, `CorruptRecord`: not known.
+    pub async fn introspect_token(&self, token: &str) -> Result<Option<Introspection>, Error> {
+        self.sessions.introspect(token).await
+    }
+
+    /// Ends the session of a token of either kind.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, `OutcomeUnknown`: try again.
+    pub async fn revoke_token(&self, context: &CallContext, token: &str) -> Result<(), Error> {
+        self.sessions.revoke_token(context, token).await
+    }
+
+    /// The user of this call.
+    ///
+    /// # Errors
+    /// Those of an access token; `StoreUnavailable`.
+    pub async fn get_user(&self, context: &CallContext) -> Result<User, Error> {
+        Ok(self.sessions.authenticate(context).await?.user.value)
+    }
+
+    /// Replaces the data of the user of this call.
+    ///
+    /// # Errors
+    /// Those of an access token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
+    pub async fn update_user_data(&self, context: &CallContext, change: DataChange) -> Result<User, Error> {
+        self.accounts.update_data(context, change).await
+    }
+
+    /// Replaces the password of the user of this call, ends all sessions and creates a new one.
+    ///
+    /// # Errors
+    /// Those of an access token; `InvalidCredentials`; `PasswordPolicy`; `RateLimited`; `Conflict`; `Overloaded`, `Draining`,
+    /// `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
+    pub async fn change_password(&self, context: &CallContext, change: PasswordChange) -> Result<Tokens, Error> {
+        self.accounts.change_password(context, change).await
+    }
+
+    /// Replaces the password of the user of a reset code, and ends all sessions.
+    ///
+    /// # Errors
+    /// `InvalidCredentials`; `RateLimited`; `Conflict`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed and
+    /// the code is still valid; `OutcomeUnknown`; `DeadlineExceeded`; `CorruptRecord`.
+    pub async fn reset_password(&self, context: &CallContext, wanted: PasswordReset) -> Result<(), Error> {
+        self.accounts.reset_password(context, wanted).await
+    }
+
+    /// Deletes the user of this call and ends all sessions.
+    ///
+    /// # Errors
+    /// As for [`Self::change_password`].
+    pub async fn delete_user(&self, context: &CallContext, current: Password) -> Result<(), Error> {
+        self.accounts.delete(context, current).await
+    }
+
+    /// Lists the sessions of the user of this call, newest first: those after `after`, at most `size`.
+    ///
+    /// # Errors
+    /// Those of an access token; `StoreUnavailable`.
+    pub async fn list_sessions(
+        &self,
+        context: &CallContext,
+        after: Option<SessionId>,
+        size: usize,
+    ) -> Result<SessionPage, Error> {
+        self.sessions.list(context, after, size).await
+    }
+
+    /// Ends one session of the user of this call.
+    ///
+    /// # Errors
+    /// Those of an access token; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    pub async fn revoke_session(&self, context: &CallContext, id: SessionId) -> Result<(), Error> {
+        self.sessions.revoke_session(context, id).await
+    }
+
+    /// Ends all sessions of the user of this call, or all but the present one; answers how many were known.
+    ///
+    /// # Errors
+    /// Those of an access token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    pub async fn revoke_all_sessions(&self, context: &CallContext, keep_current: bool) -> Result<usize, Error> {
+        self.accounts.revoke_all_sessions(context, keep_current).await
+    }
+
+    /// Authenticates a request that a gateway holds; `None` when it may pass without an identity.
+    ///
+    /// # Errors
+    /// Those of an access token; `StoreUnavailable`; `CorruptRecord`.
+    pub async fn authorize(&self, context: &CallContext, route: Route) -> Result<Option<Introspection>, Error> {
+        self.gateway.authorize(context, route).await
+    }
+
+    /// The use cases of operators.
+    pub fn admin(&self) -> &Arc<Admin> {
+        &self.admin
+    }
+
+    /// What input must satisfy.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// The public keys of all tokens that count now or soon.
+    /// Issuer, audience and lifetimes of tokens.
+    pub fn token_settings(&self) -> &TokenSettings {
+        &self.sessions.settings
+    }
+
+    /// The public keys of all tokens that are valid now or soon.
     ///
     /// # Errors
     /// `StoreUnavailable`.
     pub async fn public_keys(&self) -> Result<Vec<PublicKey>, Error> {
-        Ok(self.ring().await?.public_keys())
+        Ok(self.keys.key_ring().await?.public_keys())
     }
 
-    /// Whether the keys in the store can be read, now and whenever that changes.
+    /// Whether the stored key ring can be read, now and whenever that changes.
     pub fn keys_readable(&self) -> watch::Receiver<bool> {
         self.keys.readable()
     }
 
-    /// Who makes the tokens: their `iss`.
-    pub fn issuer(&self) -> &str {
-        &self.tokens.names.issuer
+    /// The clock, the CSPRNG and the observer.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
     }
 
-    /// How long tokens and sessions live.
-    pub fn lifetimes(&self) -> &Lifetimes {
-        &self.tokens.lifetimes
+    /// The hash pool: its queue, and the drain.
+    pub fn hash_pool(&self) -> &HashPool {
+        &self.pool
     }
 
-    /// The clock that deadlines are measured by.
-    pub fn clock(&self) -> &dyn Clock {
-        &*self.environment.clock
-    }
-
-    /// Whether no password is hashed or waits to be.
-    pub fn is_calm(&self) -> bool {
-        self.passwords.is_idle()
-    }
-
-    /// How many passwords wait to be hashed.
-    pub fn hash_queue_depth(&self) -> usize {
-        self.passwords.depth()
-    }
-
-    /// Turns new work away from now on; what is running is finished.
-    pub fn drain(&self) {
-        self.passwords.drain();
-    }
-
-    /// Logs `cause` and answers the id under which the log has it.
-    pub fn internal_error(&self, cause: &str) -> Error {
-        let id = self.new_error_id();
-        tracing::error!(error_id = %id, cause, "internal error");
-        Error::Internal(id)
-    }
-
-    fn new_error_id(&self) -> ErrorId {
-        ErrorId(user::new_uuid(self.clock().now(), &*self.environment.entropy))
-    }
-
-    /// Says how a gRPC call ended that began at `began`.
-    pub fn call_ended(&self, method: &'static str, code: &'static str, began: Instant) {
-        self.note(&Event::CallEnded { method, code, took: self.since(began) });
-    }
-
-    /// Says how an HTTP request was answered that began at `began`.
-    pub fn request_ended(&self, route: &'static str, method: &'static str, status: u16, began: Instant) {
-        self.note(&Event::RequestEnded { route, method, status, took: self.since(began) });
-    }
-
-    fn since(&self, began: Instant) -> Duration {
-        self.clock().monotonic().saturating_duration_since(began)
-    }
-
-    fn note(&self, event: &Event<'_>) {
-        self.environment.observer.on(event);
-    }
-
-    /// The caller's view of a store's error.
-    fn store_error(&self, error: StoreError) -> Error {
-        self.note(&Event::StoreFailed { error: &error });
-        match error {
-            StoreError::Unavailable => Error::StoreUnavailable,
-            StoreError::OutcomeUnknown => Error::OutcomeUnknown,
-            StoreError::Corrupt(cause) => {
-                let id = self.new_error_id();
-                tracing::error!(error_id = %id, cause, "a stored document cannot be read");
-                Error::CorruptRecord(id)
-            }
-        }
-    }
-
-    /// The keys that tokens are made with.
-    async fn ring(&self) -> Result<Arc<token::ActiveKeyRing>, Error> {
-        let ring = self.keys.ring(&*self.store, &*self.environment.clock, &*self.environment.entropy).await;
-        ring.map_err(|error| self.store_error(error))
-    }
-
-    /// What a password is compared with: a hash that no password has where there is no user, or none with a password.
-    fn hash_to_try(&self, user: Option<&User>) -> PasswordHash {
-        user.and_then(|user| user.password.clone()).unwrap_or_else(|| self.passwords.decoy())
-    }
-
-    /// Asks for room in the hash queue.
-    fn admit(&self, context: &CallContext, purpose: Purpose) -> Result<QueuePermit, Error> {
-        self.passwords.admit(purpose, context.deadline).inspect_err(|error| {
-            if let Error::Overloaded { retry_after } = error {
-                self.note(&Event::Overloaded { context, retry_after: *retry_after });
-            }
-        })
+    /// Stores the failed attempts that were counted since the last time.
+    pub async fn store_failed_attempts(&self) {
+        self.limits.store_failed_attempts().await;
     }
 }

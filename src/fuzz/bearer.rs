@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::{
-    sample::{self, AuthenticatedSession},
+    sample::{self, Sample},
     texts,
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     domain::{Bearer, TokenUse},
 };
 
-static SIGNED_IN: LazyLock<AuthenticatedSession> = LazyLock::new(sample::authenticate);
+static SIGNED_IN: LazyLock<Sample> = LazyLock::new(sample::authenticate);
 
 /// What stands for parts of real tokens, which are others in every process: an input must mean the same in the next one.
 const PARTS: [&str; 4] = ["{head}", "{claims}", "{signature}", "{refresh}"];
@@ -63,7 +63,7 @@ fn try_headers(input: &[u8]) {
 
 /// Asks the service about a token, and a client's own reading.
 fn try_token(text: &str) {
-    let AuthenticatedSession { auth, tokens } = &*SIGNED_IN;
+    let Sample { auth, tokens } = &*SIGNED_IN;
     let found = sample::wait(auth.introspect_token(text)).expect("a store in memory answers");
     let is_access = text == tokens.access;
     assert_eq!(found.is_some(), is_access || text == tokens.refresh, "{text}");

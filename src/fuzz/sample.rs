@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     domain::{
-        Api, Attempt, Auth, Bearer, CallContext, ChallengeRules, Clock, Environment, HashPool, Lifetimes, Names, Peer,
-        Policy, Registration, Rules, System, TokenSettings, Tokens, Work,
+        Api, Auth, Bearer, CallContext, ChallengeRules, Clock, Credentials, Environment, HashPool, Lifetimes, Names,
+        Peer, Policy, Registration, Rules, Sleep, System, TokenSettings, Tokens, Work,
         password::{Blocklist, Cost, Kernel, PoolSettings},
     },
     store::{Memory, TypedStore},
@@ -20,7 +20,7 @@ use crate::{
 pub(super) const NAME: &str = "ada";
 
 /// The service, and what its user got.
-pub(super) struct AuthenticatedSession {
+pub(super) struct Sample {
     pub(super) auth: Arc<Auth>,
     pub(super) tokens: Tokens,
 }
@@ -37,6 +37,10 @@ impl Clock for Stopped {
     fn monotonic(&self) -> Instant {
         self.1
     }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        System.sleep(duration)
+    }
 }
 
 pub(super) fn environment() -> Environment {
@@ -51,7 +55,7 @@ pub(super) fn wait<T>(answer: impl Future<Output = T>) -> T {
     RUNTIME.block_on(answer)
 }
 
-pub(super) fn authenticate() -> AuthenticatedSession {
+pub(super) fn authenticate() -> Sample {
     let environment = environment();
     let rules = Rules {
         password_policy: Policy {
@@ -82,7 +86,7 @@ pub(super) fn authenticate() -> AuthenticatedSession {
     let auth = Arc::new(Auth::new(store, pool, rules, tokens, None, environment));
     let wanted = Registration::parse(auth.rules(), NAME, password(), String::new(), "").expect("a good registration");
     wait(auth.register(&context, wanted)).expect("nobody else is there");
-    let attempt = Attempt::parse(NAME, password()).expect("a good login");
-    let (_, tokens) = wait(auth.login(&context, attempt)).expect("the password is right");
-    AuthenticatedSession { auth, tokens }
+    let credentials = Credentials::parse(NAME, password()).expect("a good login");
+    let (_, tokens) = wait(auth.login(&context, credentials)).expect("the password is right");
+    Sample { auth, tokens }
 }

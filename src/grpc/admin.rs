@@ -44,35 +44,36 @@ impl pb::auth_admin_server::AuthAdmin for AdminService {
         request: Request<pb::RotateSigningKeyRequest>,
     ) -> Answer<pb::RotateSigningKeyResponse> {
         let (context, request) = open(request);
-        let (public, key) = self.auth.rotate_signing_key(&context, request.drop_old_keys).await.map_err(refused)?;
+        let (public, key) =
+            self.auth.admin().rotate_signing_key(&context, request.drop_old_keys).await.map_err(refused)?;
         let use_time = Some(convert::timestamp(key.use_time));
         Ok(Response::new(pb::RotateSigningKeyResponse { key_id: public.key_id, use_time }))
     }
 
     async fn get_user(&self, request: Request<pb::AuthAdminGetUserRequest>) -> Answer<pb::AuthAdminGetUserResponse> {
         let (context, request) = open(request);
-        let user = self.auth.read_user(&context, convert::user_selector(&request)).await.map_err(refused)?;
+        let user = self.auth.admin().read_user(&context, convert::user_selector(&request)).await.map_err(refused)?;
         Ok(Response::new(pb::AuthAdminGetUserResponse { user: Some(user.into()) }))
     }
 
     async fn disable_user(&self, request: Request<pb::DisableUserRequest>) -> Answer<pb::DisableUserResponse> {
         let (context, request) = open(request);
         let user_selector = convert::whom_by_name(&request.username);
-        let user = self.auth.disable_user(&context, user_selector).await.map_err(refused)?;
+        let user = self.auth.admin().disable_user(&context, user_selector).await.map_err(refused)?;
         Ok(Response::new(pb::DisableUserResponse { user: Some(user.into()) }))
     }
 
     async fn enable_user(&self, request: Request<pb::EnableUserRequest>) -> Answer<pb::EnableUserResponse> {
         let (context, request) = open(request);
         let user_selector = convert::whom_by_name(&request.username);
-        let user = self.auth.enable_user(&context, user_selector).await.map_err(refused)?;
+        let user = self.auth.admin().enable_user(&context, user_selector).await.map_err(refused)?;
         Ok(Response::new(pb::EnableUserResponse { user: Some(user.into()) }))
     }
 
     async fn unlock_user(&self, request: Request<pb::UnlockUserRequest>) -> Answer<pb::UnlockUserResponse> {
         let (context, request) = open(request);
         let user_selector = convert::whom_by_name(&request.username);
-        let user = self.auth.unlock_user(&context, user_selector).await.map_err(refused)?;
+        let user = self.auth.admin().unlock_user(&context, user_selector).await.map_err(refused)?;
         Ok(Response::new(pb::UnlockUserResponse { user: Some(user.into()) }))
     }
 
@@ -82,14 +83,18 @@ impl pb::auth_admin_server::AuthAdmin for AdminService {
     ) -> Answer<pb::CreatePasswordResetCodeResponse> {
         let (context, request) = open(request);
         let user_selector = convert::whom_by_name(&request.username);
-        let code =
-            self.auth.create_reset_code(&context, user_selector, request.require_reset).await.map_err(refused)?;
+        let code = self
+            .auth
+            .admin()
+            .create_reset_code(&context, user_selector, request.require_reset)
+            .await
+            .map_err(refused)?;
         Ok(Response::new(code.into()))
     }
 
     async fn get_server_info(&self, request: Request<pb::GetServerInfoRequest>) -> Answer<pb::GetServerInfoResponse> {
         let (context, _) = open(request);
-        self.auth.note_server_read(&context);
+        self.auth.admin().note_server_read(&context);
         let server = &*self.server;
         let (store_up, alarms) = (server.health)();
         Ok(Response::new(pb::GetServerInfoResponse {
@@ -100,7 +105,7 @@ impl pb::auth_admin_server::AuthAdmin for AdminService {
             alarms,
             hash: Some(server.hashing.into()),
             challenges: convert::challenges(self.auth.rules()),
-            throttle: self.auth.rate_limit_settings().map(Into::into),
+            throttle: self.auth.admin().rate_limit_settings().map(Into::into),
         }))
     }
 }

@@ -113,7 +113,7 @@ impl pb::auth_server::Auth for AuthService {
         let (context, request) = open(request);
         let (after, size) = convert::page(&request).map_err(refused)?;
         let page = self.auth.list_sessions(&context, after, size).await.map_err(refused)?;
-        Ok(Response::new(convert::session_page(self.auth.lifetimes(), page)))
+        Ok(Response::new(convert::session_page(&self.auth.token_settings().lifetimes, page)))
     }
 
     async fn revoke_session(&self, request: Request<pb::RevokeSessionRequest>) -> Answer<pb::RevokeSessionResponse> {

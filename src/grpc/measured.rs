@@ -16,7 +16,10 @@ use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
 use super::status::CODE;
-use crate::{api::METHODS, domain::Auth};
+use crate::{
+    api::METHODS,
+    domain::{Auth, Event},
+};
 
 /// What OpenTelemetry calls a method that nobody knows: whoever calls must not choose a label's value.
 const OTHER: &str = "_OTHER";
@@ -41,7 +44,7 @@ impl Call {
     /// A call of `path`.
     pub(super) fn begun(rules: Arc<Auth>, path: &str) -> Self {
         let known = path.strip_prefix('/').and_then(|method| METHODS.binary_search(&method).ok());
-        let began = rules.clock().monotonic();
+        let began = rules.environment().clock.monotonic();
         Self { rules, method: known.map_or(OTHER, |at| METHODS[at]), began, code: Code::Cancelled }
     }
 
@@ -61,7 +64,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.rules.call_ended(self.method, name(self.code), self.began);
+        let environment = self.rules.environment();
+        let took = environment.since(self.began);
+        environment.note(&Event::CallEnded { method: self.method, code: name(self.code), took });
     }
 }
 

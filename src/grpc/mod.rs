@@ -154,7 +154,7 @@ impl Grpc {
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     {
-        let deadline = match deadline::of(request.headers(), self.rules.clock()) {
+        let deadline = match deadline::of(request.headers(), &*self.rules.environment().clock) {
             Ok(deadline) => deadline,
             Err(violation) => return api::error::status(&violation.into()).into_http(),
         };
@@ -176,7 +176,7 @@ impl Grpc {
             ),
         };
         request.extensions_mut().insert(context);
-        let left = deadline.saturating_duration_since(self.rules.clock().monotonic());
+        let left = deadline.saturating_duration_since(self.rules.environment().clock.monotonic());
         match tokio::time::timeout(left, server.call(request)).await {
             Ok(response) => infallible(response),
             Err(_) => api::error::status(&crate::domain::Error::DeadlineExceeded).into_http(),
@@ -203,7 +203,8 @@ impl Service<Request<Incoming>> for Grpc {
             let call = Call::begun(rules.clone(), request.uri().path());
             let response = AssertUnwindSafe(api.answer(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| {
-                api::error::status(&rules.internal_error("a call panicked; the panic is logged above")).into_http()
+                api::error::status(&rules.environment().internal_error("a call panicked; the panic is logged above"))
+                    .into_http()
             });
             Ok(call.until_the_end_of(status::complete(response)))
         })

@@ -19,7 +19,7 @@ use super::{
     query::Query,
     request::{collect, context, is_form, within},
 };
-use crate::domain::{Api, Attempt, Auth, CallContext, Error, Registration, User};
+use crate::domain::{Api, Auth, CallContext, Credentials, Error, Registration, User};
 
 /// `GET /`
 pub(super) async fn hello() -> Response {
@@ -63,5 +63,5 @@ async fn try_login(auth: &Auth, context: &CallContext, request: Request<Body>) -
     let [username, password, solution] =
         ["username", "password", "altcha"].map(|name| query.take(name).unwrap_or_default());
     // These clients can do nothing with tokens, so no session begins.
-    auth.check_password(context, Attempt::parse(&username, password)?.with_solution(solution)).await
+    auth.check_password(context, Credentials::parse(&username, password)?.with_solution(solution)).await
 }

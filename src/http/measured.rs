@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 
-use crate::domain::Auth;
+use crate::domain::{Auth, Event};
 
 /// The templates of all routes: whoever calls must not choose a label's value.
 const ROUTES: [&str; 10] = [
@@ -44,7 +44,7 @@ struct Call {
 }
 
 pub(super) async fn measure(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
-    let began = auth.clock().monotonic();
+    let began = auth.environment().clock.monotonic();
     let (route, method) = (route(&request), method(request.method()));
     let mut call = Call { auth, route, method, began, status: CALLER_LEFT };
     let response = next.run(request).await;
@@ -65,6 +65,9 @@ fn method(method: &Method) -> &'static str {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.auth.request_ended(self.route, self.method, self.status, self.began);
+        let environment = self.auth.environment();
+        let took = environment.since(self.began);
+        let Self { route, method, status, .. } = *self;
+        environment.note(&Event::RequestEnded { route, method, status, took });
     }
 }

@@ -89,7 +89,8 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
 
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    response.unwrap_or_else(|_| refusal(&auth.internal_error("a call panicked; the panic is logged above")))
+    response
+        .unwrap_or_else(|_| refusal(&auth.environment().internal_error("a call panicked; the panic is logged above")))
 }
 
 /// Answers whatever no route takes.

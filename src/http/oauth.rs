@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::error::row,
-    domain::{Api, Auth, CallContext, Error, Introspection, TokenUse},
+    domain::{Api, Auth, CallContext, Error, Event, Introspection, TokenUse},
 };
 
 /// Nobody keeps what is said of a token.
@@ -96,7 +96,7 @@ impl OAuth {
         self.clients.check(&parts.headers, &mut form).map_err(|stranger| match stranger {
             Stranger::Malformed(fault) => Refused::Request(fault),
             Stranger::Unknown => {
-                self.auth.client_refused(context);
+                self.auth.environment().note(&Event::ClientRefused { context });
                 Refused::Client
             }
         })?;

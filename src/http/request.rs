@@ -51,7 +51,7 @@ fn peer(request: &Request<Body>) -> Peer {
 /// Who calls; HTTP callers name no deadline.
 pub(super) fn context(auth: &Auth, api: Api, request: &Request<Body>) -> CallContext {
     let client = request.extensions().get::<Client>().and_then(|client| client.0);
-    let deadline = auth.clock().monotonic() + DEADLINE_DEFAULT;
+    let deadline = auth.environment().clock.monotonic() + DEADLINE_DEFAULT;
     let user_agent = CallContext::user_agent(request.headers().get(header::USER_AGENT).map(|value| value.as_bytes()));
     CallContext { api, peer: peer(request), client, deadline, bearer: Bearer::Missing, user_agent }
 }
@@ -62,7 +62,7 @@ pub(super) async fn within<T, E: From<Error>>(
     auth: &Auth,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let left = context.deadline.saturating_duration_since(auth.clock().monotonic());
+    let left = context.deadline.saturating_duration_since(auth.environment().clock.monotonic());
     tokio::time::timeout(left, answer).await.unwrap_or(Err(Error::DeadlineExceeded.into()))
 }
 

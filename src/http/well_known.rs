@@ -36,9 +36,9 @@ pub(super) async fn keys(State(auth): State<Arc<Auth>>, request: Request<Body>) 
 
 /// `GET /.well-known/oauth-authorization-server`, and the same for OpenID's name.
 pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Body>, has_oauth: bool) -> Response {
-    let at = |path: &str| format!("{}{path}", auth.issuer().trim_end_matches('/'));
+    let at = |path: &str| format!("{}{path}", auth.token_settings().names.issuer.trim_end_matches('/'));
     let mut metadata = json!({
-        "issuer": auth.issuer(),
+        "issuer": auth.token_settings().names.issuer,
         "jwks_uri": at("/.well-known/jwks.json"),
         // Required by RFC 8414, and none: users sign in over gRPC, by services that they trust.
         "response_types_supported": [],

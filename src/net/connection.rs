@@ -18,7 +18,7 @@ use tokio::{pin, time};
 use tower::{Service, ServiceExt};
 
 use super::{Draining, Limits, guarded::Guarded, in_flight::InFlight, listener::Stream};
-use crate::domain::Peer;
+use crate::{common::jitter::jittered, domain::Peer};
 
 /// Requests at once on one connection.
 const STREAMS_MAX: u32 = 128;
@@ -65,7 +65,7 @@ where
         }
         () = draining.begun() => {}
         () = requests.idle_for(limits.idle) => {}
-        () = time::sleep(jittered(limits.age)) => {}
+        () = time::sleep(spread_age(limits.age)) => {}
     }
     connection.as_mut().graceful_shutdown();
     match time::timeout(limits.grace, connection).await {
@@ -100,10 +100,10 @@ fn log(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// Give or take a tenth, so that connections that came together do not leave together.
-fn jittered(age: Duration) -> Duration {
+/// `age`, up to a tenth shorter or longer, so that connections that came together do not leave together.
+fn spread_age(age: Duration) -> Duration {
     let mut byte = [0];
-    // Without chance all connections are simply equally old.
-    let chance = if getrandom::fill(&mut byte).is_ok() { byte[0] } else { 127 };
-    age * 9 / 10 + age / 5 * u32::from(chance) / 255
+    // Without randomness all connections have the same age.
+    let random = if getrandom::fill(&mut byte).is_ok() { byte[0] } else { 127 };
+    jittered(age * 9 / 10, age / 5, random)
 }

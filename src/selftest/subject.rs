@@ -169,7 +169,7 @@ impl Subject {
     fn user(&self, who: Who, name: &str) -> Option<User> {
         let with = |hash: &PasswordHash| {
             let username = Username::parse(name).expect("letters and digits are a name");
-            User::new(username, hash.clone(), UserData::default(), self.store.now(), &System)
+            User::new(username, hash.clone(), UserData::default(), self.store.now(), (&System as &dyn Entropy).bytes())
         };
         let current = with(&self.forms.current);
         match who {
@@ -178,7 +178,10 @@ impl Subject {
             Who::OfMd5 => Some(with(&self.forms.of_md5)),
             Who::Disabled => Some(User { disabled: true, ..current }),
             Who::WithoutPassword => Some(User { password: None, ..current }),
-            Who::WithCode => Some(User { reset: Some(KeptCode::made_up(self.store.now(), &System)), ..current }),
+            Who::WithCode => Some(User {
+                reset: Some(KeptCode::made_up(self.store.now(), (&System as &dyn Entropy).bytes())),
+                ..current
+            }),
             Who::OfNoCost => Some(with(&self.forms.of_no_cost)),
             Who::OfLessCost => Some(with(&self.forms.of_less_cost)),
         }

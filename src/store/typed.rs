@@ -13,10 +13,10 @@ use super::{
     document_store::{Change, Document, DocumentStore, Key, Kind, Outcome, Put},
     seal::{Opened, Seal},
 };
+use crate::common::time::to_the_millisecond;
 use crate::domain::{
     ChangeHandler, ChangeNotice, Changed, Claim, ConfigurationWarning, FailedAttempts, KeyRing, Replace, Revision,
     Session, SessionId, SessionListEntry, Store, StoreError, StoreHealth, Stored, User, UserId, Username, UsernameHash,
-    to_the_millisecond,
 };
 
 /// A store over documents.

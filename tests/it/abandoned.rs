@@ -19,8 +19,8 @@ use tower::Service;
 use watchword::{
     api::{forwarded::TrustedProxies, pb},
     domain::{
-        Clock, Environment, Error, Event, HashPool, Observer, System,
-        password::{Cost, Kernel, Password, PoolSettings, Purpose},
+        Clock, Environment, Error, Event, HashPool, Observer, Password, System,
+        password::{Cost, Kernel, PoolSettings, Purpose},
     },
     grpc::{Grpc, Measured, Readiness},
     net::{Access, Address, Drain, Limits, Listener, serve},

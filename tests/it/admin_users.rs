@@ -114,11 +114,11 @@ async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
         let (one, other) = (node().start_in(place.clone()).await, node().start_in(place.clone()).await);
         one.registered("ada").await;
         // A new user begins anew: what others count after it counts.
-        one.rules.store_failures().await;
+        one.rules.store_failed_attempts().await;
         for guess in 0..10 {
             assert_eq!(login(&other, "ada", &format!("wrong guess {guess}")).await, "INVALID_CREDENTIALS");
         }
-        other.rules.store_failures().await;
+        other.rules.store_failed_attempts().await;
         for node in [&one, &other] {
             assert_ne!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
         }
@@ -126,7 +126,7 @@ async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
         // What is stored is what a node finds that knows nothing else.
         let fresh = node().start_in(place).await;
         // As each node does every second.
-        other.rules.store_failures().await;
+        other.rules.store_failed_attempts().await;
         for node in [&one, &fresh, &other] {
             assert_eq!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
         }

@@ -133,7 +133,7 @@ async fn failures_that_cannot_be_stored_wait_until_they_can_and_count_meanwhile(
     app.registered("ada").await;
     store.set(Fault::WritesNothing);
     assert_eq!(guesses_at_once(&app, "ada", 50).await.0, 10);
-    app.rules.store_failures().await;
+    app.rules.store_failed_attempts().await;
     assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "RATE_LIMITED");
     store.set(Fault::None);
     app.stopped().await;
@@ -149,7 +149,7 @@ async fn a_failure_whose_storing_was_not_heard_of_is_counted_once() {
     store.set(Fault::ReplyLost);
     assert_eq!(outcome(&try_grpc(&app, "ada", "wrong guess").await), "INVALID_CREDENTIALS");
     for _ in 0..20 {
-        app.rules.store_failures().await;
+        app.rules.store_failed_attempts().await;
     }
     store.set(Fault::None);
     assert_eq!(guesses_at_once(&app, "ada", 20).await, (9, 11), "one of ten");
@@ -188,11 +188,11 @@ async fn a_caller_who_leaves_during_the_hash_has_used_up_a_place_of_his_address_
         let request = "GET /login?username=ada&password=wrong-guess HTTP/1.1\r\nhost: localhost\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
         // The hash has begun, or is about to: not each of them is in it when its caller leaves.
-        while app.rules.is_calm() && app.events.count("hashed") == hashed {
+        while app.rules.hash_pool().is_idle() && app.events.count("hashed") == hashed {
             tokio::task::yield_now().await;
         }
         drop(stream);
-        while !app.rules.is_calm() {
+        while !app.rules.hash_pool().is_idle() {
             tokio::task::yield_now().await;
         }
     }
@@ -208,7 +208,7 @@ async fn the_cap_is_told_once_even_when_failures_are_stored_during_the_guesses()
     let app = capped(StoreKind::Memory).start().await;
     for number in 0..10 {
         let guess = try_grpc(&app, "ada", "wrong guess");
-        let (guess, ()) = tokio::join!(guess, app.rules.store_failures());
+        let (guess, ()) = tokio::join!(guess, app.rules.store_failed_attempts());
         assert_eq!(outcome(&guess), "INVALID_CREDENTIALS", "guess {number}");
     }
     assert_eq!(outcome(&try_grpc(&app, "ada", "wrong guess").await), "CHALLENGE_REQUIRED");
@@ -504,7 +504,7 @@ async fn the_right_password_begins_a_new_row() {
     for _ in 0..5 {
         assert_eq!(guesses_at_once(&app, "ada", 9).await.0, 9);
         try_grpc(&app, "ada", &password("ada")).await.unwrap();
-        app.rules.store_failures().await;
+        app.rules.store_failed_attempts().await;
     }
     assert_eq!(app.events.count("failure cap reached"), 0);
 }
@@ -516,9 +516,9 @@ async fn nodes_of_one_redis_count_together() {
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     one.registered("ada").await;
     assert_eq!(guesses_at_once(&one, "ada", 6).await, (6, 0));
-    one.rules.store_failures().await;
+    one.rules.store_failed_attempts().await;
     assert_eq!(guesses_at_once(&other, "ada", 6).await, (4, 2));
-    other.rules.store_failures().await;
+    other.rules.store_failed_attempts().await;
     assert_eq!(limit(&try_grpc(&one, "ada", &password("ada")).await.unwrap_err()).0, "account");
 }
 
@@ -587,7 +587,7 @@ async fn too_many_failures_of_everybody_raise_an_alarm_and_refuse_nobody() {
 async fn whoever_registers_a_name_that_was_guessed_at_before_begins_anew() {
     let app = capped(StoreKind::Memory).start().await;
     assert_eq!(guesses_at_once(&app, "ada", 20).await.0, 10);
-    app.rules.store_failures().await;
+    app.rules.store_failed_attempts().await;
     app.registered("ada").await;
     assert_eq!(outcome(&try_grpc(&app, "ada", &password("ada")).await), "ok");
 }

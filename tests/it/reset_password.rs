@@ -301,7 +301,7 @@ async fn a_victim_who_is_locked_out_resets_his_password_and_is_in_on_every_node(
         for guess in 0..10 {
             assert_eq!(login(&one, "ada", &format!("wrong guess {guess}")).await, "INVALID_CREDENTIALS");
         }
-        one.rules.store_failures().await;
+        one.rules.store_failed_attempts().await;
         let locked = if is_strict { "INVALID_CREDENTIALS" } else { "CHALLENGE_REQUIRED" };
         for node in [&one, &other] {
             assert_eq!(login(node, "ada", &password("ada")).await, locked);

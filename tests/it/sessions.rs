@@ -695,7 +695,8 @@ async fn no_hostile_token_counts() {
     let (app, tokens) = with_ada(StoreKind::Memory).await;
     let mut corpus = hostile(&tokens.access_token);
     assert!(corpus.len() >= 200, "only {} tokens", corpus.len());
-    let elsewhere = App::with(StoreKind::Memory).args(&["--token-issuer", app.rules.issuer()]).start().await;
+    let elsewhere =
+        App::with(StoreKind::Memory).args(&["--token-issuer", &app.rules.token_settings().names.issuer]).start().await;
     elsewhere.registered("ada").await;
     let theirs = elsewhere.authenticate("ada").await;
     corpus.push(("signed with another key".into(), theirs.access_token));

@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 use watchword::domain::{
-    Claim, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth, System, User,
-    UserData, Username,
+    Claim, Entropy, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth,
+    System, User, UserData, Username,
 };
 
 use crate::support::{Place, StoreKind};
@@ -24,7 +24,7 @@ fn name(text: &str) -> Username {
 pub fn user(text: &str) -> User {
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_764_000_000_123);
     let data = UserData::parse("testing".into(), 100).unwrap();
-    User::new(name(text), PasswordHash::parse(PHC).unwrap(), data, now, &System)
+    User::new(name(text), PasswordHash::parse(PHC).unwrap(), data, now, (&System as &dyn Entropy).bytes())
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{cmp::Ordering, fmt};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::PASSWORD_BYTES_MAX;
+use crate::domain::model::PASSWORD_BYTES_MAX;
 
 /// The 10 000 most common passwords.
 const COMMON: &str = include_str!("common.txt");

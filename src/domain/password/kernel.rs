@@ -5,7 +5,7 @@
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-use super::hash::Cost;
+use crate::domain::model::Cost;
 
 /// Which implementation hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,8 @@ use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::{
-    Password, Violation,
-    blocklist::{Blocklist, is_common},
-};
-use crate::domain::{Username, error::Reason};
+use super::blocklist::{Blocklist, is_common};
+use crate::domain::model::{Password, Reason, Username, Violation};
 
 /// The word that stands for this product.
 const PRODUCT: &str = "watchword";

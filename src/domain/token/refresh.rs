@@ -4,16 +4,12 @@
 //! only servers have: the store keeps a hash alone, and yet the same successor can be answered again when its answer was
 //! lost.
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, digest},
-    hmac,
-};
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::domain::SessionId;
+use crate::{common::sha256::sha256, domain::model::SessionId};
 
 /// What the token begins with, so that scanners for leaked secrets know it.
 const PREFIX: &str = "wwr_";
@@ -24,27 +20,27 @@ const BYTES: usize = 16 + 4 + SECRET_BYTES + TAG_BYTES;
 
 /// A refresh token that some server of ours made.
 #[derive(Clone)]
-pub(crate) struct RefreshToken {
-    pub(crate) session: SessionId,
-    pub(crate) generation: u32,
+pub(in crate::domain) struct RefreshToken {
+    pub(in crate::domain) session: SessionId,
+    pub(in crate::domain) generation: u32,
     secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
 /// What makes and knows refresh tokens.
-pub(crate) struct RefreshKey(hmac::Key);
+pub(in crate::domain) struct RefreshKey(hmac::Key);
 
 impl RefreshKey {
-    pub(crate) fn new(secret: &[u8]) -> Self {
+    pub(in crate::domain) fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
     /// The first token of a session.
-    pub(crate) fn first(&self, session: SessionId, secret: [u8; SECRET_BYTES]) -> RefreshToken {
+    pub(in crate::domain) fn first(&self, session: SessionId, secret: [u8; SECRET_BYTES]) -> RefreshToken {
         RefreshToken { session, generation: 0, secret: secret.into() }
     }
 
     /// The token after `token`; always the same.
-    pub(crate) fn successor(&self, token: &RefreshToken) -> RefreshToken {
+    pub(in crate::domain) fn successor(&self, token: &RefreshToken) -> RefreshToken {
         let generation = token.generation.saturating_add(1);
         let mut mac = hmac::Context::with_key(&self.0);
         for part in [b"successor".as_slice(), token.session.0.as_bytes(), &generation.to_be_bytes(), &*token.secret] {
@@ -56,7 +52,7 @@ impl RefreshKey {
     }
 
     /// Reads a token; `None` unless a server with this key made it.
-    pub(crate) fn read(&self, text: &str) -> Option<RefreshToken> {
+    pub(in crate::domain) fn read(&self, text: &str) -> Option<RefreshToken> {
         let encoded = text.strip_prefix(PREFIX)?;
         let mut bytes = Zeroizing::new([0; BYTES]);
         let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
@@ -75,7 +71,7 @@ impl RefreshKey {
     }
 
     /// The text that the caller keeps.
-    pub(crate) fn write(&self, token: &RefreshToken) -> String {
+    pub(in crate::domain) fn write(&self, token: &RefreshToken) -> String {
         let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES));
         bytes.extend_from_slice(token.session.0.as_bytes());
         bytes.extend_from_slice(&token.generation.to_be_bytes());
@@ -97,8 +93,8 @@ impl RefreshKey {
 
 impl RefreshToken {
     /// What is stored of the secret.
-    pub(crate) fn secret_hash(&self) -> [u8; 32] {
-        digest(&SHA256, &*self.secret).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    pub(in crate::domain) fn secret_hash(&self) -> [u8; 32] {
+        sha256(&*self.secret)
     }
 }
 

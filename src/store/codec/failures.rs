@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{decode, read_time, write_time};
-use crate::domain::{FailedAttempts, Revision, StoreError, Stored, to_the_millisecond};
+use crate::common::time::to_the_millisecond;
+use crate::domain::{FailedAttempts, Revision, StoreError, Stored};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{decode, decode_base64, encode_base64, is_zero, read_time, write_time};
-use crate::domain::{
-    Revision, Session, SessionId, SessionListEntry, StoreError, Stored, UserId, Username, to_the_millisecond,
-};
+use crate::common::time::to_the_millisecond;
+use crate::domain::{Revision, Session, SessionId, SessionListEntry, StoreError, Stored, UserId, Username};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use watchword::domain::{Clock, Event, Observer, Refusal, System};
+use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
 
 /// The machine's clock plus what the test added.
 #[derive(Debug, Default)]
@@ -49,6 +49,11 @@ impl Clock for ManualClock {
     fn monotonic(&self) -> Instant {
         let (_, now) = self.stopped.unwrap_or((System.now(), System.monotonic()));
         now + *self.ahead.lock().unwrap()
+    }
+
+    /// A wait takes as long as it takes, wherever the test has moved the clock.
+    fn sleep(&self, duration: Duration) -> Sleep {
+        System.sleep(duration)
     }
 }
 

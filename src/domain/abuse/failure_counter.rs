@@ -1,0 +1,231 @@
+//! Counts consecutive failed attempts of each username: durable, shared by all nodes, and the same for usernames without a
+//! user.
+//!
+//! A failed attempt costs no write: this node keeps it in memory and stores all of them together each second. Until then it
+//! counts on this node. A count expires some time after the last failed attempt: after one hour for the first, and after the
+//! square of the count in hours for more, at most 90 days. So made-up usernames fill the store with those of one hour.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::StreamExt;
+
+use super::attempt_state::{PendingAttempts, Sent, Void};
+use crate::{
+    common::lock::lock,
+    domain::{
+        error::StoreError,
+        model::{FailedAttempts, UsernameHash},
+        ports::{Replace, Store, cas_attempts},
+    },
+};
+
+/// Usernames that may wait to be stored. Beyond it no attempt may begin, because it could not be counted.
+const USERNAMES_PENDING_MAX: usize = 65_536;
+
+/// Usernames stored at once.
+const WRITES_IN_FLIGHT_MAX: usize = 256;
+
+/// A stored GCRA state longer than this many periods was written under other settings or with a wrong clock.
+const CREDIBLE_PERIODS: u32 = 4;
+
+/// The failed attempts that wait to be stored.
+pub(super) struct FailureCounter {
+    /// How long an account's GCRA state can be.
+    gcra_state_max: Duration,
+    pending: Mutex<Pending>,
+    /// Held during a write: what was read before a username was cleared must not be stored after it.
+    storing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pending {
+    by_username: HashMap<UsernameHash, PendingAttempts>,
+    version: u64,
+}
+
+/// What counts of a username now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct AttemptState {
+    /// Consecutive failed attempts.
+    pub(super) count: u32,
+    /// The account's GCRA state.
+    pub(super) gcra: Duration,
+}
+
+impl FailureCounter {
+    pub(super) fn new(gcra_state_max: Duration) -> Self {
+        Self { gcra_state_max, pending: Mutex::default(), storing: tokio::sync::Mutex::default() }
+    }
+
+    /// Counts one more failed attempt, which added so much to the account's GCRA state. Answers the consecutive failed
+    /// attempts, given what was read of them.
+    pub(super) fn failed(
+        &self,
+        username: UsernameHash,
+        gcra_increase: Duration,
+        read: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> u32 {
+        let pending = self.change(username, now, |pending, _| {
+            pending.count = pending.count.saturating_add(1);
+            pending.gcra_increase += gcra_increase;
+            pending.last_time = now;
+        });
+        pending.merged(self.credible(read, now).as_ref()).map_or(0, |attempts| attempts.count)
+    }
+
+    /// Resets the count: an attempt succeeded.
+    pub(super) fn succeeded(&self, username: UsernameHash, now: SystemTime) {
+        self.change(username, now, |pending, version| {
+            pending.void = if pending.void == Void::All { Void::All } else { Void::Count };
+            (pending.count, pending.void_version) = (0, version);
+            (pending.floor, pending.sent) = (None, None);
+        });
+    }
+
+    /// Clears everything: there is a new password, or an operator unlocked the account.
+    pub(super) fn clear(&self, username: UsernameHash, now: SystemTime) {
+        self.change(username, now, |pending, version| {
+            *pending = PendingAttempts { void: Void::All, void_version: version, ..PendingAttempts::new(now) };
+        });
+    }
+
+    /// Whether one more username can be counted.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.pending().by_username.len() < USERNAMES_PENDING_MAX
+    }
+
+    /// What counts of a username, given what is stored.
+    pub(super) fn state(
+        &self,
+        username: UsernameHash,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> AttemptState {
+        let attempts = self.attempts(username, stored, now);
+        AttemptState {
+            count: attempts.map_or(0, |attempts| attempts.count),
+            gcra: attempts
+                .map_or(Duration::ZERO, |attempts| attempts.clear_time.duration_since(now).unwrap_or_default()),
+        }
+    }
+
+    /// The consecutive failed attempts of a username, given what is stored.
+    pub(super) fn attempts(
+        &self,
+        username: UsernameHash,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<FailedAttempts> {
+        let pending = self.pending().by_username.get(&username).copied().unwrap_or(PendingAttempts::new(now));
+        pending.merged(self.credible(stored, now).as_ref())
+    }
+
+    /// What is stored, if it still counts. A GCRA state that no client can have caused would keep every client out.
+    fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
+        let stored = stored.filter(|stored| stored.forget_time() > now)?;
+        let is_credible = stored.clear_time <= now + CREDIBLE_PERIODS * self.gcra_state_max;
+        Some(FailedAttempts { clear_time: if is_credible { stored.clear_time } else { now }, ..*stored })
+    }
+
+    /// Stores what waits of one username, now; `false` when other nodes were always faster.
+    pub(super) async fn store_one(&self, store: &dyn Store, username: UsernameHash) -> Result<bool, StoreError> {
+        let _storing = self.storing.lock().await;
+        self.write(store, username).await
+    }
+
+    /// Stores everything that waits. What cannot be stored now goes on waiting.
+    pub(super) async fn store_all(&self, store: &dyn Store) {
+        let _storing = self.storing.lock().await;
+        let usernames: Vec<_> = {
+            let mut pending = self.pending();
+            pending.by_username.retain(|_, pending| pending.is_pending());
+            pending.by_username.keys().copied().collect()
+        };
+        let writes = futures_util::stream::iter(usernames).map(async |username| {
+            match self.write(store, username).await {
+                Ok(true) => {}
+                Ok(false) => tracing::debug!("other nodes were faster to count a failed attempt; it is stored later"),
+                // The store logs its own state.
+                Err(error) => tracing::debug!(?error, "failed attempts were not stored; they are stored later"),
+            }
+        });
+        writes.buffer_unordered(WRITES_IN_FLIGHT_MAX).collect::<()>().await;
+    }
+
+    /// Stores what waits of one username; `false` when other nodes were always faster.
+    async fn write(&self, store: &dyn Store, username: UsernameHash) -> Result<bool, StoreError> {
+        for () in cas_attempts() {
+            let seen = store.failures(username).await?;
+            let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
+            let Some((sent, merged)) = self.begin_write(username, before.as_ref(), store.now()) else {
+                return Ok(true);
+            };
+            if store.replace_failures(username, seen.as_ref(), merged.as_ref()).await? == Replace::Replaced {
+                self.end_write(username, sent, merged);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What to store of a username over what was just read; `None` when the store has it all.
+    fn begin_write(
+        &self,
+        username: UsernameHash,
+        before: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<(PendingAttempts, Option<FailedAttempts>)> {
+        let mut all = self.pending();
+        let pending = all.by_username.get_mut(&username)?;
+        if !pending.is_pending() {
+            return None;
+        }
+        // The floor is only for readers.
+        let merged = PendingAttempts { floor: None, ..*pending }.merged(self.credible(before, now).as_ref());
+        let merged = merged.filter(|merged| merged.forget_time() > now);
+        if merged.as_ref() == before {
+            let PendingAttempts { count, gcra_increase, .. } = *pending;
+            pending.stored(count, gcra_increase, merged);
+            return None;
+        }
+        let (count, gcra_increase) = (pending.count, pending.gcra_increase);
+        pending.sent = merged.map(|merged| Sent { merged, count, gcra_increase });
+        Some((*pending, merged))
+    }
+
+    /// Takes away what was stored; attempts that came meanwhile go on waiting.
+    fn end_write(&self, username: UsernameHash, sent: PendingAttempts, merged: Option<FailedAttempts>) {
+        let mut all = self.pending();
+        let Some(now) = all.by_username.get_mut(&username) else { return };
+        // Another version: an attempt succeeded meanwhile, which makes all that was stored void.
+        if now.void_version == sent.void_version {
+            now.stored(sent.count, sent.gcra_increase, merged);
+        }
+    }
+
+    fn change(
+        &self,
+        username: UsernameHash,
+        now: SystemTime,
+        change: impl FnOnce(&mut PendingAttempts, u64),
+    ) -> PendingAttempts {
+        let mut all = self.pending();
+        all.version += 1;
+        let version = all.version;
+        let pending = all.by_username.entry(username).or_insert(PendingAttempts::new(now));
+        if !pending.is_pending() {
+            (pending.first_time, pending.last_time) = (now, now);
+        }
+        change(pending, version);
+        *pending
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.pending)
+    }
+}

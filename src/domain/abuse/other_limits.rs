@@ -1,0 +1,104 @@
+//! The limits beside those of password attempts: registrations and reset codes; and how operators see, store and clear failed
+//! attempts.
+
+use super::{
+    attempt_limits::AttemptLimits,
+    rate_limit::{RateLimitKey, RateLimitSettings, Reservation},
+};
+use crate::domain::{
+    context::CallContext,
+    error::{Error, Limit},
+    event::Event,
+    model::{FailedAttempts, IpPrefix, Username},
+    ports::StoreResult,
+};
+
+impl AttemptLimits {
+    /// The settings; none where nothing is limited.
+    pub(in crate::domain) fn settings(&self) -> Option<&RateLimitSettings> {
+        self.active.as_ref().map(|active| &active.settings)
+    }
+
+    /// Stores the failed attempts that were counted since the last time.
+    pub(in crate::domain) async fn store_failed_attempts(&self) {
+        if let Some(active) = &self.active {
+            active.counter.store_all(&*self.store).await;
+        }
+    }
+
+    /// The consecutive failed attempts of a username, for display.
+    pub(in crate::domain) async fn consecutive_failures(
+        &self,
+        username: &Username,
+    ) -> Result<Option<FailedAttempts>, Error> {
+        let Some(active) = &self.active else { return Ok(None) };
+        let username = self.keys.key_ring().await?.username_hash(username);
+        let stored = self.store.failures(username).await.or_report(&self.environment)?;
+        Ok(active.counter.attempts(username, stored.as_ref().map(|stored| &stored.value), self.store.now()))
+    }
+
+    /// Counts a wrong reset code at the client's address alone: the right code is accepted whatever others try.
+    ///
+    /// # Errors
+    /// `RateLimited`; `StoreUnavailable`.
+    pub(in crate::domain) async fn count_wrong_code(
+        &self,
+        context: &CallContext,
+        username: &Username,
+    ) -> Result<(), Error> {
+        let (Some(active), Some(prefix)) = (&self.active, context.client.map(IpPrefix::of)) else { return Ok(()) };
+        let username = self.keys.key_ring().await?.username_hash(username);
+        let settings = &active.settings;
+        let mut reservations = Vec::new();
+        for (limit, key, rate) in [
+            (Limit::Address, RateLimitKey::ResetCodes(prefix), settings.per_address),
+            (
+                Limit::AddressAndAccount,
+                RateLimitKey::ResetCodesAtAccount(prefix, username),
+                settings.per_address_and_account,
+            ),
+        ] {
+            let reserved = active.limiter.reserve(key, rate).await;
+            reservations.push(reserved.map_err(|wait| self.rate_limited(context, limit, wait))?);
+        }
+        reservations.into_iter().for_each(Reservation::keep);
+        Ok(())
+    }
+
+    /// Counts a registration, whatever its outcome.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_registration(&self, context: &CallContext) -> Result<(), Error> {
+        let (Some(active), Some(address)) = (&self.active, context.client) else { return Ok(()) };
+        let key = RateLimitKey::Registrations(IpPrefix::of(address));
+        let counted = active.limiter.count(key, active.settings.registrations);
+        counted.map_err(|wait| self.rate_limited(context, Limit::Registrations, wait))
+    }
+
+    /// Clears the failed attempts of a username on this node, and in the store soon: it has a new password or a new user.
+    pub(in crate::domain) async fn clear(&self, username: &Username) {
+        let Some(active) = &self.active else { return };
+        // Without the key ring no attempt was recorded, so there is nothing to clear.
+        let Ok(ring) = self.keys.key_ring().await else { return };
+        active.counter.clear(ring.username_hash(username), self.store.now());
+    }
+
+    /// Clears the failed attempts of a username here and in the store.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown`: they are cleared here, and in the store later.
+    pub(in crate::domain) async fn clear_in_store(&self, username: &Username) -> Result<(), Error> {
+        let Some(active) = &self.active else { return Ok(()) };
+        self.clear(username).await;
+        let username = self.keys.key_ring().await?.username_hash(username);
+        match active.counter.store_one(&*self.store, username).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::OutcomeUnknown),
+            Err(error) => {
+                self.environment.note(&Event::StoreFailed { error: &error });
+                Err(Error::OutcomeUnknown)
+            }
+        }
+    }
+}

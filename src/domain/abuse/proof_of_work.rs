@@ -1,0 +1,195 @@
+//! Proof of work: computation that a client spends on an attempt, negligible for a person and costly for a bot (ALTCHA, version 2).
+//!
+//! A challenge is signed and not stored: creating one takes microseconds, so a flood of requests for challenges gains
+//! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is checked
+//! in the order of what that costs: form, signature, time, purpose; then the store; the key last, in the hash pool. So a
+//! made-up challenge costs neither a write nor a key derivation. The text form is `common/altcha.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+
+use crate::{
+    common::{
+        altcha::{self, Presented, Signed, Terms, Unreadable, Work},
+        time::{from_unix_seconds, unix_seconds},
+    },
+    domain::{
+        context::CallContext,
+        error::Error,
+        event::Event,
+        model::{ChallengeFault, ChallengePurpose, NewChallenge},
+        password::{HashPool, Purpose, QueuePermit},
+        ports::{Environment, Store, StoreResult},
+        token::{ActiveKeyRing, KeyRingCache},
+    },
+};
+
+/// How long a challenge is valid.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// How long a spent challenge is remembered after that, in case the clock of a node or of the store is late.
+const REMEMBERED_AFTER: Duration = Duration::from_secs(60);
+
+/// A signing key is used for one day (UTC) and accepted on the next one too: longer than any challenge is valid.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Where proof of work is asked for, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChallengeRules {
+    /// Whether every registration needs a solution.
+    pub register: bool,
+    /// Whether every login does.
+    pub login: bool,
+    /// What a challenge asks for.
+    pub work: Work,
+}
+
+impl ChallengeRules {
+    fn requires(&self, purpose: ChallengePurpose) -> bool {
+        match purpose {
+            ChallengePurpose::Register => self.register,
+            ChallengePurpose::Login => self.login,
+        }
+    }
+}
+
+/// Creates challenges and checks solutions.
+pub(in crate::domain) struct ProofOfWork {
+    store: Arc<dyn Store>,
+    keys: Arc<KeyRingCache>,
+    pool: Arc<HashPool>,
+    environment: Environment,
+    rules: ChallengeRules,
+}
+
+impl ProofOfWork {
+    pub(in crate::domain) fn new(
+        store: Arc<dyn Store>,
+        keys: Arc<KeyRingCache>,
+        pool: Arc<HashPool>,
+        environment: Environment,
+        rules: ChallengeRules,
+    ) -> Self {
+        Self { store, keys, pool, environment, rules }
+    }
+
+    /// Creates a challenge, valid for five minutes and one presentation.
+    ///
+    /// # Errors
+    /// `StoreUnavailable` when the key ring was never read.
+    pub(in crate::domain) async fn create(
+        &self,
+        context: &CallContext,
+        purpose: ChallengePurpose,
+    ) -> Result<NewChallenge, Error> {
+        let ring = self.keys.key_ring().await?;
+        let now = unix_seconds(self.store.now());
+        let [nonce, salt] = [self.environment.entropy.bytes(), self.environment.entropy.bytes()];
+        let expires_at = now + LIFETIME.as_secs();
+        let terms = Terms { purpose: purpose.name(), expires_at, nonce, salt };
+        let text = altcha::issue(&self.rules.work, &terms, &signing_key(&ring, day(now)));
+        self.environment.note(&Event::ChallengeCreated { context, purpose });
+        Ok(NewChallenge { text, expire_time: from_unix_seconds(expires_at) })
+    }
+
+    /// Checks the solution that came with a call. A valid one comes with the queue permit for the call's hash, so that no
+    /// client has computed in vain; `None` where no solution came and none is required.
+    ///
+    /// # Errors
+    /// `ChallengeRequired`; `ChallengeInvalid`; `StoreUnavailable`, `OutcomeUnknown`: whether it was spent is not known, so
+    /// it is not accepted; `Overloaded`, `Draining`, `DeadlineExceeded`.
+    pub(in crate::domain) async fn present(
+        &self,
+        context: &CallContext,
+        purpose: ChallengePurpose,
+        solution: &str,
+    ) -> Result<Option<QueuePermit>, Error> {
+        if solution.is_empty() {
+            if !self.rules.requires(purpose) {
+                return Ok(None);
+            }
+            return Err(self.required(context, purpose));
+        }
+        let spent = match self.signed_challenge(purpose, solution).await? {
+            Ok(signed) => self.spend(context, purpose, signed).await?,
+            Err(fault) => Err(fault),
+        };
+        match spent {
+            Ok(permit) => {
+                self.environment.note(&Event::ChallengeAccepted { context, purpose });
+                Ok(Some(permit))
+            }
+            Err(fault) => {
+                self.environment.note(&Event::ChallengeRefused { context, purpose, why: fault });
+                Err(Error::ChallengeInvalid { purpose, fault })
+            }
+        }
+    }
+
+    /// The refusal of a call that came without a solution.
+    pub(in crate::domain) fn required(&self, context: &CallContext, purpose: ChallengePurpose) -> Error {
+        self.environment.note(&Event::ChallengeMissing { context, purpose });
+        Error::ChallengeRequired { purpose }
+    }
+
+    /// Reads the challenge in a solution; an error unless it is signed, unexpired and for this purpose.
+    async fn signed_challenge(
+        &self,
+        purpose: ChallengePurpose,
+        solution: &str,
+    ) -> Result<Result<Signed, ChallengeFault>, Error> {
+        let presented = match Presented::read(solution) {
+            Ok(presented) => presented,
+            Err(Unreadable::TooLong) => return Ok(Err(ChallengeFault::TooLong)),
+            Err(Unreadable::Malformed) => return Ok(Err(ChallengeFault::Malformed)),
+        };
+        let ring = self.keys.key_ring().await?;
+        let now = unix_seconds(self.store.now());
+        let today = day(now);
+        let keys = [today, today.saturating_sub(1)].map(|day| signing_key(&ring, day));
+        let Some(signed) = presented.signed_by(&keys) else { return Ok(Err(ChallengeFault::Forged)) };
+        Ok(if now >= signed.expires_at() {
+            Err(ChallengeFault::Expired)
+        } else if signed.purpose() != purpose.name() {
+            Err(ChallengeFault::OtherPurpose)
+        } else {
+            Ok(signed)
+        })
+    }
+
+    /// Spends the challenge, then checks the solution.
+    async fn spend(
+        &self,
+        context: &CallContext,
+        purpose: ChallengePurpose,
+        signed: Signed,
+    ) -> Result<Result<QueuePermit, ChallengeFault>, Error> {
+        // Before it is spent: a client that is refused here can send the same solution again.
+        let permit = self.pool.admit_call(context, pool_purpose(purpose))?;
+        let until = from_unix_seconds(signed.expires_at()) + REMEMBERED_AFTER;
+        if !self.store.spend(&signed.fingerprint(), until).await.or_report(&self.environment)? {
+            return Ok(Err(ChallengeFault::Spent));
+        }
+        self.environment.note(&Event::ChallengeSpent { context, purpose });
+        let (is_solved, permit) = permit.check(move || signed.is_solved()).await?;
+        Ok(if is_solved { Ok(permit) } else { Err(ChallengeFault::Unsolved) })
+    }
+}
+
+/// Which calls yield in the hash pool.
+pub(in crate::domain) fn pool_purpose(purpose: ChallengePurpose) -> Purpose {
+    match purpose {
+        ChallengePurpose::Register => Purpose::Registration,
+        ChallengePurpose::Login => Purpose::Account,
+    }
+}
+
+/// The key that signs challenges on a day, counted from 1970.
+fn signing_key(ring: &ActiveKeyRing, day: u64) -> hmac::Key {
+    ring.key_for(&format!("challenge {day}"))
+}
+
+fn day(seconds: u64) -> u64 {
+    seconds / DAY.as_secs()
+}

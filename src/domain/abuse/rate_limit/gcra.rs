@@ -1,0 +1,44 @@
+//! A rate, enforced by the generic cell rate algorithm (ITU-T I.371, GCRA).
+//!
+//! Each event adds its increment to a state that drains with time; an event may happen while one more increment fits. So the
+//! rate holds over every stretch of time, and the wait until the next event is known exactly.
+
+use std::time::Duration;
+
+/// So many events in a period: all at once, and then one in each increment of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Events; at least one.
+    pub most: u32,
+    /// The period.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// What one event adds to the state.
+    pub(in crate::domain) fn increment(self) -> Duration {
+        self.per / self.most.max(1)
+    }
+
+    /// The wait until one more event is allowed.
+    pub(super) fn wait(self, state: Duration) -> Option<Duration> {
+        let wait = (state + self.increment()).saturating_sub(self.per);
+        (!wait.is_zero()).then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEN_IN_FIVE_MINUTES: Rate = Rate { most: 10, per: Duration::from_secs(300) };
+
+    #[test]
+    fn burst_is_allowed_then_one_event_per_increment() {
+        let seconds = Duration::from_secs;
+        assert_eq!(TEN_IN_FIVE_MINUTES.increment(), seconds(30));
+        assert_eq!(TEN_IN_FIVE_MINUTES.wait(seconds(270)), None, "nine have been");
+        assert_eq!(TEN_IN_FIVE_MINUTES.wait(seconds(300)), Some(seconds(30)), "ten have been");
+        assert_eq!(TEN_IN_FIVE_MINUTES.wait(seconds(271)), Some(seconds(1)));
+    }
+}

@@ -1,0 +1,101 @@
+//! Stores a verified password with current parameters when its stored hash has older ones.
+//!
+//! In a task of its own, after all calls that want a hash: the login is answered by then, and a task that fails is tried
+//! again at the next login. It never stores an older password over a newer one: the record is replaced only while it has the
+//! very hash that was verified.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use super::Accounts;
+use crate::{
+    common::lock::lock,
+    domain::{
+        context::DEADLINE_DEFAULT,
+        error::StoreError,
+        event::Event,
+        model::{Password, PasswordHash, User, UserId},
+        password::Purpose,
+        ports::{Replace, Store, cas_attempts},
+    },
+};
+
+/// Rehash tasks at once on this node.
+const TASKS_MAX: usize = 64;
+
+/// The users with a rehash task; at most one task a user.
+#[derive(Default)]
+pub(in crate::domain) struct RehashTasks(Mutex<HashSet<UserId>>);
+
+/// A task's place among them. Dropped, it is released.
+struct RehashTask {
+    all: Arc<RehashTasks>,
+    user: UserId,
+}
+
+impl Accounts {
+    /// Begins to rehash `password`, which was verified for `user`, if its stored hash is not current.
+    pub(in crate::domain) fn rehash(&self, user: &User, password: Password) {
+        let Some(verified) = user.password.clone().filter(|hash| !self.pool.is_current(hash)) else { return };
+        let Some(task) = self.rehash_tasks.begin(user.id) else { return };
+        let deadline = self.environment.clock.monotonic() + DEADLINE_DEFAULT;
+        // Logins go first: it is admitted as a registration is.
+        let Ok(permit) = self.pool.admit(Purpose::Registration, deadline) else { return };
+        let (store, environment, user) = (self.store.clone(), self.environment.clone(), user.clone());
+        tokio::spawn(async move {
+            // Until the end of the task.
+            let _task = task;
+            let Ok(current) = permit.hash(password).await else { return };
+            match replace(&*store, &user, &verified, &current).await {
+                Ok(true) => environment.note(&Event::PasswordRehashed { user: user.id }),
+                Ok(false) => tracing::debug!("a password was changed before it could be rehashed"),
+                // The store logs its own state.
+                Err(error) => tracing::debug!(?error, "a password was not rehashed"),
+            }
+        });
+    }
+}
+
+/// Puts `current` in the place of `verified`; whether that was still stored.
+async fn replace(
+    store: &dyn Store,
+    user: &User,
+    verified: &PasswordHash,
+    current: &PasswordHash,
+) -> Result<bool, StoreError> {
+    for () in cas_attempts() {
+        let Some(stored) = store.user(&user.username).await? else { return Ok(false) };
+        if stored.value.id != user.id || stored.value.password.as_ref() != Some(verified) {
+            return Ok(false);
+        }
+        let changed = User { password: Some(current.clone()), ..stored.value };
+        match store.replace(&stored.revision, &changed).await? {
+            Replace::Replaced => return Ok(true),
+            // New data, or the hour of a login: it is read again.
+            Replace::Changed => {}
+        }
+    }
+    Ok(false)
+}
+
+// === impl RehashTasks ===
+
+impl RehashTasks {
+    fn begin(self: &Arc<Self>, user: UserId) -> Option<RehashTask> {
+        let mut users = self.users();
+        let is_free = users.len() < TASKS_MAX && users.insert(user);
+        is_free.then(|| RehashTask { all: self.clone(), user })
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashSet<UserId>> {
+        lock(&self.0)
+    }
+}
+
+impl Drop for RehashTask {
+    fn drop(&mut self) {
+        self.all.users().remove(&self.user);
+    }
+}

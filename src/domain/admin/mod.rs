@@ -1,0 +1,33 @@
+//! What operators do with accounts and keys: the second facade beside `Auth`.
+//!
+//! Each admin action runs to completion and is noted with the operator who asked, whatever its outcome: a refused action is
+//! noted too. Does not know the API over which operators call.
+
+mod account_state;
+mod server_info;
+mod signing_key;
+mod users;
+
+use std::sync::Arc;
+
+pub use self::{
+    account_state::AccountState,
+    users::{AdminUser, UserSelector},
+};
+use super::{
+    abuse::AttemptLimits,
+    account::UserWriter,
+    ports::{Environment, Store},
+    token::KeyRingCache,
+};
+use crate::common::completion::Completion;
+
+/// The use cases of operators.
+pub struct Admin {
+    pub(in crate::domain) store: Arc<dyn Store>,
+    pub(in crate::domain) environment: Environment,
+    pub(in crate::domain) keys: Arc<KeyRingCache>,
+    pub(in crate::domain) limits: Arc<AttemptLimits>,
+    pub(in crate::domain) users: UserWriter,
+    pub(in crate::domain) completion: Completion,
+}

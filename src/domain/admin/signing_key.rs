@@ -1,0 +1,53 @@
+//! Rotates the signing key when an operator asks for it, before the schedule does.
+
+use std::sync::Arc;
+
+use super::Admin;
+use crate::domain::{
+    context::CallContext,
+    error::Error,
+    event::{AdminAction, Event},
+    model::{KeyRing, PublicKey, StoredKey},
+    ports::StoreResult,
+};
+
+impl Admin {
+    /// Makes the next signing key, or answers the one that waits already. With `drop_old_keys` it signs at once and every
+    /// token of the old ones is refused: for a key that was stolen.
+    ///
+    /// # Errors
+    /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`: try again.
+    pub async fn rotate_signing_key(
+        self: &Arc<Self>,
+        context: &CallContext,
+        drop_old_keys: bool,
+    ) -> Result<(PublicKey, StoredKey), Error> {
+        let (this, context) = (self.clone(), context.clone());
+        let rotated = self.completion.run(async move {
+            let rotated = this.rotate(drop_old_keys).await;
+            let refusal = match &rotated {
+                Ok((public, _, true)) => {
+                    let (context, key_id) = (&context, &public.key_id);
+                    this.environment.note(&Event::SigningKeyRotated { context, key_id, dropped: drop_old_keys });
+                    return rotated;
+                }
+                Ok((_, _, false)) => None,
+                Err(error) => Some(error),
+            };
+            let act = AdminAction::RotateSigningKey;
+            this.environment.note(&Event::AdminActed { context: &context, act, user: None, refusal });
+            rotated
+        });
+        rotated.await.map(|(public, key, _)| (public, key))
+    }
+
+    async fn rotate(&self, drop_old_keys: bool) -> Result<(PublicKey, StoredKey, bool), Error> {
+        let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::hastened };
+        let changed = self.keys.change(change).await.or_report(&self.environment)?;
+        let (key, is_new) = changed.ok_or(Error::Conflict)?;
+        let public = key.public();
+        let public =
+            public.ok_or_else(|| self.environment.internal_error("a key that was just made cannot be read"))?;
+        Ok((public, key, is_new))
+    }
+}

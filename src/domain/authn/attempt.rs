@@ -1,0 +1,293 @@
+//! One attempt to authenticate, step by step. The picture is in `authn/mod.rs`.
+//!
+//! Every way to try a factor is here: logins over all APIs, a registration that is sent again, reauthentication before a
+//! password change or a deletion, and reset codes. An attempt that is dropped before it settles counts nowhere, except at
+//! the client's address while a hash runs.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Credentials, Outcome,
+    factor::{Factor, PasswordFactor},
+};
+use crate::domain::{
+    abuse::{AttemptLimits, LimitHold, Lock, ProofOfWork, pool_purpose},
+    context::CallContext,
+    error::Error,
+    event::Event,
+    model::{ChallengePurpose, FailedAttempts, SessionId, User, UserId, Username},
+    password::{HashPool, QueuePermit},
+    ports::{Environment, Sleep, Store, StoreResult, Stored},
+};
+
+/// A refusal that was decided without a hash, after a user was looked for, is answered no sooner than this after the attempt
+/// began: reading a user and reading none differ by microseconds, and no hash hides the difference.
+const REFUSAL_TIME_MIN: Duration = Duration::from_millis(10);
+
+/// The parts that the pipeline needs.
+pub(in crate::domain) struct Authenticator {
+    pub(in crate::domain) store: Arc<dyn Store>,
+    pub(in crate::domain) environment: Environment,
+    pub(in crate::domain) limits: Arc<AttemptLimits>,
+    pub(in crate::domain) proof_of_work: Arc<ProofOfWork>,
+    pub(in crate::domain) pool: Arc<HashPool>,
+}
+
+/// What an attempt is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) enum AttemptKind {
+    Login,
+    /// An authenticated user shows the password again.
+    Reauthentication(SessionId),
+    /// A registration that was sent before, which shows the password to prove it.
+    RepeatedRegistration,
+}
+
+/// What all steps of an attempt carry.
+struct Attempt<'a> {
+    pipeline: &'a Authenticator,
+    context: &'a CallContext,
+    username: Username,
+    challenge: ChallengePurpose,
+    hold: LimitHold,
+    /// Ends when a refusal may be answered.
+    refusal_time: Sleep,
+}
+
+/// The limit of the client's address was asked.
+#[must_use]
+pub(in crate::domain) struct Begun<'a>(Attempt<'a>);
+
+/// The attempt has proof of work, or is within the limit of its source at the account.
+#[must_use]
+pub(in crate::domain) struct Limited<'a> {
+    attempt: Attempt<'a>,
+    /// The permit that a valid proof of work came with.
+    proven: Option<QueuePermit>,
+}
+
+/// The user and the failed attempts were read.
+#[must_use]
+pub(in crate::domain) struct Loaded<'a> {
+    attempt: Attempt<'a>,
+    proven: Option<QueuePermit>,
+    user: Option<Stored<User>>,
+    failed_attempts: Option<Stored<FailedAttempts>>,
+    /// Whether the pipeline itself looked for the user, whose existence no answer may tell.
+    is_existence_secret: bool,
+}
+
+/// The limit of the account was asked, and the factor's permit is there.
+#[must_use]
+pub(in crate::domain) struct Admitted<'a, P> {
+    attempt: Attempt<'a>,
+    user: Option<Stored<User>>,
+    lock: Lock,
+    permit: P,
+}
+
+/// The factor decided. The attempt counts when it settles.
+#[must_use]
+pub(in crate::domain) struct Verified<'a, F: Factor> {
+    attempt: Attempt<'a>,
+    user: Option<Stored<User>>,
+    refusal: Option<F::Refusal>,
+}
+
+/// Where a factor needs no permit.
+pub(in crate::domain) struct NoPermit;
+
+impl Authenticator {
+    /// The attempt of a login: authenticates a user by a password.
+    ///
+    /// # Errors
+    /// `InvalidCredentials`; `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`,
+    /// `StoreUnavailable`: nothing was verified; `DeadlineExceeded`; `CorruptRecord`.
+    pub(in crate::domain) async fn log_in(
+        &self,
+        context: &CallContext,
+        credentials: Credentials,
+    ) -> Result<Stored<User>, Error> {
+        let Credentials { username, password, solution } = credentials;
+        let attempt = self.begin(context, &username, AttemptKind::Login).await?;
+        let attempt = attempt.prove(&solution).await?.load().await?.admit().await?;
+        match attempt.verify(PasswordFactor(password)).await?.settle().await? {
+            Outcome::Succeeded(user) => Ok(user),
+            Outcome::Failed(why) => {
+                self.environment.note(&Event::LoginRefused { context, why });
+                Err(Error::InvalidCredentials)
+            }
+        }
+    }
+
+    /// Begins an attempt with a password.
+    ///
+    /// # Errors
+    /// `RateLimited`; `StoreUnavailable`.
+    pub(in crate::domain) async fn begin<'a>(
+        &'a self,
+        context: &'a CallContext,
+        username: &Username,
+        kind: AttemptKind,
+    ) -> Result<Begun<'a>, Error> {
+        let refusal_time = self.environment.clock.sleep(REFUSAL_TIME_MIN);
+        let (session, challenge) = match kind {
+            AttemptKind::Login => (None, ChallengePurpose::Login),
+            AttemptKind::Reauthentication(session) => (Some(session), ChallengePurpose::Login),
+            AttemptKind::RepeatedRegistration => (None, ChallengePurpose::Register),
+        };
+        let hold = self.limits.begin(context, username, session).await?;
+        let username = username.clone();
+        Ok(Begun(Attempt { pipeline: self, context, username, challenge, hold, refusal_time }))
+    }
+
+    /// Begins an attempt with a reset code. No limit is asked before the code is verified: 128 bits cannot be guessed, and an
+    /// attacker must not keep the user of the right code out. Wrong codes count when the attempt settles.
+    pub(in crate::domain) fn begin_with_code<'a>(
+        &'a self,
+        context: &'a CallContext,
+        username: &Username,
+    ) -> Limited<'a> {
+        let refusal_time = self.environment.clock.sleep(REFUSAL_TIME_MIN);
+        let (username, challenge, hold) = (username.clone(), ChallengePurpose::Login, LimitHold::none());
+        Limited { attempt: Attempt { pipeline: self, context, username, challenge, hold, refusal_time }, proven: None }
+    }
+}
+
+impl<'a> Begun<'a> {
+    /// Checks the proof of work that came with the call. Without one the limit of the attempt's source at the account is
+    /// asked instead.
+    ///
+    /// # Errors
+    /// `ChallengeRequired`, `ChallengeInvalid`; `RateLimited`, `Overloaded`, `Draining`, `StoreUnavailable`.
+    pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
+        let Attempt { pipeline, context, challenge, hold, .. } = &mut self.0;
+        let presented = pipeline.proof_of_work.present(context, *challenge, solution).await;
+        // An invalid solution costs this node something and the client nothing.
+        hold.set_cost(matches!(presented, Err(Error::ChallengeInvalid { .. })));
+        let limited = self.with_proof(presented?).await?;
+        if limited.proven.is_none() {
+            let Attempt { pipeline, context, challenge, .. } = &limited.attempt;
+            // An overloaded node refuses before it asks the store. The permit itself is for attempts that are admitted.
+            drop(pipeline.pool.admit_call(context, pool_purpose(*challenge))?);
+        }
+        Ok(limited)
+    }
+
+    /// The same, with the proof of work that the call showed before the attempt began.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) async fn with_proof(mut self, proven: Option<QueuePermit>) -> Result<Limited<'a>, Error> {
+        let Attempt { pipeline, context, hold, .. } = &mut self.0;
+        if proven.is_none() {
+            pipeline.limits.reserve_at_account(context, hold).await?;
+        }
+        Ok(Limited { attempt: self.0, proven })
+    }
+}
+
+impl<'a> Limited<'a> {
+    /// Reads the user and the failed attempts.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`; `CorruptRecord`.
+    pub(in crate::domain) async fn load(self) -> Result<Loaded<'a>, Error> {
+        let Self { attempt, proven } = self;
+        let pipeline = attempt.pipeline;
+        let user = pipeline.store.user(&attempt.username);
+        let (user, failed_attempts) = tokio::join!(user, pipeline.limits.failed_attempts(&attempt.hold));
+        let (user, failed_attempts) = (user.or_report(&pipeline.environment)?, failed_attempts?);
+        Ok(Loaded { attempt, proven, user, failed_attempts, is_existence_secret: true })
+    }
+
+    /// Reads the failed attempts, for a user that the caller has read.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub(in crate::domain) async fn with_user(self, user: Stored<User>) -> Result<Loaded<'a>, Error> {
+        let Self { attempt, proven } = self;
+        let failed_attempts = attempt.pipeline.limits.failed_attempts(&attempt.hold).await?;
+        Ok(Loaded { attempt, proven, user: Some(user), failed_attempts, is_existence_secret: false })
+    }
+}
+
+impl<'a> Loaded<'a> {
+    /// Asks the limit of the account, and for a permit of the hash pool.
+    ///
+    /// # Errors
+    /// `RateLimited`; `ChallengeRequired` when the account is locked; `Overloaded`, `Draining`, `DeadlineExceeded`.
+    pub(in crate::domain) async fn admit(self) -> Result<Admitted<'a, QueuePermit>, Error> {
+        let Self { mut attempt, proven, user, failed_attempts, is_existence_secret } = self;
+        let admitted = attempt.admit(user.as_ref(), failed_attempts, proven.is_some()).await;
+        if admitted.is_err() && is_existence_secret {
+            attempt.refusal_time.as_mut().await;
+        }
+        let lock = admitted?;
+        let permit = match proven {
+            Some(permit) => permit,
+            None => attempt.pipeline.pool.admit_call(attempt.context, pool_purpose(attempt.challenge))?,
+        };
+        Ok(Admitted { attempt, user, lock, permit })
+    }
+
+    /// For a factor that no limit applies to and that needs no permit.
+    pub(in crate::domain) fn admit_without_permit(self) -> Admitted<'a, NoPermit> {
+        let Self { attempt, user, .. } = self;
+        Admitted { attempt, user, lock: Lock::Open, permit: NoPermit }
+    }
+}
+
+impl Attempt<'_> {
+    async fn admit(
+        &mut self,
+        user: Option<&Stored<User>>,
+        failed_attempts: Option<Stored<FailedAttempts>>,
+        is_proven: bool,
+    ) -> Result<Lock, Error> {
+        let Self { pipeline, context, challenge, hold, .. } = self;
+        let user = user.map(|stored| &stored.value);
+        let lock = pipeline.limits.admit(context, hold, user, failed_attempts, is_proven).await?;
+        lock.ok_or_else(|| pipeline.proof_of_work.required(context, *challenge))
+    }
+}
+
+impl<'a, P> Admitted<'a, P> {
+    /// Verifies the factor.
+    ///
+    /// # Errors
+    /// `Overloaded`, `DeadlineExceeded`: nothing was verified.
+    pub(in crate::domain) async fn verify<F: Factor<Permit = P>>(self, factor: F) -> Result<Verified<'a, F>, Error> {
+        let Self { mut attempt, user, lock, permit } = self;
+        // A client that disconnects now has cost one hash and gets no answer.
+        attempt.hold.set_cost(true);
+        let pipeline = attempt.pipeline;
+        let found = user.as_ref().map(|stored| &stored.value);
+        let verified = factor.verify(pipeline, permit, found, lock).await;
+        attempt.hold.set_cost(verified.is_ok());
+        Ok(Verified { attempt, user, refusal: verified? })
+    }
+}
+
+impl<F: Factor> Verified<'_, F> {
+    /// Counts the attempt, once: failed, or succeeded.
+    ///
+    /// # Errors
+    /// `RateLimited` when a factor is limited after it was verified.
+    pub(in crate::domain) async fn settle(self) -> Result<Outcome<F::Refusal>, Error> {
+        let Self { attempt, user, refusal } = self;
+        let Attempt { pipeline, context, username, hold, refusal_time, .. } = attempt;
+        match (refusal, user) {
+            (None, Some(user)) => {
+                pipeline.limits.succeeded(hold);
+                Ok(Outcome::Succeeded(user))
+            }
+            (None, None) => unreachable!("a factor refuses where there is no user"),
+            (Some(refusal), user) => {
+                let user: Option<UserId> = user.map(|stored| stored.value.id);
+                F::count_failure(&pipeline.limits, context, hold, &username, user, refusal_time).await?;
+                Ok(Outcome::Failed(refusal))
+            }
+        }
+    }
+}

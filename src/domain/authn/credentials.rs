@@ -1,0 +1,34 @@
+//! The username and the password of a login, parsed.
+
+use crate::domain::{
+    error::{Check, Error},
+    model::{Password, Username},
+};
+
+/// A name and a password to check. The password policy is not asked: it may have been laxer once.
+#[derive(Debug)]
+pub struct Credentials {
+    pub(super) username: Username,
+    pub(in crate::domain) password: Password,
+    /// A proof of work; empty when none came.
+    pub(super) solution: String,
+}
+
+impl Credentials {
+    /// Parses a request, or names all its violations at once.
+    pub fn parse(username: &str, password: String) -> Result<Self, Error> {
+        let mut check = Check::default();
+        let username = check.field(Username::parse(username));
+        let password = check.field(Password::parse(password));
+        check.done()?;
+        match (username, password) {
+            (Some(username), Some(password)) => Ok(Self { username, password, solution: String::new() }),
+            _ => unreachable!("a part is missing only after a violation"),
+        }
+    }
+
+    /// The same with a proof of work; an empty one is none.
+    pub fn with_solution(self, solution: String) -> Self {
+        Self { solution, ..self }
+    }
+}

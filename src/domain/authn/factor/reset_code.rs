@@ -1,0 +1,79 @@
+//! The reset code: 128 random bits that an operator created for one user. Verified before any hash.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use zeroize::Zeroizing;
+
+use super::{super::attempt::NoPermit, Authenticator, Factor};
+use crate::domain::{
+    abuse::{AttemptLimits, LimitHold, Lock},
+    context::CallContext,
+    error::Error,
+    event::CodeRefusal,
+    model::{Reason, User, UserId, Username, Violation, reset_code_hash},
+    ports::Sleep,
+};
+
+/// A code as a client sent it.
+pub(in crate::domain) struct PresentedCode(Zeroizing<String>);
+
+/// A reset code that a client shows.
+pub(in crate::domain) struct ResetCodeFactor<'a>(pub(in crate::domain) &'a PresentedCode);
+
+impl PresentedCode {
+    /// Takes any text but the empty one.
+    pub(in crate::domain) fn parse(code: String) -> Result<Self, Violation> {
+        let code = Zeroizing::new(code);
+        if code.is_empty() {
+            return Err(Violation::new("reset_code", Reason::Required, "is required"));
+        }
+        Ok(Self(code))
+    }
+}
+
+impl fmt::Debug for PresentedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresentedCode")
+    }
+}
+
+impl Factor for ResetCodeFactor<'_> {
+    type Permit = NoPermit;
+    type Refusal = CodeRefusal;
+
+    /// Takes the same time for a user without a code, and where there is no user.
+    async fn verify(
+        self,
+        pipeline: &Authenticator,
+        _: NoPermit,
+        user: Option<&User>,
+        _: Lock,
+    ) -> Result<Option<CodeRefusal>, Error> {
+        let kept = user.and_then(|user| user.reset);
+        let expected = kept.map_or([0; 32], |kept| kept.hash);
+        let presented = reset_code_hash(user.map(|user| user.id), &self.0.0);
+        let is_right = verify_slices_are_equal(&presented, &expected).is_ok();
+        Ok(match (user, kept) {
+            (None, _) => Some(CodeRefusal::UnknownUser),
+            (Some(user), None) => Some(CodeRefusal::NoCode(user.id)),
+            (Some(user), Some(_)) if !is_right => Some(CodeRefusal::WrongCode(user.id)),
+            (Some(user), Some(_)) if user.disabled => Some(CodeRefusal::Disabled(user.id)),
+            (Some(user), Some(kept)) if kept.expire_time <= pipeline.store.now() => Some(CodeRefusal::Expired(user.id)),
+            (Some(_), Some(_)) => None,
+        })
+    }
+
+    async fn count_failure(
+        limits: &AttemptLimits,
+        context: &CallContext,
+        _: LimitHold,
+        username: &Username,
+        _: Option<UserId>,
+        refusal_time: Sleep,
+    ) -> Result<(), Error> {
+        let counted = limits.count_wrong_code(context, username).await;
+        refusal_time.await;
+        counted
+    }
+}

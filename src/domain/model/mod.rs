@@ -1,0 +1,42 @@
+//! The values that the rules are about: users, names, passwords, sessions, keys.
+//!
+//! A value is valid once it exists: `parse` is the only way to it from outside. Values do no I/O, read no clock and draw no
+//! random numbers: both come as arguments. Does not know stores, protocols or rules that need more than one value.
+
+mod challenge;
+mod failed_attempts;
+mod key_ring;
+mod keyed_hash;
+mod password;
+mod password_hash;
+mod reset_code;
+mod session;
+mod user;
+mod user_data;
+mod username;
+mod violation;
+
+pub(crate) use self::user_data::fingerprint;
+pub use self::{
+    challenge::{ChallengeFault, ChallengePurpose, NewChallenge},
+    failed_attempts::FailedAttempts,
+    key_ring::{KeyRing, PublicKey, StoredKey},
+    keyed_hash::{AddressHash, UsernameHash},
+    password::Password,
+    password_hash::{Cost, Md5Hex, PasswordHash},
+    reset_code::{KeptCode, ResetCode},
+    session::{Lifetimes, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry},
+    user::{RequestId, User, UserId},
+    user_data::UserData,
+    username::{USERNAME_CHARS_MAX, Username},
+    violation::{Reason, Violation, Violations},
+};
+pub(in crate::domain) use self::{
+    key_ring::Signer,
+    keyed_hash::IpPrefix,
+    password::PASSWORD_BYTES_MAX,
+    password_hash::{SALT_BYTES, Scheme, TAG_BYTES},
+    reset_code::hash_of as reset_code_hash,
+    session::shortened as shortened_user_agent,
+    user::new_uuid,
+};

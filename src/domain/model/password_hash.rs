@@ -1,0 +1,237 @@
+//! The stored form of a password: Argon2id as PHC text, of the password or of its MD5.
+//!
+//! `$argon2id-md5$…` is Argon2id over the lower-case hexadecimal MD5 of the password, for users of a database that kept
+//! the MD5 alone (OWASP Password Storage: layer the hashes, and replace them at the next login). It costs one Argon2id to
+//! check, like every other. Stored parameters are bounded: a record with `m=4 GiB` must not take the node down (RUSTSEC-2026-0199 is the
+//! same mistake elsewhere).
+
+use std::fmt::{self, Write};
+
+use argon2::password_hash::phc::{self, Ident, Output, ParamsString, Salt};
+use md5::{Digest, Md5};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::Password;
+
+/// Bytes of a new salt: 128 bits (RFC 9106 4).
+pub(in crate::domain) const SALT_BYTES: usize = 16;
+
+/// Bytes of a new tag: 256 bits (RFC 9106 4).
+pub(in crate::domain) const TAG_BYTES: usize = 32;
+
+/// What one hash costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes; hashed one after the other.
+    pub lanes: u32,
+}
+
+impl Cost {
+    /// OWASP's minimum, and ASVS 5.0 Appendix C's: 19 MiB, two passes, one lane.
+    pub const DEFAULT: Cost = Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
+
+    /// The most that a stored hash may ask for: 256 MiB, 16 passes, 16 lanes.
+    const MAX: Cost = Cost { memory_kib: 262_144, passes: 16, lanes: 16 };
+
+    fn is_bearable(self) -> bool {
+        (1..=Self::MAX.lanes).contains(&self.lanes)
+            && (1..=Self::MAX.passes).contains(&self.passes)
+            && (8 * self.lanes..=Self::MAX.memory_kib).contains(&self.memory_kib)
+    }
+}
+
+/// What Argon2id was given; each makes a stored form of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) enum Scheme {
+    /// The password: how every new one is stored.
+    Argon2id,
+    /// Its MD5, as an older program had it.
+    Argon2idOfMd5,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Argon2id, Scheme::Argon2idOfMd5];
+
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Argon2id => "argon2id",
+            Scheme::Argon2idOfMd5 => "argon2id-md5",
+        }
+    }
+
+    /// What is hashed for that password.
+    pub(in crate::domain) fn input(self, password: Password) -> Zeroizing<String> {
+        match self {
+            Scheme::Argon2id => password.0,
+            Scheme::Argon2idOfMd5 => Md5Hex::of(&password).0,
+        }
+    }
+}
+
+/// The MD5 of a password, as older programs kept it: 32 hexadecimal digits. It is tried with the NFC form of what is shown. As good as the password itself, so it is never
+/// stored and never printed.
+pub struct Md5Hex(Zeroizing<String>);
+
+impl Md5Hex {
+    /// Reads the digits, in either case; says what is wrong with them, without the digits.
+    pub fn parse(hex: &str) -> Result<Self, &'static str> {
+        if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("is not 32 hexadecimal digits");
+        }
+        Ok(Self(Zeroizing::new(hex.to_ascii_lowercase())))
+    }
+
+    fn of(password: &Password) -> Self {
+        let digest = Zeroizing::new(<[u8; 16]>::from(Md5::digest(password.as_str())));
+        let mut hex = Zeroizing::new(String::with_capacity(32));
+        for byte in *digest {
+            write!(hex, "{byte:02x}").expect("a string takes any text");
+        }
+        Self(hex)
+    }
+
+    /// What is hashed of it.
+    pub(in crate::domain) fn into_input(self) -> Zeroizing<String> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Md5Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Md5Hex")
+    }
+}
+
+/// A hashed password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash {
+    pub(in crate::domain) scheme: Scheme,
+    pub(in crate::domain) cost: Cost,
+    pub(in crate::domain) salt: Salt,
+    tag: Output,
+}
+
+impl PasswordHash {
+    pub(in crate::domain) fn new(scheme: Scheme, cost: Cost, salt: [u8; SALT_BYTES], tag: [u8; TAG_BYTES]) -> Self {
+        let salt = Salt::new(&salt).expect("16 bytes are a salt");
+        Self { scheme, cost, salt, tag: Output::new(&tag).expect("32 bytes are a tag") }
+    }
+
+    /// Reads PHC text as it is stored; says what is wrong with it, without its content.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let phc = phc::PasswordHash::new(text).map_err(|_| "is not PHC text")?;
+        let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.name() == phc.algorithm.as_str());
+        let scheme = scheme.filter(|_| phc.version == Some(19)).ok_or("is not Argon2id of version 19")?;
+        let number = |name: &str| phc.params.get_decimal(name).ok_or("lacks a parameter");
+        let cost = Cost { memory_kib: number("m")?, passes: number("t")?, lanes: number("p")? };
+        if phc.params.iter().count() != 3 {
+            return Err("has unknown parameters");
+        }
+        if !cost.is_bearable() {
+            return Err("has parameters out of bounds");
+        }
+        Ok(Self { scheme, cost, salt: phc.salt.ok_or("has no salt")?, tag: phc.hash.ok_or("has no tag")? })
+    }
+
+    /// The PHC text to store.
+    pub fn to_phc(&self) -> String {
+        let mut params = ParamsString::new();
+        for (name, value) in [("m", self.cost.memory_kib), ("t", self.cost.passes), ("p", self.cost.lanes)] {
+            params.add_decimal(name, value).expect("three short parameters fit");
+        }
+        phc::PasswordHash {
+            algorithm: Ident::new(self.scheme.name()).expect("a PHC name"),
+            version: Some(19),
+            params,
+            salt: Some(self.salt),
+            hash: Some(self.tag),
+        }
+        .to_string()
+    }
+
+    pub(in crate::domain) fn tag_len(&self) -> usize {
+        self.tag.len()
+    }
+
+    /// Whether `tag` is this hash's tag, in constant time.
+    pub(in crate::domain) fn has_tag(&self, tag: &[u8]) -> bool {
+        self.tag.as_bytes().ct_eq(tag).into()
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+    #[test]
+    fn stored_text_is_read_and_written_back_unchanged() {
+        let hash = PasswordHash::parse(TEXT).unwrap();
+        assert_eq!(hash.cost, Cost::DEFAULT);
+        assert_eq!(hash.to_phc(), TEXT);
+        assert!(!format!("{hash:?}").contains("AAEC"));
+        let of_md5 = TEXT.replacen("argon2id", "argon2id-md5", 1);
+        let wrapped = PasswordHash::parse(&of_md5).unwrap();
+        assert_eq!(wrapped.to_phc(), of_md5);
+        assert!(wrapped != hash, "another scheme is another hash");
+    }
+
+    #[test]
+    fn an_md5_is_read_in_either_case_and_made_of_the_same_bytes() {
+        let read = |hex| Md5Hex::parse(hex).map(|md5| md5.0.to_string());
+        assert_eq!(read("900150983CD24FB0D6963F7D28E17F72"), Ok("900150983cd24fb0d6963f7d28e17f72".into()));
+        // RFC 1321 A.5.
+        let abc = Password::parse("abc".into()).unwrap();
+        assert_eq!(Md5Hex::of(&abc).0.as_str(), "900150983cd24fb0d6963f7d28e17f72");
+        for wrong in [
+            "",
+            "900150983cd24fb0d6963f7d28e17f7",
+            "900150983cd24fb0d6963f7d28e17f7g",
+            "é00150983cd24fb0d6963f7d28e17f",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(format!("{:?}", Md5Hex::of(&abc)), "Md5Hex");
+    }
+
+    #[test]
+    fn hostile_or_foreign_text_is_refused() {
+        for (from, to) in [
+            ("m=19456", "m=4194304"),
+            ("m=19456", "m=4"),
+            ("t=2", "t=65"),
+            ("t=2", "t=0"),
+            ("p=1", "p=17"),
+            ("p=1", "p=4294967295"),
+            ("p=1", "p=1,keyid=AA"),
+            ("argon2id", "argon2i"),
+            ("argon2id", "argon2id-md4"),
+            ("argon2id", "md5"),
+            ("m=19456", "m=-1"),
+            ("m=19456", "m=019456"),
+            ("m=19456", "m=99999999999999999999"),
+            ("v=19", "v=16"),
+            ("$AAECAwQFBgcICQoLDA0ODw", ""),
+            ("$argon2id", "é"),
+        ] {
+            let hostile = TEXT.replacen(from, to, 1);
+            assert!(PasswordHash::parse(&hostile).is_err(), "{hostile}");
+        }
+        assert!(PasswordHash::parse("").is_err());
+        assert!(PasswordHash::parse(&TEXT.replacen("AAEC", &"A".repeat(10_240), 1)).is_err());
+        assert!(PasswordHash::parse("900150983cd24fb0d6963f7d28e17f72").is_err());
+    }
+}
