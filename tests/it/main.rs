@@ -48,3 +48,4 @@ mod shutdown;
 mod stores;
 mod timing;
 mod well_known;
+mod words;

@@ -1,0 +1,142 @@
+//! The shape of files, folders, functions, types and facades.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    model::{Entry, Found, ItemKind, Model, ScopeKind, Target},
+    rules,
+    tree::{Tree, folder_of},
+};
+
+/// Files that do not open with a sentence, and folders that open with fewer than three lines.
+pub fn opening(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in tree.sources() {
+        let opening = text.lines().take_while(|line| line.starts_with("//!"));
+        let lines = opening.filter(|line| line.len() > "//! ".len()).count();
+        let first = text.lines().next().unwrap_or_default();
+        if !is_sentence(first) {
+            found.push(format!("{file}:1: opens with {first:?}"));
+        } else if file.ends_with("/mod.rs") && lines < rules::FOLDER_OPENING_LINES_MIN {
+            found.push(format!("{file}:1: says too little of what the folder does, guarantees and does not know"));
+        }
+    }
+    found
+}
+
+/// Whether the first line of a file is documentation that ends where a sentence may.
+pub fn is_sentence(line: &str) -> bool {
+    line.strip_prefix("//! ").is_some_and(|sentence| sentence.len() > 10 && !sentence.ends_with(','))
+}
+
+pub fn function_length(model: &Model) -> Vec<String> {
+    let long = model.functions.iter().filter(|function| function.lines > rules::FUNCTION_LINES_MAX);
+    long.map(|of| format!("{}:{}: `{}` has {} lines", of.file, of.line, of.name, of.lines)).collect()
+}
+
+/// The median of all files, without their tests.
+pub fn file_length(tree: &Tree, model: &Model) -> Vec<String> {
+    let lines = |(file, text): (&str, &str)| {
+        let tests = model.test_lines.get(file).copied().unwrap_or_default();
+        text.lines().count().saturating_sub(tests)
+    };
+    let mut lengths: Vec<usize> = tree.sources().map(lines).collect();
+    lengths.sort_unstable();
+    let median = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    let too_long = median > rules::FILE_LINES_MEDIAN_MAX;
+    Vec::from_iter(too_long.then(|| format!("src/: the median of {} files is {median} lines", lengths.len())))
+}
+
+/// Folders with too few or too many files and folders in them.
+pub fn folder_size(tree: &Tree, exceptions: &[(&str, &str)]) -> Vec<String> {
+    let mut folders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (file, _) in tree.sources() {
+        let mut path = file;
+        while folder_of(path) != "src" && !folder_of(path).is_empty() {
+            folders.entry(folder_of(path)).or_default().insert(path);
+            path = folder_of(path);
+        }
+    }
+    let range = rules::FOLDER_ENTRIES_MIN..=rules::FOLDER_ENTRIES_MAX;
+    let mut found = Vec::new();
+    for (folder, entries) in folders.iter().filter(|(_, entries)| !range.contains(&entries.len())) {
+        if !exceptions.iter().any(|(of, _)| of == folder) {
+            found.push(format!("{folder}/: has {} entries", entries.len()));
+        }
+    }
+    for (folder, _) in exceptions {
+        if folders.get(folder).is_none_or(|entries| range.contains(&entries.len())) {
+            found.push(format!("{folder}/: needs no exception"));
+        }
+    }
+    found
+}
+
+/// Names of several types.
+pub fn type_names(model: &Model, exceptions: &[(&str, &str)]) -> Vec<String> {
+    let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for scope in model.scopes.iter().filter(|scope| scope.kind != ScopeKind::Block) {
+        for (name, entries) in &scope.entries {
+            for entry in entries {
+                match entry {
+                    Entry::Item(item) if item.kind != ItemKind::Value => {
+                        names.entry(name).or_default().push(format!("{}:{}", scope.file, item.line));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    let several = names.iter().filter(|(_, places)| places.len() > 1);
+    let is_exception = |name: &str| exceptions.iter().any(|(of, _)| *of == name);
+    let found = several.clone().filter(|(name, _)| !is_exception(name));
+    let stale = exceptions.iter().filter(|(name, _)| !several.clone().any(|(several, _)| several == name));
+    let found =
+        found.map(|(name, places)| format!("{}: `{name}` is {} types: {}", places[0], places.len(), places.join(", ")));
+    found.chain(stale.map(|(name, _)| format!("rules.rs: `{name}` needs no exception"))).collect()
+}
+
+/// A facade has few and short methods, wherever its `impl` blocks are.
+pub fn facade(model: &Model, facade: &str) -> Vec<String> {
+    let Some(of) = model.item(facade) else { return vec![format!("{}: no `{facade}`", rules::FACADE_FILE)] };
+    let mut found = Vec::new();
+    let mut methods = 0;
+    for block in &model.impls {
+        let is_it = model
+            .resolve(block.scope, &block.of)
+            .iter()
+            .any(|target| matches!(target, Target::Ours(found) if same(found, &of)));
+        for method in block.methods.iter().filter(|_| is_it) {
+            methods += 1;
+            let (at, name) = (format!("{}:{}", method.file, method.line), &method.name);
+            if method.lines >= rules::FACADE_METHOD_LINES {
+                found.push(format!("{at}: `{facade}::{name}` has {} lines", method.lines));
+            }
+            if block.file != rules::FACADE_FILE {
+                found.push(format!("{at}: `{facade}::{name}` is not in {}", rules::FACADE_FILE));
+            }
+        }
+    }
+    if methods > rules::FACADE_METHODS_MAX {
+        found.insert(0, format!("{}: `{facade}` has {methods} methods", rules::FACADE_FILE));
+    }
+    found
+}
+
+/// The stages of an attempt that are not defined in the one file, or also elsewhere.
+pub fn pipeline(model: &Model, stages: &[&str]) -> Vec<String> {
+    let files = |stage: &&str| -> Vec<&str> {
+        let is_type = |entries: &Vec<Entry>| {
+            entries.iter().any(|entry| matches!(entry, Entry::Item(item) if item.kind != ItemKind::Value))
+        };
+        let scopes = model.scopes.iter().filter(|scope| scope.entries.get(*stage).is_some_and(is_type));
+        scopes.map(|scope| scope.file.as_str()).collect()
+    };
+    let wrong = stages.iter().map(|stage| (stage, files(stage))).filter(|(_, files)| *files != [rules::STAGES_FILE]);
+    let file = rules::STAGES_FILE;
+    wrong.map(|(stage, files)| format!("{file}: the stage `{stage}` is defined in {files:?}")).collect()
+}
+
+pub fn same(one: &Found, other: &Found) -> bool {
+    (one.scope, &one.name) == (other.scope, &other.name)
+}
