@@ -35,6 +35,7 @@ impl StatusExt for Status {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "statuses as another server sends them")]
 mod tests {
     use super::*;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Span, TokenStream};
 use syn::{
-    Block, Item as SynItem, ItemImpl, ItemMod, ItemUse, UseTree,
+    Block, ItemMod,
     spanned::Spanned,
     visit::{self, Visit},
 };
 
 use super::{
-    model::{Entry, Function, Impl, Item, ItemKind, Match, Model, Path, Reference, Role, Scope, ScopeKind},
+    model::{Entry, Function, Match, Model, Path, Reference, Role, Scope, ScopeKind},
     tokens,
     tree::{Tree, folder_of},
 };
@@ -47,12 +47,12 @@ pub(super) struct Collector<'a> {
     tree: &'a Tree,
     pub(super) model: Model,
     read: BTreeSet<String>,
-    scope: usize,
-    file: String,
+    pub(super) scope: usize,
+    pub(super) file: String,
     /// Where the files of this module's child modules are.
     dir: String,
     /// What `Self` stands for.
-    self_type: Option<Path>,
+    pub(super) self_type: Option<Path>,
 }
 
 impl Collector<'_> {
@@ -63,7 +63,7 @@ impl Collector<'_> {
         self.model.scopes.len() - 1
     }
 
-    fn declare(&mut self, name: &str, entry: Entry) {
+    pub(super) fn declare(&mut self, name: &str, entry: Entry) {
         self.model.scopes[self.scope].entries.entry(tokens::plain(name)).or_default().push(entry);
     }
 
@@ -100,7 +100,7 @@ impl Collector<'_> {
         *self.model.test_lines.entry(self.file.clone()).or_default() += lines;
     }
 
-    fn module(&mut self, item: &ItemMod) {
+    pub(super) fn module(&mut self, item: &ItemMod) {
         let name = tokens::plain(&item.ident.to_string());
         let path = format!("{}::{name}", self.model.scopes[self.scope].path);
         let (outer, outer_dir) = (self.scope, self.dir.clone());
@@ -137,77 +137,6 @@ impl Collector<'_> {
         candidates.into_iter().find(|file| self.tree.text(file).is_some())
     }
 
-    fn imports(&mut self, item: &ItemUse) {
-        let role = if matches!(item.vis, syn::Visibility::Inherited) { Role::Import } else { Role::Reexport };
-        let prefix = if item.leading_colon.is_some() { vec!["::".to_owned()] } else { Vec::new() };
-        self.import_tree(&item.tree, prefix, role);
-    }
-
-    fn import_tree(&mut self, tree: &UseTree, mut path: Path, role: Role) {
-        let line = tree.span().start().line;
-        match tree {
-            UseTree::Path(part) => {
-                path.push(tokens::plain(&part.ident.to_string()));
-                self.import_tree(&part.tree, path, role);
-            }
-            UseTree::Group(group) => {
-                for part in &group.items {
-                    self.import_tree(part, path.clone(), role);
-                }
-            }
-            UseTree::Name(leaf) => self.import(path, &leaf.ident, &leaf.ident, line, role),
-            UseTree::Rename(leaf) => self.import(path, &leaf.ident, &leaf.rename, line, role),
-            UseTree::Glob(_) => {
-                self.model.scopes[self.scope].globs.push(path.clone());
-                self.refer(path, line, role);
-            }
-        }
-    }
-
-    fn import(&mut self, mut path: Path, name: &syn::Ident, alias: &syn::Ident, line: usize, role: Role) {
-        let alias_is_name = name == alias;
-        if name != "self" || path.is_empty() {
-            path.push(tokens::plain(&name.to_string()));
-        }
-        // `use a::b::{self}` declares `b`.
-        let alias = if alias_is_name { path.last().cloned().unwrap_or_default() } else { alias.to_string() };
-        if alias != "_" {
-            self.declare(&alias, Entry::Alias(path.clone()));
-        }
-        self.refer(path, line, role);
-    }
-
-    fn extern_crate(&mut self, item: &syn::ItemExternCrate) {
-        let name = item.ident.to_string();
-        let path = if name == "self" { vec!["crate".to_owned()] } else { vec!["::".to_owned(), name.clone()] };
-        let alias = item.rename.as_ref().map_or(name, |(_, alias)| alias.to_string());
-        self.refer(path.clone(), item.span().start().line, Role::Import);
-        if self.model.scopes[self.scope].kind == ScopeKind::Root {
-            self.model.externs.insert(alias.clone(), path.clone());
-        }
-        self.declare(&alias, Entry::Alias(path));
-    }
-
-    fn implementation(&mut self, item: &ItemImpl) {
-        let of = match &*item.self_ty {
-            syn::Type::Path(of) if of.qself.is_none() => Some(written(&of.path)),
-            _ => None,
-        };
-        if let (Some(of), None) = (&of, &item.trait_) {
-            let methods = item.items.iter().filter_map(|part| match part {
-                syn::ImplItem::Fn(method) if !tokens::is_test_only(&method.attrs) => {
-                    Some(function(&self.file, &method.sig, &method.block))
-                }
-                _ => None,
-            });
-            let (scope, file, methods) = (self.scope, self.file.clone(), methods.collect());
-            self.model.impls.push(Impl { scope, file, of: of.clone(), methods });
-        }
-        let outer = std::mem::replace(&mut self.self_type, of);
-        visit::visit_item_impl(self, item);
-        self.self_type = outer;
-    }
-
     pub(super) fn function(&mut self, sig: &syn::Signature, block: &Block) {
         self.model.functions.push(function(&self.file, sig, block));
     }
@@ -235,47 +164,14 @@ impl Collector<'_> {
         self.scope = outer;
     }
 
-    pub(super) fn item(&mut self, item: &SynItem) {
-        let line = item.span().start().line;
-        let entry = |kind| Entry::Item(Item { kind, line, variants: Vec::new() });
-        match item {
-            SynItem::Mod(module) => return self.module(module),
-            SynItem::Use(imports) => return self.imports(imports),
-            SynItem::ExternCrate(of) => return self.extern_crate(of),
-            SynItem::Impl(of) => return self.implementation(of),
-            SynItem::Enum(of) => {
-                let variants = of.variants.iter().map(|variant| variant.ident.to_string()).collect();
-                let line = of.ident.span().start().line;
-                self.declare(&of.ident.to_string(), Entry::Item(Item { kind: ItemKind::Enum, line, variants }));
-            }
-            SynItem::Struct(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Type)),
-            SynItem::Union(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Type)),
-            SynItem::Trait(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Type)),
-            SynItem::TraitAlias(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Type)),
-            SynItem::Type(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Type)),
-            SynItem::Fn(of) => self.declare(&of.sig.ident.to_string(), entry(ItemKind::Value)),
-            SynItem::Const(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Value)),
-            SynItem::Static(of) => self.declare(&of.ident.to_string(), entry(ItemKind::Value)),
-            SynItem::Macro(of) => {
-                if let Some(name) = &of.ident {
-                    self.declare(&name.to_string(), entry(ItemKind::Value));
-                }
-            }
-            _ => {}
-        }
-        visit::visit_item(self, item);
-    }
-}
-
-impl Collector<'_> {
     /// A `match` with the paths of its patterns.
-    pub(super) fn matched(&mut self, line: usize, paths: Vec<Path>) {
+    pub(super) fn matched(&mut self, paths: Vec<Path>) {
         let paths = paths.into_iter().map(|path| match (&self.self_type, &path[..]) {
             (Some(of), [first, rest @ ..]) if first == "Self" => [of, rest].concat(),
             _ => path,
         });
         let (scope, file, paths) = (self.scope, self.file.clone(), paths.collect());
-        self.model.matches.push(Match { scope, file, line, paths });
+        self.model.matches.push(Match { scope, file, paths });
     }
 }
 
@@ -285,7 +181,7 @@ pub(super) fn written(path: &syn::Path) -> Path {
     path.leading_colon.map(|_| "::".to_owned()).into_iter().chain(names).collect()
 }
 
-fn function(file: &str, sig: &syn::Signature, block: &Block) -> Function {
+pub(super) fn function(file: &str, sig: &syn::Signature, block: &Block) -> Function {
     let line = sig.span().start().line;
     let lines = block.brace_token.span.close().end().line - line + 1;
     Function { file: file.to_owned(), line, lines, name: sig.ident.to_string() }

@@ -18,6 +18,8 @@ pub struct Model {
     pub test_lines: BTreeMap<String, usize>,
     /// Names that `extern crate … as …` adds for the whole crate.
     pub externs: BTreeMap<String, Path>,
+    /// `macro_rules!` and the scope of each: they are called by name alone, too.
+    pub macros: BTreeMap<String, usize>,
     /// Files that do not parse, modules without a file, files without a module.
     pub unread: Vec<String>,
 }
@@ -54,6 +56,8 @@ pub struct Item {
     pub line: usize,
     /// Of an enum.
     pub variants: Vec<String>,
+    /// Of a struct: code outside its module cannot build one.
+    pub sealed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +81,8 @@ pub struct Reference {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Code,
+    /// The name of a macro.
+    Macro,
     /// `use`.
     Import,
     /// `pub use`, in whatever visibility: it offers a name and does not use it.
@@ -121,7 +127,6 @@ pub struct Impl {
 pub struct Match {
     pub scope: usize,
     pub file: String,
-    pub line: usize,
     pub paths: Vec<Path>,
 }
 

@@ -102,7 +102,7 @@ fn sentence<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     for part in parts {
         // Inside backticks, the number of backticks so far is odd.
         list += part;
-        if list.matches('`').count() % 2 == 0 {
+        if list.matches('`').count().is_multiple_of(2) {
             break;
         }
         list += ".";

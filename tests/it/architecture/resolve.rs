@@ -3,7 +3,7 @@
 //!
 //! A name that no scope declares (generated code, the output of a macro) counts as defined where the path looks for it.
 
-use super::model::{Entry, Found, ItemKind, Model, Path, ScopeKind, Target};
+use super::model::{Entry, Found, ItemKind, Model, Path, Reference, Role, ScopeKind, Target};
 
 /// What this crate is called by its binary and by itself.
 const CRATE: &str = "watchword";
@@ -18,10 +18,25 @@ struct Search {
 impl Model {
     /// Fills in the targets of all references.
     pub fn resolve_references(&mut self) {
-        let targets: Vec<_> = self.references.iter().map(|of| self.resolve(of.scope, &of.path)).collect();
+        let resolved = |of: &Reference| match self.macro_of(of) {
+            Some(found) => vec![Target::Ours(found)],
+            None => self.resolve(of.scope, &of.path),
+        };
+        let targets: Vec<_> = self.references.iter().map(resolved).collect();
         for (reference, targets) in self.references.iter_mut().zip(targets) {
             reference.targets = targets;
         }
+    }
+
+    /// A `macro_rules!` of this crate that is called by its name alone, or from the root, where `#[macro_export]` puts it.
+    fn macro_of(&self, reference: &Reference) -> Option<Found> {
+        let name = match &reference.path[..] {
+            [name] if reference.role == Role::Macro => name,
+            [root, name] if matches!(root.as_str(), "crate" | CRATE) => name,
+            _ => return None,
+        };
+        let scope = *self.macros.get(name)?;
+        Some(Found { scope, name: Some(name.clone()), rest: Vec::new(), via: Vec::new() })
     }
 
     /// What a path means that is written in the scope `from`. Several targets where a name is a type and a function.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    model::{Entry, Found, ItemKind, Model, ScopeKind, Target},
+    model::{Entry, Found, Item, ItemKind, Model, Scope, ScopeKind, Target},
     rules,
     tree::{Tree, folder_of},
 };
@@ -35,16 +35,20 @@ pub fn function_length(model: &Model) -> Vec<String> {
 }
 
 /// The median of all files, without their tests.
-pub fn file_length(tree: &Tree, model: &Model) -> Vec<String> {
+pub fn median(tree: &Tree, model: &Model) -> usize {
     let lines = |(file, text): (&str, &str)| {
         let tests = model.test_lines.get(file).copied().unwrap_or_default();
         text.lines().count().saturating_sub(tests)
     };
     let mut lengths: Vec<usize> = tree.sources().map(lines).collect();
     lengths.sort_unstable();
-    let median = lengths.get(lengths.len() / 2).copied().unwrap_or_default();
+    lengths.get(lengths.len() / 2).copied().unwrap_or_default()
+}
+
+pub fn file_length(tree: &Tree, model: &Model) -> Vec<String> {
+    let median = median(tree, model);
     let too_long = median > rules::FILE_LINES_MEDIAN_MAX;
-    Vec::from_iter(too_long.then(|| format!("src/: the median of {} files is {median} lines", lengths.len())))
+    Vec::from_iter(too_long.then(|| format!("src/: the median of all files is {median} lines")))
 }
 
 /// Folders with too few or too many files and folders in them.
@@ -75,17 +79,8 @@ pub fn folder_size(tree: &Tree, exceptions: &[(&str, &str)]) -> Vec<String> {
 /// Names of several types.
 pub fn type_names(model: &Model, exceptions: &[(&str, &str)]) -> Vec<String> {
     let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for scope in model.scopes.iter().filter(|scope| scope.kind != ScopeKind::Block) {
-        for (name, entries) in &scope.entries {
-            for entry in entries {
-                match entry {
-                    Entry::Item(item) if item.kind != ItemKind::Value => {
-                        names.entry(name).or_default().push(format!("{}:{}", scope.file, item.line));
-                    }
-                    _ => {}
-                }
-            }
-        }
+    for (name, scope, item) in types(model) {
+        names.entry(name).or_default().push(format!("{}:{}", scope.file, item.line));
     }
     let several = names.iter().filter(|(_, places)| places.len() > 1);
     let is_exception = |name: &str| exceptions.iter().any(|(of, _)| *of == name);
@@ -123,18 +118,32 @@ pub fn facade(model: &Model, facade: &str) -> Vec<String> {
     found
 }
 
-/// The stages of an attempt that are not defined in the one file, or also elsewhere.
+/// The stages of an attempt that are not defined in the one file, are also defined elsewhere, or can be built elsewhere.
 pub fn pipeline(model: &Model, stages: &[&str]) -> Vec<String> {
-    let files = |stage: &&str| -> Vec<&str> {
-        let is_type = |entries: &Vec<Entry>| {
-            entries.iter().any(|entry| matches!(entry, Entry::Item(item) if item.kind != ItemKind::Value))
-        };
-        let scopes = model.scopes.iter().filter(|scope| scope.entries.get(*stage).is_some_and(is_type));
-        scopes.map(|scope| scope.file.as_str()).collect()
-    };
-    let wrong = stages.iter().map(|stage| (stage, files(stage))).filter(|(_, files)| *files != [rules::STAGES_FILE]);
     let file = rules::STAGES_FILE;
-    wrong.map(|(stage, files)| format!("{file}: the stage `{stage}` is defined in {files:?}")).collect()
+    let mut found = Vec::new();
+    for stage in stages {
+        let types: Vec<_> = types(model).filter(|(name, ..)| name == stage).collect();
+        let files: Vec<&str> = types.iter().map(|(_, scope, _)| scope.file.as_str()).collect();
+        if files != [file] {
+            found.push(format!("{file}: the stage `{stage}` is defined in {files:?}"));
+        } else if types.iter().any(|(_, _, item)| item.kind == ItemKind::Type && !item.sealed) {
+            found.push(format!("{file}:{}: code elsewhere can build the stage `{stage}`", types[0].2.line));
+        }
+    }
+    found
+}
+
+/// All types of modules, as name, scope and item.
+fn types(model: &Model) -> impl Iterator<Item = (&str, &Scope, &Item)> {
+    let scopes = model.scopes.iter().filter(|scope| scope.kind != ScopeKind::Block);
+    let entries = scopes.flat_map(|scope| scope.entries.iter().map(move |(name, entries)| (name, scope, entries)));
+    entries.flat_map(|(name, scope, entries)| {
+        entries.iter().filter_map(move |entry| match entry {
+            Entry::Item(item) if item.kind != ItemKind::Value => Some((name.as_str(), scope, item)),
+            _ => None,
+        })
+    })
 }
 
 pub fn same(one: &Found, other: &Found) -> bool {

@@ -64,7 +64,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         for arm in &expression.arms {
             patterns.visit_pat(&arm.pat);
         }
-        self.matched(expression.match_token.span.start().line, patterns.paths);
+        self.matched(patterns.paths);
         visit::visit_expr_match(self, expression);
     }
 
@@ -74,7 +74,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast Macro) {
-        self.visit_path(&call.path);
+        self.refer(written(&call.path), call.path.span().start().line, Role::Macro);
         self.unparsed(&call.tokens);
     }
 

@@ -68,6 +68,15 @@ fn crate_that_names_itself_is_found() {
 }
 
 #[test]
+fn macro_of_a_forbidden_folder_is_found() {
+    let tree = planted(&clean(), "src/telemetry.rs", "macro_rules! note { () => {} }");
+    for code in ["fn f() { note!(); }", "fn f() { crate::note!(); }", "use crate::note;"] {
+        let tree = planted(&tree, "src/domain/peer.rs", code);
+        assert_found(Check::Imports, &tree, "`domain` may not use `telemetry`: crate::telemetry::note");
+    }
+}
+
+#[test]
 fn type_outside_the_brackets_of_the_map_is_found() {
     let tree = planted(&clean(), "src/net.rs", "use crate::domain::Auth;");
     assert_found(Check::Imports, &tree, "`net` may not use `domain`: crate::domain::Auth");

@@ -105,3 +105,12 @@ fn stage_of_an_attempt_in_a_second_file_is_found() {
     let tree = planted(&clean(), "src/domain/authn/factor.rs", "pub struct Admitted;");
     assert_found(Check::Pipeline, &tree, "the stage `Admitted` is defined in");
 }
+
+#[test]
+fn stage_of_an_attempt_that_any_code_can_build_is_found() {
+    let file = "src/domain/authn/attempt.rs";
+    for open in ["struct Admitted;", "struct Admitted(pub ());", "struct Admitted { pub permit: () }"] {
+        let text = clean().text(file).unwrap().replace("struct Admitted(());", open);
+        assert_found(Check::Pipeline, &clean().with(file, &text), "code elsewhere can build the stage `Admitted`");
+    }
+}
