@@ -7,10 +7,13 @@ use super::{
     tree::folder_of,
 };
 
+/// Circles that are shown of one set; the shortest first.
+const SHOWN_MAX: usize = 10;
+
 /// Edge -> the first place that makes it.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
-/// One shortest circle for each set of components of `src/{folder}` that depend on each other.
+/// Each set of components of `src/{folder}` that depend on each other, with the shortest circles in it.
 pub fn of_components(model: &Model, folder: &str) -> Vec<String> {
     circles(&graph(model, folder, |file| component(folder, file)))
 }
@@ -65,12 +68,24 @@ fn circles(graph: &Graph) -> Vec<String> {
             let members: Vec<&str> =
                 reach.keys().copied().filter(|other| reaches(node, other) && reaches(other, node)).collect();
             seen.extend(&members);
-            let shortest = members.iter().map(|member| circle(graph, member)).min_by_key(Vec::len).unwrap_or_default();
             let names = members.join(", ");
-            found.push(format!("{} in a circle: {names}\n    {}", members.len(), shortest.join("\n    ")));
+            found.push(format!("{} in a circle: {names}\n    {}", members.len(), shown(graph, &members)));
         }
     }
     found
+}
+
+/// The shortest circle through each member, each circle once.
+fn shown(graph: &Graph, members: &[&str]) -> String {
+    let mut circles: BTreeMap<BTreeSet<String>, Vec<String>> = BTreeMap::new();
+    for member in members {
+        let circle = circle(graph, member);
+        circles.entry(circle.iter().cloned().collect()).or_insert(circle);
+    }
+    let mut circles: Vec<String> = circles.into_values().map(|circle| circle.join("\n    ")).collect();
+    circles.sort_by_key(|circle| circle.lines().count());
+    circles.truncate(SHOWN_MAX);
+    circles.join("\n    and\n    ")
 }
 
 fn reached<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a str> {

@@ -61,7 +61,7 @@ fn violations(check: Check, tree: &Tree, model: &Model) -> Vec<String> {
         Check::Facade => rules::FACADES.iter().flat_map(|facade| shape::facade(model, facade)).collect(),
         Check::Pipeline => shape::pipeline(model, rules::STAGES),
         Check::RecipePaths => recipes::paths(tree, model),
-        Check::RecipeMatches => recipes::lists(tree, model),
+        Check::RecipeMatches => recipes::lists(tree, model, rules::RECIPE_ENUMS),
         Check::RetiredWords => Vec::new(),
     }
 }
@@ -99,6 +99,10 @@ fn folders_use_only_what_the_map_allows() {
 #[test]
 fn folders_use_no_crate_that_they_must_not_know() {
     enforce(Check::Outside);
+    let places: BTreeSet<&str> = SOURCE.0.sources().filter_map(|(file, _)| place_of(file)).collect();
+    let gone = rules::OUTSIDE.iter().filter(|(place, _)| !places.contains(place));
+    let gone: Vec<String> = gone.map(|(place, _)| format!("rules.rs: no folder `{place}`")).collect();
+    report(Check::Outside, &gone);
 }
 
 #[test]

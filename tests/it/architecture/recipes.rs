@@ -70,8 +70,15 @@ fn exists(model: &Model, path: &str) -> bool {
 }
 
 /// Lists of files that leave a file out, or name one that does not match.
-pub fn lists(tree: &Tree, model: &Model) -> Vec<String> {
+pub fn lists(tree: &Tree, model: &Model, required: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
+    for name in required {
+        let phrase = format!("`{name}`, matched by name in ");
+        if !recipes(tree).iter().any(|recipe| recipe.text.contains(&phrase)) {
+            let files = model.item(name).map(|of| matching(model, &of)).unwrap_or_default();
+            found.push(format!("src/lib.rs: no recipe lists the files that match on `{name}`: {files:?}"));
+        }
+    }
     for recipe in recipes(tree) {
         for (phrase, files_of) in [(" matched by name in ", matching as Finder), (" named in ", naming as Finder)] {
             for (at, _) in recipe.text.match_indices(phrase) {

@@ -96,5 +96,8 @@ pub const FACADE_FILE: &str = "src/domain/mod.rs";
 pub const STAGES: &[&str] = &["Attempt", "Admitted", "Verified", "Settled"];
 pub const STAGES_FILE: &str = "src/domain/authn/attempt.rs";
 
+/// Enums whose recipe must list the files that match on them by name: "`domain::Error`, matched by name in `…`".
+pub const RECIPE_ENUMS: &[&str] = &["domain::Error", "domain::Event"];
+
 /// A `match` is exhaustive by name from this many variants of an enum on, or with all of them.
 pub const VARIANTS_OF_A_MATCH: usize = 6;

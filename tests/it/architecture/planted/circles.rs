@@ -70,3 +70,13 @@ fn circle_in_another_folder_is_found() {
     let tree = planted(&tree, "src/api/convert.rs", "use super::call::Call;");
     assert_found(Check::OtherComponents, &tree, "api: 2 in a circle: call.rs, convert.rs");
 }
+
+/// `mod.rs` offers a name of a file below it, and that file uses what `mod.rs` defines.
+#[test]
+fn re_export_of_a_folders_own_file_is_no_edge() {
+    let tree = planted(&clean(), "src/domain/authn/mod.rs", "pub struct Limits;");
+    let tree = planted(&tree, "src/domain/authn/attempt.rs", "use super::Limits;");
+    assert_eq!(found(Check::DomainFiles, &tree), Vec::<String>::new());
+    let tree = planted(&tree, "src/domain/authn/mod.rs", "fn f() -> Attempt { x() }");
+    assert_found(Check::DomainFiles, &tree, "2 in a circle: domain/authn/attempt.rs, domain/authn/mod.rs");
+}

@@ -29,6 +29,7 @@ const LIB: &str = "//! A small crate of the same shape.
 //!
 //! - **an error**: a variant in `domain/error.rs`; `domain::Error`, matched by name in `api/error.rs` and
 //!   `telemetry.rs`.
+//! - **an event**: `domain::Event`, matched by name in `telemetry.rs`; its name and fields.
 //! - **a kind**: `domain::Kind`, named in `app.rs`; see `domain::authn::Attempt`.
 pub mod api;
 mod app;
@@ -44,13 +45,13 @@ const CLEAN: &[(&str, &str)] = &[
     (
         "src/domain/mod.rs",
         "//! The rules of a crate.\n//! Guarantees something.\n//! Does not know callers.\npub mod authn;\nmod error;\nmod peer;\n\
-         pub use self::{error::{Error, Kind}, peer::Peer};\nuse self::authn::Attempt;\n\
+         pub use self::{error::{Error, Event, Kind}, peer::Peer};\nuse self::authn::Attempt;\n\
          pub struct Auth;\nimpl Auth { pub fn login(&self) -> Attempt { x() } }\n\
          pub struct Admin;\nimpl Admin { pub fn list(&self) {} }\n",
     ),
     (
         "src/domain/error.rs",
-        "//! Errors of the rules.\npub enum Error { A, B, C, D, E, F, G }\npub enum Kind { User, Session }\n",
+        "//! Errors of the rules.\npub enum Error { A, B, C, D, E, F, G }\npub enum Kind { User, Session }\npub enum Event { In, Out }\n",
     ),
     ("src/domain/peer.rs", "//! The other end.\nuse crate::common::Span;\npub struct Peer { pub span: Span }\n"),
     (
@@ -83,7 +84,8 @@ const CLEAN: &[(&str, &str)] = &[
     (
         "src/telemetry.rs",
         "//! The log of events.\nuse crate::domain::Error::*;\npub fn log(of: &crate::domain::Error) { match of { A | B => {}, \
-         C => {}, D => {}, E => {}, F | G => {} } }\n",
+         C => {}, D => {}, E => {}, F | G => {} } }\n\
+         pub fn count(of: &crate::domain::Event) { use crate::domain::Event as E; match of { E::In => {}, E::Out => {} } }\n",
     ),
     (
         "src/app.rs",

@@ -39,6 +39,16 @@ fn recipe_that_leaves_out_a_matching_file_is_found() {
 }
 
 #[test]
+fn enum_without_a_recipe_is_found() {
+    let tree = lib("`domain::Event`, matched by name in `telemetry.rs`", "`domain::Event`");
+    assert_found(
+        Check::RecipeMatches,
+        &tree,
+        "no recipe lists the files that match on `domain::Event`: {\"src/telemetry.rs\"}",
+    );
+}
+
+#[test]
 fn recipe_that_lists_a_file_in_vain_is_found() {
     let tree = lib("`telemetry.rs`", "`telemetry.rs`, `net.rs`");
     assert_found(Check::RecipeMatches, &tree, "the recipe lists src/net.rs in vain");
