@@ -1,7 +1,7 @@
 //! Which parts of the syntax tree the collector looks at, and which it leaves out.
 
 use syn::{
-    Attribute, Block, ExprMatch, ImplItem, Item, Macro, Pat, Path as SynPath, Stmt, TraitItem, VisRestricted,
+    Attribute, Block, ExprMatch, ImplItem, Item, Macro, Pat, Path as SynPath, Stmt, TraitItem,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -95,9 +95,6 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             self.refer(path, line, Role::Code);
         }
     }
-
-    /// `pub(in crate::domain)` imports nothing.
-    fn visit_vis_restricted(&mut self, _: &'ast VisRestricted) {}
 }
 
 /// The paths in patterns, however deep.

@@ -80,3 +80,10 @@ fn re_export_of_a_folders_own_file_is_no_edge() {
     let tree = planted(&tree, "src/domain/authn/mod.rs", "fn f() -> Attempt { x() }");
     assert_found(Check::DomainFiles, &tree, "2 in a circle: domain/authn/attempt.rs, domain/authn/mod.rs");
 }
+
+#[test]
+fn import_of_a_module_is_no_edge_to_its_mod_file() {
+    let tree = planted(&clean(), "src/domain/authn/mod.rs", "fn f() -> factor::Factor { x() }");
+    let tree = planted(&tree, "src/domain/authn/factor.rs", "use crate::domain::authn;\nfn f(_: authn::Attempt) {}");
+    assert_eq!(found(Check::DomainFiles, &tree), Vec::<String>::new());
+}

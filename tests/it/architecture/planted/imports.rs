@@ -14,6 +14,9 @@ fn forbidden_imports_of_every_form_are_found() {
         ("use crate::{common::Span, telemetry::{self, log}};", LOG),
         ("use crate as whole;\nfn f() { whole::telemetry::log(); }", LOG),
         ("fn f() { use crate as whole; whole::telemetry::log(); }", LOG),
+        ("use crate as whole;\nfn f() { use whole::common::Span; whole::telemetry::log(); }", LOG),
+        ("use crate::telemetry::{self};\nfn f() { telemetry::log(); }", LOG),
+        ("use crate::{telemetry::{self as quiet}};\nfn f() { quiet::log(); }", LOG),
         ("use crate::*;\nfn f() { telemetry::log(); }", LOG),
         ("fn f() { crate::telemetry::log(); }", LOG),
         ("fn f() { super::super::telemetry::log(); }", LOG),
@@ -58,6 +61,17 @@ fn import_through_an_alias_module_is_found_where_it_is_used() {
     let tree = planted(&tree, "src/domain/peer.rs", "use crate::common::quiet;\nfn f() { quiet::note(); }");
     assert_found(Check::Imports, &tree, "src/common.rs:2 `crate::telemetry::log`: `common` may not use `telemetry`");
     assert_found(Check::Imports, &tree, "src/domain/peer.rs:3 `quiet::note`: `domain` may not use `telemetry`");
+}
+
+#[test]
+fn own_item_through_a_forbidden_folder_is_found() {
+    let tree = planted(&clean(), "src/telemetry.rs", "pub use crate::domain::Error as Fault;");
+    let tree = planted(&tree, "src/domain/peer.rs", "use crate::telemetry::Fault;");
+    assert_found(
+        Check::Imports,
+        &tree,
+        "src/domain/peer.rs:2 `crate::telemetry::Fault`: `domain` may not use `telemetry`",
+    );
 }
 
 #[test]
