@@ -2,7 +2,7 @@
 #
 #   docker build -t watchword:local .
 #
-# Needs BuildKit (Docker 23 and newer, or `podman build`). deploy/README.md says how to run it.
+# Needs BuildKit (Docker 23 and newer, or `podman build`). docs/guides/containers.md says how to run it.
 
 # `slim` has the C compiler and linker that dependencies need, and no more. The Debian release is the one of the final
 # stage: a binary does not start on an older libc than it was linked against.

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, process::Command};
 
 use tempfile::TempDir;
-use watchword::{config, config::Config};
+use watchword::config::Config;
 
 use crate::support::{BINARY, Node, command, command_by, run, run_command};
 
@@ -243,13 +243,6 @@ fn the_examples_name_every_method_at_the_addresses_that_are_set() {
     assert!(out.contains("127.0.0.1:7") && out.contains("-protoset") && !out.contains("curl '"), "{out}");
     let (_, out, _) = run(&["examples", "--grpc-addr", "unix:/run/w.sock"]);
     assert!(out.contains("-unix /run/w.sock"), "{out}");
-}
-
-#[test]
-fn the_readme_lists_every_setting() {
-    let readme = include_str!("../../README.md");
-    let table = config::settings_table();
-    assert!(readme.contains(&table), "README's table of settings should be:\n\n{table}");
 }
 
 #[test]

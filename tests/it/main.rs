@@ -16,6 +16,7 @@ mod client;
 mod connections;
 mod contract;
 mod copy;
+mod docs;
 mod embedded;
 mod envoy;
 mod envoy_protos;

@@ -16,7 +16,7 @@ use crate::support::{
     redis_settings, run,
 };
 
-/// What README asks operators to set, with a password.
+/// What docs/guides/redis.md asks operators to set, with a password.
 const ACL: &str = "on >correct-horse resetchannels -@all +get +set +del +eval +time +role +info +config|get +pttl +client|tracking +client|caching +select +ping ~watchword:*";
 
 /// Starts a node on that URL, which must refuse; answers what it said.
@@ -166,10 +166,10 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     let log = refused(&url, &[&with_password[..], &["--redis-prefix", "other:"]].concat());
     assert!(log.contains("does not allow this user"), "keys of another prefix: {log}");
 
-    // README has the same line, so that this test is about what operators copy.
-    let readme = include_str!("../../README.md");
+    // The guide has the same line, so that this test is about what operators copy.
+    let guide = include_str!("../../docs/guides/redis.md");
     let commands = ACL.split_once("resetchannels").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(readme.contains(&commands), "README should name {commands}");
+    assert!(guide.contains(&commands), "docs/guides/redis.md should name {commands}");
 
     // Without the password, with another one, and as a user who may do nothing.
     let log = refused(&format!("redis://127.0.0.1:{}", redis.port), &[]);

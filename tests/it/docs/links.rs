@@ -13,7 +13,8 @@ fn links_of_every_page_lead_to_files_and_headings_that_exist() {
 
 #[test]
 fn link_to_a_missing_file_or_heading_is_reported_with_its_line() {
-    let page = Page::made_up("# A\n\n[a](../README.md) [b](missing.md)\n[c](#nowhere) [d](#a) [e](../README.md#nowhere)\n");
+    let page =
+        Page::made_up("# A\n\n[a](../README.md) [b](missing.md)\n[c](#nowhere) [d](#a) [e](../README.md#nowhere)\n");
     let expected = [
         "docs/made-up.md:3: missing.md: no such file",
         "docs/made-up.md:4: #nowhere: no such heading",
