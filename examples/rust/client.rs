@@ -1,6 +1,6 @@
 //! First call from Rust: registers a user, logs in, calls as the user, and reads why a wrong password is refused.
 //!
-//! Run it beside `cargo run`: `cargo run --example client`.
+//! Run it beside `cargo run --release`: `cargo run --release --example client`.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own, not part of the service")]
 
 use std::{env, error::Error};

@@ -1,6 +1,6 @@
 //! A service of yours that lets nobody in without an access token: an axum handler behind ten lines of `main`.
 //!
-//! Run it beside `cargo run`: `cargo run --example protected`, then with the token of a login
+//! Run it beside `cargo run --release`: `cargo run --release --example protected`, then with the token of a login
 //! `curl -H "authorization: Bearer $TOKEN" http://127.0.0.1:3000/hello`. Nothing is asked of Watchword but its public keys.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own, not part of the service")]
 
