@@ -38,7 +38,7 @@
 //!   `config/flags.rs`, a kind in `tests/it/support/place.rs`.
 //! - **something to store**: a method in `domain/store.rs`, its JSON in `store/record/`, its key in `store/records.rs`.
 //! - **a password scheme**: `domain/password/hash.rs`; stores never see schemes and doors never see hashes.
-//! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; README's table is compared by a test.
+//! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; docs/reference/settings.md is compared by a test.
 //! - **something to audit or count**: a variant in `domain/event.rs`; the compiler then asks `telemetry/record.rs` and
 //!   `telemetry/metrics.rs` for an arm each.
 //! - **an HTTP route**: `http/mod.rs`, and its template in `http/measured.rs`.

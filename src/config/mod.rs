@@ -1,8 +1,8 @@
 //! Every setting once: its flag, variable, default, range and meaning.
 //!
 //! Flags (`flags.rs`) win over `WATCHWORD_…` variables. What clap cannot check alone, such as two settings that do not go
-//! together, is checked in [`Config::from_settings`]; all such faults are reported at once. README's table is made of
-//! what stands here.
+//! together, is checked in [`Config::from_settings`]; all such faults are reported at once. docs/reference/settings.md is
+//! made of what stands here.
 
 mod flags;
 
@@ -272,7 +272,7 @@ fn read<T>(
     parsed.map(Some).map_err(|fault| format!("{flag} {}: {fault}", file.display()))
 }
 
-/// README's table of settings.
+/// The table of docs/reference/settings.md.
 pub fn settings_table() -> String {
     let mut table = String::from("| flag, variable | default | meaning |\n|---|---|---|\n");
     for arg in CommandLine::command().get_arguments() {

@@ -129,7 +129,7 @@ impl Metrics {
         metrics
     }
 
-    /// Gives everything the name under which a page shows it. README's table is compared with this by a test.
+    /// Gives everything the name under which a page shows it. docs/reference/metrics.md is compared with this by a test.
     fn register(&mut self) {
         let calls = "gRPC calls, until their status was sent, by method and status";
         self.registry.register_with_unit("rpc_server_call_duration", calls, Unit::Seconds, self.calls.clone());

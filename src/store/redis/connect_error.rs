@@ -62,7 +62,7 @@ impl Trouble {
                     .into(),
             ),
             (_, Some("NOPERM")) => {
-                final_(format!("does not allow this user all that Watchword needs, which README lists: {said}"))
+                final_(format!("does not allow this user all that Watchword needs, which docs/reference/storage.md lists: {said}"))
             }
             (_, Some("MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "READONLY")) => passing(said),
             _ if said.contains("max number of clients") => {
@@ -72,7 +72,7 @@ impl Trouble {
                 final_("has no such database: look at the number behind the slash in --store".into())
             }
             (ErrorKind::Server(_), _) if said.contains("switch database") => final_(format!(
-                "does not allow this user all that Watchword needs, which README lists: SELECT ({said})"
+                "does not allow this user all that Watchword needs, which docs/reference/storage.md lists: SELECT ({said})"
             )),
             (ErrorKind::Server(_) | ErrorKind::Extension, _) => final_(format!("refuses: {said}")),
             (ErrorKind::Parse, _) => final_("is no Redis: it answers something else".into()),
