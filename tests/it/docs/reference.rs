@@ -2,7 +2,7 @@
 //!
 //! Metrics are compared in `metrics.rs`, with what a node shows; the rights of the Redis user in `redis_start.rs`.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, ffi::OsString, fs};
 
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, MessageDescriptor};
 use watchword::{config, wire::FILE_DESCRIPTOR_SET};
@@ -71,6 +71,18 @@ fn audit_page_lists_every_event() {
     let cells = rows.iter().flat_map(|row| row[0].split(", ")).map(|name| name.trim_matches('`'));
     let listed: BTreeSet<_> = cells.filter(|name| is_event(name)).map(str::to_owned).collect();
     assert_eq!(listed, written);
+}
+
+#[test]
+fn variables_in_the_pages_are_settings() {
+    // Of the example programs and of tests/run.
+    const NOT_OURS: [&str; 3] = ["WATCHWORD_ADDR", "WATCHWORD_ISSUER", "WATCHWORD_TEST_FULL"];
+    for page in Page::all() {
+        let words = page.text.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_');
+        let names = words.filter(|word| word.len() > "WATCHWORD_".len() && word.starts_with("WATCHWORD_"));
+        let names = names.filter(|name| !NOT_OURS.contains(name)).map(OsString::from);
+        assert_eq!(config::unknown_variables(names), [""; 0], "{}", page.name());
+    }
 }
 
 /// The example is built by `cargo test`, so what a reader pastes compiles.
