@@ -46,7 +46,7 @@ ctrl_c() {
   kill -TERM "$server" && wait "$server" || stop "the server ended with exit code $?"
 }
 
-# serve <address> <command...>: starts a server and waits until it listens.
+# serve <address> <command...>: starts a server and waits until it answers.
 serve() {
   local host="${1%:*}" port="${1##*:}"
   shift
@@ -58,16 +58,19 @@ serve() {
   servers+=($!)
   for _ in {1..300}; do
     kill -0 "${servers[-1]}" 2>/dev/null || stop "the server does not start"
-    if is_listening "$host" "$port"; then
+    if is_listening "$host" "$port" && is_ready "$host:$port" "$1"; then
       taken="$here"
       return
     fi
     sleep 0.1
   done
-  stop "the server does not listen on $host:$port"
+  stop "the server does not answer on $host:$port"
 }
 
 is_listening() { (: <"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# A node listens before it has opened its store, and the admin socket comes last.
+is_ready() { [[ $2 != "$WATCHWORD" ]] || "$WATCHWORD" healthcheck --ops-addr "$1" >"$out" 2>&1; }
 
 watchword() {
   case "${1:--}" in
