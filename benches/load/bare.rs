@@ -72,7 +72,7 @@ impl Kind {
         runtime.expect("a runtime can be had").block_on(async {
             let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
             let incoming = incoming.with_nodelay(Some(true));
-            eprintln!("door=\"grpc\" address={}", incoming.local_addr().expect("it is bound"));
+            eprintln!("api=\"grpc\" address={}", incoming.local_addr().expect("it is bound"));
             let served = Server::builder().add_service(Auth(self)).serve_with_incoming(incoming).await;
             served.expect("it serves until it is killed");
         });

@@ -1,4 +1,4 @@
-//! `watchword user …`: what operators do with an account, over the admin door of the node that runs.
+//! `watchword user …`: what operators do with an account, over the admin API of a running node.
 
 use std::{
     io::{self, Write},
@@ -9,19 +9,19 @@ use std::{
 use serde_json::{Map, Value};
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{admin, print, runtime};
+use super::{admin, output::without_controls, print, runtime};
 use crate::{
     api::pb::{self, UserState, auth_admin_client::AuthAdminClient, auth_admin_get_user_request},
-    config::{Settings, UserCommand},
+    config::{AdminClientArgs, UserCommand},
 };
 
-/// Asks the node, and prints what it says.
-pub(super) fn run(settings: &Settings, what: UserCommand) -> Result<ExitCode, String> {
-    runtime()?.block_on(async { ask(admin(settings).await?, what).await })
+/// Calls the node and prints its answer.
+pub(super) fn run(node: &AdminClientArgs, action: UserCommand) -> Result<ExitCode, String> {
+    runtime()?.block_on(async { call(admin::connect(node).await?, action).await })
 }
 
-async fn ask(mut admin: AuthAdminClient<Channel>, what: UserCommand) -> Result<ExitCode, String> {
-    match what {
+async fn call(mut admin: AuthAdminClient<Channel>, action: UserCommand) -> Result<ExitCode, String> {
+    match action {
         UserCommand::Show { name, id, json } => {
             use auth_admin_get_user_request::User;
             let user = id.map(User::UserId).or(name.map(User::Username));
@@ -43,7 +43,7 @@ async fn ask(mut admin: AuthAdminClient<Channel>, what: UserCommand) -> Result<E
         UserCommand::ResetCode { name: username, require_reset } => {
             let request = pb::CreatePasswordResetCodeRequest { username: username.clone(), require_reset };
             let made = changed(admin.create_password_reset_code(request).await)?;
-            // Apart from the code, which may be on its way to another program.
+            // Not beside the code, which may be piped to another program.
             drop(writeln!(
                 io::stderr(),
                 "Good once, until {}. Hand it to {username} over a channel that you know to be the user's; it goes into \
@@ -61,7 +61,7 @@ fn changed<T>(done: Result<Response<T>, Status>) -> Result<T, String> {
     let done = done.map(Response::into_inner);
     done.map_err(|status| match status.code() {
         Code::NotFound | Code::InvalidArgument | Code::Unavailable | Code::Aborted | Code::DataLoss => said(status),
-        _ => format!("{}; whether it was done is not known, and it is safe to ask again", status.message()),
+        _ => format!("{}; whether it was done is not known, and it is safe to repeat", status.message()),
     })
 }
 
@@ -83,7 +83,7 @@ fn show(user: Option<pb::AdminUser>, as_json: bool) -> Result<ExitCode, String> 
     print(&facts.iter().map(line).collect::<String>())
 }
 
-/// What is known of a user, in the order in which people ask; what is not set is left out.
+/// What is known of a user, the most asked for first; what is not set is left out.
 fn facts(account: &pb::AdminUser) -> Vec<(&'static str, Value)> {
     let user = account.user.clone().unwrap_or_default();
     let state = match account.state() {
@@ -108,12 +108,6 @@ fn facts(account: &pb::AdminUser) -> Vec<(&'static str, Value)> {
         ("data", text(user.data())),
     ];
     facts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-/// A user's data may hold what a terminal obeys.
-fn without_controls(text: &str) -> String {
-    let shown = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-    shown.collect()
 }
 
 fn time(time: Option<&prost_types::Timestamp>) -> Option<String> {

@@ -413,14 +413,19 @@ def kong_rules():
 
 
 def variables():
-    """Every WATCHWORD_ variable in the files is a setting of src/config/flags.rs"""
-    known = set(re.findall(r'env = "(WATCHWORD_\w+)"', (ROOT / "src/config/flags.rs").read_text()))
+    """Every WATCHWORD_ variable in the files is a setting of src/config/flags/"""
+    known = set(re.findall(r'env = "(WATCHWORD_\w+)"', flags()))
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(ROOT / "deploy").rglob("*")]
     for path in (path for path in files if path.is_file()):
         for name in sorted({*re.findall(r"WATCHWORD_[A-Z]\w*", path.read_text())} - known):
             # Kubernetes' own for a Service of that name.
             if not name.startswith(("WATCHWORD_PORT", "WATCHWORD_SERVICE")):
                 yield f"{path.relative_to(ROOT)}: {name} is no setting"
+
+
+def flags():
+    """The source text of all settings."""
+    return "".join(path.read_text() for path in sorted((ROOT / "src/config/flags").glob("*.rs")))
 
 
 def graces():
@@ -440,9 +445,8 @@ def graces():
 
 
 def default(variable):
-    """A setting's default, from flags.rs."""
-    flags = (ROOT / "src/config/flags.rs").read_text()
-    return re.search(rf'env = "{variable}".*?default_value = "(.*?)"', flags, re.S)[1]
+    """A setting's default, from the flags."""
+    return re.search(rf'env = "{variable}".*?default_value = "(.*?)"', flags(), re.S)[1]
 
 
 def settings():

@@ -54,7 +54,7 @@ fn node(folder: &Path, file: &Path) -> (Node, String) {
     let file = file.display().to_string();
     let args = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"];
     let mut node = Node::spawn(command(&[&args[..], &["--data-dir", &data, "--audit-log", &file]].concat())).unwrap();
-    let line = node.line("door=\"http\" address=").unwrap();
+    let line = node.line("api=\"http\" address=").unwrap();
     (node, line.rsplit("address=").next().unwrap().to_owned())
 }
 
@@ -367,7 +367,7 @@ async fn standard_output_takes_the_stream_and_nothing_else() {
     command.args(["--admin-addr", "off", "--audit-log", "stdout"]).stdout(std::process::Stdio::piped());
     let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut log = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    let address = log.find_map(|line| line.unwrap().split_once("door=\"grpc\" address=").map(|(_, to)| to.to_owned()));
+    let address = log.find_map(|line| line.unwrap().split_once("api=\"grpc\" address=").map(|(_, to)| to.to_owned()));
     let mut client = AuthClient::new(channel(&address.unwrap()).await);
     let login = pb::LoginRequest {
         username: "ada".into(),

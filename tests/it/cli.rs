@@ -1,9 +1,9 @@
 //! The binary as an operator meets it: settings, start-up errors, logs, and the small commands.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{collections::BTreeSet, fs, net::TcpListener, process::Command};
 
 use tempfile::TempDir;
-use watchword::config::Config;
+use watchword::{config, config::Config};
 
 use crate::support::{BINARY, Node, command, command_by, run, run_command};
 
@@ -101,9 +101,10 @@ fn variables_set_flags_and_flags_win() {
     check.env("WATCHWORD_DATA_MAX_BYTES", "88").env("WATCHWORD_PASSWORD_MIN_LENGTH", "9").current_dir(folder.path());
     let (code, out, err) = run_command(check);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("--data-max-bytes 77 (flag)"), "{out}");
-    assert!(out.contains("--password-min-length 9 (WATCHWORD_PASSWORD_MIN_LENGTH)"), "{out}");
-    assert!(out.contains("--drain-timeout 10s (default)"), "{out}");
+    let row = |flag: &str| out.lines().map(cells).find(|row| row[0] == flag).unwrap();
+    assert_eq!(row("--data-max-bytes"), ["--data-max-bytes", "flag", "77"]);
+    assert_eq!(row("--password-min-length"), ["--password-min-length", "environment", "9"]);
+    assert_eq!(row("--drain-timeout"), ["--drain-timeout", "default", "10s"]);
     let mut check = command(&["check-config"]);
     check.env("WATCHWORD_DATA_MAX_BYTES", "many").current_dir(folder.path());
     let (code, _, err) = run_command(check);
@@ -245,13 +246,283 @@ fn the_examples_name_every_method_at_the_addresses_that_are_set() {
     assert!(out.contains("-unix /run/w.sock"), "{out}");
 }
 
+/// The cells of a line of `check-config`.
+fn cells(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn check_config_lists_changed_settings_first_in_aligned_columns() {
+    let long = format!("/{}", "x".repeat(200));
+    let mut check = command(&["check-config", "--store", "memory:", "--data-dir", &long, "--throttle", "on"]);
+    check.env("WATCHWORD_THROTTLE_PER_ADDRESS_AND_ACCOUNT", "6/5m").env("WATCHWORD_TRUSTED_PROXY", "10.0.0.0/8,unix");
+    let (code, out, err) = run_command(check);
+    assert_eq!(code, 0, "{err}");
+    let (table, found) = out.split_once("\n\n").unwrap();
+    assert!(found.contains("store: memory") && found.contains("hash workers: "), "{found}");
+    let (changed, others) = table.split_once("\n---").unwrap();
+    let flags = |part: &str| part.lines().skip(1).map(|line| cells(line)[0].to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        flags(changed),
+        ["--trusted-proxy", "--store", "--data-dir", "--throttle-per-address-and-account"],
+        "in the order of --help; a flag that repeats the default changes nothing"
+    );
+    assert_eq!(flags(changed).len() + flags(others).len(), SETTINGS, "{table}");
+    let rows: Vec<_> = table.lines().filter(|line| !line.starts_with("---")).collect();
+    for column in ["SOURCE", "VALUE"] {
+        let at = rows[0].find(column).unwrap();
+        for row in &rows {
+            assert!(row[..at].ends_with("  ") && !row[at..].starts_with(' '), "{column} at {at}: {row}");
+        }
+    }
+    assert!(rows.iter().any(|row| cells(row) == ["--data-dir", "flag", &long]), "a long value is whole: {table}");
+    assert!(rows.iter().any(|row| cells(row) == ["--throttle", "flag", "on"]), "{table}");
+    assert!(rows.iter().any(|row| cells(row) == ["--trusted-proxy", "environment", "10.0.0.0/8,unix"]), "{table}");
+}
+
+#[test]
+fn check_config_json_has_settings_findings_warnings_and_errors() {
+    let mut check = command(&["check-config", "--json", "--store", "memory:"]);
+    check.env("WATCHWORD_DATA_MAX_BYTES", "88").env("WATCHWORD_GRPC_ADRR", "x");
+    let (code, out, err) = run_command(check);
+    assert_eq!(code, 0, "{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["errors"], serde_json::json!([]));
+    assert_eq!(report["warnings"], serde_json::json!(["WATCHWORD_GRPC_ADRR is no setting"]));
+    assert_eq!(report["findings"]["store"], "memory: nothing is kept");
+    let settings = report["settings"].as_array().unwrap();
+    assert_eq!(settings.len(), SETTINGS);
+    let setting = |flag: &str| settings.iter().find(|setting| setting["name"] == flag).unwrap().clone();
+    let expected = |name: &str, value: Option<&str>, source: &str, changed: bool| {
+        assert_eq!(
+            setting(name),
+            serde_json::json!({ "name": name, "value": value, "source": source, "changed": changed })
+        );
+    };
+    expected("--data-max-bytes", Some("88"), "environment", true);
+    expected("--store", Some("memory:"), "flag", true);
+    expected("--log-format", Some("text"), "default", false);
+    expected("--token-issuer", None, "default", false);
+    expected("--insecure-plaintext", Some("false"), "default", false);
+
+    let (code, out, err) = run(&["check-config", "--json", "--grpc-addr", "0.0.0.0:1", "--store", "memory:"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["ok"]), (1, &false.into()), "{err}");
+    assert_eq!(report["findings"], serde_json::Value::Null);
+    assert!(report["errors"][0].as_str().unwrap().contains("--insecure-plaintext"), "{report}");
+    assert!(err.contains("--insecure-plaintext"), "{err}");
+}
+
+#[test]
+fn check_config_hides_what_is_in_files_of_secrets() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let clients = file("clients", "shop:canary-canary-canary-canary-canary-canary\n");
+    let key = "ca".repeat(32);
+    let seal = file("seal", &format!("{key}\n"));
+    for form in [&[][..], &["--json"]] {
+        let args = ["check-config", "--store", "memory:", "--oauth-clients-file", &clients, "--seal-key-file", &seal];
+        let (code, out, err) = run(&[&args, form].concat());
+        assert_eq!(code, 0, "{err}");
+        assert!(out.contains(&clients) && out.contains(&seal), "{out}");
+        assert!(!out.contains("canary") && !out.contains(&key), "{out}");
+    }
+}
+
+/// The settings of the service.
+const SETTINGS: usize = 42;
+
+/// The flags of each command but `serve` and `check-config`, which read all settings.
+const READS: [(&[&str], &[&str]); 13] = [
+    (&["healthcheck"], &["ops-addr"]),
+    (&["user"], &["admin-addr", "data-dir"]),
+    (&["user", "show"], &["admin-addr", "data-dir", "id", "json"]),
+    (&["user", "disable"], &["admin-addr", "data-dir"]),
+    (&["user", "enable"], &["admin-addr", "data-dir"]),
+    (&["user", "unlock"], &["admin-addr", "data-dir"]),
+    (&["user", "reset-code"], &["admin-addr", "data-dir", "require-reset"]),
+    (&["rotate-signing-key"], &["admin-addr", "data-dir", "drop-old-keys"]),
+    (
+        &["copy"],
+        &[
+            "from",
+            "to",
+            "data-dir",
+            "store-password-file",
+            "store-ca-file",
+            "redis-prefix",
+            "redis-durability",
+            "log-format",
+            "log-level",
+        ],
+    ),
+    (
+        &["selftest"],
+        &[
+            "timing",
+            "samples",
+            "password-min-length",
+            "password-blocklist-file",
+            "password-context-words",
+            "data-max-bytes",
+            "hash-workers",
+            "connections-max",
+        ],
+    ),
+    (&["examples"], &["grpc-addr", "reflection", "http-addr", "legacy-routes"]),
+    (&["descriptor"], &[]),
+    (&["help"], &[]),
+];
+
+/// The flags that a command's help lists, each under its heading.
+fn list_entry(command: &[&str]) -> Vec<(String, String)> {
+    let (code, out, err) = run(&[command, &["--help"]].concat());
+    assert_eq!(code, 0, "{command:?}: {err}");
+    let (mut heading, mut flags) = (String::new(), Vec::new());
+    for line in out.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
+            heading = name.to_owned();
+        }
+        // `  -h, --help` or `      --flag <VALUE>`; what is further in explains it.
+        if let Some(flag) = line.get(6..).and_then(|line| line.strip_prefix("--")) {
+            flags.push((heading.clone(), flag.split(' ').next().unwrap().to_owned()));
+        }
+    }
+    flags
+}
+
+/// The settings by heading, as the whole program shows them.
+fn settings_by_heading() -> Vec<(String, String)> {
+    list_entry(&[]).into_iter().filter(|(heading, _)| heading != "Options").collect()
+}
+
+#[test]
+fn help_groups_all_settings_by_heading_in_the_same_order_everywhere() {
+    let settings = settings_by_heading();
+    assert_eq!(settings.len(), SETTINGS, "{settings:?}");
+    let mut headings: Vec<_> = settings.iter().map(|(heading, _)| heading.as_str()).collect();
+    headings.dedup();
+    let abuse = "Abuse protection (rate limits, lockout, proof of work)";
+    assert_eq!(
+        headings,
+        [
+            "Listeners",
+            "Store",
+            "Users and passwords",
+            "Tokens and sessions",
+            abuse,
+            "Logging and audit",
+            "Resource limits",
+            "Shutdown"
+        ]
+    );
+    for (command, _) in READS.iter().copied().chain([(&["serve"][..], &[][..]), (&["check-config"], &[])]) {
+        let (own, of_service): (Vec<_>, Vec<_>) =
+            list_entry(command).into_iter().partition(|(heading, _)| heading == "Options");
+        let mut rest = settings.iter();
+        assert!(of_service.iter().all(|flag| rest.any(|other| other == flag)), "{command:?}: {of_service:?}");
+        assert!(own.iter().all(|(_, flag)| settings.iter().all(|(_, other)| other != flag)), "{command:?}: {own:?}");
+    }
+}
+
+#[test]
+fn help_as_a_command_and_as_a_flag_is_the_same() {
+    for (command, _) in READS {
+        let (as_flag, as_command) = (run(&[command, &["--help"]].concat()), run(&[&["help"], command].concat()));
+        assert_eq!(as_flag, as_command, "{command:?}");
+    }
+    assert_eq!(run(&["--help"]), run(&["help"]));
+}
+
+#[test]
+fn help_of_a_command_lists_exactly_the_flags_that_it_reads() {
+    let names = |flags: Vec<(String, String)>| {
+        flags.into_iter().map(|(_, flag)| flag).filter(|flag| flag != "help" && flag != "version").collect()
+    };
+    let all: BTreeSet<String> = names(settings_by_heading());
+    assert_eq!(names(list_entry(&["serve"])), all);
+    assert_eq!(names(list_entry(&["check-config"])), &all | &["json".to_owned()].into());
+    for (command, reads) in READS.iter().filter(|(command, _)| *command != ["help"]) {
+        let reads: BTreeSet<String> = reads.iter().map(|flag| (*flag).to_owned()).collect();
+        assert_eq!(names(list_entry(command)), reads, "{command:?}");
+    }
+}
+
+#[test]
+fn a_flag_that_a_command_does_not_read_is_refused_by_name() {
+    for (command, reads) in READS.iter().filter(|(command, _)| !["help", "user"].contains(command.last().unwrap())) {
+        let unread = if reads.contains(&"grpc-addr") { "--ops-addr" } else { "--grpc-addr" };
+        for args in [[command, &[unread, "127.0.0.1:1"][..]].concat(), [&[unread, "127.0.0.1:1"], *command].concat()] {
+            let (code, out, err) = run(&args);
+            assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+            let expected = format!("`watchword {}` does not read {unread}", command[0]);
+            assert!(err.contains(&expected), "{args:?}: {err}");
+        }
+    }
+    let (code, _, err) = run(&["healthcheck", "--frobnicate"]);
+    assert!(code == 2 && err.contains("--frobnicate"), "{err}");
+}
+
+#[test]
+fn a_command_ignores_the_variables_that_it_does_not_read() {
+    let mut examples = command(&["examples", "--http-addr", "off"]);
+    examples.env("WATCHWORD_GRPC_ADDR", "127.0.0.1:7").env("WATCHWORD_DATA_MAX_BYTES", "many");
+    let (code, out, err) = run_command(examples);
+    assert!(code == 0 && out.contains("127.0.0.1:7"), "{out}{err}");
+    let mut examples = command(&["examples"]);
+    examples.env("WATCHWORD_GRPC_ADDR", "nonsense");
+    assert_eq!(run_command(examples).0, 2, "a variable that it reads is checked");
+}
+
+#[test]
+fn flags_before_a_command_belong_to_it() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().display().to_string();
+    let socket = folder.path().join("admin.sock").display().to_string();
+    let show = ["show", "ada"];
+    for args in [
+        [&["--data-dir", &data, "user"], &show[..]].concat(),
+        [&["user", "--data-dir", &data], &show[..]].concat(),
+        [&["user"], &show[..], &["--data-dir", &data]].concat(),
+    ] {
+        let (code, _, err) = run(&args);
+        assert!(code == 1 && err.contains(&socket), "{args:?}: {err}");
+    }
+    let (code, out, err) = run(&["--data-max-bytes=77", "--store", "memory:", "check-config"]);
+    assert!(code == 0 && out.lines().any(|line| cells(line) == ["--data-max-bytes", "flag", "77"]), "{out}{err}");
+}
+
+#[test]
+fn every_variable_is_named_after_its_flag() {
+    let variables: Vec<_> = config::settings_table()
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `--")?.split_once("`<br>`"))
+        .map(|(flag, rest)| (flag.to_owned(), rest.split('`').next().unwrap().to_owned()))
+        .collect();
+    assert_eq!(variables.len(), SETTINGS);
+    for (flag, variable) in variables {
+        assert_eq!(variable, format!("WATCHWORD_{}", flag.replace('-', "_").to_uppercase()));
+    }
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = include_str!("../../README.md");
+    let table = config::settings_table();
+    assert!(readme.contains(&table), "README's table of settings should be:\n\n{table}");
+}
+
 #[test]
 fn secrets_and_names_never_reach_the_log_at_any_level() {
     let folder = TempDir::new().unwrap();
     let mut serve = command(&FREE);
     serve.args(["--log-level", "trace", "--data-dir"]).arg(folder.path());
     let mut node = Node::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
-    let line = node.wait_for_line("door=\"http\" address=").unwrap();
+    let line = node.wait_for_line("api=\"http\" address=").unwrap();
     let http: std::net::SocketAddr = line.rsplit("address=").next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

@@ -601,7 +601,7 @@ async fn a_flood_of_made_up_addresses_takes_no_memory_and_nobodys_count_away() {
     let mut node = command(&addresses);
     node.args(flags).arg("--data-dir").arg(folder.path());
     let mut node = Node::spawn(node).unwrap();
-    let line = node.line("door=\"http\" address=").unwrap();
+    let line = node.line("api=\"http\" address=").unwrap();
     let address = line.rsplit("address=").next().unwrap().parse().unwrap();
     let register = async |from: &str| {
         let target = "/register?username=ada&password=a-password-of-ada";
@@ -657,7 +657,7 @@ fn a_proxy_that_nobody_named_is_warned_of_once() {
     let mut serve = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "off"]);
     serve.args(["--store", "memory:"]).arg("--data-dir").arg(folder.path());
     let mut node = Node::spawn(serve).unwrap();
-    let line = node.line("door=\"http\" address=").unwrap();
+    let line = node.line("api=\"http\" address=").unwrap();
     let address = line.rsplit("address=").next().unwrap().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for from in ["203.0.113.7", "203.0.113.8"] {

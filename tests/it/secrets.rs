@@ -146,7 +146,7 @@ fn node(place: &Place) -> Node {
 }
 
 fn address(node: &mut Node, api: &str) -> SocketAddr {
-    let line = node.line(&format!("door=\"{api}\" address=")).unwrap();
+    let line = node.line(&format!("api=\"{api}\" address=")).unwrap();
     line.rsplit("address=").next().unwrap().parse().unwrap()
 }
 

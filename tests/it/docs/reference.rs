@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, ffi::OsString, fs};
 
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, MessageDescriptor};
-use watchword::{config, wire::FILE_DESCRIPTOR_SET};
+use watchword::{api::FILE_DESCRIPTOR_SET, config};
 
 use super::Page;
 use crate::support::program::root;

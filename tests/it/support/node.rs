@@ -55,7 +55,7 @@ impl Node {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = read_lines(child.stderr.take().unwrap());
         let mut node = Self { child, lines, seen: Vec::new(), grpc: String::new() };
-        match node.wait_for_line("door=\"grpc\" address=") {
+        match node.wait_for_line("api=\"grpc\" address=") {
             Some(line) => {
                 node.grpc = line.rsplit("address=").next().unwrap().to_owned();
                 Ok(node)

@@ -1,0 +1,67 @@
+//! `watchword check-config`: what a node with these settings would use and find, without starting it.
+
+use std::{env, process::ExitCode};
+
+use clap::ArgMatches;
+use serde_json::{Value, json};
+
+use super::{fail_with, print, runtime, settings_report};
+use crate::{
+    config::{self, Config, Settings},
+    store,
+};
+
+/// What was found beyond the settings.
+struct Found {
+    seal: String,
+    store: String,
+    hash_workers: usize,
+}
+
+pub(super) fn run(settings: &Settings, matches: &ArgMatches, json: bool) -> Result<ExitCode, String> {
+    let list_entry = config::settings_with_sources(matches);
+    let unknown = config::unknown_variables(env::vars_os().map(|(name, _)| name));
+    let warnings: Vec<String> = unknown.iter().map(|name| format!("{name} is no setting")).collect();
+    if json {
+        let found = check(settings);
+        print(&format!("{:#}\n", as_json(settings_report::as_json(&list_entry), &warnings, &found)))?;
+        return finish(found.map(drop));
+    }
+    let warnings: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    print(&format!("{}\n{warnings}", settings_report::table(&list_entry)))?;
+    // After the table, which helps to understand a fault.
+    let found = check(settings).map(|found| found.to_text());
+    finish(found.and_then(|text| print(&text).map(drop)))
+}
+
+fn check(settings: &Settings) -> Result<Found, String> {
+    let config = Config::from_settings(settings).map_err(|error| error.to_string())?;
+    let store = runtime()?.block_on(store::inspect(&config.store, &config.seal)).map_err(|error| error.to_string())?;
+    Ok(Found { seal: format!("{:?}", config.seal), store, hash_workers: config.hashing.workers })
+}
+
+fn finish(checked: Result<(), String>) -> Result<ExitCode, String> {
+    Ok(checked.map_or_else(|fault| fail_with(&fault, 1), |()| ExitCode::SUCCESS))
+}
+
+fn as_json(settings: Value, warnings: &[String], found: &Result<Found, String>) -> Value {
+    let errors: Vec<&str> = found.as_ref().err().map_or_else(Vec::new, |fault| fault.lines().collect());
+    json!({
+        "ok": found.is_ok(),
+        "settings": settings,
+        "findings": found.as_ref().ok().map(|found| json!({
+            "seal": found.seal,
+            "store": found.store,
+            "hash_workers": found.hash_workers,
+        })),
+        "warnings": warnings,
+        "errors": errors,
+    })
+}
+
+impl Found {
+    fn to_text(&self) -> String {
+        let Self { seal, store, hash_workers } = self;
+        format!("seal: {seal}\nstore: {store}\nhash workers: {hash_workers}\n")
+    }
+}

@@ -1,0 +1,27 @@
+//! What commands print: results on standard output, faults on standard error.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+pub(super) fn print(text: &str) -> Result<ExitCode, String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|cause| cause.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn fail(cause: &str) -> ExitCode {
+    fail_with(cause, 1)
+}
+
+pub(super) fn fail_with(cause: &str, code: u8) -> ExitCode {
+    // Standard error may be closed; the exit code reports the failure too.
+    drop(writeln!(io::stderr(), "watchword: {cause}"));
+    ExitCode::from(code)
+}
+
+/// `text` without characters that a terminal executes: it may come from a user or from a file name.
+pub(super) fn without_controls(text: &str) -> String {
+    let shown = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
+    shown.collect()
+}

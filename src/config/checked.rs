@@ -1,0 +1,187 @@
+//! The settings as the program uses them: checked, with every `auto` decided and every file of secrets read.
+
+use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use zeroize::Zeroizing;
+
+use super::{AdminAddr, Command, CommandLine, ResourceArgs, Settings, UserArgs, conflicts::conflicts};
+use crate::{
+    api::forwarded::TrustedProxies,
+    common::host,
+    domain::{
+        Lifetimes, RateLimitSettings, Rules,
+        password::{Cost, Policy, PoolSettings},
+    },
+    http::Clients,
+    net::{Address, Limits},
+    store::{self, Seal},
+    telemetry::AuditLog,
+};
+
+/// The audience of tokens where all listeners are local.
+const AUDIENCE: &str = "watchword";
+
+/// The settings of a node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// gRPC listener.
+    pub grpc: Address,
+    /// HTTP listener.
+    pub http: Option<Address>,
+    /// Ops listener.
+    pub ops: Option<Address>,
+    /// Admin listener: the path of its socket.
+    pub admin: Option<PathBuf>,
+    /// Whether that path was set. If not, a node that cannot create the socket starts without it.
+    pub admin_is_named: bool,
+    /// The store.
+    pub store: store::Settings,
+    /// How the key ring is kept in it.
+    pub seal: Arc<Seal>,
+    /// What input must satisfy.
+    pub rules: Rules,
+    /// Peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Rate limits; none when they are off.
+    pub throttle: Option<RateLimitSettings>,
+    /// Claim `iss`; by default the address of the HTTP listener.
+    pub token_issuer: Option<String>,
+    /// Claim `aud`.
+    pub token_audience: String,
+    /// Lifetimes of tokens and sessions.
+    pub lifetimes: Lifetimes,
+    /// How long the introspection cache answers.
+    pub token_check_reuse: Duration,
+    /// Services that may introspect and revoke tokens over HTTP.
+    pub oauth_clients: Option<Arc<Clients>>,
+    /// The hash pool.
+    pub hashing: PoolSettings,
+    /// What each listener allows.
+    pub limits: Limits,
+    /// Whether the original routes are served.
+    pub legacy_routes: bool,
+    /// Whether reflection is served.
+    pub reflection: bool,
+    /// Destination of the audit log.
+    pub audit_log: AuditLog,
+    /// Time during which calls are still accepted after the signal.
+    pub drain_delay: Duration,
+    /// Time for running calls after that.
+    pub drain_timeout: Duration,
+}
+
+/// Settings that do not go together; each line says what to change.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
+
+/// What was read from the files that settings name.
+struct Files {
+    oauth_clients: Option<Arc<Clients>>,
+    policy: Policy,
+    seal: Arc<Seal>,
+}
+
+impl Config {
+    /// Reads the arguments of a service as `main` does; for tests and for embedding. The first is the name of the program.
+    pub fn from_args<I: Into<OsString> + Clone>(args: impl IntoIterator<Item = I>) -> Result<Self, String> {
+        match CommandLine::parse(args).map_err(|error| error.to_string())?.command {
+            Command::Serve(settings) => Self::from_settings(&settings).map_err(|error| error.to_string()),
+            _ => Err("expected the flags of `watchword serve`".into()),
+        }
+    }
+
+    /// The settings of a node that differs from the default in these alone.
+    pub fn with_defaults(users: UserArgs, resources: ResourceArgs) -> Result<Self, ConfigError> {
+        Self::from_settings(&Settings { users, resources, ..Settings::defaults() })
+    }
+
+    /// Checks what settings mean together.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let mut faults = conflicts(settings);
+        let files = Files::read(settings, &mut faults);
+        let store = settings.store.access.store_at(&settings.store.store).map_err(|fault| faults.push(fault)).ok();
+        let (Some(files), Some(store), true) = (files, store, faults.is_empty()) else {
+            return Err(ConfigError(faults));
+        };
+        let Settings { listeners, store: store_args, users, tokens, abuse, logging, resources, shutdown } = settings;
+        Ok(Self {
+            grpc: listeners.grpc.grpc_addr.clone(),
+            http: listeners.http.http_addr.0.clone(),
+            ops: listeners.ops.ops_addr.0.clone(),
+            admin: listeners.admin.socket(&store_args.access.data),
+            admin_is_named: listeners.admin.admin_addr != AdminAddr::Auto,
+            store,
+            seal: files.seal,
+            rules: Rules {
+                password_policy: files.policy,
+                data_bytes_max: users.data_max_bytes.into(),
+                challenges: abuse.challenge.into(),
+            },
+            trusted_proxies: TrustedProxies::all(listeners.trusted_proxy.iter().cloned()),
+            throttle: abuse.rate_limits(),
+            token_issuer: tokens.token_issuer.clone(),
+            token_audience: tokens.token_audience.clone().unwrap_or_else(|| AUDIENCE.into()),
+            lifetimes: Lifetimes {
+                access: tokens.access_token_lifetime,
+                idle: tokens.session_idle_lifetime,
+                absolute: tokens.session_lifetime,
+            },
+            token_check_reuse: tokens.token_check_reuse,
+            oauth_clients: files.oauth_clients,
+            hashing: hashing(resources),
+            limits: Limits { connections_max: resources.connections_max as usize, ..Limits::default() },
+            legacy_routes: listeners.http.legacy_routes_are_on(),
+            reflection: listeners.grpc.reflection_is_on(),
+            audit_log: logging.audit_log.clone(),
+            drain_delay: shutdown.drain_delay,
+            drain_timeout: shutdown.drain_timeout,
+        })
+    }
+}
+
+fn hashing(resources: &ResourceArgs) -> PoolSettings {
+    let cost = Cost::DEFAULT;
+    let workers = resources.hash_workers.0;
+    PoolSettings { workers: workers.unwrap_or_else(|| host::hash_workers(u64::from(cost.memory_kib) * 1_024)), cost }
+}
+
+impl Files {
+    /// Reads all of them, so that all faults are reported at once.
+    fn read(settings: &Settings, faults: &mut Vec<String>) -> Option<Self> {
+        let oauth_clients = read("--oauth-clients-file", &settings.tokens.oauth_clients_file, Clients::parse);
+        let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault));
+        let blocklist = settings.users.blocklist().map_err(|fault| faults.push(fault));
+        let seal =
+            read("--seal-key-file", &settings.store.seal_key_file, Seal::parse).map_err(|fault| faults.push(fault));
+        let policy = Policy {
+            chars_min: settings.users.password_min_length.into(),
+            blocklist: Arc::new(blocklist.ok()?),
+            context_words: settings.users.password_context_words.clone().into(),
+        };
+        Some(Self {
+            oauth_clients: oauth_clients.ok()?.map(Arc::new),
+            policy,
+            seal: Arc::new(seal.ok()?.unwrap_or_else(Seal::none)),
+        })
+    }
+}
+
+/// The content of a file of secrets, if one is named; a fault names its flag.
+fn read<T>(
+    flag: &str,
+    file: &Option<PathBuf>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let Some(file) = file else { return Ok(None) };
+    let text = fs::read_to_string(file).map(Zeroizing::new).map_err(|cause| cause.to_string());
+    let parsed = text.and_then(|text| parse(&text));
+    parsed.map(Some).map_err(|fault| format!("{flag} {}: {fault}", file.display()))
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,106 @@
+//! Flags against brute force and mass registration: rate limits, lockout, proof of work.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{Switch, values::duration_between};
+use crate::domain::{ChallengeRules, Rate, RateLimitSettings, Work};
+
+/// Rate limits, lockout and proof of work.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Abuse protection (rate limits, lockout, proof of work)")]
+pub struct AbuseArgs {
+    /// Rate limits of password attempts and registrations
+    #[arg(long, env = "WATCHWORD_THROTTLE", value_name = "WHEN", default_value = "on")]
+    pub throttle: Switch,
+
+    /// Failed password attempts from one client address, at all accounts together
+    #[arg(long, env = "WATCHWORD_THROTTLE_PER_ADDRESS", value_name = "RATE", default_value = "100/10m")]
+    pub throttle_per_address: Rate,
+
+    /// Failed password attempts at one account, from all addresses that have not logged in to it before
+    #[arg(long, env = "WATCHWORD_THROTTLE_PER_ACCOUNT", value_name = "RATE", default_value = "10/5m")]
+    pub throttle_per_account: Rate,
+
+    /// Failed password attempts at one account from one client address, or in one session
+    #[arg(long, env = "WATCHWORD_THROTTLE_PER_ADDRESS_AND_ACCOUNT", value_name = "RATE", default_value = "5/5m")]
+    pub throttle_per_address_and_account: Rate,
+
+    /// Registrations from one client address, successful or not
+    #[arg(long, env = "WATCHWORD_THROTTLE_REGISTRATIONS", value_name = "RATE", default_value = "60/1h")]
+    pub throttle_registrations: Rate,
+
+    /// Failed password attempts of all clients above which the log and a metric raise an alert; no attempt is refused
+    #[arg(long, env = "WATCHWORD_FAILURE_ALERT", value_name = "RATE", default_value = "1000/1m")]
+    pub failure_alert: Rate,
+
+    /// Lockout threshold: consecutive failed attempts after which the password alone is refused until it is reset, except from
+    /// familiar addresses or with proof of work (10 to 1000; NIST SP 800-63B: at most 100)
+    #[arg(long, env = "WATCHWORD_FAILURE_CAP", value_name = "COUNT", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(10..=1_000))]
+    pub failure_cap: u32,
+
+    /// Lockout without exceptions, as NIST SP 800-63B words it: any client can then lock any user out
+    #[arg(long, env = "WATCHWORD_FAILURE_CAP_STRICT")]
+    pub failure_cap_strict: bool,
+
+    /// Calls that require proof of work (ALTCHA), about one second in a browser. Challenges are issued with every value
+    #[arg(long, env = "WATCHWORD_CHALLENGE", value_name = "CALLS", default_value = "off")]
+    pub challenge: Challenge,
+}
+
+/// Which calls require proof of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Challenge {
+    /// None.
+    Off,
+    /// Registrations.
+    Register,
+    /// Logins.
+    Login,
+    /// Both.
+    Both,
+}
+
+impl AbuseArgs {
+    /// The rate limits; none when they are off.
+    pub fn rate_limits(&self) -> Option<RateLimitSettings> {
+        let settings = RateLimitSettings {
+            per_address: self.throttle_per_address,
+            per_account: self.throttle_per_account,
+            per_address_and_account: self.throttle_per_address_and_account,
+            registrations: self.throttle_registrations,
+            alert: self.failure_alert,
+            failure_cap: self.failure_cap,
+            failure_cap_is_strict: self.failure_cap_strict,
+        };
+        (self.throttle == Switch::On).then_some(settings)
+    }
+}
+
+// === text forms ===
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected COUNT/TIME such as 10/5m: 1 to 1000000 in 1s to 24h".to_owned();
+        let (most, per) = text.split_once('/').ok_or_else(expected)?;
+        let most = most.parse().ok().filter(|most| (1..=1_000_000).contains(most)).ok_or_else(expected)?;
+        let per = duration_between(per, Duration::from_secs(1), Duration::from_secs(86_400)).map_err(|_| expected())?;
+        Ok(Self { most, per })
+    }
+}
+
+impl From<Challenge> for ChallengeRules {
+    fn from(calls: Challenge) -> Self {
+        let (register, login) = match calls {
+            Challenge::Off => (false, false),
+            Challenge::Register => (true, false),
+            Challenge::Login => (false, true),
+            Challenge::Both => (true, true),
+        };
+        Self { register, login, work: Work::DEFAULT }
+    }
+}

@@ -1,0 +1,55 @@
+//! Flags of user records: the password policy and the size of user data.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use crate::domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord};
+
+/// Users and passwords.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Users and passwords")]
+pub struct UserArgs {
+    /// Minimum length of a new password, in characters (8 to 64)
+    #[arg(long, env = "WATCHWORD_PASSWORD_MIN_LENGTH", value_name = "CHARACTERS", default_value_t = 8,
+          value_parser = clap::value_parser!(u16).range(8..=64))]
+    pub password_min_length: u16,
+
+    /// File of passwords to refuse, one per line, in any case; at most 32 MiB, which are kept in memory. The 10000 most
+    /// common passwords are refused without it
+    #[arg(long, env = "WATCHWORD_PASSWORD_BLOCKLIST_FILE", value_name = "FILE")]
+    pub password_blocklist_file: Option<PathBuf>,
+
+    /// Words that an attacker would try at this service, such as the name of the company; separated by commas, at most 100. A
+    /// password of one such word, alone or with digits and punctuation around it, is refused. The username and `watchword`
+    /// are always refused
+    #[arg(long, env = "WATCHWORD_PASSWORD_CONTEXT_WORDS", value_name = "WORDS", value_delimiter = ',',
+          value_parser = ContextWord::parse)]
+    pub password_context_words: Vec<ContextWord>,
+
+    /// Maximum size of the data of a user, in bytes (0 to 12288)
+    #[arg(long, env = "WATCHWORD_DATA_MAX_BYTES", value_name = "BYTES", default_value_t = 8_192,
+          value_parser = clap::value_parser!(u16).range(0..=12_288))]
+    pub data_max_bytes: u16,
+}
+
+impl UserArgs {
+    /// The blocklist of the operator; empty when no file is named.
+    pub(in crate::config) fn blocklist(&self) -> Result<Blocklist, String> {
+        let Some(path) = &self.password_blocklist_file else { return Ok(Blocklist::default()) };
+        let list = read_limited(path).and_then(Blocklist::parse);
+        list.map_err(|fault| format!("--password-blocklist-file {}: {fault}", path.display()))
+    }
+}
+
+/// Reads at most one byte more than the limit: that is enough to refuse the file.
+fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|cause| cause.to_string())?;
+    file.take(BLOCKLIST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|cause| cause.to_string())?;
+    Ok(bytes)
+}
