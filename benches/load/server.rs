@@ -62,7 +62,7 @@ impl Server {
         let address = log
             .by_ref()
             .map(|line| line.expect("the log is text"))
-            .find(|line| line.contains("api=\"grpc\""))
+            .find(|line| line.contains("=\"grpc\" address="))
             .and_then(|line| Some(line.split_once("address=")?.1.to_owned()))
             .expect("the server says where it listens");
         // Somebody must read on, or the server waits for its log.

@@ -14,7 +14,7 @@ use watchword::{
 };
 
 use crate::{
-    challenge::{LOGIN, REGISTER, solution},
+    abuse::proof_of_work::{LOGIN, REGISTER, solution},
     support::{
         Api, App, ManualClock, Node, Place, Reply, Setup, StoreKind, command, details,
         fault::{Fault, Faulty},

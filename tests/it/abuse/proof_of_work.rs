@@ -19,7 +19,7 @@ use watchword::{
 };
 
 use crate::{
-    copy::copy,
+    store::copy::copy,
     support::{
         Answer, Api, App, ManualClock, Place, Setup, StoreKind, app, details,
         fault::{Fault, Faulty},

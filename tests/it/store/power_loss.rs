@@ -13,7 +13,7 @@ use watchword::{
 };
 
 use crate::{
-    stores::user,
+    store::contract::user,
     support::disk::{Asked, Chance, Disk, Story},
 };
 

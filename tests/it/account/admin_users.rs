@@ -73,7 +73,7 @@ async fn whoever_is_not_there_is_not_found_on_this_door_alone_and_a_bad_question
     let id = seen(&app, by_name("ada")).await.unwrap().user.unwrap().user_id;
     let tokens = app.authenticate("ada").await;
     let delete = pb::DeleteUserRequest { current_password: password("ada") };
-    app.client().await.delete_user(crate::sessions::with(&tokens.access_token, delete)).await.unwrap();
+    app.client().await.delete_user(crate::session::sessions::with(&tokens.access_token, delete)).await.unwrap();
     app.registered("ada").await;
     for user_selector in [by_name("nobody"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
         let refused = seen(&app, user_selector).await.unwrap_err();

@@ -193,7 +193,7 @@ async fn every_http_request_is_counted_under_its_route() {
 
 /// The table of metrics in the documents: name, type, labels.
 fn documented() -> Vec<[&'static str; 3]> {
-    let page = include_str!("../../docs/reference/metrics.md");
+    let page = include_str!("../../../docs/reference/metrics.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();

@@ -7,7 +7,7 @@ use crate::support::{Api, App, StoreKind, app, http, password, raw};
 /// Cases of the original program, in order, with what this one must answer.
 #[tokio::test]
 async fn every_recorded_request_is_answered_as_its_record_says() {
-    let recorded: Value = serde_json::from_str(include_str!("../data/original_routes.json")).unwrap();
+    let recorded: Value = serde_json::from_str(include_str!("../../data/original_routes.json")).unwrap();
     let cases = recorded["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 31);
     for store in StoreKind::ALL {

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use watchword::domain::{Claim, Replace, User};
 
 use crate::{
-    stores::user,
+    store::contract::user,
     support::{Api, App, Place, StoreKind, password, run},
 };
 

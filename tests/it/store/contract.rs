@@ -188,7 +188,7 @@ async fn with_document(kind: StoreKind, username: &str, document: &[u8]) -> (Pla
 /// Documents of every form that was ever written, each with what must be read from it.
 #[tokio::test]
 async fn every_form_ever_written_is_still_read() {
-    let golden: Value = serde_json::from_str(include_str!("../data/records/golden.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../../data/records/golden.json")).unwrap();
     for (kind, case) in each_kept_kind(golden["records"].as_array().unwrap()) {
         let document = case["stored"].to_string();
         let username = case["stored"]["username"].as_str().unwrap();

@@ -193,7 +193,7 @@ async fn a_newer_code_another_password_and_disabling_make_a_code_void() {
     let tokens = app.authenticate("ada").await;
     let change =
         pb::ChangePasswordRequest { current_password: password("ada"), new_password: "a changed long one".into() };
-    app.client().await.change_password(crate::sessions::with(&tokens.access_token, change)).await.unwrap();
+    app.client().await.change_password(crate::session::sessions::with(&tokens.access_token, change)).await.unwrap();
     assert_eq!(refused(&newer).await, "INVALID_CREDENTIALS", "the password was changed");
     let third = code(&app, "ada", false).await;
     app.disabled("ada", true).await;

@@ -20,7 +20,7 @@ use watchword::{
 };
 
 use crate::{
-    stores::user,
+    store::contract::user,
     support::{
         Api, App, CHEAP, Node, PATIENCE, Place, StoreKind, app, channel, command, details, environment, http, is_full,
         password, reason, run,

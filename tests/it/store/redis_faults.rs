@@ -19,7 +19,7 @@ use watchword::{
 };
 
 use crate::{
-    stores::user,
+    store::contract::user,
     support::{
         Answer, Api, App, PATIENCE, StoreKind, environment, http, is_full, password,
         proxy::{LostReply, Proxy, Weather},

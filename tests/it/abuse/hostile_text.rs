@@ -19,7 +19,7 @@ use watchword::{
 };
 
 use crate::{
-    stores::user,
+    store::contract::user,
     support::{
         Api, App, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
     },

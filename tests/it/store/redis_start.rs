@@ -167,7 +167,7 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     assert!(log.contains("does not allow this user"), "keys of another prefix: {log}");
 
     // The guide has the same line, so that this test is about what operators copy.
-    let guide = include_str!("../../docs/guides/redis.md");
+    let guide = include_str!("../../../docs/guides/redis.md");
     let commands = ACL.split_once("resetchannels").unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(guide.contains(&commands), "docs/guides/redis.md should name {commands}");
 

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::{
-    kills::login,
+    store::crash::login,
     support::{BINARY, Node, channel, command_by, password, reason},
 };
 

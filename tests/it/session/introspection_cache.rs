@@ -23,8 +23,8 @@ use watchword::{
 };
 
 use crate::{
-    sessions::with,
-    stores::user,
+    session::sessions::with,
+    store::contract::user,
     support::{
         Api, App, PATIENCE, Place, StoreKind, password,
         proxy::{Proxy, Weather},

@@ -1,0 +1,10 @@
+//! What is spoken: gRPC, the original routes, errors, the proto contract, reflection, health, Envoy.
+
+mod envoy;
+mod envoy_protos;
+mod errors;
+mod grpc;
+mod health;
+mod original_routes;
+mod proto;
+mod reflection;

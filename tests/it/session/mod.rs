@@ -1,0 +1,6 @@
+//! Sessions and tokens: refresh, introspection, revocation, and the published keys.
+
+mod introspection_cache;
+mod oauth;
+pub mod sessions;
+mod well_known;

@@ -1,0 +1,10 @@
+//! Stores: one contract for all of them, crashes, power loss, Redis faults, copying and sealing.
+
+pub mod contract;
+pub mod copy;
+mod crash;
+mod embedded;
+mod power_loss;
+mod redis_faults;
+mod redis_start;
+mod seal;
