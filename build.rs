@@ -1,7 +1,7 @@
 //! Compiles `proto/` without protoc.
 //!
-//! Writes the generated Rust types and one descriptor set with every comment in it, which reflection serves and
-//! `watchword descriptor` prints. Only what a door serves is in the set. And the names of all methods, for metrics.
+//! Writes the generated Rust types, the names of all methods for metrics, and one descriptor set with every comment in it.
+//! Reflection serves the set, and `watchword descriptor` prints it. The set describes only services that the APIs have.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -10,17 +10,20 @@ const FILES: [&str; 8] = [
     "watchword/auth/v1/auth_admin.proto",
     "watchword/auth/v1/error_reason.proto",
     "envoy/service/auth/v3/external_auth.proto",
-    // Clients that use reflection resolve error details by these two.
+    // Clients that use reflection resolve error details with these two.
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
     "grpc/reflection/v1/reflection.proto",
 ];
 
-/// The old name of reflection: the same messages under another package, so it is described but not generated.
+/// The old name of reflection: the same messages in another package, so it is described but not generated.
 const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 
-/// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
+/// Services whose server side the method table replaces (`src/api/methods/`). Their clients are generated.
+const IN_METHOD_TABLE: [&str; 2] = ["watchword.auth.v1", "envoy.service.auth.v3"];
+
+/// Messages with secrets: their `Debug` is written by hand in `src/api/mod.rs` and prints no field.
 const SECRET: [&str; 14] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
@@ -32,7 +35,7 @@ const SECRET: [&str; 14] = [
     "watchword.auth.v1.ResetPasswordRequest",
     "watchword.auth.v1.CreatePasswordResetCodeResponse",
     "watchword.auth.v1.Tokens",
-    // They hold the headers, the address and the user of somebody else's request.
+    // They hold the headers, the address and the user of another service's request.
     "envoy.service.auth.v3.CheckRequest",
     "envoy.service.auth.v3.CheckResponse",
     "envoy.service.auth.v3.AttributeContext.HttpRequest",
@@ -52,13 +55,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut generated = protox::Compiler::new(["proto"])?;
     generated.include_imports(true).include_source_info(false).open_files(FILES)?;
     let mut files = generated.file_descriptor_set();
-    // Annotations for readers of the contract; no code needs them.
+    // Annotations for readers of the contract. No code needs them.
     files.file.retain(|file| !file.package().starts_with("google.api"));
-    tonic_prost_build::configure()
-        .build_transport(false)
-        .skip_debug(SECRET)
-        .include_file("protos.rs")
-        .compile_fds(files)?;
+    let mut builder = tonic_prost_build::configure();
+    for package in IN_METHOD_TABLE {
+        builder = builder.server_mod_attribute(package, "#[cfg(false)]");
+    }
+    builder.build_transport(false).skip_debug(SECRET).include_file("protos.rs").compile_fds(files)?;
     Ok(())
 }
 

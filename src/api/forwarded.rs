@@ -1,9 +1,9 @@
-//! The end user's address, when a proxy or a service that is trusted says it in `X-Forwarded-For`.
+//! The end user's address, where a trusted proxy sends it in `X-Forwarded-For`.
 //!
-//! Only the hop counts that a trusted one has written: from the right, the first address that is not trusted itself. What
-//! stands further left anybody may have made up. Of anybody else the header is not looked at, and neither are its
-//! relatives (`Forwarded`, `X-Real-IP`). A hop that is no address is refused, since ignoring it would let its user go
-//! uncounted (CVE-2024-47070). Sources: ASVS 5.0 15.3.4, RFC 7239 8.1.
+//! Guarantees: from the right, the first address that is not a trusted proxy is the client address. A client can write
+//! everything to the left of it. The header is ignored for every other peer, and so are `Forwarded` and `X-Real-IP`. A
+//! hop that is not an address is an error: if it were ignored, rate limits would not count its user (CVE-2024-47070).
+//! Sources: ASVS 5.0 15.3.4, RFC 7239 section 8.1.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use crate::domain::{Peer, Reason, Violation};
 /// The header, and in gRPC the metadata of the same name.
 const HEADER: &str = "x-forwarded-for";
 
-/// Who is believed: networks, and whoever comes over a Unix socket.
+/// The peers whose header is trusted: networks, and processes that connect over a Unix socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
@@ -28,7 +28,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// All of them together.
+    /// The union of several settings.
     pub fn all(many: impl IntoIterator<Item = TrustedProxies>) -> Self {
         many.into_iter().fold(Self::default(), |mut all, one| {
             all.networks.extend(one.networks);
@@ -37,15 +37,15 @@ impl TrustedProxies {
         })
     }
 
-    /// Whether nobody is.
+    /// Whether no peer is trusted.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.unix
     }
 
-    /// The end user's address, as `peer` says it; `None` when it says nothing, or is not believed.
+    /// The end user's address, as `peer` sends it; `None` if it sends none, or is not trusted.
     ///
     /// # Errors
-    /// What a trusted one has written is no address.
+    /// A trusted proxy sent a hop that is not an address.
     pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Result<Option<IpAddr>, Violation> {
         let is_trusted = match peer {
             Peer::Ip(address) => self.has(address),
@@ -58,11 +58,11 @@ impl TrustedProxies {
             return Ok(None);
         }
         let mut nearest = None;
-        // A header that comes more than once is one list (RFC 9110 5.3).
+        // Repeated headers are one list (RFC 9110 section 5.3).
         for value in headers.get_all(HEADER).iter().rev() {
             for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
                 let address = parse(hop).ok_or_else(|| {
-                    let what = "has a hop that is not an IP address; what does the trusted proxy write?";
+                    let what = "has a hop that is not an IP address; check what the trusted proxy sends";
                     Violation::new(HEADER, Reason::Malformed, what)
                 })?;
                 nearest = Some(address);
@@ -79,20 +79,20 @@ impl TrustedProxies {
     }
 }
 
-/// An operator who has put a proxy in front of us and forgotten to say so limits all users as one. Once for each process, since
-/// any stranger can cause it.
+/// Behind a proxy that is not configured as trusted, all users share one rate limit. Logged once for each process, because
+/// any client can cause it.
 fn warn_once(peer: Peer) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         tracing::warn!(
             %peer,
-            "x-forwarded-for is ignored: if that is your proxy, or a service that calls for end users, name it in \
-             --trusted-proxy, or all of its users are limited as one"
+            "x-forwarded-for is ignored: if the peer is your proxy, or a service that calls for end users, name it in \
+             --trusted-proxy; otherwise all of its users share one rate limit"
         );
     });
 }
 
-/// An address, which some proxies write with its port.
+/// Reads an address. Some proxies append a port.
 fn parse(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
     let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip())).ok();
@@ -110,7 +110,7 @@ impl FromStr for TrustedProxies {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         let network: IpNet = network.map_err(|_| "expected an address, a network such as 10.0.0.0/8, or unix")?;
         if network.prefix_len() == 0 {
-            return Err("is everybody, who could then write any address".into());
+            return Err("trusts every address, so every client could send any address".into());
         }
         Ok(Self { networks: vec![network.trunc()], unix: false })
     }
@@ -139,26 +139,26 @@ mod tests {
     }
 
     #[test]
-    fn only_the_hop_that_a_trusted_one_wrote_counts() {
-        let said = |text: &str| Ok(Some(text.to_owned()));
-        assert_eq!(client("10.1.2.3", &["203.0.113.7"]), said("203.0.113.7"));
-        assert_eq!(client("10.1.2.3", &["made up, 198.51.100.1, 203.0.113.7"]), said("203.0.113.7"));
-        assert_eq!(client("10.1.2.3", &["198.51.100.1", "203.0.113.7, 10.9.9.9"]), said("203.0.113.7"));
-        assert_eq!(client("10.1.2.3", &["10.4.4.4, 10.9.9.9"]), said("10.4.4.4"), "all are trusted: the farthest");
-        assert_eq!(client("unix", &["2001:db8::1, ::ffff:203.0.113.7 "]), said("203.0.113.7"));
-        assert_eq!(client("192.0.2.9", &["[2001:dba::7]:4711"]), said("2001:dba::7"));
-        assert_eq!(client("10.1.2.3", &["203.0.113.7:80"]), said("203.0.113.7"));
+    fn nearest_hop_that_is_not_a_proxy_is_the_client() {
+        let found = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(client("10.1.2.3", &["203.0.113.7"]), found("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["made up, 198.51.100.1, 203.0.113.7"]), found("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["198.51.100.1", "203.0.113.7, 10.9.9.9"]), found("203.0.113.7"));
+        assert_eq!(client("10.1.2.3", &["10.4.4.4, 10.9.9.9"]), found("10.4.4.4"), "all are trusted: the farthest");
+        assert_eq!(client("unix", &["2001:db8::1, ::ffff:203.0.113.7 "]), found("203.0.113.7"));
+        assert_eq!(client("192.0.2.9", &["[2001:dba::7]:4711"]), found("2001:dba::7"));
+        assert_eq!(client("10.1.2.3", &["203.0.113.7:80"]), found("203.0.113.7"));
         assert_eq!(client("10.1.2.3", &[]), Ok(None));
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn header_of_an_untrusted_peer_is_ignored() {
         assert_eq!(client("192.0.2.8", &["203.0.113.7"]), Ok(None));
         assert_eq!(client("203.0.113.1", &["garbage"]), Ok(None));
     }
 
     #[test]
-    fn what_a_trusted_one_wrote_must_be_an_address() {
+    fn hop_that_is_not_an_address_is_malformed() {
         for line in
             ["", "unknown", "203.0.113.7,", "203.0.113.7, garbage", "1.2.3", "01.2.3.4", "\t", "[::1", "::1%eth0"]
         {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_cannot_be_trusted() {
+    fn all_addresses_cannot_be_trusted() {
         for text in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "proxy.example", ""] {
             assert!(text.parse::<TrustedProxies>().is_err(), "{text}");
         }

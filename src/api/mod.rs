@@ -1,13 +1,20 @@
-//! What all doors speak: generated types, conversions, the error table.
+//! What all protocols share: generated types, the method table, conversions, the error table, and what every call has.
+//!
+//! Guarantees: `grpc` and `http` have no second copy of any of these. A message that holds a secret prints no field.
+//! It does not know sockets, framing or routes; those are `net`, `grpc` and `http`.
 
 #[cfg(feature = "server")]
-pub mod authorization;
+pub(crate) mod call;
 #[cfg(feature = "server")]
-pub mod convert;
+pub(crate) mod convert;
 #[cfg(feature = "server")]
-pub mod error;
+pub mod errors;
+#[cfg(feature = "server")]
+pub(crate) mod ext_authz;
 #[cfg(feature = "server")]
 pub mod forwarded;
+#[cfg(feature = "server")]
+pub mod methods;
 pub(crate) mod timeout;
 
 use std::fmt;
@@ -32,20 +39,20 @@ pub use generated::{
 
 use envoy_auth::{attribute_context, check_response};
 
-/// The `domain` of every `ErrorInfo`: whose reasons these are, whatever the host is called.
+/// The `domain` of every `ErrorInfo`. It names the service that defines the reasons, independent of host names.
 pub const DOMAIN: &str = "auth.watchword.dev";
 
-/// A trailer that clients' retry logic reads: milliseconds to wait (gRFC A6).
+/// The trailer that tells clients when to retry, in milliseconds (gRFC A6).
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Every file that the doors speak, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
+/// Every proto file of the APIs, with comments and custom options: a `google.protobuf.FileDescriptorSet`.
 pub static FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/watchword.binpb"));
 
-/// Every method of every service that the doors have, as metrics name it (`watchword.auth.v1.Auth/Login`); sorted.
+/// Every method of every described service, as metrics name it (`watchword.auth.v1.Auth/Login`); sorted.
 #[cfg(feature = "server")]
 pub static METHODS: &[&str] = &include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
-// Messages with secrets show no field; `build.rs` leaves their `Debug` to us, and a test holds the two together.
+// Messages with secrets print no field. `build.rs` derives no `Debug` for them, and a test compares the two lists.
 
 macro_rules! show_no_field_of {
     ($module:ident: $($message:ident),+) => {$(

@@ -1,4 +1,4 @@
-//! The `grpc-timeout` of a call, as the protocol defines it: servers obey it, and clients hold themselves to it.
+//! The value of `grpc-timeout`, as the gRPC protocol defines it. The server and the client read it.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_are_read_as_the_protocol_defines_them() {
+    fn timeouts_are_parsed_as_the_protocol_defines_them() {
         assert_eq!(parse("100m"), Some(Duration::from_millis(100)));
         assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
         for malformed in ["", "S", "1", "-1S", "1 S", "123456789S", "1s", "é", "1é"] {

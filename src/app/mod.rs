@@ -8,11 +8,12 @@ use std::{
 use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
+    api::methods::{ServerView, Services},
     common::host,
     config::Config,
     domain::{Auth, Environment, HashPool, Names, Store, StoreHealth, TokenSettings, password::Kernel},
-    grpc::{Grpc, Readiness, ServerView},
-    http,
+    grpc::{GrpcApi, Readiness},
+    http::{self, HttpSettings, ops::OpsViews},
     net::{self, Access, Address, BindError, Drain, Listener},
     store::{self, OpenError},
     telemetry::{Audit, AuditLog, Metrics, Now},
@@ -173,14 +174,16 @@ impl App {
         let (drain, draining) = Drain::new();
 
         let mut listeners = JoinSet::new();
-        let api = Grpc::new(auth.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
+        let server = Arc::new(server_view(&config, &store, &auth, &audit));
+        let services = Services { auth: auth.clone(), server };
+        let api = GrpcApi::new(services.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
         listeners.spawn(net::serve(grpc, api, config.limits, draining.clone()));
         if let Some(listener) = admin {
-            let api = Grpc::admin(auth.clone(), server_view(&config, &store, &auth, &audit), ready.clone());
+            let api = GrpcApi::admin(services, ready.clone());
             listeners.spawn(net::serve(listener, api, config.limits, draining.clone()));
         }
         if let Some(listener) = http {
-            let settings = http::Settings {
+            let settings = HttpSettings {
                 legacy_routes: config.legacy_routes,
                 clients: config.oauth_clients.clone(),
                 proxies: config.trusted_proxies.clone(),
@@ -306,9 +309,9 @@ fn views(
     auth: Arc<Auth>,
     audit: Arc<Audit>,
     metrics: Arc<Metrics>,
-) -> http::ops::Views {
+) -> OpsViews {
     let (alarms, pulse, audited) = (store.clone(), store.health(), audit.clone());
-    http::ops::Views {
+    OpsViews {
         ready: Box::new(move || {
             let alarms = alarms.warnings().into_iter().chain(audited.warning()).map(|alarm| alarm.text).collect();
             match *ready.borrow() {

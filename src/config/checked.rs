@@ -12,7 +12,7 @@ use crate::{
         Lifetimes, RateLimitSettings, Rules,
         password::{Cost, Policy, PoolSettings},
     },
-    http::Clients,
+    http::OAuthClients,
     net::{Address, Limits},
     store::{self, Seal},
     telemetry::AuditLog,
@@ -53,7 +53,7 @@ pub struct Config {
     /// How long the introspection cache answers.
     pub token_check_reuse: Duration,
     /// Services that may introspect and revoke tokens over HTTP.
-    pub oauth_clients: Option<Arc<Clients>>,
+    pub oauth_clients: Option<Arc<OAuthClients>>,
     /// The hash pool.
     pub hashing: PoolSettings,
     /// What each listener allows.
@@ -76,7 +76,7 @@ pub struct ConfigError(Vec<String>);
 
 /// What was read from the files that settings name.
 struct Files {
-    oauth_clients: Option<Arc<Clients>>,
+    oauth_clients: Option<Arc<OAuthClients>>,
     policy: Policy,
     seal: Arc<Seal>,
 }
@@ -148,7 +148,7 @@ fn hashing(resources: &ResourceArgs) -> PoolSettings {
 impl Files {
     /// Reads all of them, so that all faults are reported at once.
     fn read(settings: &Settings, faults: &mut Vec<String>) -> Option<Self> {
-        let oauth_clients = read("--oauth-clients-file", &settings.tokens.oauth_clients_file, Clients::parse);
+        let oauth_clients = read("--oauth-clients-file", &settings.tokens.oauth_clients_file, OAuthClients::parse);
         let oauth_clients = oauth_clients.map_err(|fault| faults.push(fault));
         let blocklist = settings.users.blocklist().map_err(|fault| faults.push(fault));
         let seal =

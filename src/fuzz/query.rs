@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::texts;
-use crate::http::query::{Query, decode};
+use crate::http::form::{FormFields, decode};
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     texts(&[
@@ -18,7 +18,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn try_input(input: &[u8]) {
-    let read = Query::parse_form(input);
+    let read = FormFields::parse_form(input);
     let Ok(text) = std::str::from_utf8(input) else { return assert!(read.is_err(), "what is no UTF-8 was read") };
     assert_eq!(decode(&encode(text)).ok().as_deref(), Some(text), "decoding undoes encoding");
 

@@ -1,8 +1,8 @@
-//! Server reflection, v1 and v1alpha: what grpcurl, grpcui, Postman and `buf curl` explore the service with.
+//! Server reflection, v1 and v1alpha, for grpcurl, grpcui, Postman and `buf curl`.
 //!
-//! Ours rather than tonic-reflection because that one ends the stream at an unknown symbol, finds no extensions and
-//! keeps a decoded copy of every file. Files are answered with all that they import, byte for byte as they were compiled:
-//! comments and custom options included.
+//! A file is answered with all of its imports, byte for byte as it was compiled, with comments and custom options. This is
+//! not tonic-reflection, because that ends the stream at an unknown symbol, finds no extensions and keeps a decoded copy
+//! of every file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,17 +26,17 @@ use crate::api::{
     },
 };
 
-/// The reflection service.
+/// The reflection service of one listener.
 #[derive(Clone)]
-pub(super) struct Reflection {
+pub(super) struct ReflectionService {
     services: Arc<[&'static str]>,
     readiness: watch::Receiver<Readiness>,
-    /// Built at the first question: a node that nobody explores does not pay for it.
-    index: Arc<OnceLock<Index>>,
+    /// Built at the first request, so that it costs nothing where reflection is not used.
+    index: Arc<OnceLock<DescriptorIndex>>,
 }
 
-impl Reflection {
-    /// Describes these services: exactly what is mounted.
+impl ReflectionService {
+    /// Describes these services: those of the listener.
     pub(super) fn new(services: Vec<&'static str>, readiness: watch::Receiver<Readiness>) -> Self {
         Self { services: services.into(), readiness, index: Arc::default() }
     }
@@ -46,7 +46,7 @@ impl Reflection {
             Some(question) => self.look_up(question),
             None => None,
         };
-        // An error is an answer: the stream stays open for the next question.
+        // An error is a response: the stream stays open for the next request.
         let answer = answer.unwrap_or_else(|| {
             MessageResponse::ErrorResponse(ErrorResponse {
                 error_code: Code::NotFound.into(),
@@ -61,7 +61,7 @@ impl Reflection {
     }
 
     fn look_up(&self, question: &MessageRequest) -> Option<MessageResponse> {
-        let index = self.index.get_or_init(Index::new);
+        let index = self.index.get_or_init(DescriptorIndex::new);
         match question {
             MessageRequest::FileByFilename(name) => index.file(name),
             MessageRequest::FileContainingSymbol(symbol) => {
@@ -90,7 +90,7 @@ impl Reflection {
 }
 
 #[tonic::async_trait]
-impl server_reflection_server::ServerReflection for Reflection {
+impl server_reflection_server::ServerReflection for ReflectionService {
     type ServerReflectionInfoStream = Pin<Box<dyn Stream<Item = Result<ServerReflectionResponse, Status>> + Send>>;
 
     async fn server_reflection_info(
@@ -99,7 +99,7 @@ impl server_reflection_server::ServerReflection for Reflection {
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let reflection = self.clone();
         let mut readiness = self.readiness.clone();
-        // Tools keep their stream open; a node that drains does not wait for them.
+        // Tools keep their stream open. A node that drains does not wait for them.
         let draining = async move { drop(readiness.wait_for(|now| *now == Readiness::Draining).await) };
         let answers = request
             .into_inner()
@@ -109,37 +109,37 @@ impl server_reflection_server::ServerReflection for Reflection {
     }
 }
 
-/// Where each name is described.
-struct Index {
-    files: BTreeMap<String, File>,
+/// The file that describes each name.
+struct DescriptorIndex {
+    files: BTreeMap<String, IndexedFile>,
     /// Fully qualified name -> file.
     symbols: BTreeMap<String, String>,
     /// Extended message -> field number -> file.
     extensions: BTreeMap<String, BTreeMap<i32, String>>,
 }
 
-struct File {
+struct IndexedFile {
     encoded: Vec<u8>,
     imports: Vec<String>,
 }
 
-/// A descriptor set whose files stay as they are: decoding them would lose their custom options.
+/// A descriptor set whose files stay encoded. Decoding would lose their custom options.
 #[derive(Clone, PartialEq, Message)]
 struct EncodedFiles {
     #[prost(bytes = "vec", repeated, tag = "1")]
     file: Vec<Vec<u8>>,
 }
 
-// === impl Index ===
+// === impl DescriptorIndex ===
 
-impl Index {
+impl DescriptorIndex {
     fn new() -> Self {
         let set = EncodedFiles::decode(FILE_DESCRIPTOR_SET).expect("the build wrote a descriptor set");
         let mut index = Self { files: BTreeMap::new(), symbols: BTreeMap::new(), extensions: BTreeMap::new() };
         for encoded in set.file {
             let file = FileDescriptorProto::decode(&*encoded).expect("the build wrote whole files");
             index.add(&file);
-            index.files.insert(file.name().into(), File { encoded, imports: file.dependency });
+            index.files.insert(file.name().into(), IndexedFile { encoded, imports: file.dependency });
         }
         index
     }
@@ -149,8 +149,8 @@ impl Index {
         for message in &file.message_type {
             self.add_message(name, scope, message);
         }
-        for one in &file.enum_type {
-            self.add_enum(name, scope, one);
+        for enumeration in &file.enum_type {
+            self.add_enum(name, scope, enumeration);
         }
         self.add_extensions(name, scope, &file.extension);
         for service in &file.service {
@@ -172,16 +172,16 @@ impl Index {
         for nested in &message.nested_type {
             self.add_message(file, scope, nested);
         }
-        for one in &message.enum_type {
-            self.add_enum(file, scope, one);
+        for enumeration in &message.enum_type {
+            self.add_enum(file, scope, enumeration);
         }
         self.add_extensions(file, scope, &message.extension);
     }
 
-    fn add_enum(&mut self, file: &str, scope: &str, one: &EnumDescriptorProto) {
-        self.add_symbol(file, scope, one.name());
-        // Values live beside their enum, not inside it (C++ scoping).
-        for value in &one.value {
+    fn add_enum(&mut self, file: &str, scope: &str, enumeration: &EnumDescriptorProto) {
+        self.add_symbol(file, scope, enumeration.name());
+        // The scope of a value is the scope that holds its enum (C++ scoping).
+        for value in &enumeration.value {
             self.add_symbol(file, scope, value.name());
         }
     }
@@ -200,7 +200,7 @@ impl Index {
         full
     }
 
-    /// The file and all that it imports, itself first.
+    /// The file, then all of its imports.
     fn file(&self, name: &str) -> Option<MessageResponse> {
         let mut wanted = vec![self.files.get_key_value(name)?.0.as_str()];
         let mut seen = BTreeSet::new();

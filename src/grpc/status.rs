@@ -1,14 +1,14 @@
-//! Brings what tonic answers by itself to the error table.
+//! Replaces errors that tonic answers itself by rows of the error table.
 //!
-//! tonic refuses some requests before any method of ours runs: a message over the limit is OUT_OF_RANGE there, bytes
-//! that are no protobuf message are INTERNAL, and neither has an ErrorInfo. gRPC's other servers answer
-//! RESOURCE_EXHAUSTED for the first, and the second is the caller's mistake.
+//! tonic refuses some requests before a method runs: with OUT_OF_RANGE a message over the limit, with INTERNAL bytes
+//! that are not a protobuf message, both without an ErrorInfo. Other gRPC servers answer RESOURCE_EXHAUSTED to the first,
+//! and the second is an invalid argument.
 
 use http::Response;
 use tonic::{Code, Status, body::Body};
 
 use crate::{
-    api::error,
+    api::errors,
     domain::{Error, Reason, Violation},
 };
 
@@ -16,39 +16,39 @@ pub(super) const CODE: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// Gives an error without details the ones it should have; leaves every other answer alone.
+/// Adds the details to an error without details. Other responses stay as they are.
 pub(super) fn complete(mut response: Response<Body>) -> Response<Body> {
-    // Errors before the first message are in the headers; there are no others on unary calls.
+    // An error before the first message is in the headers. Unary calls have no other errors.
     let headers = response.headers();
     if headers.contains_key(DETAILS) {
         return response;
     }
     let Some(code) = headers.get(CODE).map(|code| Code::from_bytes(code.as_bytes())) else { return response };
-    // tonic names what it accepts when it refuses a compression, and only then.
+    // tonic sends the accepted encodings only when it refuses a compression.
     let compressed = headers.contains_key("grpc-accept-encoding");
     if let Some(status) = replacement(code, compressed) {
         response.headers_mut().remove(MESSAGE);
-        // Replaces what both have; `grpc-accept-encoding` stays.
+        // `grpc-accept-encoding` stays.
         response.headers_mut().extend(status.into_http::<Body>().into_parts().0.headers);
     }
     response
 }
 
-/// The same for an error inside a stream, which travels in the trailers.
+/// The same for an error inside a stream, which is sent in the trailers.
 pub(super) fn completed(status: Status) -> Status {
     replacement(status.code(), false).unwrap_or(status)
 }
 
 fn replacement(code: Code, compressed: bool) -> Option<Status> {
     match code {
-        Code::OutOfRange | Code::ResourceExhausted => Some(error::status(&Error::RequestTooLarge)),
+        Code::OutOfRange | Code::ResourceExhausted => Some(errors::status(&Error::RequestTooLarge)),
         Code::Internal | Code::InvalidArgument | Code::Unknown => {
             let violation = Violation::new("request", Reason::Malformed, "is not a message that this method takes");
-            Some(error::status(&violation.into()))
+            Some(errors::status(&violation.into()))
         }
-        Code::Unimplemented if compressed => Some(error::unimplemented("messages must not be compressed")),
-        Code::Unimplemented => Some(error::unimplemented("unknown method")),
-        // Nothing of ours or tonic's answers these without details, but for a stream whose client has gone.
+        Code::Unimplemented if compressed => Some(errors::unimplemented("messages must not be compressed")),
+        Code::Unimplemented => Some(errors::unimplemented("unknown method")),
+        // Neither this service nor tonic answers these without details, except to a stream whose client is gone.
         Code::Ok
         | Code::NotFound
         | Code::Cancelled

@@ -1,4 +1,4 @@
-//! Challenges for ALTCHA's widget, which fetches them by GET and wants JSON.
+//! Challenges for ALTCHA's widget, which fetches them with GET and expects JSON.
 
 use std::sync::Arc;
 
@@ -10,16 +10,20 @@ use axum::{
 };
 
 use super::{
-    answer::{plain, refusal},
-    query::Query,
-    request::{context, within},
+    form::FormFields,
+    request::context,
+    response::{plain, refusal},
 };
-use crate::domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Violation};
+use crate::{
+    api::call,
+    domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Violation},
+};
 
 /// `GET /altcha/challenge?purpose=register|login`
 pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let context = context(&auth, Api::Altcha, &request);
-    match within(&context, &auth, create(&auth, &context, request.uri().query().unwrap_or_default())).await {
+    let challenge = create(&auth, &context, request.uri().query().unwrap_or_default());
+    match call::in_time(&auth, context.deadline, challenge).await {
         Ok(challenge) => {
             let mut response = plain(StatusCode::OK, challenge.text);
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -30,7 +34,7 @@ pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Bo
 }
 
 async fn create(auth: &Auth, context: &CallContext, query: &str) -> Result<NewChallenge, Error> {
-    let purpose = match Query::parse(query)?.take("purpose") {
+    let purpose = match FormFields::parse(query)?.take("purpose") {
         None => ChallengePurpose::Register,
         Some(name) => ChallengePurpose::parse(&name)
             .ok_or_else(|| Violation::new("purpose", Reason::Malformed, "is neither register nor login"))?,

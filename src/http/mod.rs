@@ -1,21 +1,22 @@
-//! The HTTP door: every route on one screen.
+//! The HTTP API and the ops API: every route on one screen.
 //!
-//! A page in a browser can reach a loopback address, by its own script or through DNS rebinding, so a loopback door
-//! answers only to loopback host names and to no other site (`same_site.rs`).
+//! Guarantees: every request is measured, its panic becomes one response, and its origin is read once. A browser can reach
+//! a loopback address from any page or through DNS rebinding, so a loopback listener answers only to loopback host names
+//! and to no other site (`same_site.rs`). It does not know gRPC, and it decides nothing about accounts.
 
 mod altcha;
-mod answer;
-mod clients;
-mod legacy;
-mod measured;
+pub(crate) mod form;
+mod metrics;
 mod oauth;
+mod oauth_clients;
 pub mod ops;
-pub(crate) mod query;
+mod original_routes;
 mod request;
+mod response;
 mod same_site;
 mod well_known;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -26,30 +27,32 @@ use axum::{
     response::Response,
     routing,
 };
-use futures_util::FutureExt;
 
-pub use self::clients::Clients;
+pub use self::oauth_clients::OAuthClients;
 use self::{
-    answer::{options, plain, refusal},
-    oauth::OAuth,
+    oauth::OAuthState,
+    response::{options, plain, refusal},
 };
-use crate::{api::forwarded::TrustedProxies, domain::Auth};
+use crate::{
+    api::{call, forwarded::TrustedProxies},
+    domain::Auth,
+};
 
-/// Which parts of the door are open.
+/// Which routes are open, and to which callers.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HttpSettings {
     /// The original query-string routes.
     pub legacy_routes: bool,
-    /// Who may introspect and revoke tokens; nobody can when there are none.
-    pub clients: Option<Arc<Clients>>,
-    /// Who is believed about the end user's address.
+    /// The clients that may introspect and revoke tokens. Without them the routes are closed.
+    pub clients: Option<Arc<OAuthClients>>,
+    /// The proxies that are trusted about the end user's address.
     pub proxies: TrustedProxies,
-    /// Whether the door listens on loopback only, where no other host has business.
+    /// Whether the listener is on loopback, where no other host may call.
     pub loopback: bool,
 }
 
-/// The door.
-pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
+/// The routes.
+pub fn router(auth: Arc<Auth>, settings: HttpSettings) -> Router {
     let has_oauth = settings.clients.is_some();
     let metadata = || {
         let answer = move |state, request| well_known::metadata(state, request, has_oauth);
@@ -65,35 +68,35 @@ pub fn router(auth: Arc<Auth>, settings: Settings) -> Router {
         let routes = Router::new()
             .route("/oauth2/introspect", routing::post(oauth::introspect).options(|| options("POST, OPTIONS")))
             .route("/oauth2/revoke", routing::post(oauth::revoke).options(|| options("POST, OPTIONS")));
-        router = router.merge(routes.with_state(OAuth { auth: auth.clone(), clients }));
+        router = router.merge(routes.with_state(OAuthState { auth: auth.clone(), clients }));
     } else {
-        let closed = || async { plain(StatusCode::NOT_FOUND, "closed: --oauth-clients-file says who may ask here\n") };
+        let closed = || async {
+            plain(StatusCode::NOT_FOUND, "closed: --oauth-clients-file names the clients that may call this path\n")
+        };
         router = router.route("/oauth2/{*path}", routing::any(closed));
     }
     if settings.legacy_routes {
         let routes = Router::new()
-            .route("/", routing::get(legacy::hello).options(|| options("GET, HEAD, OPTIONS")))
-            .route("/register", routing::post(legacy::register).options(|| options("POST, OPTIONS")))
-            .route("/login", routing::get(legacy::login).options(|| options("GET, HEAD, OPTIONS")));
+            .route("/", routing::get(original_routes::hello).options(|| options("GET, HEAD, OPTIONS")))
+            .route("/register", routing::post(original_routes::register).options(|| options("POST, OPTIONS")))
+            .route("/login", routing::get(original_routes::login).options(|| options("GET, HEAD, OPTIONS")));
         router = router.merge(routes.with_state(auth.clone()));
     }
     router = with_fallbacks(router);
-    router = router.layer(middleware::from_fn_with_state(Arc::new(settings.proxies), request::find_client));
-    // A panic becomes one answer; inside the guard against other sites, which decides without any of our state.
+    router = router.layer(middleware::from_fn_with_state(Arc::new(settings.proxies), request::read_origin));
     router = router.layer(middleware::from_fn_with_state(auth.clone(), catch_panic));
     if settings.loopback {
         router = router.layer(middleware::from_fn(same_site::guard));
     }
-    router.layer(middleware::from_fn_with_state(auth, measured::measure))
+    router.layer(middleware::from_fn_with_state(auth, metrics::measure))
 }
 
 async fn catch_panic(State(auth): State<Arc<Auth>>, request: Request<Body>, next: Next) -> Response {
-    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    response
-        .unwrap_or_else(|_| refusal(&auth.environment().internal_error("a call panicked; the panic is logged above")))
+    let response = call::catch_panic(&auth, next.run(request)).await;
+    response.unwrap_or_else(|error| refusal(&error))
 }
 
-/// Answers whatever no route takes.
+/// Adds the responses to requests that no route takes.
 fn with_fallbacks(router: Router) -> Router {
     router.fallback(|| async { plain(StatusCode::NOT_FOUND, "no such path\n") }).method_not_allowed_fallback(|| async {
         plain(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path\n")

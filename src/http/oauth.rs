@@ -1,7 +1,7 @@
-//! Introspection (RFC 7662) and revocation (RFC 7009) for gateways and libraries that speak OAuth: forms in, JSON out.
+//! Introspection (RFC 7662) and revocation (RFC 7009), for gateways and libraries that speak OAuth: forms in, JSON out.
 //!
-//! Errors are in the words of RFC 6749 (5.2, and 4.1.2.1 for what is not the caller's fault). A refresh token counts only for a caller who says that it asks about one: a gateway
-//! that looks at `active` alone must not take it for an access token.
+//! Errors have the codes of RFC 6749 (section 5.2, and 4.1.2.1 for server errors). A refresh token is active only for a
+//! client that sends the hint `refresh_token`: a gateway that reads only `active` must not accept one as an access token.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,100 +14,100 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    answer::{add_headers, status},
-    clients::{Clients, Stranger},
-    query::Query,
-    request::{collect, context, is_form, within},
+    form::FormFields,
+    oauth_clients::{ClientAuthError, OAuthClients},
+    request::{collect, context, is_form},
+    response::{add_headers, status},
 };
 use crate::{
-    api::error::row,
+    api::{call, errors::error_row},
     domain::{Api, Auth, CallContext, Error, Event, Introspection, TokenUse},
 };
 
-/// Nobody keeps what is said of a token.
+/// No cache stores what is said about a token.
 const NO_STORE: [(HeaderName, HeaderValue); 3] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::PRAGMA, HeaderValue::from_static("no-cache")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
-/// What the routes work with.
+/// What the routes need.
 #[derive(Clone)]
-pub(super) struct OAuth {
+pub(super) struct OAuthState {
     pub(super) auth: Arc<Auth>,
-    pub(super) clients: Arc<Clients>,
+    pub(super) clients: Arc<OAuthClients>,
 }
 
-/// What both forms say.
-struct Asked {
+/// The form of both routes.
+struct TokenForm {
     token: String,
     /// `token_type_hint=refresh_token`
-    may_refresh: bool,
+    is_refresh_hinted: bool,
 }
 
-/// Why a request is not answered.
-enum Refused {
-    /// The form is not what the RFC asks for.
+/// Why a request failed.
+enum OAuthError {
+    /// The form does not satisfy the RFC.
     Request(&'static str),
-    /// The caller is nobody who may ask.
+    /// Client authentication failed.
     Client,
-    /// The rules, or the body.
-    Rule(Error),
+    /// The domain, the body or the deadline.
+    Domain(Error),
 }
 
 /// `POST /oauth2/introspect`
-pub(super) async fn introspect(State(api): State<OAuth>, request: Request<Body>) -> Response {
-    let context = context(&api.auth, Api::OAuth, &request);
+pub(super) async fn introspect(State(state): State<OAuthState>, request: Request<Body>) -> Response {
+    let context = context(&state.auth, Api::OAuth, &request);
     let answer = async {
-        let Asked { token, may_refresh } = api.open(&context, request).await?;
-        let found = api.auth.introspect_token(&token).await?;
-        Ok::<_, Refused>(found.filter(|found| found.token_use == TokenUse::Access || may_refresh))
+        let TokenForm { token, is_refresh_hinted } = state.open(&context, request).await?;
+        let found = state.auth.introspect_token(&token).await?;
+        Ok::<_, OAuthError>(found.filter(|found| found.token_use == TokenUse::Access || is_refresh_hinted))
     };
-    match within(&context, &api.auth, answer).await {
+    match call::in_time(&state.auth, context.deadline, answer).await {
         Ok(found) => document(StatusCode::OK, &introspection(found)),
-        Err(refused) => refused.answer(),
+        Err(error) => error.response(),
     }
 }
 
 /// `POST /oauth2/revoke`
-pub(super) async fn revoke(State(api): State<OAuth>, request: Request<Body>) -> Response {
-    let context = context(&api.auth, Api::OAuth, &request);
+pub(super) async fn revoke(State(state): State<OAuthState>, request: Request<Body>) -> Response {
+    let context = context(&state.auth, Api::OAuth, &request);
     let answer = async {
-        let Asked { token, .. } = api.open(&context, request).await?;
-        Ok::<_, Refused>(api.auth.revoke_token(&context, &token).await?)
+        let TokenForm { token, .. } = state.open(&context, request).await?;
+        Ok::<_, OAuthError>(state.auth.revoke_token(&context, &token).await?)
     };
-    match within(&context, &api.auth, answer).await {
+    match call::in_time(&state.auth, context.deadline, answer).await {
         Ok(()) => (StatusCode::OK, NO_STORE).into_response(),
-        Err(refused) => refused.answer(),
+        Err(error) => error.response(),
     }
 }
 
-impl OAuth {
-    /// Reads the form of a client that may ask.
-    async fn open(&self, context: &CallContext, request: Request<Body>) -> Result<Asked, Refused> {
+impl OAuthState {
+    /// Reads the form and authenticates the client.
+    async fn open(&self, context: &CallContext, request: Request<Body>) -> Result<TokenForm, OAuthError> {
         let (parts, body) = request.into_parts();
         if !is_form(&parts.headers) {
-            return Err(Refused::Request("send content-type: application/x-www-form-urlencoded"));
+            return Err(OAuthError::Request("send content-type: application/x-www-form-urlencoded"));
         }
-        let mut form = Query::parse_form(&collect(body).await?)?;
+        let mut form = FormFields::parse_form(&collect(body).await?)?;
         if form.repeats() {
-            return Err(Refused::Request("a parameter stands there twice"));
+            return Err(OAuthError::Request("a parameter appears twice"));
         }
-        self.clients.check(&parts.headers, &mut form).map_err(|stranger| match stranger {
-            Stranger::Malformed(fault) => Refused::Request(fault),
-            Stranger::Unknown => {
+        self.clients.check(&parts.headers, &mut form).map_err(|error| match error {
+            ClientAuthError::Malformed(fault) => OAuthError::Request(fault),
+            ClientAuthError::Unknown => {
                 self.auth.environment().note(&Event::ClientRefused { context });
-                Refused::Client
+                OAuthError::Client
             }
         })?;
         let token =
-            form.take("token").filter(|token| !token.is_empty()).ok_or(Refused::Request("token is required"))?;
-        let may_refresh = form.take("token_type_hint").as_deref() == Some("refresh_token");
-        Ok(Asked { token, may_refresh })
+            form.take("token").filter(|token| !token.is_empty()).ok_or(OAuthError::Request("token is required"))?;
+        let is_refresh_hinted = form.take("token_type_hint").as_deref() == Some("refresh_token");
+        Ok(TokenForm { token, is_refresh_hinted })
     }
 }
 
-/// RFC 7662 2.2; of a token that does not count, nothing but that.
+/// RFC 7662 section 2.2. The response about an inactive token holds nothing else.
 fn introspection(found: Option<Introspection>) -> Value {
     let Some(found) = found else { return json!({"active": false}) };
     let mut document = json!({
@@ -122,7 +122,7 @@ fn introspection(found: Option<Introspection>) -> Value {
     });
     let (name, value) = match found.token_use {
         TokenUse::Access => ("token_type", "Bearer"),
-        // It is of no OAuth type: nobody may be called with it.
+        // OAuth defines no type for it: a refresh token authorizes no call.
         TokenUse::Refresh => ("token_use", "refresh"),
     };
     document[name] = value.into();
@@ -138,35 +138,36 @@ fn document(status: StatusCode, document: &Value) -> Response {
     (status, NO_STORE, [content_type], document.to_string()).into_response()
 }
 
-// === impl Refused ===
+// === impl OAuthError ===
 
-impl From<Error> for Refused {
+impl From<Error> for OAuthError {
     fn from(error: Error) -> Self {
-        Refused::Rule(error)
+        OAuthError::Domain(error)
     }
 }
 
-impl Refused {
-    fn answer(&self) -> Response {
-        let say = |status, code: &str, text: &str| document(status, &json!({"error": code, "error_description": text}));
+impl OAuthError {
+    fn response(&self) -> Response {
+        let error_document =
+            |status, code: &str, text: &str| document(status, &json!({"error": code, "error_description": text}));
         match self {
-            Refused::Request(text) => say(StatusCode::BAD_REQUEST, "invalid_request", text),
-            Refused::Client => {
+            OAuthError::Request(text) => error_document(StatusCode::BAD_REQUEST, "invalid_request", text),
+            OAuthError::Client => {
                 let text = "authenticate with a name and a secret of --oauth-clients-file";
-                let mut response = say(StatusCode::UNAUTHORIZED, "invalid_client", text);
+                let mut response = error_document(StatusCode::UNAUTHORIZED, "invalid_client", text);
                 let challenge = HeaderValue::from_static("Basic realm=\"watchword\", charset=\"UTF-8\"");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
                 response
             }
-            Refused::Rule(error) => {
-                let row = row(error);
+            OAuthError::Domain(error) => {
+                let row = error_row(error);
                 let status = status(&row);
                 let code = match status {
                     StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "temporarily_unavailable",
                     status if status.is_server_error() => "server_error",
                     _ => "invalid_request",
                 };
-                let mut response = say(status, code, &row.text);
+                let mut response = error_document(status, code, &row.text);
                 add_headers(&row, &mut response);
                 response
             }

@@ -1,5 +1,4 @@
-//! The ops door: is the process alive, should it get calls, what has it counted? Nothing secret, so it may listen
-//! anywhere.
+//! The ops API: liveness, readiness and metrics. Nothing in it is secret, so it may listen on any address.
 
 use std::sync::Arc;
 
@@ -10,40 +9,40 @@ use axum::{
     routing,
 };
 
-use super::{answer::plain, with_fallbacks};
+use super::{response::plain, with_fallbacks};
 
-/// Whether this node should get calls, or why not; and what an operator should look at.
-pub type Readiness = (Result<(), &'static str>, Vec<String>);
+/// Whether this node should get calls, or why not; and the configuration warnings.
+pub type ReadinessReport = (Result<(), &'static str>, Vec<String>);
 
-/// What this door shows, made by whoever knows.
-pub struct Views {
+/// Where the ops API reads what it shows.
+pub struct OpsViews {
     /// Answered by `/readyz`.
-    pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
-    /// The counters, and their media type.
+    pub ready: Box<dyn Fn() -> ReadinessReport + Send + Sync>,
+    /// The media type and the text of the metrics page.
     pub metrics: Box<dyn Fn() -> (&'static str, String) + Send + Sync>,
 }
 
-/// The door.
-pub fn router(views: Views) -> Router {
+/// The routes.
+pub fn router(views: OpsViews) -> Router {
     let views = Arc::new(views);
     let (ready, metrics) = (views.clone(), views);
     let router = Router::new()
-        // Never asks the store: restarting this process would not mend it.
+        // Independent of the store: a restart of this process would not fix the store.
         .route("/healthz", routing::get(|| async { plain(StatusCode::OK, "ok\n") }))
         .route("/readyz", routing::get(move || async move { readiness((ready.ready)()) }))
-        .route("/metrics", routing::get(move || async move { page((metrics.metrics)()) }));
+        .route("/metrics", routing::get(move || async move { metrics_page((metrics.metrics)()) }));
     with_fallbacks(router)
 }
 
-fn readiness((ready, alarms): Readiness) -> Response {
-    let alarms: String = alarms.iter().map(|alarm| format!("alarm: {alarm}\n")).collect();
+fn readiness((ready, warnings): ReadinessReport) -> Response {
+    let warnings: String = warnings.iter().map(|warning| format!("alarm: {warning}\n")).collect();
     match ready {
-        Ok(()) => plain(StatusCode::OK, format!("ready\n{alarms}")),
-        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n{alarms}")),
+        Ok(()) => plain(StatusCode::OK, format!("ready\n{warnings}")),
+        Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n{warnings}")),
     }
 }
 
-fn page((content_type, text): (&'static str, String)) -> Response {
+fn metrics_page((content_type, text): (&'static str, String)) -> Response {
     let mut response = plain(StatusCode::OK, text);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -1,7 +1,7 @@
-//! Keeps web pages away from a loopback door.
+//! Protects a loopback listener from web pages.
 //!
-//! DNS rebinding shows in `Host`, a script of another site in `Origin`, a link or an image of one in
-//! `Sec-Fetch-Site`. Programs such as curl send loopback hosts and neither of the other two.
+//! DNS rebinding shows in `Host`, a script of another site in `Origin`, and a link or an image of another site in
+//! `Sec-Fetch-Site`. Programs such as curl send loopback hosts and neither of the other two headers.
 
 use axum::{
     body::Body,
@@ -10,9 +10,9 @@ use axum::{
     response::Response,
 };
 
-use super::answer::plain;
+use super::response::plain;
 
-/// Refuses requests that a page of another site caused.
+/// Middleware that refuses requests from pages of other sites.
 pub(super) async fn guard(request: Request<Body>, next: Next) -> Response {
     let headers = request.headers();
     if !host(request.uri(), headers).is_some_and(|host| is_loopback(&host)) {
@@ -25,9 +25,9 @@ pub(super) async fn guard(request: Request<Body>, next: Next) -> Response {
     next.run(request).await
 }
 
-/// The host that the caller thinks it talks to.
+/// The host that the caller addresses.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    // HTTP/2 has it in the URI.
+    // HTTP/2 has the host in the URI.
     uri.authority().cloned().or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
 }
 
@@ -44,6 +44,6 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
         let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
         !origin.as_ref().and_then(Uri::authority).is_some_and(is_loopback)
     });
-    let fetched_from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    foreign_origin || fetched_from_elsewhere
+    let is_cross_site_fetch = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    foreign_origin || is_cross_site_fetch
 }

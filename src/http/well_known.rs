@@ -1,7 +1,7 @@
-//! What others need to check our tokens by themselves: the public keys (RFC 7517) and where everything is (RFC 8414).
+//! What services need to validate access tokens themselves: the public keys (RFC 7517) and the metadata (RFC 8414).
 //!
-//! The same document stands where OpenID providers have theirs, since some gateways look only there; it says that this is
-//! none.
+//! The metadata is also at OpenID's path, because some gateways look only there. It says that this is not an OpenID
+//! provider.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::answer::refusal;
+use super::response::refusal;
 use crate::domain::{Auth, fingerprint};
 
-/// How long anybody may go on with what he fetched: shorter than a key is published before it is used.
+/// How long a client may use what it fetched. A key is published for longer than this before it is used.
 const CACHE_CONTROL: &str = "public, max-age=300";
 
 /// `GET /.well-known/jwks.json`
@@ -34,13 +34,13 @@ pub(super) async fn keys(State(auth): State<Arc<Auth>>, request: Request<Body>) 
     document(&request, &json!({ "keys": keys }))
 }
 
-/// `GET /.well-known/oauth-authorization-server`, and the same for OpenID's name.
+/// `GET /.well-known/oauth-authorization-server`, and OpenID's path.
 pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Body>, has_oauth: bool) -> Response {
     let at = |path: &str| format!("{}{path}", auth.token_settings().names.issuer.trim_end_matches('/'));
     let mut metadata = json!({
         "issuer": auth.token_settings().names.issuer,
         "jwks_uri": at("/.well-known/jwks.json"),
-        // Required by RFC 8414, and none: users sign in over gRPC, by services that they trust.
+        // RFC 8414 requires the lists. They are empty, because services log users in over gRPC.
         "response_types_supported": [],
         "grant_types_supported": [],
         "access_token_signing_alg_values_supported": ["ES256"],
@@ -58,7 +58,7 @@ pub(super) async fn metadata(State(auth): State<Arc<Auth>>, request: Request<Bod
     document(&request, &metadata)
 }
 
-/// JSON that may be kept for a while, or word that it has not changed.
+/// JSON that clients may cache, or NOT_MODIFIED.
 fn document(request: &Request<Body>, document: &Value) -> Response {
     let text = document.to_string();
     let etag = fingerprint(&text);

@@ -1,7 +1,7 @@
-//! Which services may ask about tokens over HTTP: names and secrets from a file (RFC 6749 2.3.1).
+//! The OAuth clients that may introspect and revoke tokens: names and secrets from a file (RFC 6749 section 2.3.1).
 //!
-//! Open introspection would let anybody try found strings until one is a token (RFC 7662 4). Only hashes of the secrets
-//! are kept in memory; secrets are long, so nothing slows guessing down.
+//! Introspection without client authentication would allow token scanning (RFC 7662 section 4). Memory holds only hashes
+//! of the secrets. Secrets have at least 128 bits, so brute force needs no rate limit.
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
@@ -11,31 +11,31 @@ use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use super::query::{Query, decode};
+use super::form::{FormFields, decode};
 
-/// Characters of a secret: at least 128 bits in base64url, and what fits into a header with ease.
+/// Characters of a secret: at least 128 bits in base64url, and few enough for a header.
 const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
 
 /// Characters of a name at most.
 const NAME_CHARS_MAX: usize = 64;
 
-/// The services that may.
-pub struct Clients(Vec<[u8; 32]>);
+/// The clients, each as the hash of its name and secret.
+pub struct OAuthClients(Vec<[u8; 32]>);
 
-/// Why a caller is none of them.
-pub(super) enum Stranger {
-    /// It says who it is in a way that the RFC forbids.
+/// Why client authentication failed.
+pub(super) enum ClientAuthError {
+    /// The request authenticates in a way that the RFC forbids.
     Malformed(&'static str),
-    /// It says nothing, or something wrong.
+    /// The request has no credentials, or wrong ones.
     Unknown,
 }
 
-impl Clients {
-    /// Reads a file of `NAME:SECRET` lines; blank lines and those that begin with `#` say nothing. A name may stand there
-    /// twice, so that its secret can be changed without a pause.
+impl OAuthClients {
+    /// Reads a file of `NAME:SECRET` lines. Blank lines and lines that begin with `#` are ignored. A name may appear
+    /// twice, so that its secret can be rotated without downtime.
     ///
     /// # Errors
-    /// Everything that is wrong with it, a line each, without any secret.
+    /// Every fault of the file with its line number, without any secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut known, mut faults) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
@@ -54,23 +54,22 @@ impl Clients {
         if faults.is_empty() { Ok(Self(known)) } else { Err(faults.join("; ")) }
     }
 
-    /// Whether the request comes from one of them: by Basic authentication, or by `client_id` and `client_secret` in the
-    /// form.
-    pub(super) fn check(&self, headers: &HeaderMap, form: &mut Query) -> Result<(), Stranger> {
+    /// Authenticates a client: by Basic authentication, or by `client_id` and `client_secret` in the form.
+    pub(super) fn check(&self, headers: &HeaderMap, form: &mut FormFields) -> Result<(), ClientAuthError> {
         let mut basic = headers.get_all(header::AUTHORIZATION).iter();
         let (name, secret) = (form.take("client_id"), form.take("client_secret").map(Zeroizing::new));
         let is_known = match (basic.next(), name, secret) {
             (Some(_), _, Some(_)) => {
-                return Err(Stranger::Malformed("authenticate in the header or in the form, not in both"));
+                return Err(ClientAuthError::Malformed("authenticate in the header or in the form, not in both"));
             }
             (Some(value), name, None) if basic.next().is_none() => self.knows_basic(value.as_bytes(), name.as_deref()),
             (None, Some(name), Some(secret)) => self.knows(&name, &secret),
             (Some(_), _, None) | (None, _, _) => false,
         };
-        if is_known { Ok(()) } else { Err(Stranger::Unknown) }
+        if is_known { Ok(()) } else { Err(ClientAuthError::Unknown) }
     }
 
-    /// Looks at the value of an `authorization` header, beside which the form may name the same client.
+    /// Checks the value of an `authorization` header. The form may also name the client, if it is the same one.
     fn knows_basic(&self, value: &[u8], also_named: Option<&str>) -> bool {
         let credentials = std::str::from_utf8(value).ok().and_then(|text| {
             let (scheme, encoded) = text.split_once(' ')?;
@@ -82,23 +81,23 @@ impl Clients {
         if also_named.is_some_and(|named| named != name) {
             return false;
         }
-        // The RFC has both form-encoded first; many clients do not do that.
+        // The RFC form-encodes both before base64. Many clients do not.
         let decoded = decode(name).ok().zip(decode(secret).ok().map(Zeroizing::new));
         self.knows(name, secret) | decoded.is_some_and(|(name, secret)| self.knows(&name, &secret))
     }
 
     fn knows(&self, name: &str, secret: &str) -> bool {
         let wanted = fingerprint(name, secret);
-        // All of them, so that the time says nothing.
+        // Compares with every client, so that the time is constant.
         let equal = |known: &[u8; 32]| verify_slices_are_equal(known, &wanted).is_ok();
         self.0.iter().fold(false, |found, known| found | equal(known))
     }
 }
 
-// What it keeps is worth something to whoever guesses.
-impl std::fmt::Debug for Clients {
+// Hides the hashes.
+impl std::fmt::Debug for OAuthClients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Clients({})", self.0.len())
+        write!(f, "OAuthClients({})", self.0.len())
     }
 }
 
@@ -128,13 +127,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_the_file_is_named_without_a_secret() {
-        let fault =
-            Clients::parse("# gateways\n\nkong\na b:0123456789abcdef0123456789abcdef\nshop:hunter2\n").unwrap_err();
+    fn every_fault_of_the_file_is_reported_without_a_secret() {
+        let fault = OAuthClients::parse("# gateways\n\nkong\na b:0123456789abcdef0123456789abcdef\nshop:hunter2\n")
+            .unwrap_err();
         for part in ["line 3: expected NAME:SECRET", "line 4: expected a name", "line 5: the secret of shop"] {
             assert!(fault.contains(part), "{fault}");
         }
         assert!(!fault.contains("hunter2") && !fault.contains("0123456789"), "{fault}");
-        assert!(Clients::parse("# nobody yet\n").unwrap_err().contains("names no client"));
+        assert!(OAuthClients::parse("# none yet\n").unwrap_err().contains("names no client"));
     }
 }

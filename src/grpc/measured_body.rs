@@ -1,13 +1,12 @@
-//! Measures every call, from its head until its status is on its way.
+//! A response body that ends its call's metrics.
 //!
-//! The status is in the headers of an error and in the trailers of everything else, which are looked at as they pass.
-//! A call that ends without either was given up by its caller.
+//! gRPC sends its status in the headers of an error and in the trailers of every other response. The call ends when the
+//! status passes. If neither passes, the caller has cancelled the call.
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,69 +16,66 @@ use tonic::{Code, Status, body::Body};
 
 use super::status::CODE;
 use crate::{
-    api::METHODS,
-    domain::{Auth, Event},
+    api::{
+        METHODS,
+        call::{CallLabels, CallMetrics},
+    },
+    domain::Auth,
 };
 
-/// What OpenTelemetry calls a method that nobody knows: whoever calls must not choose a label's value.
+/// The label of an unknown method, as in OpenTelemetry. Callers must not choose the value of a label.
 const OTHER: &str = "_OTHER";
 
-/// A call under way; told when it is dropped.
-pub(super) struct Call {
-    rules: Arc<Auth>,
+/// The metrics of a gRPC call.
+pub(super) struct RpcMetrics {
+    metrics: CallMetrics,
     method: &'static str,
-    began: Instant,
-    code: Code,
 }
 
-/// An answer, whose end is the end of its call.
-pub struct Measured {
+/// A response body; its end is the end of its call.
+pub struct MeasuredBody {
     body: Body,
-    call: Option<Call>,
+    call: Option<RpcMetrics>,
 }
 
-// === impl Call ===
+// === impl RpcMetrics ===
 
-impl Call {
-    /// A call of `path`.
-    pub(super) fn begun(rules: Arc<Auth>, path: &str) -> Self {
+impl RpcMetrics {
+    /// A call of `path` that begins now.
+    pub(super) fn begin(auth: Arc<Auth>, path: &str) -> Self {
         let known = path.strip_prefix('/').and_then(|method| METHODS.binary_search(&method).ok());
-        let began = rules.environment().clock.monotonic();
-        Self { rules, method: known.map_or(OTHER, |at| METHODS[at]), began, code: Code::Cancelled }
+        let method = known.map_or(OTHER, |at| METHODS[at]);
+        Self { metrics: CallMetrics::begin(auth, labels(method, Code::Cancelled)), method }
     }
 
-    /// Ends with its status, or with its answer.
-    pub(super) fn until_the_end_of(self, response: Response<Body>) -> Response<Measured> {
-        let call = self.ended(response.headers());
-        response.map(|body| Measured { body, call })
+    /// Ends with the status in the headers, or with the body.
+    pub(super) fn until_end_of(self, response: Response<Body>) -> Response<MeasuredBody> {
+        let call = self.end_if_status(response.headers());
+        response.map(|body| MeasuredBody { body, call })
     }
 
-    /// Ends when `headers` say how; the call, when they do not.
-    fn ended(mut self, headers: &HeaderMap) -> Option<Self> {
+    /// Ends if `headers` hold the status; otherwise the call goes on.
+    fn end_if_status(mut self, headers: &HeaderMap) -> Option<Self> {
         let Some(code) = headers.get(CODE) else { return Some(self) };
-        self.code = Code::from_bytes(code.as_bytes());
+        self.metrics.labels = labels(self.method, Code::from_bytes(code.as_bytes()));
         None
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        let environment = self.rules.environment();
-        let took = environment.since(self.began);
-        environment.note(&Event::CallEnded { method: self.method, code: name(self.code), took });
-    }
+fn labels(method: &'static str, code: Code) -> CallLabels {
+    CallLabels::Rpc { method, code: name(code) }
 }
 
-// === impl Measured ===
+// === impl MeasuredBody ===
 
-impl Measured {
-    /// The answer to something that is no call.
-    pub(super) fn not(body: Body) -> Self {
+impl MeasuredBody {
+    /// The response to a request that is not a call.
+    pub(super) fn without_call(body: Body) -> Self {
         Self { body, call: None }
     }
 }
 
-impl http_body::Body for Measured {
+impl http_body::Body for MeasuredBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -88,7 +84,7 @@ impl http_body::Body for Measured {
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
-            self.call = self.call.take().and_then(|call| call.ended(trailers));
+            self.call = self.call.take().and_then(|call| call.end_if_status(trailers));
         }
         Poll::Ready(frame)
     }
@@ -102,7 +98,7 @@ impl http_body::Body for Measured {
     }
 }
 
-/// A code as the protocol's own documents write it.
+/// The name of a code in the gRPC specification.
 fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

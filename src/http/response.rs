@@ -1,4 +1,4 @@
-//! How answers look that hold no document: plain text, refusals of the error table, methods of a path.
+//! Responses without a document: plain text, rows of the error table, the methods of a path.
 
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -6,11 +6,11 @@ use axum::{
 };
 
 use crate::{
-    api::error::{Row, row},
+    api::errors::{ErrorRow, error_row},
     domain::Error,
 };
 
-/// Text that no browser takes for anything else and nobody keeps.
+/// Plain text that browsers do not interpret as anything else and caches do not store.
 pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
@@ -21,21 +21,21 @@ pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     (status, headers, text.into()).into_response()
 }
 
-/// The HTTP column of the table, as text.
+/// The HTTP form of an error, as text.
 pub(super) fn refusal(error: &Error) -> Response {
-    let row = row(error);
+    let row = error_row(error);
     let mut response = plain(status(&row), format!("{}\n", row.text));
     add_headers(&row, &mut response);
     response
 }
 
-/// The row's status.
-pub(super) fn status(row: &Row) -> StatusCode {
-    StatusCode::from_u16(row.http).expect("the table has HTTP statuses")
+/// The HTTP status of a row.
+pub(super) fn status(row: &ErrorRow) -> StatusCode {
+    StatusCode::from_u16(row.http).expect("the error table has HTTP statuses")
 }
 
-/// What a refusal says in headers: when to come back, and that an unread body ends the connection.
-pub(super) fn add_headers(row: &Row, response: &mut Response) {
+/// The headers of an error: the wait before a retry, and the end of a connection whose request body is not read.
+pub(super) fn add_headers(row: &ErrorRow, response: &mut Response) {
     if let Some(seconds) = row.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -44,7 +44,7 @@ pub(super) fn add_headers(row: &Row, response: &mut Response) {
     }
 }
 
-/// The methods of a path.
+/// The response to OPTIONS: the methods of a path.
 pub(super) async fn options(allow: &'static str) -> Response {
     let mut response = plain(StatusCode::NO_CONTENT, "");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));

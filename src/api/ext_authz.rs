@@ -1,7 +1,7 @@
-//! Between what a gateway asks and the rules: headers to a bearer token, and who calls to headers.
+//! Conversions for the external authorization of gateways: headers to a bearer token, and an identity to headers.
 //!
-//! Identity headers are the upstream's only word on who calls, so an answer that lets a request pass has something to say
-//! about every one of them: it is set, or it is removed. A copy that a client sent never survives.
+//! Guarantees: an upstream learns the user only from the identity headers, so a response that allows a request sets or
+//! removes each of them. A copy that a client sent never reaches the upstream. It does not validate tokens.
 
 use std::{
     collections::BTreeMap,
@@ -19,53 +19,54 @@ use super::{
     },
     envoy_core::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
     envoy_type::HttpStatus,
-    error::{Row, row},
+    errors::{ErrorRow, error_row},
     rpc,
 };
 use crate::domain::{Bearer, Error, Introspection, Route};
 
 /// The user's id.
 const SUBJECT: &str = "x-auth-subject";
-/// The user's canonical name, percent-encoded.
+/// The canonical username, percent-encoded.
 const USERNAME: &str = "x-auth-username";
 /// The session's id.
 const SESSION_ID: &str = "x-auth-session-id";
-/// What the token may be used for. There are no scopes yet, so it is only ever removed.
+/// The scopes of the token. There are no scopes yet, so it is always removed.
 const SCOPES: &str = "x-auth-scopes";
 
-/// Every header that says who calls.
-const IDENTITY: [&str; 4] = [SUBJECT, USERNAME, SESSION_ID, SCOPES];
+/// All identity headers.
+const IDENTITY_HEADERS: [&str; 4] = [SUBJECT, USERNAME, SESSION_ID, SCOPES];
 
 const AUTHORIZATION: &str = "authorization";
 
-/// What a gateway wants to know.
+/// A gateway's question about one request.
 #[derive(Debug)]
-pub(crate) struct Check {
-    /// What the request shows.
+pub(crate) struct AuthorizationCheck {
+    /// The token of the request.
     pub(crate) bearer: Bearer,
-    /// Whom the request's route lets pass.
+    /// Which requests the route allows.
     pub(crate) route: Route,
     /// Whether the upstream gets the token too.
     pub(crate) forwards_authorization: bool,
 }
 
-impl From<CheckRequest> for Check {
+impl From<CheckRequest> for AuthorizationCheck {
     fn from(request: CheckRequest) -> Self {
         let attributes = request.attributes.unwrap_or_default();
-        let says = |key: &str, value: &str| attributes.context_extensions.get(key).is_some_and(|said| said == value);
-        let forwards_authorization = !says("forward_authorization", "false");
+        let has_setting =
+            |key: &str, value: &str| attributes.context_extensions.get(key).is_some_and(|found| found == value);
+        let forwards_authorization = !has_setting("forward_authorization", "false");
         let Some(http) = attributes.request.and_then(|request| request.http) else {
-            // Nobody can say what this is, so it passes nowhere.
+            // Without a description of the request there is nothing to allow.
             return Self { bearer: Bearer::Missing, route: Route::Required, forwards_authorization };
         };
-        // Whatever else the settings say, a misspelt word included, is the safe default.
-        let is_open = says("auth", "optional") || (says("preflight", "allow") && is_preflight(&http));
+        // Every other value, a misspelt one included, means the safe default.
+        let is_open = has_setting("auth", "optional") || (has_setting("preflight", "allow") && is_preflight(&http));
         let route = if is_open { Route::Optional } else { Route::Required };
         Self { bearer: bearer(&http), route, forwards_authorization }
     }
 }
 
-/// A browser that asks whether a page may make a request (Fetch, "CORS-preflight request"); it never has credentials.
+/// Whether this is a CORS preflight request (Fetch standard). A preflight never has credentials.
 fn is_preflight(http: &HttpRequest) -> bool {
     let has = |name| !values(http, name).is_empty();
     http.method == "OPTIONS" && has("origin") && has("access-control-request-method")
@@ -75,7 +76,7 @@ fn bearer(http: &HttpRequest) -> Bearer {
     Bearer::parse(values(http, AUTHORIZATION).into_iter())
 }
 
-/// Every value of a header. A gateway fills one of the two places; what both have alike came once.
+/// Every value of a header. A gateway fills one of the two places. If both hold the same values, they are one copy.
 fn values<'a>(http: &'a HttpRequest, name: &str) -> Vec<&'a [u8]> {
     let joined = http.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
     let joined: Vec<_> = joined.map(|(_, value)| value.as_bytes()).collect();
@@ -84,7 +85,7 @@ fn values<'a>(http: &'a HttpRequest, name: &str) -> Vec<&'a [u8]> {
     if joined == list_entry { joined } else { [joined, list_entry].concat() }
 }
 
-/// One value, unless text and bytes say different things.
+/// One value, unless text and bytes differ.
 fn values_of(header: &HeaderValue) -> Vec<&[u8]> {
     let (text, raw) = (header.value.as_bytes(), header.raw_value.as_slice());
     if raw.is_empty() || raw == text {
@@ -96,18 +97,21 @@ fn values_of(header: &HeaderValue) -> Vec<&[u8]> {
     }
 }
 
-/// What the gateway is told.
-pub(crate) fn answer(authorized: Result<Option<Introspection>, Error>, forwards_authorization: bool) -> CheckResponse {
+/// The response to the gateway.
+pub(crate) fn check_response(
+    authorized: Result<Option<Introspection>, Error>,
+    forwards_authorization: bool,
+) -> CheckResponse {
     match authorized {
-        Ok(who) => allowed(who.as_ref(), forwards_authorization),
+        Ok(user) => allowed(user.as_ref(), forwards_authorization),
         Err(error) => refused(&error),
     }
 }
 
-fn allowed(who: Option<&Introspection>, forwards_authorization: bool) -> CheckResponse {
-    let set: Vec<_> = who.into_iter().flat_map(identity).collect();
+fn allowed(user: Option<&Introspection>, forwards_authorization: bool) -> CheckResponse {
+    let set: Vec<_> = user.into_iter().flat_map(identity_headers).collect();
     let names_set = |name: &&str| set.iter().any(|(named, _)| named == name);
-    let unset = IDENTITY.into_iter().filter(|name| !names_set(name));
+    let unset = IDENTITY_HEADERS.into_iter().filter(|name| !names_set(name));
     let token = (!forwards_authorization).then_some(AUTHORIZATION);
     let ok = OkHttpResponse {
         headers_to_remove: unset.chain(token).map(str::to_owned).collect(),
@@ -115,48 +119,48 @@ fn allowed(who: Option<&Introspection>, forwards_authorization: bool) -> CheckRe
     };
     CheckResponse {
         status: Some(rpc::Status { code: Code::Ok.into(), ..Default::default() }),
-        dynamic_metadata: who.map(facts),
+        dynamic_metadata: user.map(token_metadata),
         http_response: Some(HttpResponse::OkResponse(ok)),
     }
 }
 
-fn identity(who: &Introspection) -> [(&'static str, String); 3] {
+fn identity_headers(user: &Introspection) -> [(&'static str, String); 3] {
     [
-        (SUBJECT, who.user_id.to_string()),
-        (USERNAME, percent_encoded(who.username.as_str())),
-        (SESSION_ID, who.session_id.to_string()),
+        (SUBJECT, user.user_id.to_string()),
+        (USERNAME, percent_encoded(user.username.as_str())),
+        (SESSION_ID, user.session_id.to_string()),
     ]
 }
 
-/// For the gateway's later filters and its log; named like the token's claims.
-fn facts(who: &Introspection) -> Struct {
+/// For later filters of the gateway and its log. The names are those of the claims of the token.
+fn token_metadata(user: &Introspection) -> Struct {
     let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
     let time = |time| Value { kind: Some(Kind::NumberValue(seconds(time))) };
     let fields = [
-        ("sub", text(&who.user_id.to_string())),
-        ("sid", text(&who.session_id.to_string())),
-        ("iss", text(&who.issuer)),
-        ("iat", time(who.issue_time)),
-        ("exp", time(who.expire_time)),
+        ("sub", text(&user.user_id.to_string())),
+        ("sid", text(&user.session_id.to_string())),
+        ("iss", text(&user.issuer)),
+        ("iat", time(user.issue_time)),
+        ("exp", time(user.expire_time)),
     ];
     let fields: BTreeMap<_, _> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Struct { fields }
 }
 
-/// Since 1970. Whole in tokens, and a `f64` has every whole second exactly.
+/// Seconds since 1970. Tokens have whole seconds, which an `f64` holds exactly.
 fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn refused(error: &Error) -> CheckResponse {
-    let row = row(error);
+    let row = error_row(error);
     match error {
-        // RFC 6750, 3.1: whoever showed nothing is told the scheme and no more.
+        // RFC 6750 section 3.1: a request without credentials gets no error code.
         Error::TokenMissing => denied(row, "Bearer"),
         Error::TokenInvalid | Error::TokenExpired | Error::TokenRevoked | Error::InvalidCredentials => {
             denied(row, r#"Bearer error="invalid_token""#)
         }
-        // Ours to answer for: never a word against the client, so that the operator's choice to fail open or closed holds.
+        // Not the client's fault. The gateway decides, as its operator configured it: fail open or fail closed.
         Error::UserAlreadyExists
         | Error::UserNotFound
         | Error::Invalid(_)
@@ -176,8 +180,8 @@ fn refused(error: &Error) -> CheckResponse {
     }
 }
 
-fn denied(row: Row, challenge: &str) -> CheckResponse {
-    let mut response = http_answer(&row);
+fn denied(row: ErrorRow, challenge: &str) -> CheckResponse {
+    let mut response = http_response(&row);
     response.headers.push(header("www-authenticate", challenge.into()));
     let status = rpc::Status { code: Code::Unauthenticated.into(), message: row.text, details: Vec::new() };
     CheckResponse {
@@ -187,8 +191,8 @@ fn denied(row: Row, challenge: &str) -> CheckResponse {
     }
 }
 
-fn failed(row: Row) -> CheckResponse {
-    let mut response = http_answer(&row);
+fn failed(row: ErrorRow) -> CheckResponse {
+    let mut response = http_response(&row);
     if let Some(seconds) = row.retry_after_seconds() {
         response.headers.push(header("retry-after", seconds.to_string()));
     }
@@ -200,19 +204,19 @@ fn failed(row: Row) -> CheckResponse {
     }
 }
 
-fn http_answer(row: &Row) -> DeniedHttpResponse {
+fn http_response(row: &ErrorRow) -> DeniedHttpResponse {
     DeniedHttpResponse {
         status: Some(HttpStatus { code: row.http.into() }),
         headers: vec![
             header("content-type", "application/json".into()),
-            // Another moment, another answer.
+            // The decision depends on the time.
             header("cache-control", "no-store".into()),
         ],
         body: json!({"reason": row.reason, "message": row.text}).to_string(),
     }
 }
 
-/// One that replaces whatever is there under its name.
+/// A header that replaces all headers of its name.
 fn header(name: &str, value: String) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue { key: name.into(), value, raw_value: Vec::new() }),
@@ -220,7 +224,8 @@ fn header(name: &str, value: String) -> HeaderValueOption {
     }
 }
 
-/// RFC 3986, 2.3: all but the unreserved characters. Names may hold what no header may.
+/// Encodes all but the unreserved characters of RFC 3986 section 2.3, because a username may hold characters that a header
+/// must not.
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

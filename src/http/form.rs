@@ -1,7 +1,7 @@
 //! `application/x-www-form-urlencoded`, strictly.
 //!
-//! The first of repeated parameters counts. Invalid UTF-8 is an error: replacing it, as most parsers do, would make
-//! different passwords the same.
+//! The first of repeated fields counts. Invalid UTF-8 is an error: most parsers replace it, which would make different
+//! passwords equal.
 
 use std::borrow::Cow;
 
@@ -9,26 +9,26 @@ use zeroize::Zeroize;
 
 use crate::domain::{Error, Reason, Violation};
 
-/// Parameters in one request at most; nobody needs more than five.
-const PARAMETERS_MAX: usize = 32;
+/// Fields in one request at most. No route reads more than five.
+const FIELDS_MAX: usize = 32;
 
-/// Parameters in the order of arrival; wiped when dropped, since one of them is a password.
+/// The fields in the order of arrival. They are wiped when dropped, because one of them is a password.
 #[derive(Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct FormFields(Vec<(String, String)>);
 
-impl Query {
+impl FormFields {
     /// Reads a query string.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let mut parameters = Self::default();
+        let mut fields = Self::default();
         for part in text.split('&').filter(|part| !part.is_empty()) {
-            if parameters.0.len() == PARAMETERS_MAX {
-                let text = format!("has more than {PARAMETERS_MAX} parameters");
+            if fields.0.len() == FIELDS_MAX {
+                let text = format!("has more than {FIELDS_MAX} parameters");
                 return Err(Violation::new("query", Reason::TooLong, text).into());
             }
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            parameters.0.push((decode(name)?, decode(value)?));
+            fields.0.push((decode(name)?, decode(value)?));
         }
-        Ok(parameters)
+        Ok(fields)
     }
 
     /// Reads a form body.
@@ -36,25 +36,25 @@ impl Query {
         Self::parse(std::str::from_utf8(body).map_err(|_| not_utf8())?)
     }
 
-    /// Adds parameters that count only where these have none.
-    pub(crate) fn append(&mut self, mut later: Query) {
+    /// Adds fields that count only where these have none of the same name.
+    pub(crate) fn append(&mut self, mut later: Self) {
         self.0.append(&mut later.0);
     }
 
-    /// Whether a name stands there twice, which OAuth forbids (RFC 6749 3.2).
+    /// Whether a name appears twice, which OAuth forbids (RFC 6749 section 3.2).
     pub(crate) fn repeats(&self) -> bool {
         let names = || self.0.iter().map(|(name, _)| name);
         names().enumerate().any(|(at, name)| names().take(at).any(|earlier| earlier == name))
     }
 
-    /// The first parameter of that name.
+    /// The first field of a name.
     pub(crate) fn take(&mut self, name: &str) -> Option<String> {
-        let parameter = self.0.iter_mut().find(|parameter| parameter.0 == name)?;
-        Some(std::mem::take(&mut parameter.1))
+        let (_, value) = self.0.iter_mut().find(|(found, _)| found == name)?;
+        Some(std::mem::take(value))
     }
 }
 
-impl Drop for Query {
+impl Drop for FormFields {
     fn drop(&mut self) {
         for (_, value) in &mut self.0 {
             value.zeroize();
@@ -62,7 +62,7 @@ impl Drop for Query {
     }
 }
 
-/// Undoes percent-encoding and `+`. A `%` without two hexadecimal digits stands for itself (WHATWG URL 1.3).
+/// Decodes percent-encoding and `+`. A `%` without two hexadecimal digits is a `%` (WHATWG URL section 1.3).
 pub(crate) fn decode(text: &str) -> Result<String, Error> {
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let bytes = spaced.as_bytes();
@@ -95,11 +95,11 @@ mod tests {
     use super::*;
 
     fn take(text: &str, name: &str) -> Option<String> {
-        Query::parse(text).unwrap().take(name)
+        FormFields::parse(text).unwrap().take(name)
     }
 
     #[test]
-    fn parameters_are_decoded_as_forms_are() {
+    fn fields_are_decoded_as_browsers_encode_them() {
         assert_eq!(take("a=1&b=x%20y+z", "b").as_deref(), Some("x y z"));
         assert_eq!(take("a=1&a=2", "a").as_deref(), Some("1"));
         assert_eq!(take("a=b=c", "a").as_deref(), Some("b=c"));
@@ -110,24 +110,24 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_there_twice_is_seen() {
-        assert!(Query::parse("a=1&b=2&%61=3").unwrap().repeats());
-        assert!(!Query::parse("a=1&b=1&A=1").unwrap().repeats());
+    fn repeated_name_is_found() {
+        assert!(FormFields::parse("a=1&b=2&%61=3").unwrap().repeats());
+        assert!(!FormFields::parse("a=1&b=1&A=1").unwrap().repeats());
     }
 
     #[test]
-    fn so_many_parameters_that_looking_through_them_takes_long_are_refused() {
+    fn too_many_fields_are_refused() {
         let query = |count: usize| (0..count).map(|number| format!("p{number}=1&")).collect::<String>();
-        assert!(!Query::parse(&query(PARAMETERS_MAX)).unwrap().repeats());
-        assert!(Query::parse(&query(PARAMETERS_MAX + 1)).is_err());
-        assert!(Query::parse_form(query(10_000).as_bytes()).is_err());
+        assert!(!FormFields::parse(&query(FIELDS_MAX)).unwrap().repeats());
+        assert!(FormFields::parse(&query(FIELDS_MAX + 1)).is_err());
+        assert!(FormFields::parse_form(query(10_000).as_bytes()).is_err());
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_refused_not_replaced() {
+    fn invalid_utf8_is_refused() {
         for text in ["a=%FF", "%C3=1", "a=%ED%A0%80"] {
-            assert!(Query::parse(text).is_err(), "{text}");
+            assert!(FormFields::parse(text).is_err(), "{text}");
         }
-        assert!(Query::parse_form(b"a=\xFF").is_err());
+        assert!(FormFields::parse_form(b"a=\xFF").is_err());
     }
 }

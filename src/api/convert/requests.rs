@@ -1,0 +1,93 @@
+//! Requests of `watchword.auth.v1.Auth` as domain values.
+
+use crate::{
+    api::pb,
+    domain::{
+        ChallengePurpose, Check, Credentials, DataChange, Error, Password, PasswordChange, PasswordReset, Reason,
+        Registration, Rules, SessionId, Violation,
+    },
+};
+
+/// Sessions in a page when the caller names no number, and at most.
+const PAGE_DEFAULT: usize = 50;
+const PAGE_MAX: usize = 1_000;
+
+/// Reads a registration, or names all its violations at once.
+pub(crate) fn registration(rules: &Rules, request: pb::RegisterRequest) -> Result<Registration, Error> {
+    let pb::RegisterRequest { username, password, data, request_id, challenge_solution } = request;
+    let wanted = Registration::parse(rules, &username, password, data.unwrap_or_default(), &request_id)?;
+    Ok(wanted.with_solution(challenge_solution))
+}
+
+/// Reads a login, or names all its violations at once.
+pub(crate) fn credentials(request: pb::LoginRequest) -> Result<Credentials, Error> {
+    let pb::LoginRequest { username, password, challenge_solution } = request;
+    Ok(Credentials::parse(&username, password)?.with_solution(challenge_solution))
+}
+
+/// Reads the purpose of a challenge.
+pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<ChallengePurpose, Error> {
+    match request.purpose() {
+        pb::ChallengePurpose::Register => Ok(ChallengePurpose::Register),
+        pb::ChallengePurpose::Login => Ok(ChallengePurpose::Login),
+        pb::ChallengePurpose::Unspecified if request.purpose == 0 => {
+            Err(Violation::new("purpose", Reason::Required, "is required").into())
+        }
+        // prost reads a value that this version does not know as unspecified.
+        pb::ChallengePurpose::Unspecified => {
+            Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into())
+        }
+    }
+}
+
+/// Reads a token that must not be empty. The domain validates it.
+pub(crate) fn token(field: &'static str, token: String) -> Result<String, Error> {
+    if token.is_empty() { Err(Violation::new(field, Reason::Required, "is required").into()) } else { Ok(token) }
+}
+
+/// Reads a change of the user's data.
+pub(crate) fn data_change(rules: &Rules, request: pb::UpdateUserDataRequest) -> Result<DataChange, Error> {
+    let pb::UpdateUserDataRequest { data, etag } = request;
+    DataChange::parse(rules, data, etag)
+}
+
+/// Reads a change of password, or names all its violations at once.
+pub(crate) fn password_change(rules: &Rules, request: pb::ChangePasswordRequest) -> Result<PasswordChange, Error> {
+    let pb::ChangePasswordRequest { current_password, new_password } = request;
+    PasswordChange::parse(rules, current_password, new_password)
+}
+
+/// Reads a password reset, or names all its violations at once.
+pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -> Result<PasswordReset, Error> {
+    let pb::ResetPasswordRequest { username, reset_code, new_password } = request;
+    PasswordReset::parse(rules, &username, reset_code, new_password)
+}
+
+/// Reads the current password, for reauthentication.
+pub(crate) fn current_password(password: String) -> Result<Password, Error> {
+    Password::parse(password).map_err(|fault| fault.of("current_password").into())
+}
+
+/// Reads a page request: the session after which the page begins, and the number of sessions.
+pub(crate) fn page(request: &pb::ListSessionsRequest) -> Result<(Option<SessionId>, usize), Error> {
+    let fault = |field, what: &str| Violation::new(field, Reason::Malformed, what);
+    let mut check = Check::default();
+    let size = check.field(usize::try_from(request.page_size).map_err(|_| fault("page_size", "is negative")));
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => check
+            .field(SessionId::parse(token).ok_or_else(|| fault("page_token", "is not a page token of this service"))),
+    };
+    check.done()?;
+    let size = size.filter(|size| *size > 0).map_or(PAGE_DEFAULT, |size| size.min(PAGE_MAX));
+    Ok((after, size))
+}
+
+/// Reads a session's identifier.
+pub(crate) fn session_id(text: &str) -> Result<SessionId, Error> {
+    let fault = |reason, what: &str| Violation::new("session_id", reason, what);
+    if text.is_empty() {
+        return Err(fault(Reason::Required, "is required").into());
+    }
+    SessionId::parse(text).ok_or_else(|| fault(Reason::NotAUuid, "is not a UUID").into())
+}
