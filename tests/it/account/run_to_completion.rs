@@ -22,7 +22,7 @@ use watchword::{
         Clock, Environment, Error, Event, HashPool, Observer, Password, System,
         password::{Cost, Kernel, PoolSettings, Purpose},
     },
-    grpc::{Grpc, Measured, Readiness},
+    grpc::{GrpcApi, MeasuredBody, Readiness},
     net::{Access, Address, Drain, Limits, Listener, serve},
 };
 
@@ -99,12 +99,12 @@ async fn ten_thousand_logins_whose_callers_leave_cost_no_more_hashes_than_may_wa
     }
 }
 
-/// The control: a door that does not let go of a call whose caller has left.
+/// The control: an API that does not cancel a call whose caller has left.
 #[derive(Clone)]
-struct Detached(Grpc);
+struct Detached(GrpcApi);
 
 impl Service<Request<Incoming>> for Detached {
-    type Response = Response<Measured>;
+    type Response = Response<MeasuredBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -119,13 +119,13 @@ impl Service<Request<Incoming>> for Detached {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_that_does_not_let_go_of_its_callers_is_found_out() {
+async fn api_that_does_not_cancel_abandoned_calls_is_detected() {
     let app = server().await;
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), Access::Group).unwrap();
     let Address::Tcp(address) = listener.address() else { unreachable!("bound to an internet address") };
     let (_readiness, ready) = watch::channel(Readiness::Ready);
     let (_drain, draining) = Drain::new();
-    let api = Detached(Grpc::new(app.rules.clone(), TrustedProxies::default(), ready, false));
+    let api = Detached(GrpcApi::new(app.services(), TrustedProxies::default(), ready, false));
     tokio::spawn(serve(listener, api, Limits::default(), draining));
     logins_that_are_reset(address, &[]).await;
     assert!(hashes_for_nobody(&app) > QUEUE_JOBS_MAX + WORKERS, "the control shows nothing");

@@ -1,10 +1,11 @@
-//! What is spoken: gRPC, the original routes, errors, the proto contract, reflection, health, Envoy.
+//! What is spoken: gRPC, the original routes, errors, the proto contract, the method table, reflection, health, Envoy.
 
 mod envoy;
 mod envoy_protos;
 mod errors;
 mod grpc;
 mod health;
+mod methods;
 mod original_routes;
 mod proto;
 mod reflection;

@@ -22,10 +22,16 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
-    api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
+    api::{
+        methods::{ServerView, Services},
+        pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
+    },
     app::{Addresses, App as Service, Ended},
     config::Config,
-    domain::{Auth, Environment, Store, Work, password::Cost},
+    domain::{
+        Auth, Environment, Store, Work,
+        password::{Cost, PoolSettings},
+    },
     net::Address,
     store::{DocumentStore, TypedStore},
 };
@@ -98,6 +104,18 @@ impl App {
 
     pub fn ops_socket(&self) -> SocketAddr {
         socket(self.addresses.ops.as_ref().expect("the test opened the ops door"))
+    }
+
+    /// What the rows of the method table work with.
+    pub fn services(&self) -> Services {
+        let server = ServerView {
+            version: "0.0.0",
+            start_time: self.rules.environment().clock.now(),
+            store: "memory",
+            hashing: PoolSettings { workers: 1, cost: CHEAP },
+            health: Box::new(|| (true, Vec::new())),
+        };
+        Services { auth: self.rules.clone(), server: Arc::new(server) }
     }
 
     /// A gRPC channel of its own.
