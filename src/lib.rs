@@ -8,9 +8,9 @@
 //! | `puzzle` | a proof of work as text: a signed challenge and its solution, as ALTCHA has them | nobody |
 //! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer`, `puzzle` |
 //! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
-//! | `api` | what all doors speak: generated types, conversions, the error table | `domain` |
-//! | `grpc` | the gRPC doors, for callers and for operators: Auth, AuthAdmin, Envoy's Authorization, Health, reflection | `domain`, `api` |
-//! | `http` | the HTTP door: the original routes, OAuth; the ops door | `domain`, `api` |
+//! | `api` | what all protocols share: the method table, what surrounds a call, conversions, the error table, generated types | `domain` |
+//! | `grpc` | the gRPC API and the admin API: an encoding of the method table; health, reflection | `domain`, `api` |
+//! | `http` | the HTTP API: the original routes, OAuth, ALTCHA; the ops API | `domain`, `api` |
 //! | `server` | sockets: accept loop, limits, drain; knows nothing about users | `domain` (the type `Peer`) |
 //! | `telemetry` | what operators see: implements [`domain::Observer`] | `domain` |
 //! | `app` | puts it all together | everything |
@@ -28,12 +28,13 @@
 //!
 //! # Where to start reading
 //!
-//! A login: `grpc/auth.rs` unpacks it, `wire/convert.rs` parses it, `domain/login.rs` decides it, `wire/error.rs` says how a
-//! refusal looks. Three files from the socket to the rule.
+//! A login: `api/methods/auth.rs` is its row: decode (`api/convert/requests.rs`), call (`domain/mod.rs`), encode
+//! (`api/convert/responses.rs`). `api/errors/table.rs` says how an error looks.
 //!
 //! # How to add
 //!
-//! - **an RPC**: `proto/`, a file in `domain/`, `wire/convert.rs`, `grpc/auth.rs`, a file in `tests/it/`.
+//! - **an RPC**: `proto/`, a method of the facade in `domain/mod.rs`, its conversions in `api/convert/`, its row in
+//!   `api/methods/auth.rs`, a file in `tests/it/`. A test compares the rows with the proto.
 //! - **a store**: a file in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
 //!   `config/flags.rs`, a kind in `tests/it/support/place.rs`.
 //! - **something to store**: a method in `domain/store.rs`, its JSON in `store/record/`, its key in `store/records.rs`.
@@ -41,8 +42,9 @@
 //! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; docs/reference/settings.md is compared by a test.
 //! - **something to audit or count**: a variant in `domain/event.rs`; the compiler then asks `telemetry/record.rs` and
 //!   `telemetry/metrics.rs` for an arm each.
-//! - **an HTTP route**: `http/mod.rs`, and its template in `http/measured.rs`.
-//! - **an error**: a variant in `domain/error.rs`; the compiler then asks `wire/error.rs` for its row.
+//! - **an HTTP route**: `http/mod.rs`, and its template in `http/metrics.rs`.
+//! - **an error**: a variant in `domain/error.rs`; the compiler then asks `api/errors/table.rs` for its row and
+//!   `api/ext_authz.rs` for the response to a gateway.
 
 pub mod api;
 #[cfg(feature = "server")]

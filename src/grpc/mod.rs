@@ -6,6 +6,7 @@
 //!
 //! It does not know what a method does: methods are rows of `api/methods/`, and this is one encoding of them.
 
+mod descriptor_index;
 mod health;
 mod measured_body;
 mod not_grpc;

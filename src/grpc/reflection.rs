@@ -5,25 +5,19 @@
 //! of every file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{Arc, OnceLock},
 };
 
 use futures_util::{Stream, StreamExt};
-use prost::Message;
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{Readiness, status};
-use crate::api::{
-    FILE_DESCRIPTOR_SET,
-    reflection::{
-        ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionRequest,
-        ServerReflectionResponse, ServiceResponse, server_reflection_request::MessageRequest,
-        server_reflection_response::MessageResponse, server_reflection_server,
-    },
+use super::{Readiness, descriptor_index::DescriptorIndex, status};
+use crate::api::reflection::{
+    ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionRequest,
+    ServerReflectionResponse, ServiceResponse, server_reflection_request::MessageRequest,
+    server_reflection_response::MessageResponse, server_reflection_server,
 };
 
 /// The reflection service of one listener.
@@ -63,13 +57,13 @@ impl ReflectionService {
     fn look_up(&self, question: &MessageRequest) -> Option<MessageResponse> {
         let index = self.index.get_or_init(DescriptorIndex::new);
         match question {
-            MessageRequest::FileByFilename(name) => index.file(name),
+            MessageRequest::FileByFilename(name) => files(index, name),
             MessageRequest::FileContainingSymbol(symbol) => {
-                index.file(index.symbols.get(symbol.trim_start_matches('.'))?)
+                files(index, index.symbols.get(symbol.trim_start_matches('.'))?)
             }
             MessageRequest::FileContainingExtension(wanted) => {
                 let number = index.extensions.get(wanted.containing_type.trim_start_matches('.'))?;
-                index.file(number.get(&wanted.extension_number)?)
+                files(index, number.get(&wanted.extension_number)?)
             }
             MessageRequest::AllExtensionNumbersOfType(name) => {
                 let name = name.trim_start_matches('.');
@@ -109,109 +103,7 @@ impl server_reflection_server::ServerReflection for ReflectionService {
     }
 }
 
-/// The file that describes each name.
-struct DescriptorIndex {
-    files: BTreeMap<String, IndexedFile>,
-    /// Fully qualified name -> file.
-    symbols: BTreeMap<String, String>,
-    /// Extended message -> field number -> file.
-    extensions: BTreeMap<String, BTreeMap<i32, String>>,
-}
-
-struct IndexedFile {
-    encoded: Vec<u8>,
-    imports: Vec<String>,
-}
-
-/// A descriptor set whose files stay encoded. Decoding would lose their custom options.
-#[derive(Clone, PartialEq, Message)]
-struct EncodedFiles {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    file: Vec<Vec<u8>>,
-}
-
-// === impl DescriptorIndex ===
-
-impl DescriptorIndex {
-    fn new() -> Self {
-        let set = EncodedFiles::decode(FILE_DESCRIPTOR_SET).expect("the build wrote a descriptor set");
-        let mut index = Self { files: BTreeMap::new(), symbols: BTreeMap::new(), extensions: BTreeMap::new() };
-        for encoded in set.file {
-            let file = FileDescriptorProto::decode(&*encoded).expect("the build wrote whole files");
-            index.add(&file);
-            index.files.insert(file.name().into(), IndexedFile { encoded, imports: file.dependency });
-        }
-        index
-    }
-
-    fn add(&mut self, file: &FileDescriptorProto) {
-        let (name, scope) = (file.name(), file.package());
-        for message in &file.message_type {
-            self.add_message(name, scope, message);
-        }
-        for enumeration in &file.enum_type {
-            self.add_enum(name, scope, enumeration);
-        }
-        self.add_extensions(name, scope, &file.extension);
-        for service in &file.service {
-            let service_name = self.add_symbol(name, scope, service.name());
-            for method in &service.method {
-                self.add_symbol(name, &service_name, method.name());
-            }
-        }
-    }
-
-    fn add_message(&mut self, file: &str, scope: &str, message: &DescriptorProto) {
-        let scope = &self.add_symbol(file, scope, message.name());
-        for field in &message.field {
-            self.add_symbol(file, scope, field.name());
-        }
-        for oneof in &message.oneof_decl {
-            self.add_symbol(file, scope, oneof.name());
-        }
-        for nested in &message.nested_type {
-            self.add_message(file, scope, nested);
-        }
-        for enumeration in &message.enum_type {
-            self.add_enum(file, scope, enumeration);
-        }
-        self.add_extensions(file, scope, &message.extension);
-    }
-
-    fn add_enum(&mut self, file: &str, scope: &str, enumeration: &EnumDescriptorProto) {
-        self.add_symbol(file, scope, enumeration.name());
-        // The scope of a value is the scope that holds its enum (C++ scoping).
-        for value in &enumeration.value {
-            self.add_symbol(file, scope, value.name());
-        }
-    }
-
-    fn add_extensions(&mut self, file: &str, scope: &str, extensions: &[FieldDescriptorProto]) {
-        for extension in extensions {
-            self.add_symbol(file, scope, extension.name());
-            let extended = extension.extendee().trim_start_matches('.').to_owned();
-            self.extensions.entry(extended).or_default().insert(extension.number(), file.into());
-        }
-    }
-
-    fn add_symbol(&mut self, file: &str, scope: &str, name: &str) -> String {
-        let full = if scope.is_empty() { name.to_owned() } else { format!("{scope}.{name}") };
-        self.symbols.insert(full.clone(), file.into());
-        full
-    }
-
-    /// The file, then all of its imports.
-    fn file(&self, name: &str) -> Option<MessageResponse> {
-        let mut wanted = vec![self.files.get_key_value(name)?.0.as_str()];
-        let mut seen = BTreeSet::new();
-        let mut file_descriptor_proto = Vec::new();
-        while let Some(name) = wanted.pop() {
-            let Some(file) = self.files.get(name) else { continue };
-            if seen.insert(name) {
-                file_descriptor_proto.push(file.encoded.clone());
-                wanted.extend(file.imports.iter().map(String::as_str));
-            }
-        }
-        Some(MessageResponse::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto }))
-    }
+fn files(index: &DescriptorIndex, name: &str) -> Option<MessageResponse> {
+    let file_descriptor_proto = index.file(name)?;
+    Some(MessageResponse::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto }))
 }

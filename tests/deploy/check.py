@@ -288,12 +288,12 @@ def systemd_verify():
 
 def gateway_code():
     """What src/ says to gateways: identity headers, headers that are read, words of routes, the store's budget."""
-    code = (ROOT / "src/wire/authorization.rs").read_text()
-    budget = re.search(r"STORE_BUDGET: .*from_millis\((\d+)\)", (ROOT / "src/domain/authorize.rs").read_text())
+    code = (ROOT / "src/api/ext_authz.rs").read_text()
+    budget = re.search(r"STORE_BUDGET: .*from_millis\((\d+)\)", (ROOT / "src/domain/gateway/ext_authz.rs").read_text())
     return {
         "identity": re.findall(r'(?m)^const \w+: &str = "(x-auth-[\w-]+)"', code),
         "read": {"authorization", *re.findall(r'has\("([\w-]+)"\)', code)},
-        "words": {("auth", "required"), *re.findall(r'says\("(\w+)", "(\w+)"\)', code)},
+        "words": {("auth", "required"), *re.findall(r'has_setting\("(\w+)", "(\w+)"\)', code)},
         "budget_seconds": int(budget[1]) / 1000,
     }
 
@@ -336,7 +336,7 @@ def envoy_rules():
         yield "watchword: not HTTP/2"
     if endpoint(watchword) != default("WATCHWORD_GRPC_ADDR"):
         yield f"watchword: {endpoint(watchword)} is not where the gRPC door is"
-    limit = re.search(r"CHECK_BYTES_MAX: usize = (\d+) \* 1024", (ROOT / "src/grpc/mod.rs").read_text())
+    limit = re.search(r"CHECK_BYTES_MAX: usize = (\d+) \* 1024", (ROOT / "src/api/methods/ext_authz.rs").read_text())
     if int(limit[1]) < 2 * manager["max_request_headers_kb"]:
         yield "Envoy takes requests that a check has no room for"
     filters, keys = gateway_file("jwt_authn.yaml")

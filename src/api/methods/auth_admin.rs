@@ -73,13 +73,13 @@ async fn get_server_info(
 ) -> Result<pb::GetServerInfoResponse, Error> {
     services.auth.admin().note_server_read(context);
     let server = &*services.server;
-    let (store_up, alarms) = (server.health)();
+    let (store_up, warnings) = (server.health)();
     Ok(pb::GetServerInfoResponse {
         version: server.version.into(),
         start_time: Some(convert::timestamp(server.start_time)),
         store: server.store.into(),
         store_up,
-        alarms,
+        alarms: warnings,
         hash: Some(server.hashing.into()),
         challenges: convert::challenges(services.auth.rules()),
         throttle: services.auth.admin().rate_limit_settings().map(Into::into),

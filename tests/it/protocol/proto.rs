@@ -29,7 +29,7 @@ fn every_secret_is_marked_and_its_message_shows_nothing() {
         }
     }
     assert!(secrets.len() >= 10, "{secrets:?}");
-    // Each of them is left out of the derived `Debug` in build.rs, and src/wire/mod.rs shows its name alone.
+    // Each of them is left out of the derived `Debug` in build.rs, and src/api/mod.rs prints only its name.
     let build = include_str!("../../../build.rs");
     for message in secrets {
         assert!(build.contains(&format!("\"{message}\"")), "build.rs derives a Debug for {message}");
