@@ -406,7 +406,7 @@ def kong_rules():
     if "run_on_preflight" in jwt or "anonymous" in jwt:
         yield "jwt: requests pass without a token"
     (algorithm,) = {secret["algorithm"] for consumer in config["consumers"] for secret in consumer["jwt_secrets"]}
-    if f'"alg": "{algorithm}"' not in (ROOT / "src/bearer.rs").read_text():
+    if f'"alg": "{algorithm}"' not in (ROOT / "src/common/bearer.rs").read_text():
         yield f"jwt: {algorithm} is not what tokens are signed with"
     if plugins["request-transformer"]["remove"]["headers"] != gateway_code()["identity"]:
         yield "request-transformer: lets identity headers of clients through"
