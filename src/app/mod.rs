@@ -174,8 +174,7 @@ impl App {
         let (drain, draining) = Drain::new();
 
         let mut listeners = JoinSet::new();
-        let server = Arc::new(server_view(&config, &store, &auth, &audit));
-        let services = Services { auth: auth.clone(), server };
+        let services = services(&config, &store, &auth, &audit);
         let api = GrpcApi::new(services.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
         listeners.spawn(net::serve(grpc, api, config.limits, draining.clone()));
         if let Some(listener) = admin {
@@ -287,10 +286,10 @@ impl Listeners {
     }
 }
 
-/// What operators see of the server on the admin door.
-fn server_view(config: &Config, store: &Arc<dyn Store>, auth: &Auth, audit: &Arc<Audit>) -> ServerView {
+/// What the rows of the method table work with.
+fn services(config: &Config, store: &Arc<dyn Store>, auth: &Arc<Auth>, audit: &Arc<Audit>) -> Services {
     let (pulse, store, audit) = (store.health(), store.clone(), audit.clone());
-    ServerView {
+    let server = ServerView {
         version: env!("CARGO_PKG_VERSION"),
         start_time: auth.environment().clock.now(),
         store: config.store.name(),
@@ -299,7 +298,8 @@ fn server_view(config: &Config, store: &Arc<dyn Store>, auth: &Auth, audit: &Arc
             let alarms = store.warnings().into_iter().chain(audit.warning()).map(|alarm| alarm.text);
             (*pulse.borrow() == StoreHealth::Up, alarms.collect())
         }),
-    }
+    };
+    Services { auth: auth.clone(), server: Arc::new(server) }
 }
 
 /// What the ops door shows.

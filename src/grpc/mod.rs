@@ -32,7 +32,7 @@ use self::{
     health::HealthService,
     measured_body::RpcMetrics,
     reflection::ReflectionService,
-    unary::{GrpcProtocol, UnaryMethod},
+    unary::{GrpcProtocol, RESPONSE_BYTES_MAX, UnaryMethod},
 };
 pub use self::{health::Readiness, measured_body::MeasuredBody};
 use crate::{
@@ -49,9 +49,6 @@ use crate::{
 
 /// Bytes of a request message of health and reflection at most. Each row of the method table has its own limit.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
-
-/// Bytes of a response message at most. The largest is the description of a proto file with its comments.
-const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reflection under its old name: the same messages, so the same service answers.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";

@@ -11,7 +11,6 @@ use tonic::{body::Body, server::Grpc};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
-use super::RESPONSE_BYTES_MAX;
 use crate::{
     api::{
         errors::status,
@@ -19,6 +18,9 @@ use crate::{
     },
     domain::CallContext,
 };
+
+/// Bytes of a response message at most. The largest is the description of a proto file with its comments.
+pub(super) const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 type UnaryResponse<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
