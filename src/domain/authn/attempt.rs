@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Credentials, Outcome,
-    factor::{Factor, PasswordFactor},
+    factor::{Factor, NoPermit, PasswordFactor, Subject},
 };
 use crate::domain::{
     abuse::{AttemptLimits, LimitHold, Lock, ProofOfWork, pool_purpose},
@@ -93,9 +93,6 @@ pub(in crate::domain) struct Verified<'a, F: Factor> {
     user: Option<Stored<User>>,
     refusal: Option<F::Refusal>,
 }
-
-/// Where a factor needs no permit.
-pub(in crate::domain) struct NoPermit;
 
 impl Authenticator {
     /// The attempt of a login: authenticates a user by a password.
@@ -263,7 +260,8 @@ impl<'a, P> Admitted<'a, P> {
         attempt.hold.set_cost(true);
         let pipeline = attempt.pipeline;
         let found = user.as_ref().map(|stored| &stored.value);
-        let verified = factor.verify(pipeline, permit, found, lock).await;
+        let subject = Subject { user: found, lock, now: pipeline.store.now(), pool: &pipeline.pool };
+        let verified = factor.verify(permit, subject).await;
         attempt.hold.set_cost(verified.is_ok());
         Ok(Verified { attempt, user, refusal: verified? })
     }
