@@ -126,8 +126,8 @@ fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_are_closed_while_other_callers_are_served() {
     let app = app().await;
-    for each in FRAME_FLOODS.into_iter().chain(STREAM_FLOODS) {
-        tokio::join!(flood(app.grpc_socket(), each), app.introspect("an unknown token"));
+    for case in FRAME_FLOODS.into_iter().chain(STREAM_FLOODS) {
+        tokio::join!(flood(app.grpc_socket(), case), app.introspect("an unknown token"));
     }
     app.registered("ada").await;
 }
@@ -136,8 +136,8 @@ async fn floods_are_closed_while_other_callers_are_served() {
 async fn http_and_ops_listeners_close_floods() {
     let app = app().await;
     for listener in [app.http_socket(), app.ops_socket()] {
-        for each in [FRAME_FLOODS[0], STREAM_FLOODS[0]] {
-            flood(listener, each).await;
+        for case in [FRAME_FLOODS[0], STREAM_FLOODS[0]] {
+            flood(listener, case).await;
         }
     }
     app.registered("ada").await;
@@ -210,8 +210,8 @@ async fn quiet_health_watch_survives_the_disconnection_of_stalled_connections() 
     for _ in 0..3 {
         closed(calls_with_window(0, app.grpc_socket()).await).await;
     }
-    let more = timeout(Duration::from_millis(100), watch.message()).await;
-    assert!(more.is_err(), "the watch ended: {more:?}");
+    let message = timeout(Duration::from_millis(100), watch.message()).await;
+    assert!(message.is_err(), "the watch ended: {message:?}");
 }
 
 #[tokio::test]
@@ -257,11 +257,11 @@ async fn floods_do_not_grow_the_memory_of_the_process() {
         let growth = (node.memory_kib("VmRSS:") * 1_024).saturating_sub(before);
         assert!(growth <= GROWTH_BYTES_MAX, "{what}: memory grew by {growth} bytes");
     };
-    for each in FRAME_FLOODS.into_iter().chain(STREAM_FLOODS) {
+    for case in FRAME_FLOODS.into_iter().chain(STREAM_FLOODS) {
         for _ in 0..3 {
-            flood(listener, each).await;
+            flood(listener, case).await;
         }
-        assert_growth_is_small(each.0);
+        assert_growth_is_small(case.0);
     }
     let mut slow_readers = Vec::new();
     for _ in 0..32 {

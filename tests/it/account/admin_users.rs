@@ -234,9 +234,12 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
         client.login(request).await.map_or_else(|status| reason(&status), |_| "ok".into())
     };
 
-    let (code, shown, stderr) = run_user(&["show", "ADA"]);
-    assert!(code == 0 && shown.contains("username:          ada\n") && shown.contains("active\n"), "{shown}{stderr}");
-    assert!(!shown.contains('\u{1b}') && shown.contains("\\u{1b}[31mred"), "{shown}");
+    let (code, user_page, stderr) = run_user(&["show", "ADA"]);
+    assert!(
+        code == 0 && user_page.contains("username:          ada\n") && user_page.contains("active\n"),
+        "{user_page}{stderr}"
+    );
+    assert!(!user_page.contains('\u{1b}') && user_page.contains("\\u{1b}[31mred"), "{user_page}");
     let (code, json, _) = run_user(&["show", "--id", &user.user_id, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["state"], &json["data"]), (0, &"active".into(), &"\u{1b}[31mred".into()));

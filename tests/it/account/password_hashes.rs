@@ -135,20 +135,20 @@ async fn account_without_a_password_is_refused_like_an_unknown_user_with_one_has
 /// T22: a stored hash with excessive parameters or malformed text affects only its own user.
 #[tokio::test]
 async fn hostile_stored_hash_is_refused_without_memory_growth_or_effect_on_other_users() {
-    let good = wrapped(CHEAP).await.to_phc();
+    let valid = wrapped(CHEAP).await.to_phc();
     let hostile = [
-        good.replace("m=64", "m=4194304"),
-        good.replace("m=64", "m=4294967295"),
-        good.replace("m=64", "m=18446744073709551616"),
-        good.replace("m=64", "m=-64"),
-        good.replace("t=1", "t=4294967295"),
-        good.replace("t=1", "t=-1"),
-        good.replace("p=1", "p=16777215"),
-        good.replace("p=1", "p=1,data=AAAA"),
-        good.replace("argon2id-md5", "argon2id-m\u{f6}5"),
-        good.replace("argon2id-md5", "argon2id-md5\0"),
-        good.replace("argon2id-md5", &"argon2id".repeat(10)),
-        format!("{good}{}", "A".repeat(10_240)),
+        valid.replace("m=64", "m=4194304"),
+        valid.replace("m=64", "m=4294967295"),
+        valid.replace("m=64", "m=18446744073709551616"),
+        valid.replace("m=64", "m=-64"),
+        valid.replace("t=1", "t=4294967295"),
+        valid.replace("t=1", "t=-1"),
+        valid.replace("p=1", "p=16777215"),
+        valid.replace("p=1", "p=1,data=AAAA"),
+        valid.replace("argon2id-md5", "argon2id-m\u{f6}5"),
+        valid.replace("argon2id-md5", "argon2id-md5\0"),
+        valid.replace("argon2id-md5", &"argon2id".repeat(10)),
+        format!("{valid}{}", "A".repeat(10_240)),
         "$".repeat(10_240),
         "A".repeat(10_240),
     ];

@@ -22,8 +22,8 @@ pub async fn change_password(app: &App, tokens: &pb::Tokens, from: &str, to: &st
 /// The field and the reason of the only violation in a refusal.
 fn violation(status: &Status) -> (String, String) {
     assert_eq!(reason(status), "PASSWORD_POLICY");
-    let bad: Vec<rpc::BadRequest> = details(status, "google.rpc.BadRequest");
-    let [violation] = bad[0].field_violations.as_slice() else { panic!("{bad:?}") };
+    let bad_request: Vec<rpc::BadRequest> = details(status, "google.rpc.BadRequest");
+    let [violation] = bad_request[0].field_violations.as_slice() else { panic!("{bad_request:?}") };
     assert!(
         violation.description.contains("choose another"),
         "the description does not help: {}",
@@ -44,7 +44,7 @@ async fn blocklisted_passwords_and_context_words_are_refused_with_a_reason() {
     let tokens = app.authenticate("ada@example.com").await;
     let current = password("ada@example.com");
     let hashes = app.events.count("hashed");
-    for (forbidden, why) in [
+    for (forbidden, expected) in [
         ("spring-at-ACME", "BLOCKLISTED"),
         ("caf\u{e9} au lait", "BLOCKLISTED"),
         ("acmeacme2026", "CONTEXT_WORD"),
@@ -61,12 +61,12 @@ async fn blocklisted_passwords_and_context_words_are_refused_with_a_reason() {
         };
         if forbidden != "ada@example.com" {
             let error = app.client().await.register(request).await.unwrap_err();
-            assert_eq!(violation(&error), ("password".into(), why.into()), "{forbidden}");
+            assert_eq!(violation(&error), ("password".into(), expected.into()), "{forbidden}");
             let answer = Api::Legacy.register(&app, "ada@elsewhere.example", forbidden, "").await.outcome();
             assert!(answer.starts_with("400 password is"), "{forbidden}: {answer}");
         }
         let error = change_password(&app, &tokens, &current, forbidden).await.unwrap_err();
-        assert_eq!(violation(&error), ("new_password".into(), why.into()), "{forbidden}");
+        assert_eq!(violation(&error), ("new_password".into(), expected.into()), "{forbidden}");
     }
     assert_eq!(app.events.count("hashed"), hashes, "refused before any hash");
     // A password that only contains these words is valid.

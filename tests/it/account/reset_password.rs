@@ -210,18 +210,18 @@ async fn new_code_password_change_and_disabling_invalidate_a_reset_code() {
 async fn policy_violation_does_not_use_up_the_code_and_all_violations_are_reported() {
     let app = with_ada(App::with(StoreKind::Memory)).await;
     let code = create_code(&app, "ada", false).await;
-    for (new, why) in [("short", "TOO_SHORT"), ("password", "TOO_COMMON"), ("ada ada", "TOO_SHORT")] {
+    for (new, expected) in [("short", "TOO_SHORT"), ("password", "TOO_COMMON"), ("ada ada", "TOO_SHORT")] {
         let error = reset(&app, "ada", &code, new).await.unwrap_err();
         assert_eq!(reason(&error), "PASSWORD_POLICY");
-        let [bad]: [rpc::BadRequest; 1] = details(&error, "google.rpc.BadRequest").try_into().unwrap();
+        let [bad_request]: [rpc::BadRequest; 1] = details(&error, "google.rpc.BadRequest").try_into().unwrap();
         assert_eq!(
-            (bad.field_violations[0].field.as_str(), bad.field_violations[0].reason.as_str()),
-            ("new_password", why)
+            (bad_request.field_violations[0].field.as_str(), bad_request.field_violations[0].reason.as_str()),
+            ("new_password", expected)
         );
     }
     let error = reset(&app, "", "", "").await.unwrap_err();
-    let [bad]: [rpc::BadRequest; 1] = details(&error, "google.rpc.BadRequest").try_into().unwrap();
-    let fields: Vec<_> = bad.field_violations.iter().map(|violation| violation.field.as_str()).collect();
+    let [bad_request]: [rpc::BadRequest; 1] = details(&error, "google.rpc.BadRequest").try_into().unwrap();
+    let fields: Vec<_> = bad_request.field_violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!((reason(&error).as_str(), fields), ("INVALID_FIELD", vec!["username", "reset_code", "new_password"]));
     reset(&app, "ada", &code, "another long one").await.unwrap();
 }

@@ -32,8 +32,8 @@ async fn concurrent_attempts_are_limited_to_ten_and_a_restart_allows_no_more() {
 
         let app = with_rate_limits(kind).start_in(place).await;
         for name in ["ada", "unknown"] {
-            let refused = login(&app, name, &password("ada")).await.unwrap_err();
-            assert_eq!(rate_limit_of(&refused).0, "account", "{kind:?}, {name}: after a restart");
+            let error = login(&app, name, &password("ada")).await.unwrap_err();
+            assert_eq!(rate_limit_of(&error).0, "account", "{kind:?}, {name}: after a restart");
         }
         assert_eq!(app.events.count("hashed"), 0, "{kind:?}");
     }
@@ -277,8 +277,8 @@ async fn failure_alert_is_reported_once_a_minute_and_refuses_no_attempt() {
     app.registered("ada").await;
     for (round, alerts) in [(0, 1), (1, 2)] {
         for number in 0..8 {
-            let refused = login(&app, &format!("user{round}-{number}"), "wrong password").await;
-            assert_eq!(outcome(&refused), "INVALID_CREDENTIALS");
+            let result = login(&app, &format!("user{round}-{number}"), "wrong password").await;
+            assert_eq!(outcome(&result), "INVALID_CREDENTIALS");
         }
         assert_eq!(app.events.count("many failures"), alerts, "once a minute");
         app.clock.advance(Duration::from_secs(60));

@@ -78,8 +78,8 @@ async fn untrusted_forwarded_headers_do_not_change_the_counted_address() {
     assert_eq!(verified, 10, "one address, one limit");
     // Callers of the gRPC API are services. Their forwarded headers are not trusted either.
     for number in 0..20 {
-        let refused = login_forwarded(&app, "198.51.100.1", &format!("other{number}"), "wrong password").await;
-        assert_eq!(outcome(&refused), "INVALID_CREDENTIALS");
+        let result = login_forwarded(&app, "198.51.100.1", &format!("other{number}"), "wrong password").await;
+        assert_eq!(outcome(&result), "INVALID_CREDENTIALS");
     }
 }
 
@@ -112,8 +112,8 @@ async fn hop_written_by_the_trusted_proxy_is_the_counted_address() {
     }
     assert_eq!(verified, 20, "two networks");
     // A hop that is no address means a wrongly configured proxy. The error reports it at once.
-    let refused = login_forwarded(&app, "203.0.113.9, unknown", "ada", "wrong password").await.unwrap_err();
-    assert_eq!(reason(&refused), "INVALID_FIELD");
+    let error = login_forwarded(&app, "203.0.113.9, unknown", "ada", "wrong password").await.unwrap_err();
+    assert_eq!(reason(&error), "INVALID_FIELD");
     let reply = http(app.http_socket(), "GET", "/login?username=ada&password=x", &[("x-forwarded-for", "")], "").await;
     assert!(reply.status == 400 && reply.body.contains("x-forwarded-for has a hop"), "{reply:?}");
 }

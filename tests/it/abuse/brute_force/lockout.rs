@@ -44,8 +44,10 @@ async fn proof_of_work_admits_one_attempt_despite_rate_limit_and_lockout() {
             }
             let wrong = solution(&app, LOGIN).await;
             assert!(api.login_with(&app, "victim", "one more wrong password", &wrong).await.is_wrong_credentials());
-            let other = solution(&app, REGISTER).await;
-            assert!(!api.login_with(&app, "victim", &password("victim"), &other).await.outcome().starts_with("ok"));
+            let wrong_purpose = solution(&app, REGISTER).await;
+            assert!(
+                !api.login_with(&app, "victim", &password("victim"), &wrong_purpose).await.outcome().starts_with("ok")
+            );
         }
         // Without a proof of work the account is still limited or locked.
         assert_ne!(Api::Grpc.login(&app, "victim", &password("victim")).await.outcome(), "ok");
@@ -64,8 +66,8 @@ async fn lockout_refuses_the_password_alone_except_from_familiar_addresses() {
         for name in ["ada", "unknown"] {
             let (verified, _) = concurrent_attempts(&app, name, 200).await;
             assert_eq!(verified, 10, "{kind:?}, {name}: no more than the lockout threshold");
-            let refused = login(&app, name, &password("ada")).await;
-            assert_eq!(outcome(&refused), "CHALLENGE_REQUIRED", "{kind:?}, {name}");
+            let result = login(&app, name, &password("ada")).await;
+            assert_eq!(outcome(&result), "CHALLENGE_REQUIRED", "{kind:?}, {name}");
         }
         assert_eq!(app.events.count("failure cap reached"), 2, "{kind:?}");
         // From a familiar address the password is accepted, and other addresses stay locked out.

@@ -73,8 +73,8 @@ async fn solution_is_required_where_the_setting_says_and_is_always_checked() {
             assert_eq!(is_required(&without), for_login, "{setting} {api:?}: {without:?}");
             let proof = solution(&app, LOGIN).await;
             assert_eq!(api.login_with(&app, &name, &password(&name), &proof).await.outcome(), "ok", "{setting}");
-            let again = api.login_with(&app, &name, &password(&name), &proof).await;
-            assert!(is_invalid(&again), "a solution is checked with {setting} too: {again:?}");
+            let reused = api.login_with(&app, &name, &password(&name), &proof).await;
+            assert!(is_invalid(&reused), "a solution is checked with {setting} too: {reused:?}");
         }
     }
 }

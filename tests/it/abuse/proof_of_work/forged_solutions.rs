@@ -94,8 +94,8 @@ async fn tampered_solutions_are_refused_without_deriving_a_key_or_spending_the_c
             assert!(is_invalid(&answer), "{api:?}, {description}: {answer:?}");
             assert_eq!(app.events.count(reason), before + 1, "{api:?}, {description} is not {reason}");
         }
-        let other = api.login_with(&app, "eve", &password("eve"), &encoded(&valid)).await;
-        assert!(is_invalid(&other) && app.events.count("other_purpose") > 0, "{other:?}");
+        let wrong_purpose = api.login_with(&app, "eve", &password("eve"), &encoded(&valid)).await;
+        assert!(is_invalid(&wrong_purpose) && app.events.count("other_purpose") > 0, "{wrong_purpose:?}");
         assert_eq!(app.events.count("challenge checked"), checked, "a key was derived");
         assert_eq!(app.events.count("challenge accepted"), accepted);
         let name = format!("ada-{api:?}");
@@ -126,8 +126,9 @@ async fn wrong_solution_is_refused_and_spends_its_challenge() {
         let before = app.events.count("unsolved");
         let answer = api.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &first))).await;
         assert!(is_invalid(&answer) && app.events.count("unsolved") == before + 1, "{answer:?}");
-        let late = api.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &correct))).await;
-        assert!(is_invalid(&late), "a wrong solution spends the challenge: {late:?}");
+        let after_wrong =
+            api.register_with(&app, "eve", &password("eve"), "", &encoded(&payload(&challenge, &correct))).await;
+        assert!(is_invalid(&after_wrong), "a wrong solution spends the challenge: {after_wrong:?}");
         for wrong in [wrong_key, no_key, prefix_only] {
             let fresh = self::challenge(&app, REGISTER).await;
             let counter = solved(&fresh).counter;
