@@ -109,7 +109,7 @@ impl Authenticator {
         let attempt = self.begin(context, &username, AttemptKind::Login).await?;
         let attempt = attempt.prove(&solution).await?.load().await?.admit().await?;
         match attempt.verify(PasswordFactor(password)).await?.settle().await? {
-            Outcome::Succeeded(user) => Ok(user),
+            Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(why) => {
                 self.environment.note(&Event::LoginRefused { context, why });
                 Err(Error::InvalidCredentials)
@@ -278,7 +278,7 @@ impl<F: Factor> Verified<'_, F> {
         match (refusal, user) {
             (None, Some(user)) => {
                 pipeline.limits.succeeded(hold);
-                Ok(Outcome::Succeeded(user))
+                Ok(Outcome::Succeeded(Box::new(user)))
             }
             (None, None) => unreachable!("a factor refuses where there is no user"),
             (Some(refusal), user) => {
