@@ -16,7 +16,7 @@ use watchword::{
 use crate::{
     abuse::proof_of_work::{LOGIN, REGISTER, solution},
     support::{
-        Api, App, ManualClock, Node, Place, Reply, Setup, StoreKind, command, details,
+        Api, App, ManualClock, Node, Reply, Setup, StoreKind, TestStore, command, details,
         fault::{Fault, Faulty},
         http, http_from, is_full, password, query, reason,
     },
@@ -87,8 +87,8 @@ fn limit(status: &Status) -> (String, Duration) {
 /// T6. Guesses side by side are no more than guesses in a row, and a restart begins no new row.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_hundred_guesses_at_once_ten_are_looked_at_and_a_restart_gives_no_more() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = guarded(kind).start_in(place.clone()).await;
         app.registered("ada").await;
         let before = app.events.count("hashed");
@@ -158,7 +158,7 @@ async fn a_failure_whose_storing_was_not_heard_of_is_counted_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_goes_back_keeps_nobody_out_for_as_long() {
-    let place = Place::new(StoreKind::Embedded);
+    let place = TestStore::new(StoreKind::Embedded);
     let app = guarded(StoreKind::Embedded).start_in(place.clone()).await;
     app.registered("ada").await;
     assert_eq!(guesses_at_once(&app, "ada", 20).await.0, 10);
@@ -452,7 +452,7 @@ async fn of_a_trusted_proxy_the_hop_counts_that_it_wrote_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_too_many_failures_in_a_row_the_password_alone_opens_nothing_new() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let app = capped(kind).start_in(place.clone()).await;
         app.registered("ada").await;
         let home = [127, 9, 9, 9];
@@ -511,7 +511,7 @@ async fn the_right_password_begins_a_new_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_one_redis_count_together() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let node = || guarded(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     one.registered("ada").await;

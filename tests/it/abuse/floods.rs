@@ -15,7 +15,7 @@ use watchword::{
 };
 
 use crate::support::{
-    App, BINARY, Node, PATIENCE, Setup, StoreKind, app, command_by,
+    App, BINARY, Node, Setup, StoreKind, WAIT_MAX, app, command_by,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
         begun, call, call_head, closed, frame, header, next_frame, setting,
@@ -116,7 +116,7 @@ async fn flood(to: SocketAddr, (name, round_bytes): Flood) {
         // A reset connection is as closed as any.
         drop(reader.await);
     };
-    timeout(PATIENCE, closed).await.unwrap_or_else(|_| panic!("nobody stops the flood: {name}"));
+    timeout(WAIT_MAX, closed).await.unwrap_or_else(|_| panic!("nobody stops the flood: {name}"));
 }
 
 fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
@@ -194,7 +194,7 @@ async fn whoever_reads_nothing_at_all_is_cut() {
     let (_unread, mut to_server) = TcpStream::connect(app.http_socket()).await.unwrap().into_split();
     // Answers without a body, so that nothing waits but bytes that the socket has no room for.
     let request = b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
-    timeout(PATIENCE, pour(&mut to_server, &request)).await.expect("the server cuts who reads nothing");
+    timeout(WAIT_MAX, pour(&mut to_server, &request)).await.expect("the server cuts who reads nothing");
     app.registered("ada").await;
 }
 
@@ -339,5 +339,5 @@ async fn a_silent_crowd_makes_room_by_itself() {
             }
         }
     };
-    timeout(PATIENCE, served).await.expect("the crowd is cut");
+    timeout(WAIT_MAX, served).await.expect("the crowd is cut");
 }

@@ -5,7 +5,7 @@ use std::{fs, panic::catch_unwind, path::Path};
 
 use watchword::fuzz::{TARGETS, Target};
 
-use crate::support::{disk::Chance, is_full};
+use crate::support::{disk::SeededRandom, is_full};
 
 /// Bytes that mean something to one of the parsers.
 const BYTES: &[u8] = b"%&=+,;.:$[]{}\"' \t\n\0\x7f\x80\xc3\xe2\xff\xed09azAZ-_/~";
@@ -14,7 +14,7 @@ const BYTES: &[u8] = b"%&=+,;.:$[]{}\"' \t\n\0\x7f\x80\xc3\xe2\xff\xed09azAZ-_/~
 const INPUT_BYTES_MAX: usize = 8_192;
 
 /// An input made of the seeds: one of them, with some changes.
-fn changed(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+fn changed(seeds: &[Vec<u8>], chance: &mut SeededRandom) -> Vec<u8> {
     let mut input = seeds[chance.below(seeds.len())].clone();
     for _ in 0..1 + chance.below(4) {
         let at = chance.below(input.len() + 1);
@@ -42,7 +42,7 @@ fn changed(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
 
 /// The first input that breaks a promise, of the seeds and so many changed ones.
 fn broken_by(try_input: fn(&[u8]), seeds: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
-    let mut chance = Chance(22);
+    let mut chance = SeededRandom(22);
     let changed = (0..count).map(|_| changed(seeds, &mut chance));
     seeds.iter().cloned().chain(changed).find(|input| catch_unwind(|| try_input(input)).is_err())
 }

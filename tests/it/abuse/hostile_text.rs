@@ -21,7 +21,8 @@ use watchword::{
 use crate::{
     store::contract::user,
     support::{
-        Api, App, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
+        Api, App, StoreKind, TestStore, WAIT_MAX, app, channel, command, disk::SeededRandom, http, is_full, password,
+        query,
     },
 };
 
@@ -55,12 +56,12 @@ const PARTS: [&str; 26] = [
     "é",
 ];
 
-fn text(chance: &mut Chance, length: usize) -> String {
+fn text(chance: &mut SeededRandom, length: usize) -> String {
     (0..1 + chance.below(length)).map(|_| PARTS[chance.below(PARTS.len())]).collect()
 }
 
 /// A name as hostile as names can be: printable ASCII.
-fn hostile_name(chance: &mut Chance) -> String {
+fn hostile_name(chance: &mut SeededRandom) -> String {
     (0..1 + chance.below(60)).map(|_| char::from(0x21 + u8::try_from(chance.below(0x5e)).unwrap())).collect()
 }
 
@@ -69,9 +70,9 @@ fn hostile_name(chance: &mut Chance) -> String {
 async fn whatever_stands_in_names_and_data_is_read_back_as_it_is() {
     let count = if is_full() { 20_000 } else { 2_000 };
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
-        let (mut chance, mut names) = (Chance(17), BTreeSet::new());
+        let (mut chance, mut names) = (SeededRandom(17), BTreeSet::new());
         for _ in 0..count {
             let name = if chance.below(2) == 0 { hostile_name(&mut chance) } else { text(&mut chance, 6) };
             // What is no name is refused long before a store.
@@ -100,11 +101,11 @@ async fn whatever_stands_in_names_and_data_is_read_back_as_it_is() {
 /// Through the doors: what Redis sees of each call touches the keys of that user alone.
 #[tokio::test]
 async fn a_call_touches_the_keys_of_one_user_alone() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     place.redis().ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
     place.redis().ask::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
-    let mut chance = Chance(71);
+    let mut chance = SeededRandom(71);
     for number in 0..40 {
         let (name, password) = (hostile_name(&mut chance), format!("{}{number}long enough", text(&mut chance, 9)));
         place.redis().ask::<()>(&["SLOWLOG", "RESET"]);
@@ -115,7 +116,7 @@ async fn a_call_touches_the_keys_of_one_user_alone() {
             assert!(api.login(&app, &name, &format!("{password}!")).await.is_wrong_credentials());
         }
         let own = Username::parse(&name).unwrap().as_str().to_owned();
-        let user: serde_json::Value = serde_json::from_str(&place.kept(&own)).unwrap();
+        let user: serde_json::Value = serde_json::from_str(&place.stored_user(&own)).unwrap();
         let id_key = format!("watchword:id:{}", user["id"].as_str().unwrap());
         let sessions_key = format!("watchword:sessions:{}", user["id"].as_str().unwrap());
         let mut seen = 0;
@@ -255,7 +256,7 @@ async fn flooded(app: &App, bytes: &[u8]) -> String {
     let mut said = Vec::new();
     // A door may close before it has read everything, which resets the connection.
     drop(stream.write_all(bytes).await);
-    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the door closes"));
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut said)).await.expect("the door closes"));
     String::from_utf8(said).unwrap()
 }
 
@@ -276,7 +277,7 @@ fn listens(child: &mut Child, log: &Path, api: &str) -> String {
 }
 
 /// Every command that Redis ran since the log was cleared.
-fn slow_log(place: &Place) -> Vec<Vec<String>> {
+fn slow_log(place: &TestStore) -> Vec<Vec<String>> {
     type Entry = (i64, i64, i64, Vec<String>, String, String);
     place.redis().ask::<Vec<Entry>>(&["SLOWLOG", "GET", "-1"]).into_iter().map(|entry| entry.3).collect()
 }

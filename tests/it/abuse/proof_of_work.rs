@@ -21,7 +21,7 @@ use watchword::{
 use crate::{
     store::copy::copy,
     support::{
-        Answer, Api, App, ManualClock, Place, Setup, StoreKind, app, details,
+        Answer, Api, App, ManualClock, Setup, StoreKind, TestStore, app, details,
         fault::{Fault, Faulty},
         http, password,
         program::{existing, root, succeeds, tool},
@@ -419,7 +419,7 @@ async fn race(nodes: &Arc<Vec<App>>, proof: &str, round: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_racers_with_one_solution_exactly_one_is_accepted_and_none_after_a_restart() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let start = async || {
             let mut started = Vec::new();
             for _ in 0..nodes {
@@ -484,7 +484,7 @@ async fn nothing_counts_while_nobody_knows_whether_it_was_spent() {
 
 #[tokio::test]
 async fn what_was_spent_in_one_store_is_spent_in_its_copy() {
-    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     let node = |kind| asking(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Embedded).start_in(embedded.clone()).await;
     let (spent, fresh) = (solution(&app, REGISTER).await, solution(&app, REGISTER).await);

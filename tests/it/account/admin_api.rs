@@ -12,10 +12,10 @@ use watchword::api::pb::{
     RefreshTokenRequest, RotateSigningKeyRequest, RotateSigningKeyResponse, auth_admin_client::AuthAdminClient,
 };
 
-use crate::support::{App, Node, Place, Setup, StoreKind, app, http, reason, run};
+use crate::support::{App, Node, Setup, StoreKind, TestStore, app, http, reason, run};
 
 /// A server with an admin door, and the folder that it is in.
-async fn start(setup: Setup, place: &Place) -> (App, TempDir) {
+async fn start(setup: Setup, place: &TestStore) -> (App, TempDir) {
     let folder = TempDir::new().unwrap();
     let address = format!("unix:{}", folder.path().join("made/admin.sock").display());
     (setup.args(&["--admin-addr", &address]).start_in(place.clone()).await, folder)
@@ -44,7 +44,7 @@ fn key_of(token: &str) -> String {
 #[tokio::test]
 async fn a_key_that_an_operator_asks_for_is_published_first_and_used_later_and_no_token_is_lost() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let (app, _folder) = start(App::with(kind).args(&["--access-token-lifetime", "1h"]), &place).await;
         app.registered("ada").await;
         let before = app.authenticate("ada").await;
@@ -72,7 +72,7 @@ async fn a_key_that_an_operator_asks_for_is_published_first_and_used_later_and_n
 #[tokio::test]
 async fn a_stolen_key_is_gone_at_once_and_sessions_go_on_with_a_new_one() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let (app, _folder) = start(App::with(kind), &place).await;
         app.registered("ada").await;
         let stolen = app.authenticate("ada").await;
@@ -88,7 +88,7 @@ async fn a_stolen_key_is_gone_at_once_and_sessions_go_on_with_a_new_one() {
 
 #[tokio::test]
 async fn the_other_nodes_drop_a_stolen_key_within_a_minute() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let (one, _folder) = start(App::with(StoreKind::Redis).args(&["--token-issuer", "here"]), &place).await;
     let other = App::with(StoreKind::Redis).args(&["--token-issuer", "here"]).start_in(place).await;
     one.registered("ada").await;
@@ -102,7 +102,7 @@ async fn the_other_nodes_drop_a_stolen_key_within_a_minute() {
 
 #[tokio::test]
 async fn only_the_user_of_the_service_gets_to_the_admin_door_and_callers_have_none() {
-    let place = Place::new(StoreKind::Memory);
+    let place = TestStore::new(StoreKind::Memory);
     let (app, folder) = start(App::with(StoreKind::Memory), &place).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let made = folder.path().join("made");

@@ -22,8 +22,8 @@ use watchword::{
 use crate::{
     store::contract::user,
     support::{
-        Api, App, CHEAP, Node, PATIENCE, Place, StoreKind, app, channel, command, details, environment, http, is_full,
-        password, reason, run,
+        Api, App, CHEAP, Node, StoreKind, TestStore, WAIT_MAX, app, channel, command, details, environment, http,
+        is_full, password, reason, run,
     },
 };
 
@@ -172,13 +172,13 @@ fn pool(cost: Cost) -> HashPool {
 /// Argon2id over the MD5 of `insecure`.
 async fn wrapped(cost: Cost) -> PasswordHash {
     let pool = pool(cost);
-    let permit = pool.admit(Purpose::Registration, System.monotonic() + PATIENCE).unwrap();
+    let permit = pool.admit(Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
     permit.wrap_md5(Md5Hex::parse(MD5_OF_INSECURE).unwrap()).await.unwrap()
 }
 
 /// A node on a place in which these users are already.
-async fn with_users(kind: StoreKind, users: &[User]) -> (Place, App) {
-    let place = Place::new(kind);
+async fn with_users(kind: StoreKind, users: &[User]) -> (TestStore, App) {
+    let place = TestStore::new(kind);
     let store = place.open().await;
     for user in users {
         store.claim(user).await.unwrap();
@@ -196,12 +196,12 @@ async fn happened(app: &App, event: &str, times: usize) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, enough).await.unwrap_or_else(|_| panic!("{event} did not happen {times} times"));
+    tokio::time::timeout(WAIT_MAX, enough).await.unwrap_or_else(|_| panic!("{event} did not happen {times} times"));
 }
 
 #[tokio::test]
 async fn an_imported_md5_opens_its_account_at_the_cost_of_one_hash_and_is_stored_in_todays_form_then() {
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         for hash in [wrapped(CHEAP).await, wrapped(OLDER).await] {
             let imported = User { password: Some(hash.clone()), ..user("soham") };
             let (place, app) = with_users(kind, &[imported]).await;
@@ -218,7 +218,7 @@ async fn an_imported_md5_opens_its_account_at_the_cost_of_one_hash_and_is_stored
             }
             assert_eq!(app.events.count("hashed"), 8, "today's form is left as it is");
             assert_eq!(app.stopped().await, Ended::Asked);
-            let record: serde_json::Value = serde_json::from_str(&place.kept("soham")).unwrap();
+            let record: serde_json::Value = serde_json::from_str(&place.stored_user("soham")).unwrap();
             let phc = record["password"].as_str().unwrap();
             assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{kind:?}: {phc}");
             assert!(record.get("epoch").is_none(), "it is the same password: no session has ended");
@@ -228,8 +228,8 @@ async fn an_imported_md5_opens_its_account_at_the_cost_of_one_hash_and_is_stored
 
 #[tokio::test]
 async fn a_hash_of_another_cost_becomes_one_of_todays_and_ends_no_session() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = App::with(kind).args(&ISSUER).change(of_older_cost).start_in(place.clone()).await;
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
@@ -239,13 +239,13 @@ async fn a_hash_of_another_cost_becomes_one_of_todays_and_ends_no_session() {
         happened(&app, "password rehashed", 1).await;
         assert!(app.introspect(&tokens.access_token).await.active, "{kind:?}");
         app.stopped().await;
-        assert!(place.kept("ada").contains("m=64,"), "{kind:?}");
+        assert!(place.stored_user("ada").contains("m=64,"), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn an_account_without_a_password_is_refused_like_any_at_the_cost_of_one_hash() {
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         let without = User { password: None, ..user("grace") };
         let (_place, app) = with_users(kind, &[without]).await;
         for api in Api::ALL {
@@ -281,17 +281,17 @@ async fn a_hostile_stored_hash_is_refused_without_memory_and_harms_nobody_else()
         "$".repeat(10_240),
         "A".repeat(10_240),
     ];
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let store = place.open().await;
         store.claim(&user("bystander")).await.unwrap();
         store.claim(&user("template")).await.unwrap();
         store.close().await;
         drop(store);
         for (number, phc) in hostile.iter().enumerate() {
-            let mut record: serde_json::Value = serde_json::from_str(&place.kept("template")).unwrap();
+            let mut record: serde_json::Value = serde_json::from_str(&place.stored_user("template")).unwrap();
             (record["username"], record["password"]) = (format!("user{number}").into(), phc.as_str().into());
-            place.plant(&format!("user{number}"), record.to_string().as_bytes());
+            place.write_user(&format!("user{number}"), record.to_string().as_bytes());
         }
         let mut args =
             vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--admin-addr", "off"];
@@ -371,8 +371,8 @@ async fn with_older_hashes(app: &App, rounds: usize) -> Vec<(String, pb::Tokens)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_stores_a_password_anew_never_brings_back_an_old_one() {
     let rounds = if is_full() { 2_000 } else { 200 };
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = App::with(kind).args(&ISSUER).change(of_older_cost).start_in(place.clone()).await;
         let sessions = with_older_hashes(&app, rounds).await;
         app.stopped().await;

@@ -8,7 +8,7 @@ use tonic::{Code, Request, Status};
 use watchword::api::{pb, rpc};
 
 use crate::support::{
-    Api, App, ManualClock, Place, Setup, StoreKind, details,
+    Api, App, ManualClock, Setup, StoreKind, TestStore, details,
     fault::{Fault, Faulty},
     http_from, password, query, reason,
 };
@@ -93,7 +93,7 @@ async fn race(nodes: &Arc<Vec<App>>, code: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_64_racers_with_one_code_exactly_one_sets_his_password_and_none_after_a_restart() {
     for (kind, count) in [(StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let node = || App::with(kind).args(&["--token-issuer", "https://auth.example"]).with_admin();
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -139,7 +139,7 @@ async fn whatever_is_wrong_with_a_code_is_refused_identically_and_without_a_hash
         let expired = code(&app, "expired", false).await;
         app.clock.advance(LIFETIME);
         let [good, disabled] = [code(&app, "ada", false).await, code(&app, "disabled", false).await];
-        app.disabled("disabled", true).await;
+        app.set_disabled("disabled", true).await;
         let made_later = code(&app, "disabled", false).await;
         let hashed = app.events.count("hashed");
         let mut answers = Vec::new();
@@ -193,11 +193,11 @@ async fn a_newer_code_another_password_and_disabling_make_a_code_void() {
     let tokens = app.authenticate("ada").await;
     let change =
         pb::ChangePasswordRequest { current_password: password("ada"), new_password: "a changed long one".into() };
-    app.client().await.change_password(crate::session::sessions::with(&tokens.access_token, change)).await.unwrap();
+    app.client().await.change_password(crate::support::with_bearer(&tokens.access_token, change)).await.unwrap();
     assert_eq!(refused(&newer).await, "INVALID_CREDENTIALS", "the password was changed");
     let third = code(&app, "ada", false).await;
-    app.disabled("ada", true).await;
-    app.disabled("ada", false).await;
+    app.set_disabled("ada", true).await;
+    app.set_disabled("ada", false).await;
     assert_eq!(refused(&third).await, "INVALID_CREDENTIALS", "the user was disabled");
     assert_eq!(login(&app, "ada", "a changed long one").await, "ok");
 }
@@ -283,7 +283,7 @@ async fn wrong_codes_are_limited_apart_from_passwords_and_the_right_one_passes_a
 async fn a_victim_who_is_locked_out_resets_his_password_and_is_in_on_every_node() {
     for strict in [&["--failure-cap", "10"][..], &["--failure-cap", "10", "--failure-cap-strict", "true"]] {
         let (flags, is_strict) = (&strict[..2], strict.len() > 2);
-        let place = Place::new(StoreKind::Redis);
+        let place = TestStore::new(StoreKind::Redis);
         let node = || {
             App::with(StoreKind::Redis)
                 .args(&["--throttle", "on", "--token-issuer", "https://auth.example"])
@@ -317,7 +317,7 @@ async fn a_victim_who_is_locked_out_resets_his_password_and_is_in_on_every_node(
 /// T15.
 #[tokio::test]
 async fn a_password_that_is_no_longer_trusted_opens_nothing_and_its_sessions_are_over_on_every_node() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let node = || App::with(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]).with_admin();
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     for how in ["disable", "require reset", "reset"] {
@@ -329,7 +329,7 @@ async fn a_password_that_is_no_longer_trusted_opens_nothing_and_its_sessions_are
         }
         let code = code(&one, &name, how == "require reset").await;
         match how {
-            "disable" => one.disabled(&name, true).await,
+            "disable" => one.set_disabled(&name, true).await,
             "reset" => reset(&one, &name, &code, "another long one").await.unwrap(),
             _ => {}
         }
@@ -354,15 +354,15 @@ async fn a_password_that_is_no_longer_trusted_opens_nothing_and_its_sessions_are
 
 #[tokio::test]
 async fn a_code_opens_no_other_account_not_even_that_of_who_has_the_name_next() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).with_admin().start_in(place.clone()).await;
     app.registered("ada").await;
     app.registered("bob").await;
     let of_ada = code(&app, "ada", false).await;
     // Somebody who can write to the store moves what is kept of it.
-    let [ada, mut bob] = ["ada", "bob"].map(|name| serde_json::from_str::<Value>(&place.kept(name)).unwrap());
+    let [ada, mut bob] = ["ada", "bob"].map(|name| serde_json::from_str::<Value>(&place.stored_user(name)).unwrap());
     bob["reset"] = ada["reset"].clone();
-    place.plant("bob", bob.to_string().as_bytes());
+    place.write_user("bob", bob.to_string().as_bytes());
     let refused = reset(&app, "bob", &of_ada, "another long one").await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
 
@@ -381,12 +381,12 @@ async fn a_code_made_while_a_user_is_disabled_is_void_when_that_ends() {
     for kind in StoreKind::ALL {
         for disabled_again in [false, true] {
             let app = with_ada(App::with(kind)).await;
-            app.disabled("ada", true).await;
+            app.set_disabled("ada", true).await;
             let code = code(&app, "ada", false).await;
             if disabled_again {
-                app.disabled("ada", true).await;
+                app.set_disabled("ada", true).await;
             }
-            app.disabled("ada", false).await;
+            app.set_disabled("ada", false).await;
             let refused = reset(&app, "ada", &code, "another long one").await.unwrap_err();
             assert_eq!(reason(&refused), "INVALID_CREDENTIALS", "{kind:?}");
         }

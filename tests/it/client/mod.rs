@@ -32,10 +32,10 @@ use tonic::Code;
 use watchword::client::{Client, Clock, StatusExt, System, TokenSource, Verifier, pb};
 
 use crate::support::{
-    App, ManualClock, PATIENCE, StoreKind, app,
+    App, ManualClock, StoreKind, WAIT_MAX, app,
     fault::{Fault, Faulty},
     password,
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
     redis::Tls,
 };
 
@@ -90,7 +90,7 @@ async fn until(is_so: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("it never came to that");
+    tokio::time::timeout(WAIT_MAX, waiting).await.expect("it never came to that");
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_silent_server_costs_no_more_than_the_deadline() {
     let proxy = Proxy::before(app.grpc_socket().port()).await;
     let builder = Client::builder(format!("http://{}", proxy.address)).call_timeout(Duration::from_millis(200));
     let client = builder.connect().await.unwrap();
-    proxy.set(Weather::BlackHole);
+    proxy.set(NetworkCondition::BlackHole);
     let late = client.introspect("x").await.unwrap_err();
     assert_eq!((late.code(), late.auth_reason()), (Code::DeadlineExceeded, Some(pb::ErrorReason::DeadlineExceeded)));
 }

@@ -8,10 +8,10 @@ use watchword::client::{Client, StatusExt, TokenError, TokenSource, pb};
 
 use super::{StillClock, connected, until};
 use crate::support::{
-    App, ManualClock, PATIENCE, StoreKind, app,
+    App, ManualClock, StoreKind, WAIT_MAX, app,
     fault::{Fault, Faulty},
     password,
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
 };
 
 const REVOKED: Option<pb::ErrorReason> = Some(pb::ErrorReason::TokenRevoked);
@@ -69,7 +69,7 @@ async fn however_many_calls_wait_for_a_token_the_refresh_comes_through() {
         let mut auth = auth.clone();
         calls.spawn(async move { auth.get_user(pb::GetUserRequest {}).await });
     }
-    let answers = tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are answered");
+    let answers = tokio::time::timeout(WAIT_MAX, calls.join_all()).await.expect("all are answered");
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(app.events.count("refreshed"), 1);
 }
@@ -103,7 +103,7 @@ async fn near_the_end_the_old_token_is_given_even_when_the_server_is_silent() {
     let client = Client::builder(format!("http://{}", proxy.address)).clock(app.clock.clone()).connect().await.unwrap();
     let source = authenticate(&app, &client).await;
     let old = source.access_token().await.unwrap();
-    proxy.set(Weather::BlackHole);
+    proxy.set(NetworkCondition::BlackHole);
     app.clock.advance(Duration::from_secs(241));
     // Without a wait: the first poll is the last.
     assert_eq!(source.access_token().now_or_never().expect("at once").unwrap(), old);

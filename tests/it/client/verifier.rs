@@ -25,7 +25,7 @@ use crate::support::{
     fault::{Fault, Faulty},
     hostile::hostile,
     http,
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
 };
 
 const KEYS: &str = "/.well-known/jwks.json";
@@ -319,7 +319,7 @@ async fn a_silent_server_holds_up_nobody_whose_key_is_known() {
     let proxy = Proxy::before(app.http_socket().port()).await;
     let verifier = of(&app).keys_at(format!("http://{}{KEYS}", proxy.address)).build().unwrap();
     verifier.verify(&app.authenticate("ada").await.access_token).await.unwrap();
-    proxy.set(Weather::BlackHole);
+    proxy.set(NetworkCondition::BlackHole);
     app.clock.advance(Duration::from_secs(600));
     let token = app.authenticate("ada").await.access_token;
     let verified = verifier.verify(&token).now_or_never().expect("at once");

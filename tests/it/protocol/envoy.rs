@@ -216,9 +216,9 @@ async fn a_token_that_does_not_count_any_more_is_denied_with_the_reason() {
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: logged out");
 
         tokens = app.authenticate("ada").await;
-        app.disabled("ada", true).await;
+        app.set_disabled("ada", true).await;
         assert_eq!(denied(&tokens.access_token).await, "TOKEN_REVOKED", "{kind:?}: disabled");
-        app.disabled("ada", false).await;
+        app.set_disabled("ada", false).await;
 
         tokens = app.authenticate("ada").await;
         let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });

@@ -326,6 +326,6 @@ async fn a_draining_node_says_so_to_calls_that_had_begun() {
 async fn a_store_that_fails_for_good_ends_the_node() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
-    store.set_pulse(StoreHealth::Failed);
+    store.set_health(StoreHealth::Failed);
     assert_eq!(app.ended().await, watchword::app::Ended::StoreFailed);
 }

@@ -6,7 +6,7 @@ use tonic::Code;
 use watchword::api::pb;
 
 use crate::support::{
-    App, PATIENCE, StoreKind, app,
+    App, StoreKind, WAIT_MAX, app,
     h2::{call, call_with_late_body, framed, status},
     http, password, reason,
 };
@@ -85,7 +85,7 @@ async fn a_call_whose_body_never_ends_is_answered_at_its_deadline() {
     let app = app().await;
     for path in [LOGIN, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
         let (_never, answer) = call_with_late_body(&app, path, &[("grpc-timeout", "100m")]).await;
-        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{path} is not answered"));
+        let answer = timeout(WAIT_MAX, answer).await.unwrap_or_else(|_| panic!("{path} is not answered"));
         let status = status(answer).await;
         assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{path}");
     }

@@ -48,7 +48,7 @@ async fn health_and_readiness_follow_the_store_there_and_back() {
         (Some(StoreHealth::Up), ServingStatus::Serving, 200),
     ] {
         if let Some(pulse) = pulse {
-            store.set_pulse(pulse);
+            store.set_health(pulse);
         }
         assert_eq!(watch.message().await.unwrap().unwrap().status(), status);
         assert_eq!(health.check(named("")).await.unwrap().into_inner().status(), status);
@@ -109,7 +109,7 @@ async fn what_happens_is_counted_and_shown_without_a_name() {
         assert!(page.body.lines().any(|other| other == line), "{line} is not in\n{}", page.body);
     }
     assert!(!page.body.contains("ada") && !page.body.contains("nobody") && page.body.ends_with("# EOF\n"));
-    store.set_pulse(StoreHealth::Down);
+    store.set_health(StoreHealth::Down);
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
     assert!(page.body.contains("watchword_store_up 0"), "{}", page.body);
 }

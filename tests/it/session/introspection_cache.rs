@@ -23,14 +23,13 @@ use watchword::{
 };
 
 use crate::{
-    session::sessions::with,
     store::contract::user,
     support::{
-        Api, App, PATIENCE, Place, StoreKind, password,
-        proxy::{Proxy, Weather},
+        Api, App, StoreKind, TestStore, WAIT_MAX, password,
+        proxy::{NetworkCondition, Proxy},
         reason,
         redis::RedisServer,
-        redis_settings,
+        redis_settings, with_bearer,
     },
 };
 
@@ -55,7 +54,7 @@ async fn node_with(settings: RedisSettings) -> App {
 async fn is_tracked_by(redis: &RedisServer, nodes: usize) {
     let begun = Instant::now();
     while redis.ask::<String>(&["CLIENT", "LIST"]).matches(" flags=t ").count() < nodes {
-        assert!(begun.elapsed() < PATIENCE, "nobody is tracked");
+        assert!(begun.elapsed() < WAIT_MAX, "nobody is tracked");
         tokio::task::yield_now().await;
     }
     is_asked_by(redis, nodes).await;
@@ -70,7 +69,7 @@ async fn is_asked_by(redis: &RedisServer, nodes: usize) {
     };
     let (begun, before) = (Instant::now(), questions());
     while questions() < before + 4 * nodes {
-        assert!(begun.elapsed() < PATIENCE, "nobody asks");
+        assert!(begun.elapsed() < WAIT_MAX, "nobody asks");
         tokio::task::yield_now().await;
     }
 }
@@ -142,7 +141,7 @@ async fn a_token_that_is_checked_again_and_again_is_read_once() {
 /// With `0s` every check asks, and Redis need not remember what for.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_may_be_reused_every_check_asks_and_nothing_is_tracked() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).args(&["--token-check-reuse", "0s"]).start_in(place.clone()).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
@@ -198,15 +197,15 @@ async fn end(how: &str, name: &str, elsewhere: &App, redis: &RedisServer, tokens
         "logout" => drop(client.revoke_token(pb::RevokeTokenRequest { token: token.clone() }).await.unwrap()),
         "all sessions" => {
             let request = pb::RevokeAllSessionsRequest { keep_current: false };
-            client.revoke_all_sessions(with(token, request)).await.unwrap();
+            client.revoke_all_sessions(with_bearer(token, request)).await.unwrap();
         }
         "password" => {
             let request = pb::ChangePasswordRequest { current_password: mine, new_password: "another long one".into() };
-            client.change_password(with(token, request)).await.unwrap();
+            client.change_password(with_bearer(token, request)).await.unwrap();
         }
-        "deletion" => {
-            drop(client.delete_user(with(token, pb::DeleteUserRequest { current_password: mine })).await.unwrap())
-        }
+        "deletion" => drop(
+            client.delete_user(with_bearer(token, pb::DeleteUserRequest { current_password: mine })).await.unwrap(),
+        ),
         "DEL of the session" => redis.ask(&["DEL", &session]),
         "DEL of the user" => redis.ask(&["DEL", &user]),
         "SET of the user" => rewrite(redis, &user, "disabled", json!(true)),
@@ -286,13 +285,15 @@ async fn first_answer(app: &App, token: &str) -> String {
         if said != "STORE_UNAVAILABLE" {
             return said;
         }
-        assert!(begun.elapsed() < PATIENCE, "the node is not back");
+        assert!(begun.elapsed() < WAIT_MAX, "the node is not back");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_while_redis_cannot_be_asked_counts_no_longer_than_a_check_and_is_never_revived() {
-    for weather in [Weather::BlackHole, Weather::HalfClosed, Weather::Reset, Weather::Closed] {
+    for weather in
+        [NetworkCondition::BlackHole, NetworkCondition::HalfClosed, NetworkCondition::Reset, NetworkCondition::Closed]
+    {
         let what = format!("{weather:?}");
         let (redis, proxy, app, tokens) = stage().await;
         proxy.set(weather);
@@ -305,7 +306,7 @@ async fn a_session_that_ends_while_redis_cannot_be_asked_counts_no_longer_than_a
         for _ in 0..3 {
             assert_eq!(check(&mut client, &tokens.access_token).await, "STORE_UNAVAILABLE", "{what}");
         }
-        proxy.set(Weather::Fair);
+        proxy.set(NetworkCondition::Normal);
         // Nobody asks about the session before there is a connection again that vouches for what was asked.
         is_tracked_by(&redis, 1).await;
         assert_eq!(first_answer(&app, &tokens.access_token).await, "ended", "{what}");
@@ -345,7 +346,7 @@ async fn a_session_that_ends_between_two_connections_is_not_vouched_for_by_the_s
 /// What the whole rests on, of Redis and of the crate alike: a change is told before any answer that was made after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_told_before_every_answer_that_came_after_it() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let store = place.open().await;
     store.claim(&user("ada")).await.unwrap();
     let told = Arc::new(AtomicUsize::new(0));
@@ -355,7 +356,7 @@ async fn a_change_is_told_before_every_answer_that_came_after_it() {
         heard.fetch_add(usize::from(news == changed), Ordering::SeqCst);
     }));
     is_tracked_by(place.redis(), 1).await;
-    let document = place.kept("ada");
+    let document = place.stored_user("ada");
     let mut connection = redis::Client::open(place.redis().url()).unwrap().get_connection().unwrap();
     for round in 1..=1_000 {
         // Read, so that the next change is told too.

@@ -2,5 +2,5 @@
 
 mod introspection_cache;
 mod oauth;
-pub mod sessions;
+mod sessions;
 mod well_known;

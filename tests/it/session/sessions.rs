@@ -9,18 +9,11 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    App, Node, Place, StoreKind, app, channel,
+    App, Node, StoreKind, TestStore, app, channel,
     fault::{Fault, Faulty},
     hostile::{hostile, part},
-    is_full, password, reason,
+    is_full, password, reason, with_bearer,
 };
-
-/// A call with an access token.
-pub fn with<T>(token: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
-    request
-}
 
 async fn refresh(app: &App, token: &str) -> Result<pb::Tokens, String> {
     let request = pb::RefreshTokenRequest { refresh_token: token.into() };
@@ -29,13 +22,13 @@ async fn refresh(app: &App, token: &str) -> Result<pb::Tokens, String> {
 }
 
 async fn user_of(app: &App, token: &str) -> Result<String, String> {
-    let answer = app.client().await.get_user(with(token, pb::GetUserRequest {})).await;
+    let answer = app.client().await.get_user(with_bearer(token, pb::GetUserRequest {})).await;
     answer.map(|answer| answer.into_inner().user.unwrap().username).map_err(|status| reason(&status))
 }
 
 async fn change_password(app: &App, token: &str, current: &str, new: &str) -> Result<pb::Tokens, Status> {
     let request = pb::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
-    let answer = app.client().await.change_password(with(token, request)).await;
+    let answer = app.client().await.change_password(with_bearer(token, request)).await;
     answer.map(|answer| answer.into_inner().tokens.unwrap())
 }
 
@@ -112,7 +105,7 @@ async fn a_lost_answer_can_be_asked_for_again_for_ten_seconds_while_nobody_used_
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_refreshes_at_once_all_get_the_same_successor() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let mut started = Vec::new();
         for _ in 0..nodes {
             started.push(App::with(kind).start_in(place.clone()).await);
@@ -159,8 +152,8 @@ async fn a_store_that_compares_nothing_is_found_out() {
 /// T13: what was rotated before a crash is old after it.
 #[tokio::test]
 async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let flags = place.flags();
         let start = || {
             let flags: Vec<_> = flags.iter().map(String::as_str).collect();
@@ -181,7 +174,7 @@ async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
         node.kill();
         let node = start();
         let mut client = AuthClient::new(channel(&node.grpc).await);
-        let still = client.get_user(with(&tokens.access_token, pb::GetUserRequest {})).await;
+        let still = client.get_user(with_bearer(&tokens.access_token, pb::GetUserRequest {})).await;
         assert_eq!(still.unwrap().into_inner().user.unwrap().username, "ada", "{kind:?}: the session outlives a crash");
         for old in [first.refresh_token, tokens.refresh_token] {
             let refused = client.refresh_token(pb::RefreshTokenRequest { refresh_token: old }).await.unwrap_err();
@@ -193,7 +186,7 @@ async fn a_rotated_token_is_not_accepted_again_after_kill_9() {
 /// The control of T13: a store that forgets what it replaced, as one that restarts from an old copy does.
 #[tokio::test]
 async fn a_store_that_goes_back_in_time_is_found_out() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
     let first = app.authenticate("ada").await;
@@ -233,7 +226,7 @@ async fn a_token_counts_for_less_than_a_second_longer_than_the_store_can_be_aske
 /// Whoever is told that a session has ended is told so by every check of that node from then on.
 #[tokio::test]
 async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let node = || App::with(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     one.registered("ada").await;
@@ -248,7 +241,7 @@ async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
             "revoke the session" => {
                 let session_id = tokens.session_id.clone();
                 client
-                    .revoke_session(with(&context.access_token, pb::RevokeSessionRequest { session_id }))
+                    .revoke_session(with_bearer(&context.access_token, pb::RevokeSessionRequest { session_id }))
                     .await
                     .unwrap();
             }
@@ -262,7 +255,7 @@ async fn an_end_that_is_acknowledged_counts_on_that_node_whoever_made_it() {
 #[tokio::test]
 async fn whatever_ends_a_session_ends_it_on_every_node() {
     for kind in [StoreKind::Embedded, StoreKind::Redis] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         // Nodes that share users share their name.
         let node = || App::with(kind).args(&["--token-issuer", "https://auth.example"]);
         let app = node().start_in(place.clone()).await;
@@ -287,18 +280,21 @@ async fn whatever_ends_a_session_ends_it_on_every_node() {
                 ),
                 "one session" => {
                     let session_id = tokens.session_id.clone();
-                    client.revoke_session(with(token, pb::RevokeSessionRequest { session_id })).await.unwrap();
+                    client.revoke_session(with_bearer(token, pb::RevokeSessionRequest { session_id })).await.unwrap();
                 }
                 "all sessions" => {
-                    let answer =
-                        client.revoke_all_sessions(with(token, pb::RevokeAllSessionsRequest { keep_current: true }));
+                    let answer = client
+                        .revoke_all_sessions(with_bearer(token, pb::RevokeAllSessionsRequest { keep_current: true }));
                     assert_eq!(answer.await.unwrap().into_inner().revoked_count, 1);
                     assert_eq!(user_of(elsewhere, token).await, Ok(name.clone()), "the one of the call goes on");
                     assert!(refresh(elsewhere, &context.refresh_token).await.is_ok());
                 }
                 "password" => drop(change_password(&app, token, &mine, "another long one").await.unwrap()),
                 _ => drop(
-                    client.delete_user(with(token, pb::DeleteUserRequest { current_password: mine })).await.unwrap(),
+                    client
+                        .delete_user(with_bearer(token, pb::DeleteUserRequest { current_password: mine }))
+                        .await
+                        .unwrap(),
                 ),
             }
             let here = app.introspect(&tokens.access_token).await;
@@ -322,10 +318,10 @@ async fn a_token_does_not_outlive_its_user_even_when_the_name_is_taken_again() {
     for kind in StoreKind::ALL {
         let (app, tokens) = with_ada(kind).await;
         let request = pb::DeleteUserRequest { current_password: "not hers at all".into() };
-        let refused = app.client().await.delete_user(with(&tokens.access_token, request)).await.unwrap_err();
+        let refused = app.client().await.delete_user(with_bearer(&tokens.access_token, request)).await.unwrap_err();
         assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
         let request = pb::DeleteUserRequest { current_password: password("ada") };
-        app.client().await.delete_user(with(&tokens.access_token, request)).await.unwrap();
+        app.client().await.delete_user(with_bearer(&tokens.access_token, request)).await.unwrap();
         app.registered("ada").await;
         assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
         assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
@@ -419,7 +415,8 @@ async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
         let mut seen = Vec::new();
         let mut request = pb::ListSessionsRequest { page_size: 30, page_token: String::new() };
         loop {
-            let page = client.list_sessions(with(&last.access_token, request.clone())).await.unwrap().into_inner();
+            let page =
+                client.list_sessions(with_bearer(&last.access_token, request.clone())).await.unwrap().into_inner();
             assert!(page.sessions.len() <= 30);
             seen.extend(page.sessions);
             if page.next_page_token.is_empty() {
@@ -438,7 +435,7 @@ async fn a_user_has_a_hundred_sessions_and_the_oldest_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_logins_of_one_user_at_once_all_begin_a_session() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let mut started = Vec::new();
         for _ in 0..nodes {
             started.push(App::with(kind).args(&["--token-issuer", "here"]).start_in(place.clone()).await);
@@ -470,7 +467,8 @@ async fn so_many_logins_of_one_user_at_once_all_begin_a_session() {
             assert!(nodes[0].introspect(&tokens.access_token).await.active, "{kind:?}");
         }
         let all = pb::ListSessionsRequest { page_size: 100, page_token: String::new() };
-        let list_entry = nodes[0].client().await.list_sessions(with(&tokens[0].access_token, all)).await.unwrap();
+        let list_entry =
+            nodes[0].client().await.list_sessions(with_bearer(&tokens[0].access_token, all)).await.unwrap();
         assert_eq!(list_entry.into_inner().sessions.len(), 90, "{kind:?}: and all are listed");
     }
 }
@@ -491,10 +489,11 @@ async fn sessions_that_were_ended_take_nobodys_place() {
             app.authenticate("ada").await;
         }
         let all_but_this = pb::RevokeAllSessionsRequest { keep_current: true };
-        client.revoke_all_sessions(with(&phone.access_token, all_but_this)).await.unwrap();
+        client.revoke_all_sessions(with_bearer(&phone.access_token, all_but_this)).await.unwrap();
         app.authenticate("ada").await;
         assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
-        let list = client.list_sessions(with(&phone.access_token, pb::ListSessionsRequest::default())).await.unwrap();
+        let list =
+            client.list_sessions(with_bearer(&phone.access_token, pb::ListSessionsRequest::default())).await.unwrap();
         assert_eq!(list.into_inner().sessions.len(), 2, "{kind:?}");
     }
 }
@@ -519,13 +518,13 @@ async fn the_session_that_is_kept_counts_all_the_time_and_its_refresh_too() {
                 })
             };
             let request = pb::RevokeAllSessionsRequest { keep_current: true };
-            app.client().await.revoke_all_sessions(with(&mine.access_token, request)).await.unwrap();
+            app.client().await.revoke_all_sessions(with_bearer(&mine.access_token, request)).await.unwrap();
             let tokens = refreshing.await.unwrap();
             assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()), "{kind:?}, round {round}");
             assert_eq!(user_of(&app, &other.access_token).await, Err("TOKEN_REVOKED".into()));
             // The next one keeps nothing.
             let request = pb::RevokeAllSessionsRequest { keep_current: false };
-            app.client().await.revoke_all_sessions(with(&tokens.access_token, request)).await.unwrap();
+            app.client().await.revoke_all_sessions(with_bearer(&tokens.access_token, request)).await.unwrap();
             assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
         }
     }
@@ -533,26 +532,26 @@ async fn the_session_that_is_kept_counts_all_the_time_and_its_refresh_too() {
 
 #[tokio::test]
 async fn a_list_or_a_session_that_cannot_be_read_keeps_nobody_from_signing_in_or_ending_all() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
     let (torn, good) = (app.authenticate("ada").await, app.authenticate("ada").await);
     place.redis().ask::<()>(&["SET", &format!("watchword:session:{}", torn.session_id), "{\"v\":2}"]);
     let list = pb::ListSessionsRequest::default();
-    let seen = app.client().await.list_sessions(with(&good.access_token, list)).await.unwrap().into_inner();
+    let seen = app.client().await.list_sessions(with_bearer(&good.access_token, list)).await.unwrap().into_inner();
     assert_eq!(seen.sessions.len(), 1, "what can be read is shown");
     let [key]: [String; 1] = place.redis().ask(&["KEYS", "watchword:sessions:*"]);
     place.redis().ask::<()>(&["SET", &key, "{\"v\":2}"]);
     let new = app.authenticate("ada").await;
     let request = pb::RevokeAllSessionsRequest { keep_current: false };
-    app.client().await.revoke_all_sessions(with(&new.access_token, request)).await.unwrap();
+    app.client().await.revoke_all_sessions(with_bearer(&new.access_token, request)).await.unwrap();
     assert_eq!(user_of(&app, &good.access_token).await, Err("TOKEN_REVOKED".into()));
 }
 
 /// Neither sessions nor what says when to forget them pile up in the file.
 #[tokio::test]
 async fn ended_sessions_leave_nothing_behind() {
-    let place = Place::new(StoreKind::Embedded);
+    let place = TestStore::new(StoreKind::Embedded);
     let app = App::with(StoreKind::Embedded).start_in(place.clone()).await;
     app.registered("ada").await;
     for _ in 0..5 {
@@ -574,11 +573,11 @@ async fn somebody_elses_session_cannot_be_ended() {
     let bob = app.authenticate("bob").await;
     let mut client = app.client().await;
     let request = pb::RevokeSessionRequest { session_id: ada.session_id.clone() };
-    client.revoke_session(with(&bob.access_token, request)).await.unwrap();
+    client.revoke_session(with_bearer(&bob.access_token, request)).await.unwrap();
     assert!(app.introspect(&ada.access_token).await.active);
     for (id, code) in [("", "INVALID_FIELD"), ("x", "INVALID_FIELD")] {
         let request = pb::RevokeSessionRequest { session_id: id.into() };
-        let refused = client.revoke_session(with(&bob.access_token, request)).await.unwrap_err();
+        let refused = client.revoke_session(with_bearer(&bob.access_token, request)).await.unwrap_err();
         assert_eq!(reason(&refused), code);
     }
 }
@@ -589,14 +588,14 @@ async fn data_are_replaced_as_they_were_seen_or_not_at_all() {
         let (app, tokens) = with_ada(kind).await;
         let mut client = app.client().await;
         let user = client
-            .get_user(with(&tokens.access_token, pb::GetUserRequest {}))
+            .get_user(with_bearer(&tokens.access_token, pb::GetUserRequest {}))
             .await
             .unwrap()
             .into_inner()
             .user
             .unwrap();
         let request = |data: &str, etag: &str| {
-            with(&tokens.access_token, pb::UpdateUserDataRequest { data: data.into(), etag: etag.into() })
+            with_bearer(&tokens.access_token, pb::UpdateUserDataRequest { data: data.into(), etag: etag.into() })
         };
         let changed = client.update_user_data(request("new", &user.etag)).await.unwrap().into_inner().user.unwrap();
         assert_eq!(changed.data.as_deref(), Some("new"));
@@ -637,13 +636,13 @@ async fn a_new_password_keeps_to_the_policy_and_needs_the_current_one() {
 #[tokio::test]
 async fn disabling_ends_sessions_and_refuses_logins_like_wrong_passwords() {
     let (app, tokens) = with_ada(StoreKind::Memory).await;
-    app.disabled("ada", true).await;
+    app.set_disabled("ada", true).await;
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()));
     assert_eq!(refresh(&app, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()));
     let login = || pb::LoginRequest { username: "ada".into(), password: password("ada"), ..Default::default() };
     let refused = app.client().await.login(login()).await.unwrap_err();
     assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
-    app.disabled("ada", false).await;
+    app.set_disabled("ada", false).await;
     assert!(app.client().await.login(login()).await.is_ok());
     assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "what was ended stays so");
 }

@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::Value;
 
-use crate::support::{App, Place, StoreKind, app, http};
+use crate::support::{App, StoreKind, TestStore, app, http};
 
 async fn fetch(app: &App, path: &str) -> Value {
     let reply = http(app.http_socket(), "GET", path, &[], "").await;
@@ -68,7 +68,7 @@ async fn the_metadata_lead_to_the_keys_and_claim_nothing_that_is_not_there() {
 /// One ring, whoever comes first: tokens of every node are verified with the keys of any.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_start_together_make_one_ring_of_keys() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let mut nodes = Vec::new();
     for _ in 0..4 {
         nodes.push(App::with(StoreKind::Redis).start_in(place.clone()).await);

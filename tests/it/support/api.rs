@@ -1,7 +1,7 @@
 //! Every door with the same verbs, so that one test holds for all of them.
 
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status, metadata::MetadataValue};
 use watchword::api::{pb, rpc};
 
 use super::{App, http};
@@ -132,6 +132,13 @@ async fn legacy(app: &App, method: &str, target: &str) -> Answer {
         200 => Answer::Ok { data: reply.body },
         status => Answer::Http { status, text: reply.body, retry_after },
     }
+}
+
+/// A request with an access token in its metadata.
+pub fn with_bearer<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
+    request
 }
 
 /// The reason in the one `ErrorInfo` that every error has.

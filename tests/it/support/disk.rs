@@ -15,9 +15,9 @@ const SECTOR: usize = 512;
 
 /// Random numbers that are the same in every run.
 #[derive(Clone)]
-pub struct Chance(pub u64);
+pub struct SeededRandom(pub u64);
 
-impl Chance {
+impl SeededRandom {
     /// 0 to `bound - 1`.
     pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -27,7 +27,7 @@ impl Chance {
 
 /// One thing that was asked of a disk, in the order of asking.
 #[derive(Clone)]
-pub enum Asked {
+pub enum DiskOperation {
     Write(usize, Arc<[u8]>),
     SetLen(usize),
     Sync,
@@ -42,7 +42,7 @@ pub struct Disk(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    asked: Vec<Asked>,
+    asked: Vec<DiskOperation>,
 }
 
 impl Disk {
@@ -57,11 +57,11 @@ impl Disk {
 
     /// Remembers that `count` things are acknowledged by now.
     pub fn acknowledged(&self, count: usize) {
-        self.state().asked.push(Asked::Acknowledged(count));
+        self.state().asked.push(DiskOperation::Acknowledged(count));
     }
 
     /// All that was asked until now.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn operations(&self) -> Vec<DiskOperation> {
         self.state().asked.clone()
     }
 }
@@ -87,19 +87,19 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let (mut state, len) = (self.state(), usize::try_from(len).unwrap());
         state.bytes.resize(len, 0);
-        state.asked.push(Asked::SetLen(len));
+        state.asked.push(DiskOperation::SetLen(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.state().asked.push(Asked::Sync);
+        self.state().asked.push(DiskOperation::Sync);
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (mut state, offset) = (self.state(), usize::try_from(offset).unwrap());
         write(&mut state.bytes, offset, data);
-        state.asked.push(Asked::Write(offset, data.into()));
+        state.asked.push(DiskOperation::Write(offset, data.into()));
         Ok(())
     }
 }
@@ -112,28 +112,28 @@ fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 /// Follows a disk's story and answers what a power cut would leave at each of its moments.
-pub struct Story {
+pub struct DiskReplay {
     /// What is on the disk for sure.
     durable: Vec<u8>,
     /// What was asked since the last sync.
-    pending: Vec<Asked>,
+    pending: Vec<DiskOperation>,
     pub acknowledged: usize,
     /// A disk that lies: it says that it synced and did not. The control of every test here.
     lies: bool,
 }
 
-impl Story {
+impl DiskReplay {
     pub fn from(durable: Vec<u8>, lies: bool) -> Self {
         Self { durable, pending: Vec::new(), acknowledged: 0, lies }
     }
 
-    pub fn go_on(&mut self, asked: &Asked) {
+    pub fn step(&mut self, asked: &DiskOperation) {
         match asked {
-            Asked::Write(..) | Asked::SetLen(_) => self.pending.push(asked.clone()),
-            Asked::Acknowledged(count) => self.acknowledged = *count,
+            DiskOperation::Write(..) | DiskOperation::SetLen(_) => self.pending.push(asked.clone()),
+            DiskOperation::Acknowledged(count) => self.acknowledged = *count,
             // Even a liar's cache gets to the platter at some time.
-            Asked::Sync if self.lies && self.pending.len() < 200 => {}
-            Asked::Sync => {
+            DiskOperation::Sync if self.lies && self.pending.len() < 200 => {}
+            DiskOperation::Sync => {
                 for asked in self.pending.drain(..) {
                     apply(&mut self.durable, &asked);
                 }
@@ -142,7 +142,7 @@ impl Story {
     }
 
     /// What is there when the power goes now.
-    pub fn power_cut(&self, chance: &mut Chance) -> Vec<u8> {
+    pub fn power_cut(&self, chance: &mut SeededRandom) -> Vec<u8> {
         let mut image = self.durable.clone();
         let mut pending: Vec<_> = self.pending.clone();
         if chance.below(2) == 0 {
@@ -153,7 +153,7 @@ impl Story {
         for asked in &pending {
             match (chance.below(3), asked) {
                 (0, _) => {}
-                (1, Asked::Write(offset, data)) => tear(&mut image, *offset, data, chance),
+                (1, DiskOperation::Write(offset, data)) => tear(&mut image, *offset, data, chance),
                 _ => apply(&mut image, asked),
             }
         }
@@ -161,16 +161,16 @@ impl Story {
     }
 }
 
-fn apply(bytes: &mut Vec<u8>, asked: &Asked) {
+fn apply(bytes: &mut Vec<u8>, asked: &DiskOperation) {
     match asked {
-        Asked::Write(offset, data) => write(bytes, *offset, data),
-        Asked::SetLen(len) => bytes.resize(*len, 0),
-        Asked::Sync | Asked::Acknowledged(_) => {}
+        DiskOperation::Write(offset, data) => write(bytes, *offset, data),
+        DiskOperation::SetLen(len) => bytes.resize(*len, 0),
+        DiskOperation::Sync | DiskOperation::Acknowledged(_) => {}
     }
 }
 
 /// Writes some of the sectors.
-fn tear(bytes: &mut Vec<u8>, offset: usize, data: &[u8], chance: &mut Chance) {
+fn tear(bytes: &mut Vec<u8>, offset: usize, data: &[u8], chance: &mut SeededRandom) {
     for (number, sector) in data.chunks(SECTOR).enumerate() {
         if chance.below(2) == 0 {
             write(bytes, offset + number * SECTOR, sector);

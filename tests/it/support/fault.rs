@@ -59,7 +59,7 @@ impl Faulty {
         self.fault.send_replace(fault);
     }
 
-    pub fn set_pulse(&self, pulse: StoreHealth) {
+    pub fn set_health(&self, pulse: StoreHealth) {
         self.pulse.send_replace(pulse);
     }
 

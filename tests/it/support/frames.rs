@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// What every connection begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -73,7 +73,7 @@ pub fn call(stream: u32, path: &str, more: &[(&str, &str)], message: &[u8]) -> V
 /// The next frame; `None` when the server has closed.
 pub async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let mut head = [0; 9];
-    timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server goes on or closes").ok()?;
+    timeout(WAIT_MAX, stream.read_exact(&mut head)).await.expect("the server goes on or closes").ok()?;
     let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     stream.read_exact(&mut payload).await.ok()?;
     Some(Frame { kind: head[3], flags: head[4], payload })
@@ -82,7 +82,7 @@ pub async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> 
 /// Reads until the server closes; panics when it does not.
 pub async fn closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut said = Vec::new();
-    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
     said
 }
 

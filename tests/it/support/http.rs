@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,6 @@ async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     // The server may close before it has read everything; what it said before counts.
     drop(stream.write_all(bytes).await);
     let mut answer = Vec::new();
-    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server closes"));
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut answer)).await.expect("the server closes"));
     answer
 }

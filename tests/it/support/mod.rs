@@ -11,10 +11,10 @@ pub mod h2;
 pub mod hostile;
 mod http;
 mod node;
-mod place;
 pub mod program;
 pub mod proxy;
 pub mod redis;
+mod test_store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -31,11 +31,11 @@ use watchword::{
 };
 
 pub use self::{
-    api::{Answer, Api, details, query, reason},
+    api::{Answer, Api, details, query, reason, with_bearer},
     environment::{Events, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
-    place::{Place, StoreKind, environment, redis_settings},
+    test_store::{StoreKind, TestStore, environment, redis_settings},
 };
 
 /// A cost that makes a hash cheap; the real one is tested where it matters.
@@ -45,7 +45,7 @@ pub const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 pub const CHEAP_WORK: Work = Work { cost: 10, key_prefix: "0" };
 
 /// Nothing on loopback takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A running server.
 pub struct App {
@@ -53,7 +53,7 @@ pub struct App {
     pub clock: Arc<ManualClock>,
     pub events: Arc<Events>,
     pub rules: Arc<Auth>,
-    _place: Place,
+    _store: TestStore,
     _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
@@ -116,7 +116,7 @@ impl App {
     }
 
     /// Disables a user, or enables.
-    pub async fn disabled(&self, username: &str, disabled: bool) {
+    pub async fn set_disabled(&self, username: &str, disabled: bool) {
         let (mut admin, username) = (self.admin().await, username.to_owned());
         if disabled {
             drop(admin.disable_user(pb::DisableUserRequest { username }).await.unwrap());
@@ -158,7 +158,7 @@ impl App {
 
     /// Waits until the server has ended by itself.
     pub async fn ended(self) -> Ended {
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the server ends").expect("without a panic")
+        tokio::time::timeout(WAIT_MAX, self.running).await.expect("the server ends").expect("without a panic")
     }
 }
 
@@ -210,14 +210,14 @@ impl Setup {
     }
 
     pub async fn start(self) -> App {
-        let place = Place::new(self.kind);
-        self.start_in(place).await
+        let store = TestStore::new(self.kind);
+        self.start_in(store).await
     }
 
     /// The same, where another server has been or still is.
-    pub async fn start_in(self, place: Place) -> App {
+    pub async fn start_in(self, store: TestStore) -> App {
         let mut config = Config::from_args(&self.args).unwrap();
-        config.store = place.settings();
+        config.store = store.settings();
         config.hashing.cost = CHEAP;
         config.rules.challenges.work = CHEAP_WORK;
         let admin = TempDir::new().unwrap();
@@ -243,7 +243,7 @@ impl Setup {
             // A dropped test stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, rules, _place: place, _admin_folder: admin, stop: Some(stop), running }
+        App { addresses, clock, events, rules, _store: store, _admin_folder: admin, stop: Some(stop), running }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_watchword");
@@ -67,7 +67,7 @@ impl Node {
     /// Waits for a log line that contains `text`; `None` when the log ends first.
     pub fn wait_for_line(&mut self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(WAIT_MAX) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.contains(text) {

@@ -27,9 +27,9 @@ use tokio::{
 
 /// What the proxy does to every connection, those that stand included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum NetworkCondition {
     /// Bytes pass.
-    Fair,
+    Normal,
     /// Bytes pass after a while between these two.
     Slow(Duration, Duration),
     /// Nothing passes in either direction, and nobody is told.
@@ -48,9 +48,9 @@ pub enum Weather {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostReply {
     /// The connection is reset instead.
-    AndCut,
+    ThenReset,
     /// It is missing, and what comes after it passes: later replies answer earlier questions.
-    AndGoOn,
+    ThenContinue,
 }
 
 /// A running proxy; its connections end when it is dropped.
@@ -62,7 +62,7 @@ pub struct Proxy {
 
 struct Shared {
     server: SocketAddr,
-    weather: watch::Sender<Weather>,
+    weather: watch::Sender<NetworkCondition>,
     /// Bytes from the server that still pass on each connection from now on; below zero there is no such limit.
     cut_after: AtomicI64,
     /// Replies that still pass; the next is lost. Below zero none is.
@@ -79,10 +79,10 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server: ([127, 0, 0, 1], server).into(),
-            weather: watch::Sender::new(Weather::Fair),
+            weather: watch::Sender::new(NetworkCondition::Normal),
             cut_after: AtomicI64::new(-1),
             replies_until_loss: AtomicI64::new(-1),
-            lost: Mutex::new(LostReply::AndCut),
+            lost: Mutex::new(LostReply::ThenReset),
             accepted: AtomicU64::new(0),
             chance: AtomicU64::new(1),
         });
@@ -94,7 +94,7 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    pub fn set(&self, weather: Weather) {
+    pub fn set(&self, weather: NetworkCondition) {
         self.shared.weather.send_replace(weather);
     }
 
@@ -118,7 +118,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.set(Weather::Reset);
+        self.set(NetworkCondition::Reset);
     }
 }
 
@@ -128,7 +128,7 @@ impl Shared {
         let mut weather = self.weather.subscribe();
         let mut listener = Some(listener);
         loop {
-            let closed = *weather.borrow_and_update() == Weather::Closed;
+            let closed = *weather.borrow_and_update() == NetworkCondition::Closed;
             match &listener {
                 _ if closed => listener = None,
                 None => listener = Some(TcpListener::bind(address).await.unwrap()),
@@ -151,7 +151,7 @@ impl Shared {
 
     async fn serve(self: Arc<Self>, client: TcpStream) {
         let mut weather = self.weather.subscribe();
-        if matches!(*weather.borrow_and_update(), Weather::Reset | Weather::Closed) {
+        if matches!(*weather.borrow_and_update(), NetworkCondition::Reset | NetworkCondition::Closed) {
             return reset(&client);
         }
         let Ok(server) = TcpStream::connect(self.server).await else { return reset(&client) };
@@ -169,8 +169,8 @@ impl Shared {
         }
     }
 
-    async fn told_to_reset(&self, weather: &mut watch::Receiver<Weather>) {
-        while !matches!(*weather.borrow_and_update(), Weather::Reset | Weather::Closed) {
+    async fn told_to_reset(&self, weather: &mut watch::Receiver<NetworkCondition>) {
+        while !matches!(*weather.borrow_and_update(), NetworkCondition::Reset | NetworkCondition::Closed) {
             if weather.changed().await.is_err() {
                 return;
             }
@@ -206,10 +206,10 @@ impl Shared {
         }
     }
 
-    async fn wait_while_nothing_passes(&self, weather: &mut watch::Receiver<Weather>, is_from_server: bool) {
+    async fn wait_while_nothing_passes(&self, weather: &mut watch::Receiver<NetworkCondition>, is_from_server: bool) {
         loop {
             let now = *weather.borrow_and_update();
-            let stuck = now == Weather::BlackHole || (now == Weather::HalfClosed && !is_from_server);
+            let stuck = now == NetworkCondition::BlackHole || (now == NetworkCondition::HalfClosed && !is_from_server);
             if !stuck || weather.changed().await.is_err() {
                 return;
             }
@@ -219,11 +219,11 @@ impl Shared {
     async fn deliver(&self, to: &mut OwnedWriteHalf, bytes: &[u8]) -> bool {
         let now = *self.weather.borrow();
         match now {
-            Weather::Slow(least, most) => {
+            NetworkCondition::Slow(least, most) => {
                 sleep(least + (most - least) / 100 * self.percent()).await;
                 to.write_all(bytes).await.is_ok()
             }
-            Weather::Sliced(size) => {
+            NetworkCondition::Sliced(size) => {
                 for slice in bytes.chunks(size) {
                     if to.write_all(slice).await.is_err() {
                         return false;
@@ -232,9 +232,11 @@ impl Shared {
                 }
                 true
             }
-            Weather::Fair | Weather::BlackHole | Weather::Reset | Weather::HalfClosed | Weather::Closed => {
-                to.write_all(bytes).await.is_ok()
-            }
+            NetworkCondition::Normal
+            | NetworkCondition::BlackHole
+            | NetworkCondition::Reset
+            | NetworkCondition::HalfClosed
+            | NetworkCondition::Closed => to.write_all(bytes).await.is_ok(),
         }
     }
 
@@ -252,7 +254,7 @@ impl Shared {
             }
             if !is_lost {
                 left.extend_from_slice(part);
-            } else if *self.lost.lock().unwrap() == LostReply::AndCut {
+            } else if *self.lost.lock().unwrap() == LostReply::ThenReset {
                 self.replies_until_loss.store(-1, Ordering::SeqCst);
                 return None;
             }

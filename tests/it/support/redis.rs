@@ -15,7 +15,7 @@ use std::{
 use redis::{Client, Connection, FromRedisValue};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// Settings with which Redis keeps what it acknowledged.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
@@ -86,7 +86,7 @@ impl RedisServer {
 
     fn wait_until_it_answers(&self) -> bool {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < WAIT_MAX {
             if self.try_ask::<String>(&["PING"]).is_ok() {
                 return true;
             }
@@ -117,7 +117,7 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::RedisResult<Connection> {
-        Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(PATIENCE)
+        Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(WAIT_MAX)
     }
 
     /// Asks the server, past every proxy.
@@ -129,7 +129,7 @@ impl RedisServer {
     /// Asks as that `user:password`.
     pub fn try_ask_as(&self, login: &str, words: &[&str]) -> redis::RedisResult<()> {
         let client = Client::open(format!("redis://{login}@127.0.0.1:{}", self.port))?;
-        redis::cmd(words[0]).arg(&words[1..]).exec(&mut client.get_connection_with_timeout(PATIENCE)?)
+        redis::cmd(words[0]).arg(&words[1..]).exec(&mut client.get_connection_with_timeout(WAIT_MAX)?)
     }
 
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {

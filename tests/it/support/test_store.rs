@@ -24,12 +24,12 @@ impl StoreKind {
     pub const ALL: [StoreKind; 3] = [StoreKind::Memory, StoreKind::Embedded, StoreKind::Redis];
 
     /// Those that outlive the process.
-    pub const KEPT: [StoreKind; 2] = [StoreKind::Embedded, StoreKind::Redis];
+    pub const DURABLE: [StoreKind; 2] = [StoreKind::Embedded, StoreKind::Redis];
 }
 
 /// A place for users. Clones are the same place; it vanishes with the last of them.
 #[derive(Clone)]
-pub struct Place {
+pub struct TestStore {
     pub kind: StoreKind,
     folder: Arc<TempDir>,
     redis: Option<Arc<RedisServer>>,
@@ -38,7 +38,7 @@ pub struct Place {
 /// Where both databases keep users' documents.
 const USERS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("user");
 
-impl Place {
+impl TestStore {
     pub fn new(kind: StoreKind) -> Self {
         let redis = (kind == StoreKind::Redis).then(|| Arc::new(RedisServer::start()));
         Self { kind, folder: Arc::new(TempDir::new().unwrap()), redis }
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.
-    pub fn plant(&self, username: &str, document: &[u8]) {
+    pub fn write_user(&self, username: &str, document: &[u8]) {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
             StoreKind::Embedded => self.plant_in(USERS, username, document),
@@ -88,12 +88,12 @@ impl Place {
     }
 
     /// The document that the store keeps of that user.
-    pub fn kept(&self, username: &str) -> String {
+    pub fn stored_user(&self, username: &str) -> String {
         self.document(USERS, username, &format!("watchword:user:{username}"))
     }
 
     /// The document that the store keeps of the keys of tokens.
-    pub fn kept_keys(&self) -> String {
+    pub fn stored_keys(&self) -> String {
         self.document(redb::TableDefinition::new("keys"), "", "watchword:keys")
     }
 
@@ -111,7 +111,7 @@ impl Place {
     }
 
     /// Writes a document of the test's own where the store keeps the keys of tokens.
-    pub fn plant_keys(&self, document: &str) {
+    pub fn write_keys(&self, document: &str) {
         match self.kind {
             StoreKind::Memory => panic!("nothing is kept there"),
             StoreKind::Embedded => self.plant_in(redb::TableDefinition::new("keys"), "", document.as_bytes()),
