@@ -270,7 +270,7 @@ async fn an_unreadable_user_is_data_loss_for_that_user_with_an_error_id() {
             let infos: Vec<rpc::ErrorInfo> = details(&status, "google.rpc.ErrorInfo");
             let id = &infos[0].metadata["error_id"];
             assert!(status.message().contains(id.as_str()), "dynamic text is in the metadata too");
-            assert!(!format!("{status:?}").contains("torn by a test"), "the cause belongs in the log");
+            assert!(!format!("{status:?}").contains("corrupted by a test"), "the cause belongs in the log");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A disk in memory that remembers all that was asked of it, so that a test can see what a power cut leaves.
+//! A disk in memory that records every operation, so that a test can compute what a power cut leaves.
 //!
-//! What was written before the last sync is there. Of what came after it any part may be: each write whole, in part (by
-//! sectors) or not at all, and in any order.
+//! Writes before the last sync are durable. Each later write can be complete, partial (by sectors) or missing, and the
+//! later writes can reach the disk in any order.
 
 use std::{
     fmt, io,
@@ -10,10 +10,10 @@ use std::{
 
 use redb::StorageBackend;
 
-/// What a disk writes at once or not at all.
+/// Bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// Random numbers that are the same in every run.
+/// A pseudorandom generator. The same seed gives the same numbers in every run.
 #[derive(Clone)]
 pub struct SeededRandom(pub u64);
 
@@ -25,44 +25,44 @@ impl SeededRandom {
     }
 }
 
-/// One thing that was asked of a disk, in the order of asking.
+/// One operation of a disk.
 #[derive(Clone)]
 pub enum DiskOperation {
     Write(usize, Arc<[u8]>),
     SetLen(usize),
     Sync,
-    /// The test's own mark: by now this much was acknowledged.
+    /// A mark that the test sets: the number of writes that were acknowledged so far.
     Acknowledged(usize),
 }
 
-/// A disk; clones are the same one.
+/// A disk. Clones share their content.
 #[derive(Clone, Default)]
 pub struct Disk(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    asked: Vec<DiskOperation>,
+    operations: Vec<DiskOperation>,
 }
 
 impl Disk {
-    /// A disk with something on it.
+    /// A disk with this content.
     pub fn with(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { bytes, asked: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { bytes, operations: Vec::new() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
-    /// Remembers that `count` things are acknowledged by now.
+    /// Records that `count` writes are acknowledged so far.
     pub fn acknowledged(&self, count: usize) {
-        self.state().asked.push(DiskOperation::Acknowledged(count));
+        self.state().operations.push(DiskOperation::Acknowledged(count));
     }
 
-    /// All that was asked until now.
+    /// All operations so far, in their order.
     pub fn operations(&self) -> Vec<DiskOperation> {
-        self.state().asked.clone()
+        self.state().operations.clone()
     }
 }
 
@@ -87,19 +87,19 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let (mut state, len) = (self.state(), usize::try_from(len).unwrap());
         state.bytes.resize(len, 0);
-        state.asked.push(DiskOperation::SetLen(len));
+        state.operations.push(DiskOperation::SetLen(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.state().asked.push(DiskOperation::Sync);
+        self.state().operations.push(DiskOperation::Sync);
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (mut state, offset) = (self.state(), usize::try_from(offset).unwrap());
         write(&mut state.bytes, offset, data);
-        state.asked.push(DiskOperation::Write(offset, data.into()));
+        state.operations.push(DiskOperation::Write(offset, data.into()));
         Ok(())
     }
 }
@@ -111,68 +111,69 @@ fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
     bytes[offset..offset + data.len()].copy_from_slice(data);
 }
 
-/// Follows a disk's story and answers what a power cut would leave at each of its moments.
+/// Replays the operations of a disk and computes what a power cut leaves after each of them.
 pub struct DiskReplay {
-    /// What is on the disk for sure.
+    /// The content that is certainly on the disk.
     durable: Vec<u8>,
-    /// What was asked since the last sync.
+    /// The operations since the last sync.
     pending: Vec<DiskOperation>,
     pub acknowledged: usize,
-    /// A disk that lies: it says that it synced and did not. The control of every test here.
-    lies: bool,
+    /// Whether the disk reports a sync that it did not do. This is the control of the power cut tests.
+    ignores_syncs: bool,
 }
 
 impl DiskReplay {
-    pub fn from(durable: Vec<u8>, lies: bool) -> Self {
-        Self { durable, pending: Vec::new(), acknowledged: 0, lies }
+    pub fn from(durable: Vec<u8>, ignores_syncs: bool) -> Self {
+        Self { durable, pending: Vec::new(), acknowledged: 0, ignores_syncs }
     }
 
-    pub fn step(&mut self, asked: &DiskOperation) {
-        match asked {
-            DiskOperation::Write(..) | DiskOperation::SetLen(_) => self.pending.push(asked.clone()),
+    /// Replays one operation.
+    pub fn step(&mut self, operation: &DiskOperation) {
+        match operation {
+            DiskOperation::Write(..) | DiskOperation::SetLen(_) => self.pending.push(operation.clone()),
             DiskOperation::Acknowledged(count) => self.acknowledged = *count,
-            // Even a liar's cache gets to the platter at some time.
-            DiskOperation::Sync if self.lies && self.pending.len() < 200 => {}
+            // A disk that ignores syncs also writes its cache at some time.
+            DiskOperation::Sync if self.ignores_syncs && self.pending.len() < 200 => {}
             DiskOperation::Sync => {
-                for asked in self.pending.drain(..) {
-                    apply(&mut self.durable, &asked);
+                for operation in self.pending.drain(..) {
+                    apply(&mut self.durable, &operation);
                 }
             }
         }
     }
 
-    /// What is there when the power goes now.
-    pub fn power_cut(&self, chance: &mut SeededRandom) -> Vec<u8> {
+    /// The content of the disk after a power cut at this moment.
+    pub fn power_cut(&self, random: &mut SeededRandom) -> Vec<u8> {
         let mut image = self.durable.clone();
         let mut pending: Vec<_> = self.pending.clone();
-        if chance.below(2) == 0 {
+        if random.below(2) == 0 {
             for last in (1..pending.len()).rev() {
-                pending.swap(last, chance.below(last + 1));
+                pending.swap(last, random.below(last + 1));
             }
         }
-        for asked in &pending {
-            match (chance.below(3), asked) {
+        for operation in &pending {
+            match (random.below(3), operation) {
                 (0, _) => {}
-                (1, DiskOperation::Write(offset, data)) => tear(&mut image, *offset, data, chance),
-                _ => apply(&mut image, asked),
+                (1, DiskOperation::Write(offset, data)) => write_partly(&mut image, *offset, data, random),
+                _ => apply(&mut image, operation),
             }
         }
         image
     }
 }
 
-fn apply(bytes: &mut Vec<u8>, asked: &DiskOperation) {
-    match asked {
+fn apply(bytes: &mut Vec<u8>, operation: &DiskOperation) {
+    match operation {
         DiskOperation::Write(offset, data) => write(bytes, *offset, data),
         DiskOperation::SetLen(len) => bytes.resize(*len, 0),
         DiskOperation::Sync | DiskOperation::Acknowledged(_) => {}
     }
 }
 
-/// Writes some of the sectors.
-fn tear(bytes: &mut Vec<u8>, offset: usize, data: &[u8], chance: &mut SeededRandom) {
+/// Writes a random part of the sectors.
+fn write_partly(bytes: &mut Vec<u8>, offset: usize, data: &[u8], random: &mut SeededRandom) {
     for (number, sector) in data.chunks(SECTOR).enumerate() {
-        if chance.below(2) == 0 {
+        if random.below(2) == 0 {
             write(bytes, offset + number * SECTOR, sector);
         }
     }
