@@ -11,7 +11,7 @@ use crate::support::{
     password, reason, with_bearer,
 };
 
-/// How long a positive token check is valid (`--token-check-reuse`). Every node sees the end of a session within a second.
+/// How long a positive token check is valid (`--token-check-reuse`). Every node sees an end within a second.
 const CHECK_REUSE: Duration = Duration::from_millis(800);
 
 /// Without a store a token check is answered from the introspection cache only, and with `0s` not at all.
