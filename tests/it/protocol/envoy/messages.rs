@@ -12,8 +12,8 @@ use watchword::api::{
 use super::{REQUIRED, allowed, check, check_request, header_map, http, outcome, with_ada, with_token};
 use crate::support::{Node, StoreKind, channel, password, reason};
 
-/// The client chooses the bytes of its path and of its id. A check that cannot be decoded is an error, and some gateways
-/// allow the request then.
+/// The client chooses the bytes of its path and of its id. A check that cannot be decoded is an error, and some
+/// gateways allow the request then.
 #[test]
 fn check_with_invalid_utf8_in_unused_fields_is_decoded() {
     let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();

@@ -1,4 +1,4 @@
-//! The authorization service for Envoy and other gateways (ext_authz): which requests are allowed, and with which headers.
+//! The authorization service for Envoy and other gateways (ext_authz): decisions and the headers of a request.
 
 mod allowed;
 mod denied;
