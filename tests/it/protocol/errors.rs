@@ -67,7 +67,7 @@ async fn wrong_password_and_unknown_user_are_the_same_refusal() {
     };
     for api in Api::ALL {
         assert_row(&api.login(&app, "ada", "a wrong password").await, &row);
-        assert_row(&api.login(&app, "nobody", "a wrong password").await, &row);
+        assert_row(&api.login(&app, "unknown", "a wrong password").await, &row);
     }
 }
 
@@ -172,7 +172,8 @@ async fn full_hash_queue_is_overloaded_with_a_retry_delay() {
     let channel = app.channel().await;
     let calls = (0..100).map(|_| {
         let mut client = AuthClient::new(channel.clone());
-        let request = pb::LoginRequest { username: "nobody".into(), password: "whatever".into(), ..Default::default() };
+        let request =
+            pb::LoginRequest { username: "unknown".into(), password: "a wrong password".into(), ..Default::default() };
         tokio::spawn(async move { client.login(request).await.unwrap_err() })
     });
     let (mut refused, mut expired) = (0, 0);
@@ -338,7 +339,7 @@ async fn open_call_during_the_drain_is_refused_as_draining() {
     while TcpStream::connect(app.http_socket()).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    let login = pb::LoginRequest { username: "ada".into(), password: "whatever".into(), ..Default::default() };
+    let login = pb::LoginRequest { username: "ada".into(), password: "a wrong password".into(), ..Default::default() };
     body.send(h2::framed(&login)).unwrap();
     assert_grpc(&h2::status(response.await).await, &row);
     form.write_all(form_body).await.unwrap();

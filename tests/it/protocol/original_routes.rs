@@ -79,7 +79,7 @@ async fn wrong_method_is_refused_and_the_allowed_methods_are_named() {
         assert!(reply.header("allow").unwrap().contains(allow), "{method} {target}: {reply:?}");
     }
     assert_eq!(call("GET", "/register/").await.status, 404);
-    let head = call("HEAD", "/login?username=nobody&password=whatever").await;
+    let head = call("HEAD", "/login?username=unknown&password=whatever").await;
     assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (200, "", Some("14")));
 }
 
