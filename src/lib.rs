@@ -35,7 +35,7 @@
 //!
 //! - **an RPC**: `proto/`, a file in `domain/`, `wire/convert.rs`, `grpc/auth.rs`, a file in `tests/it/`.
 //! - **a store**: a file in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
-//!   `config/flags.rs`, a kind in `tests/it/support/test_store.rs`.
+//!   `config/flags.rs`, a kind in `tests/it/support/store/test_store.rs`.
 //! - **something to store**: a method in `domain/store.rs`, its JSON in `store/record/`, its key in `store/records.rs`.
 //! - **a password scheme**: `domain/password/hash.rs`; stores never see schemes and doors never see hashes.
 //! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; docs/reference/settings.md is compared by a test.

@@ -1,6 +1,6 @@
 //! One contract for every store: `domain::Store`'s promises, and the form of what is kept.
 //!
-//! A new store adds one kind to `support/test_store.rs`.
+//! A new store adds one kind to `support/store/test_store.rs`.
 
 use std::{
     sync::Arc,

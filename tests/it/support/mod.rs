@@ -3,9 +3,7 @@
 //! [`App`] is a server in this process, with its own clock and observer. [`Node`] is the binary as a child process.
 
 mod api;
-pub mod disk;
 mod environment;
-pub mod fault;
 pub mod frames;
 pub mod h2;
 pub mod hostile;
@@ -13,8 +11,7 @@ mod http;
 mod node;
 pub mod program;
 pub mod proxy;
-pub mod redis;
-mod test_store;
+mod store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,7 +32,7 @@ pub use self::{
     environment::{Events, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
-    test_store::{StoreKind, TestStore, environment, redis_settings},
+    store::{StoreKind, TestStore, disk, environment, fault, redis, redis_settings},
 };
 
 /// A cost that makes hashes cheap. Tests of the cost use the default.

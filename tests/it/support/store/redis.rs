@@ -15,7 +15,7 @@ use std::{
 use redis::{Client, Connection, FromRedisValue};
 use tempfile::TempDir;
 
-use super::WAIT_MAX;
+use crate::support::WAIT_MAX;
 
 /// Settings with which Redis keeps every acknowledged write.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];

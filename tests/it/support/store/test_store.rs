@@ -9,7 +9,8 @@ use watchword::{
     store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
-use super::{environment::Events, redis::RedisServer};
+use super::redis::RedisServer;
+use crate::support::Events;
 
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
