@@ -83,7 +83,7 @@ async fn connected(app: &App) -> Client {
     Client::builder(format!("http://{}", app.grpc_addr())).clock(app.clock.clone()).connect().await.unwrap()
 }
 
-/// Waits wait_until the condition holds.
+/// Waits until the condition holds.
 async fn wait_until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {

@@ -91,7 +91,7 @@ impl Observer for Events {
             Event::NameTaken { .. } => "taken",
             Event::LoggedIn { .. } => "logged in",
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => "unknown user",
-            Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => "wall_advanced password",
+            Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => "wrong password",
             Event::LoginRefused { why: Refusal::NoPassword(_), .. } => "no password",
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
             Event::TokenRefreshed { again: false, .. } => "refreshed",
