@@ -35,7 +35,7 @@
 //!   in `tests/it/`.
 //! - **a factor**: a file in `domain/authn/factor/`; the steps of an attempt are in `domain/authn/attempt.rs`.
 //! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
-//!   `config/flags/store.rs`, a kind in `tests/it/support/place.rs`.
+//!   `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
 //! - **something to store**: a method in `domain/ports/store.rs`, its line in `store/kind.rs`, its codec in `store/codec/`, its
 //!   use in `store/typed.rs`.
 //! - **a setting**: a field in `config/flags/`; `docs/reference/settings.md` is compared by a test.

@@ -9,7 +9,7 @@ use watchword::{
     store::{Change, DocumentStore, Key, Memory, Outcome, Put},
 };
 
-use crate::support::{Api, App, Place, StoreKind, is_full};
+use crate::support::{Api, App, StoreKind, TestStore, is_full};
 
 const RACERS: usize = 64;
 
@@ -49,7 +49,7 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_registrations_of_one_username_have_one_winner_on_all_nodes() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let mut started = Vec::new();
         for _ in 0..nodes {
             started.push(App::with(kind).start_in(place.clone()).await);
