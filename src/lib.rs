@@ -1,50 +1,49 @@
-//! Watchword: a gRPC authentication microservice. Register users, sign them in; one binary, no set-up.
+//! Watchword: a gRPC authentication microservice. Register users, log them in, check their tokens; one binary, no set-up.
 //!
 //! # The map
 //!
 //! | place | what it is | may use |
 //! |---|---|---|
-//! | `bearer` | a bearer token as text: its header, its JWT; the same for those who make them and those who check them | nobody |
-//! | `puzzle` | a proof of work as text: a signed challenge and its solution, as ALTCHA has them | nobody |
-//! | `domain` | the rules: [`domain::Auth`] with one file for each thing a user can ask for | `bearer`, `puzzle` |
-//! | `store` | where users are kept: implements [`domain::Store`] | `domain` |
-//! | `api` | what all protocols share: the method table, what surrounds a call, conversions, the error table, generated types | `domain` |
-//! | `grpc` | the gRPC API and the admin API: an encoding of the method table; health, reflection | `domain`, `api` |
-//! | `http` | the HTTP API: the original routes, OAuth, ALTCHA; the ops API | `domain`, `api` |
-//! | `server` | sockets: accept loop, limits, drain; knows nothing about users | `domain` (the type `Peer`) |
-//! | `telemetry` | what operators see: implements [`domain::Observer`] | `domain` |
-//! | `app` | puts it all together | everything |
-//! | `config` | every setting once | everything |
+//! | `common` | what knows no other folder: text forms, locks, hashes, times, the host | none |
+//! | `domain` | the rules: [`domain::Auth`], a facade over one component for each concern | `common` |
+//! | `store` | where users are kept: implements [`domain::Store`] over one document store | `common`, `domain` |
+//! | `api` | what is spoken: the method table, conversions, the error table, generated types | `common`, `domain` |
+//! | `grpc` | the gRPC encoding of the method table; health, reflection | `common`, `domain`, `api` |
+//! | `http` | the HTTP encoding: original routes, OAuth, published keys; the ops API | `common`, `domain`, `api` |
+//! | `net` | sockets: accept loop, limits, drain; does not know users | `common`, `domain` (the type `Peer`) |
+//! | `telemetry` | what operators see: implements [`domain::Observer`] | `common`, `domain` |
+//! | `app` | assembly: listeners, background tasks, lifecycle | everything |
+//! | `config` | every setting, once | everything |
 //! | `cli` | the commands | everything |
 //! | `selftest` | measures whether the time of an answer tells what the answer hides | everything |
-//! | `client` | for other programs: calls Watchword, keeps tokens fresh, checks the tokens of others | `bearer`, `api` |
-//! | `fuzz` | for tests and `fuzz/` alone: what must hold whatever strangers send to the parsers | everything |
-//! | `machine` | cores, memory, files: what this machine allows | nobody |
+//! | `client` | for other programs: calls Watchword, keeps tokens fresh, verifies the tokens of callers | `common`, `api` |
+//! | `fuzz` | for tests and `fuzz/`: what must hold for all input of the parsers | everything |
 //!
-//! Everything of the service may use `domain`; `domain` uses nobody but `bearer` and `puzzle`; the doors may also use `api`;
-//! only `app`, `config`, `cli`, `selftest`, `fuzz` and `main` see everything. `tests/it/architecture.rs` holds the code to this table.
-//! The feature `client`
-//! is `client`, `bearer` and the generated types of `api`, without the rest.
+//! `domain` imports only `common`, so a rule never depends on a protocol or a store. Inside `domain` the components form
+//! layers: `gateway`, `admin`, `account`, `session`, `authn`, `abuse`, `token`, `password`, `ports`, then `event`, `error`,
+//! `context` and `model`. `tests/it/architecture` holds the code to this table, and finds circles. The feature `client` is
+//! `client`, `common` and the generated types of `api`, without the rest.
 //!
 //! # Where to start reading
 //!
-//! A login: `api/methods/auth.rs` is its row: decode (`api/convert/requests.rs`), call (`domain/mod.rs`), encode
-//! (`api/convert/responses.rs`). `api/errors/table.rs` says how an error looks.
+//! A login: the row `Login` in `api/methods/auth.rs` decodes it and calls `Auth::login` in `domain/mod.rs`; the attempt runs in
+//! `domain/authn/attempt.rs`; `domain/authn/factor/password.rs` compares the hash. `docs/architecture.md` draws it.
 //!
 //! # How to add
 //!
-//! - **an RPC**: `proto/`, a method of the facade in `domain/mod.rs`, its conversions in `api/convert/`, its row in
-//!   `api/methods/auth.rs`, a file in `tests/it/`. A test compares the rows with the proto.
-//! - **a store**: a file in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
-//!   `config/flags.rs`, a kind in `tests/it/support/place.rs`.
-//! - **something to store**: a method in `domain/store.rs`, its JSON in `store/record/`, its key in `store/records.rs`.
-//! - **a password scheme**: `domain/password/hash.rs`; stores never see schemes and doors never see hashes.
-//! - **a setting**: a field in `config/flags.rs`, and the folder's own `Settings`; docs/reference/settings.md is compared by a test.
-//! - **something to audit or count**: a variant in `domain/event.rs`; the compiler then asks `telemetry/record.rs` and
-//!   `telemetry/metrics.rs` for an arm each.
+//! - **an RPC**: `proto/`, a use case in `domain/` and a method of its facade, its messages in `api/convert/`, a row in
+//!   `api/methods/`, a file in `tests/it/`. A test compares the rows with the proto.
+//! - **a factor**: a file in `domain/authn/factor/`; the steps of an attempt are in `domain/authn/attempt.rs`.
+//! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
+//!   `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
+//! - **something to store**: a method in `domain/ports/store.rs`, its line in `store/kind.rs`, its codec in `store/codec/`, its
+//!   use in `store/typed.rs`.
+//! - **a setting**: a field in `config/flags/`; `docs/reference/settings.md` is compared by a test.
+//! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs` and
+//!   `telemetry/metrics.rs`.
 //! - **an HTTP route**: `http/mod.rs`, and its template in `http/metrics.rs`.
-//! - **an error**: a variant in `domain/error.rs`; the compiler then asks `api/errors/table.rs` for its row and
-//!   `api/ext_authz.rs` for the response to a gateway.
+//! - **an error**: a variant of `domain::Error`, matched by name in `api/errors/table.rs`, `api/ext_authz.rs` and
+//!   `telemetry/audit_record.rs`; its reason in `proto/watchword/auth/v1/error_reason.proto`.
 
 pub mod api;
 #[cfg(feature = "server")]

@@ -14,6 +14,18 @@ use super::{
 };
 use crate::common::completion::Completion;
 
+/// The parts that several components share.
+struct Parts {
+    store: Arc<dyn Store>,
+    environment: Environment,
+    pool: Arc<HashPool>,
+    keys: Arc<KeyRingCache>,
+    limits: Arc<AttemptLimits>,
+    proof_of_work: Arc<ProofOfWork>,
+    cache: Arc<IntrospectionCache>,
+    completion: Completion,
+}
+
 impl Auth {
     /// The service over a store. Without rate-limit settings nothing is limited.
     pub fn new(
@@ -24,60 +36,13 @@ impl Auth {
         rate_limits: Option<RateLimitSettings>,
         environment: Environment,
     ) -> Self {
-        let cache = Arc::new(IntrospectionCache::new(tokens.check_reuse, environment.clock.clone()));
-        if !tokens.check_reuse.is_zero() {
-            let cache = cache.clone();
-            store.watch(Arc::new(move |notice| cache.apply(notice)));
-        }
-        let (pool, completion) = (Arc::new(pool), Completion::new());
-        let keys = Arc::new(KeyRingCache::new(store.clone(), environment.clone()));
-        let limits = AttemptLimits::new(store.clone(), keys.clone(), environment.clone(), rate_limits);
-        let limits = Arc::new(limits);
-        let challenges = rules.challenges;
-        let proof_of_work =
-            ProofOfWork::new(store.clone(), keys.clone(), pool.clone(), environment.clone(), challenges);
-        let proof_of_work = Arc::new(proof_of_work);
-        let authenticator = Arc::new(Authenticator {
-            store: store.clone(),
-            environment: environment.clone(),
-            limits: limits.clone(),
-            proof_of_work: proof_of_work.clone(),
-            pool: pool.clone(),
-        });
-        let sessions = Arc::new(Sessions {
-            store: store.clone(),
-            environment: environment.clone(),
-            keys: keys.clone(),
-            settings: tokens,
-            cache: cache.clone(),
-            writer: Arc::new(SessionWriter::new(store.clone(), cache.clone())),
-            completion: completion.clone(),
-        });
-        let users = UserWriter { store: store.clone(), environment: environment.clone(), cache };
-        let accounts = Arc::new(Accounts {
-            store: store.clone(),
-            environment: environment.clone(),
-            keys: keys.clone(),
-            pool: pool.clone(),
-            limits: limits.clone(),
-            proof_of_work: proof_of_work.clone(),
-            authenticator: authenticator.clone(),
-            sessions: sessions.clone(),
-            users: users.clone(),
-            user_locks: Arc::default(),
-            rehash_tasks: Arc::default(),
-            completion: completion.clone(),
-        });
-        let gateway = Gateway { environment: environment.clone(), sessions: sessions.clone() };
-        let admin = Admin {
-            store,
-            environment: environment.clone(),
-            keys: keys.clone(),
-            limits: limits.clone(),
-            users,
-            completion,
-        };
-        let admin = Arc::new(admin);
+        let parts = Parts::new(store, pool, &rules, &tokens, rate_limits, environment);
+        let authenticator = Arc::new(parts.authenticator());
+        let sessions = Arc::new(parts.sessions(tokens));
+        let accounts = Arc::new(parts.accounts(authenticator.clone(), sessions.clone()));
+        let gateway = Gateway { environment: parts.environment.clone(), sessions: sessions.clone() };
+        let admin = Arc::new(parts.admin());
+        let Parts { environment, pool, keys, limits, proof_of_work, .. } = parts;
         Self {
             environment,
             rules,
@@ -90,6 +55,85 @@ impl Auth {
             accounts,
             gateway,
             admin,
+        }
+    }
+}
+
+impl Parts {
+    fn new(
+        store: Arc<dyn Store>,
+        pool: HashPool,
+        rules: &Rules,
+        tokens: &TokenSettings,
+        rate_limits: Option<RateLimitSettings>,
+        environment: Environment,
+    ) -> Self {
+        let cache = Arc::new(IntrospectionCache::new(tokens.check_reuse, environment.clock.clone()));
+        if !tokens.check_reuse.is_zero() {
+            let cache = cache.clone();
+            store.watch(Arc::new(move |notice| cache.apply(notice)));
+        }
+        let pool = Arc::new(pool);
+        let keys = Arc::new(KeyRingCache::new(store.clone(), environment.clone()));
+        let limits = AttemptLimits::new(store.clone(), keys.clone(), environment.clone(), rate_limits);
+        let proof_of_work =
+            ProofOfWork::new(store.clone(), keys.clone(), pool.clone(), environment.clone(), rules.challenges);
+        let (limits, proof_of_work) = (Arc::new(limits), Arc::new(proof_of_work));
+        Self { store, environment, pool, keys, limits, proof_of_work, cache, completion: Completion::new() }
+    }
+
+    fn authenticator(&self) -> Authenticator {
+        Authenticator {
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            limits: self.limits.clone(),
+            proof_of_work: self.proof_of_work.clone(),
+            pool: self.pool.clone(),
+        }
+    }
+
+    fn sessions(&self, settings: TokenSettings) -> Sessions {
+        Sessions {
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            keys: self.keys.clone(),
+            settings,
+            cache: self.cache.clone(),
+            writer: Arc::new(SessionWriter::new(self.store.clone(), self.cache.clone())),
+            completion: self.completion.clone(),
+        }
+    }
+
+    fn users(&self) -> UserWriter {
+        let (store, environment) = (self.store.clone(), self.environment.clone());
+        UserWriter { store, environment, cache: self.cache.clone() }
+    }
+
+    fn accounts(&self, authenticator: Arc<Authenticator>, sessions: Arc<Sessions>) -> Accounts {
+        Accounts {
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            keys: self.keys.clone(),
+            pool: self.pool.clone(),
+            limits: self.limits.clone(),
+            proof_of_work: self.proof_of_work.clone(),
+            authenticator,
+            sessions,
+            users: self.users(),
+            user_locks: Arc::default(),
+            rehash_tasks: Arc::default(),
+            completion: self.completion.clone(),
+        }
+    }
+
+    fn admin(&self) -> Admin {
+        Admin {
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            keys: self.keys.clone(),
+            limits: self.limits.clone(),
+            users: self.users(),
+            completion: self.completion.clone(),
         }
     }
 }

@@ -7,7 +7,10 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use super::model::{ChallengeFault, ChallengePurpose, Reason, Violation, Violations};
+use super::{
+    model::{ChallengeFault, ChallengePurpose},
+    violation::{Reason, Violation, Violations},
+};
 
 /// A call's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]

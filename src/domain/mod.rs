@@ -2,7 +2,7 @@
 //!
 //! [`Auth`] is a facade over components, each a folder with the parts that it needs and no more. Imports go down this list,
 //! never up: `gateway`, `admin`, `account`, `session`, `authn`, `abuse`, `token`, `password`, `ports`, then `event`, `error`
-//! and `context`, then `model`. APIs parse input into the types of `model` and call the facade; stores implement [`Store`];
+//! and `context`, then `model` and `violation`. APIs parse input into the types of `model` and call the facade; stores implement [`Store`];
 //! `telemetry` implements [`Observer`].
 
 mod abuse;
@@ -19,6 +19,7 @@ pub mod password;
 mod ports;
 mod session;
 mod token;
+mod violation;
 
 use std::sync::Arc;
 
@@ -43,9 +44,8 @@ pub use self::{
     gateway::{Route, STORE_BUDGET},
     model::{
         AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, KeptCode, KeyRing, Lifetimes, NewChallenge,
-        Password, PasswordHash, PublicKey, Reason, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
-        SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash, Violation,
-        Violations,
+        Password, PasswordHash, PublicKey, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
+        SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},
     ports::{
@@ -54,6 +54,7 @@ pub use self::{
     },
     session::{Introspection, SessionPage, TokenUse},
     token::{Claims, Names, TokenSettings, Tokens},
+    violation::{Reason, Violation, Violations},
 };
 pub(crate) use self::{error::Check, model::fingerprint};
 pub use crate::common::altcha::Work;

@@ -1,7 +1,7 @@
-//! All integration tests, one binary. Every test starts its own server on a free port of loopback.
+//! All integration tests, in one binary. Every test starts its own server on a free loopback port.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
-#![expect(unreachable_pub, reason = "a test binary has no outside; `pub` says what the helpers offer")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
+#![expect(unreachable_pub, reason = "`pub` marks the helpers that other modules use")]
 
 mod support;
 

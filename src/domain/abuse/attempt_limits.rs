@@ -37,7 +37,7 @@ pub(in crate::domain) struct AttemptLimits {
 
 pub(super) struct ActiveLimits {
     pub(super) settings: RateLimitSettings,
-    pub(super) limiter: Arc<RateLimiter>,
+    pub(super) limiter: RateLimiter,
     pub(super) counter: FailureCounter,
 }
 
@@ -94,7 +94,7 @@ impl AttemptLimits {
     ) -> Self {
         let active = settings.map(|settings| ActiveLimits {
             counter: FailureCounter::new(settings.per_account.per),
-            limiter: Arc::new(RateLimiter::new(environment.clock.clone())),
+            limiter: RateLimiter::new(environment.clock.clone()),
             settings,
         });
         Self { store, keys, environment, active }

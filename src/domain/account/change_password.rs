@@ -93,7 +93,7 @@ impl Accounts {
         let attempt = self.authenticator.begin(context, &user.value.username, kind).await?;
         let attempt = attempt.with_proof(None).await?.with_user(user).await?.admit().await?;
         match attempt.verify(PasswordFactor(current)).await?.settle().await? {
-            Outcome::Succeeded(user) => Ok(user),
+            Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(_) => {
                 self.environment.note(&Event::ReauthenticationFailed { context, user: id });
                 Err(Error::InvalidCredentials)

@@ -9,6 +9,7 @@ mod delete;
 mod record_login;
 mod register;
 mod rehash;
+mod rehash_tasks;
 mod reset_password;
 mod revoke_all_sessions;
 mod update_data;
@@ -21,7 +22,7 @@ pub(in crate::domain) use self::user_writer::UserWriter;
 pub use self::{
     change_password::PasswordChange, register::Registration, reset_password::PasswordReset, update_data::DataChange,
 };
-use self::{rehash::RehashTasks, user_locks::UserLocks};
+use self::{rehash_tasks::RehashTasks, user_locks::UserLocks};
 use super::{
     abuse::{AttemptLimits, ChallengeRules, ProofOfWork},
     authn::Authenticator,

@@ -4,36 +4,15 @@
 //! again at the next login. It never stores an older password over a newer one: the record is replaced only while it has the
 //! very hash that was verified.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard},
-};
-
 use super::Accounts;
-use crate::{
-    common::lock::lock,
-    domain::{
-        context::DEADLINE_DEFAULT,
-        error::StoreError,
-        event::Event,
-        model::{Password, PasswordHash, User, UserId},
-        password::Purpose,
-        ports::{Replace, Store, cas_attempts},
-    },
+use crate::domain::{
+    context::DEADLINE_DEFAULT,
+    error::StoreError,
+    event::Event,
+    model::{Password, PasswordHash, User},
+    password::Purpose,
+    ports::{Replace, Store, cas_attempts},
 };
-
-/// Rehash tasks at once on this node.
-const TASKS_MAX: usize = 64;
-
-/// The users with a rehash task; at most one task a user.
-#[derive(Default)]
-pub(in crate::domain) struct RehashTasks(Mutex<HashSet<UserId>>);
-
-/// A task's place among them. Dropped, it is released.
-struct RehashTask {
-    all: Arc<RehashTasks>,
-    user: UserId,
-}
 
 impl Accounts {
     /// Begins to rehash `password`, which was verified for `user`, if its stored hash is not current.
@@ -78,24 +57,4 @@ async fn replace(
         }
     }
     Ok(false)
-}
-
-// === impl RehashTasks ===
-
-impl RehashTasks {
-    fn begin(self: &Arc<Self>, user: UserId) -> Option<RehashTask> {
-        let mut users = self.users();
-        let is_free = users.len() < TASKS_MAX && users.insert(user);
-        is_free.then(|| RehashTask { all: self.clone(), user })
-    }
-
-    fn users(&self) -> MutexGuard<'_, HashSet<UserId>> {
-        lock(&self.0)
-    }
-}
-
-impl Drop for RehashTask {
-    fn drop(&mut self) {
-        self.all.users().remove(&self.user);
-    }
 }

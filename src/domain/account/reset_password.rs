@@ -79,7 +79,7 @@ impl Accounts {
     ) -> Result<Stored<User>, Error> {
         let attempt = self.authenticator.begin_with_code(context, username).load().await?.admit_without_permit();
         match attempt.verify(ResetCodeFactor(code)).await?.settle().await? {
-            Outcome::Succeeded(user) => Ok(user),
+            Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(why) => {
                 self.environment.note(&Event::PasswordResetRefused { context, why });
                 Err(Error::InvalidCredentials)

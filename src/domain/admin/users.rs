@@ -38,7 +38,7 @@ pub struct AdminUser {
 }
 
 /// A user who was found.
-struct Found {
+struct FoundUser {
     user: Stored<User>,
     failures: Option<FailedAttempts>,
 }
@@ -53,9 +53,10 @@ impl Admin {
         context: &CallContext,
         selector: Result<UserSelector, Error>,
     ) -> Result<AdminUser, Error> {
-        let read = self.act(context, AdminAction::ReadUser, selector, |this, Found { user, failures }| async move {
-            Ok(this.account(user.value, failures))
-        });
+        let read =
+            self.act(context, AdminAction::ReadUser, selector, |this, FoundUser { user, failures }| async move {
+                Ok(this.account(user.value, failures))
+            });
         read.await
     }
 
@@ -69,7 +70,7 @@ impl Admin {
         selector: Result<UserSelector, Error>,
     ) -> Result<AdminUser, Error> {
         let disabled =
-            self.act(context, AdminAction::DisableUser, selector, |this, Found { user, failures }| async move {
+            self.act(context, AdminAction::DisableUser, selector, |this, FoundUser { user, failures }| async move {
                 // Whatever the user does meanwhile must not prevent it. Once more when it is done already: no session and no code of
                 // before is to count again.
                 let changed = this.users.change_if(
@@ -96,7 +97,7 @@ impl Admin {
         selector: Result<UserSelector, Error>,
     ) -> Result<AdminUser, Error> {
         let enabled =
-            self.act(context, AdminAction::EnableUser, selector, |this, Found { user, failures }| async move {
+            self.act(context, AdminAction::EnableUser, selector, |this, FoundUser { user, failures }| async move {
                 let changed = this.users.change_if(
                     user,
                     |_, _| true,
@@ -119,10 +120,11 @@ impl Admin {
         context: &CallContext,
         selector: Result<UserSelector, Error>,
     ) -> Result<AdminUser, Error> {
-        let unlocked = self.act(context, AdminAction::UnlockUser, selector, |this, Found { user, .. }| async move {
-            this.limits.clear_in_store(&user.value.username).await?;
-            Ok(this.account(user.value, None))
-        });
+        let unlocked =
+            self.act(context, AdminAction::UnlockUser, selector, |this, FoundUser { user, .. }| async move {
+                this.limits.clear_in_store(&user.value.username).await?;
+                Ok(this.account(user.value, None))
+            });
         unlocked.await
     }
 
@@ -138,7 +140,7 @@ impl Admin {
         require_reset: bool,
     ) -> Result<ResetCode, Error> {
         let act = AdminAction::CreateResetCode { require_reset };
-        let made = self.act(context, act, selector, move |this, Found { user, .. }| async move {
+        let made = self.act(context, act, selector, move |this, FoundUser { user, .. }| async move {
             let secret = this.environment.entropy.bytes().into();
             let (code, kept) = ResetCode::new(user.value.id, this.store.now(), &secret);
             let changed = this.users.change_if(
@@ -166,7 +168,7 @@ impl Admin {
         context: &CallContext,
         act: AdminAction,
         selector: Result<UserSelector, Error>,
-        work: impl FnOnce(Arc<Self>, Found) -> F + Send + 'static,
+        work: impl FnOnce(Arc<Self>, FoundUser) -> F + Send + 'static,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -191,7 +193,7 @@ impl Admin {
     }
 
     /// Reads a user and the failures, before anything is changed: after that nothing may fail any more.
-    async fn find(&self, selector: UserSelector) -> Result<Found, Error> {
+    async fn find(&self, selector: UserSelector) -> Result<FoundUser, Error> {
         let (name, id) = match selector {
             UserSelector::Name(name) => (name, None),
             UserSelector::Id(id) => {
@@ -207,7 +209,7 @@ impl Admin {
             tracing::warn!(?error, "an operator is shown a user without the failures, which cannot be read");
             None
         });
-        Ok(Found { user, failures })
+        Ok(FoundUser { user, failures })
     }
 
     fn account(&self, user: User, failures: Option<FailedAttempts>) -> AdminUser {

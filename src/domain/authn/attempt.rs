@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Credentials, Outcome,
-    factor::{Factor, PasswordFactor},
+    factor::{Factor, NoPermit, PasswordFactor, Subject},
 };
 use crate::domain::{
     abuse::{AttemptLimits, LimitHold, Lock, ProofOfWork, pool_purpose},
@@ -94,9 +94,6 @@ pub(in crate::domain) struct Verified<'a, F: Factor> {
     refusal: Option<F::Refusal>,
 }
 
-/// Where a factor needs no permit.
-pub(in crate::domain) struct NoPermit;
-
 impl Authenticator {
     /// The attempt of a login: authenticates a user by a password.
     ///
@@ -112,7 +109,7 @@ impl Authenticator {
         let attempt = self.begin(context, &username, AttemptKind::Login).await?;
         let attempt = attempt.prove(&solution).await?.load().await?.admit().await?;
         match attempt.verify(PasswordFactor(password)).await?.settle().await? {
-            Outcome::Succeeded(user) => Ok(user),
+            Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(why) => {
                 self.environment.note(&Event::LoginRefused { context, why });
                 Err(Error::InvalidCredentials)
@@ -263,7 +260,8 @@ impl<'a, P> Admitted<'a, P> {
         attempt.hold.set_cost(true);
         let pipeline = attempt.pipeline;
         let found = user.as_ref().map(|stored| &stored.value);
-        let verified = factor.verify(pipeline, permit, found, lock).await;
+        let subject = Subject { user: found, lock, now: pipeline.store.now(), pool: &pipeline.pool };
+        let verified = factor.verify(permit, subject).await;
         attempt.hold.set_cost(verified.is_ok());
         Ok(Verified { attempt, user, refusal: verified? })
     }
@@ -280,7 +278,7 @@ impl<F: Factor> Verified<'_, F> {
         match (refusal, user) {
             (None, Some(user)) => {
                 pipeline.limits.succeeded(hold);
-                Ok(Outcome::Succeeded(user))
+                Ok(Outcome::Succeeded(Box::new(user)))
             }
             (None, None) => unreachable!("a factor refuses where there is no user"),
             (Some(refusal), user) => {

@@ -6,7 +6,7 @@ use crate::domain::{abuse::Lock, event::Refusal, model::User, ports::Stored};
 #[must_use]
 pub(in crate::domain) enum Outcome<R> {
     /// The factor proved the identity of this user.
-    Succeeded(Stored<User>),
+    Succeeded(Box<Stored<User>>),
     /// It did not.
     Failed(R),
 }

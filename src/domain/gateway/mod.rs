@@ -1,6 +1,7 @@
 //! What gateways ask about requests that they hold.
 //!
-//! Answers from the introspection cache or the store within a time budget. Does not know Envoy's protocol or any header.
+//! Answers from the introspection cache or the store, within a time budget. An answer in doubt is an error, never a success.
+//! Does not know Envoy's protocol or any header.
 
 mod ext_authz;
 

@@ -5,6 +5,7 @@
 
 mod challenge;
 mod failed_attempts;
+mod ids;
 mod key_ring;
 mod keyed_hash;
 mod password;
@@ -14,29 +15,28 @@ mod session;
 mod user;
 mod user_data;
 mod username;
-mod violation;
 
 pub(crate) use self::user_data::fingerprint;
 pub use self::{
     challenge::{ChallengeFault, ChallengePurpose, NewChallenge},
     failed_attempts::FailedAttempts,
+    ids::{RequestId, SessionId, SessionListEntry, UserId},
     key_ring::{KeyRing, PublicKey, StoredKey},
     keyed_hash::{AddressHash, UsernameHash},
     password::Password,
     password_hash::{Cost, Md5Hex, PasswordHash},
     reset_code::{KeptCode, ResetCode},
-    session::{Lifetimes, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry},
-    user::{RequestId, User, UserId},
+    session::{Lifetimes, SESSIONS_MAX, Session, SessionEnd},
+    user::User,
     user_data::UserData,
     username::{USERNAME_CHARS_MAX, Username},
-    violation::{Reason, Violation, Violations},
 };
 pub(in crate::domain) use self::{
+    ids::new_uuid,
     key_ring::Signer,
     keyed_hash::IpPrefix,
     password::PASSWORD_BYTES_MAX,
     password_hash::{SALT_BYTES, Scheme, TAG_BYTES},
     reset_code::hash_of as reset_code_hash,
     session::shortened as shortened_user_agent,
-    user::new_uuid,
 };

@@ -5,7 +5,7 @@ use std::fmt;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zeroize::Zeroizing;
 
-use super::{Reason, Violation};
+use crate::domain::violation::{Reason, Violation};
 
 /// Bytes of a password at most, after NFC. Longer ones are refused, never cut (CVE-2025-22228).
 pub(in crate::domain) const PASSWORD_BYTES_MAX: usize = 1_024;

@@ -3,14 +3,9 @@
 //! Decides whether a session lives; what its tokens look like is `token/`. Sources: ASVS 5.0 7.3.1, 7.3.2, 7.4.1; RFC 9700
 //! 4.14.2.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use uuid::Uuid;
-
-use super::{User, UserId, Username, user::new_uuid};
+use super::{SessionId, SessionListEntry, User, UserId, Username};
 
 /// Sessions of one user at once; a login beyond it ends the oldest.
 pub const SESSIONS_MAX: usize = 100;
@@ -40,10 +35,6 @@ impl Default for Lifetimes {
     }
 }
 
-/// A session's identifier: a UUID of version 7. No secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(pub(in crate::domain) Uuid);
-
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -71,15 +62,6 @@ pub struct Session {
     pub client_address: String,
 }
 
-/// What a user's list says of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionListEntry {
-    /// Which one.
-    pub id: SessionId,
-    /// Its epoch.
-    pub epoch: u64,
-}
-
 /// Why a session is no longer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
@@ -87,32 +69,6 @@ pub enum SessionEnd {
     Expired,
     /// Somebody ended it, or its user is gone, changed or disabled.
     Revoked,
-}
-
-// === impl SessionId ===
-
-impl SessionId {
-    /// Makes up a new one.
-    pub fn new(now: SystemTime, random: [u8; 10]) -> Self {
-        Self(new_uuid(now, random))
-    }
-
-    /// Reads the text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text).ok().map(Self)
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 // === impl Session ===
@@ -127,29 +83,15 @@ impl Session {
     pub fn check(&self, user: Option<&User>, now: SystemTime, lifetimes: &Lifetimes) -> Result<(), SessionEnd> {
         let Some(user) = user else { return Err(SessionEnd::Revoked) };
         // A deleted user's name may belong to somebody else by now.
-        if user.id != self.user_id || !self.list_entry().is_of_now(user) || user.disabled {
+        if user.id != self.user_id || !user.is_current(self.list_entry()) || user.disabled {
             return Err(SessionEnd::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(SessionEnd::Expired) } else { Ok(()) }
     }
-}
 
-impl Session {
     /// What the list says of it.
     pub fn list_entry(&self) -> SessionListEntry {
         SessionListEntry { id: self.id, epoch: self.epoch }
-    }
-}
-
-impl SessionListEntry {
-    /// Whether the user's epoch has not ended it.
-    pub fn is_of_now(&self, user: &User) -> bool {
-        self.epoch == user.epoch || user.kept_session == Some(*self)
-    }
-
-    /// Whether nothing that comes can make it count: a later epoch is one that this reader does not know yet.
-    pub fn is_past(&self, user: &User) -> bool {
-        self.epoch < user.epoch && user.kept_session != Some(*self)
     }
 }
 

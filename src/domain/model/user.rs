@@ -1,10 +1,8 @@
 //! A registered user, and the values it is made of.
 
-use std::{fmt, time::SystemTime};
+use std::time::SystemTime;
 
-use uuid::{Builder, Uuid};
-
-use super::{AddressHash, KeptCode, PasswordHash, Reason, SessionListEntry, UserData, Username, Violation};
+use super::{AddressHash, KeptCode, PasswordHash, RequestId, SessionListEntry, UserData, UserId, Username};
 
 /// A registered user, as the rules see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +37,6 @@ pub struct User {
 
 /// Addresses that are kept of a user.
 const KNOWN_ADDRESSES_MAX: usize = 16;
-
-/// A user's permanent identifier: a UUID of version 7 (RFC 9562), so that ids sort by time of registration.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserId(Uuid);
 
 impl User {
     /// Somebody who registers at `now`, and has done nothing since.
@@ -81,67 +75,19 @@ impl User {
         self.end_sessions(None);
     }
 
+    /// Whether the epoch has not ended this session.
+    pub(in crate::domain) fn is_current(&self, entry: SessionListEntry) -> bool {
+        entry.epoch == self.epoch || self.kept_session == Some(entry)
+    }
+
+    /// Whether the epoch has ended this session for good. A later epoch is one that this reader does not know yet.
+    pub(in crate::domain) fn has_ended(&self, entry: SessionListEntry) -> bool {
+        entry.epoch < self.epoch && self.kept_session != Some(entry)
+    }
+
     /// Ends all sessions, or all but one.
     pub(in crate::domain) fn end_sessions(&mut self, keep: Option<SessionListEntry>) {
         self.epoch += 1;
         self.kept_session = keep;
-    }
-}
-
-impl UserId {
-    /// Makes up a new one.
-    pub fn new(now: SystemTime, random: [u8; 10]) -> Self {
-        Self(new_uuid(now, random))
-    }
-
-    /// Reads the text form.
-    pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text).ok().map(Self)
-    }
-
-    pub(in crate::domain) fn bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
-    }
-}
-
-/// A new UUID of version 7.
-pub(crate) fn new_uuid(now: SystemTime, random: [u8; 10]) -> Uuid {
-    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What makes a registration safe to repeat (AIP-155): the same id is the same request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId(Uuid);
-
-impl RequestId {
-    /// Reads the text form; any UUID but the nil one will do. An empty text is no id.
-    pub fn parse(raw: &str) -> Result<Option<Self>, Violation> {
-        if raw.is_empty() {
-            return Ok(None);
-        }
-        match Uuid::try_parse(raw) {
-            Ok(uuid) if !uuid.is_nil() => Ok(Some(Self(uuid))),
-            Ok(_) | Err(_) => Err(Violation::new("request_id", Reason::NotAUuid, "is not a UUID")),
-        }
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }

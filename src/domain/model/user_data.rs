@@ -4,8 +4,8 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{Reason, Violation};
 use crate::common::sha256::sha256;
+use crate::domain::violation::{Reason, Violation};
 
 /// The caller's own text: any UTF-8, never parsed.
 #[derive(Clone, PartialEq, Eq, Default)]

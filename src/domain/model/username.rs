@@ -13,7 +13,7 @@ use unicode_security::{
     restriction_level::RestrictionLevelDetection,
 };
 
-use super::{Reason, Violation};
+use crate::domain::violation::{Reason, Violation};
 
 /// Code points of a canonical username at most.
 pub const USERNAME_CHARS_MAX: usize = 64;

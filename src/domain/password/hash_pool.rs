@@ -74,20 +74,20 @@ pub struct PoolSettings {
 
 /// The hash workers. Dropping it ends them after the hash that each is at.
 pub struct HashPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     decoy: PasswordHash,
 }
 
-struct Shared {
+struct PoolShared {
     settings: PoolSettings,
-    queue: Mutex<Queue>,
+    queue: Mutex<HashQueue>,
     work: Condvar,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
 }
 
-struct Queue {
+struct HashQueue {
     jobs: VecDeque<Job>,
     /// Admitted and not finished: slots that are held, jobs that wait, jobs that run.
     admitted: usize,
@@ -150,16 +150,16 @@ pub struct QueuePermit {
     permit: Permit,
 }
 
-struct Permit(Arc<Shared>);
+struct Permit(Arc<PoolShared>);
 
 // === impl HashPool ===
 
 impl HashPool {
     /// Starts the workers. Their arenas are allocated at their first hash.
     pub fn start(settings: PoolSettings, kernel: Kernel, environment: &Environment) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolShared {
             settings,
-            queue: Mutex::new(Queue {
+            queue: Mutex::new(HashQueue {
                 jobs: VecDeque::new(),
                 admitted: 0,
                 hash_time: HASH_TIME_GUESS,
@@ -334,9 +334,9 @@ impl Drop for Permit {
     }
 }
 
-// === impl Queue ===
+// === impl HashQueue ===
 
-impl Queue {
+impl HashQueue {
     /// How long a newcomer would wait for a worker.
     fn wait(&self, workers: usize) -> Duration {
         let ahead = (self.admitted + 1).saturating_sub(workers);
@@ -357,10 +357,10 @@ fn shared_out(time: Duration, workers: usize) -> Duration {
     time / u32::try_from(workers).unwrap_or(1).max(1)
 }
 
-// === impl Shared ===
+// === impl PoolShared ===
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, HashQueue> {
         // Nothing that can panic runs under the lock, and numbers are whole after every line.
         lock(&self.queue)
     }

@@ -10,7 +10,10 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::blocklist::{Blocklist, is_common};
-use crate::domain::model::{Password, Reason, Username, Violation};
+use crate::domain::{
+    model::{Password, Username},
+    violation::{Reason, Violation},
+};
 
 /// The word that stands for this product.
 const PRODUCT: &str = "watchword";

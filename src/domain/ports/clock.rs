@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use crate::common::time;
+
 /// Where time comes from.
 pub trait Clock: Debug + Send + Sync {
     /// The time of day, for what is stored.
@@ -55,6 +57,6 @@ impl Clock for System {
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
-        Box::pin(tokio::time::sleep(duration))
+        time::sleep(duration)
     }
 }

@@ -67,7 +67,7 @@ impl Sessions {
             if session.check(Some(user), now, lifetimes).is_ok() {
                 kept.push(*entry);
                 active.push(session);
-            } else if !entry.is_past(user) && now < session.idle_end(lifetimes) {
+            } else if !user.has_ended(*entry) && now < session.idle_end(lifetimes) {
                 // Created in an epoch after `user` was read.
                 kept.push(*entry);
             }

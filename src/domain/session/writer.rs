@@ -75,7 +75,7 @@ impl SessionWriter {
             let seen = self.store.sessions(user.id).await?;
             let entries = seen.iter().flat_map(|seen| &seen.value).copied();
             // Sessions that the epoch has ended take no place. The newest last.
-            let others = entries.filter(|entry| !created.contains(entry) && !entry.is_past(user));
+            let others = entries.filter(|entry| !created.contains(entry) && !user.has_ended(*entry));
             let list: Vec<_> = others.chain(created.iter().copied()).collect();
             let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
             let over: Vec<_> = over.iter().map(|entry| entry.id).collect();

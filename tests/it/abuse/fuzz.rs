@@ -1,5 +1,5 @@
-//! The short run of the fuzzer: every target of `watchword::fuzz` with its seeds, with changed ones, and with whatever
-//! broke something once (`fuzz/regressions`). The same inputs every time. `fuzz/run` looks further, guided by coverage.
+//! The short run of the fuzzer: every target of `watchword::fuzz` with its seeds, with mutated seeds, and with the inputs in
+//! `fuzz/regressions`. The inputs are the same in each run. `fuzz/run` searches further, guided by coverage.
 
 use std::{fs, panic::catch_unwind, path::Path};
 
@@ -7,31 +7,31 @@ use watchword::fuzz::{TARGETS, Target};
 
 use crate::support::{disk::Chance, is_full};
 
-/// Bytes that mean something to one of the parsers.
+/// Bytes with a meaning in at least one of the parsers.
 const BYTES: &[u8] = b"%&=+,;.:$[]{}\"' \t\n\0\x7f\x80\xc3\xe2\xff\xed09azAZ-_/~";
 
-/// Bytes of an input at most; more than any parser takes.
+/// The longest input; more than any parser accepts.
 const INPUT_BYTES_MAX: usize = 8_192;
 
-/// An input made of the seeds: one of them, with some changes.
-fn changed(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let mut input = seeds[chance.below(seeds.len())].clone();
-    for _ in 0..1 + chance.below(4) {
-        let at = chance.below(input.len() + 1);
-        let end = (at + chance.below(16)).min(input.len());
-        match chance.below(7) {
-            0 if at < input.len() => input[at] ^= 1 << chance.below(8),
-            1 if at < input.len() => input[at] = BYTES[chance.below(BYTES.len())],
-            2 => input.insert(at, BYTES[chance.below(BYTES.len())]),
+/// One of the seeds, with some mutations.
+fn mutated(seeds: &[Vec<u8>], random: &mut Chance) -> Vec<u8> {
+    let mut input = seeds[random.below(seeds.len())].clone();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(input.len() + 1);
+        let end = (at + random.below(16)).min(input.len());
+        match random.below(7) {
+            0 if at < input.len() => input[at] ^= 1 << random.below(8),
+            1 if at < input.len() => input[at] = BYTES[random.below(BYTES.len())],
+            2 => input.insert(at, BYTES[random.below(BYTES.len())]),
             3 => drop(input.drain(at..end)),
             4 => input.truncate(at),
             5 => {
-                let part = input[at..end].repeat(1 + chance.below(64));
+                let part = input[at..end].repeat(1 + random.below(64));
                 input.splice(at..at, part);
             }
             _ => {
-                let other = &seeds[chance.below(seeds.len())];
-                let from = chance.below(other.len() + 1);
+                let other = &seeds[random.below(seeds.len())];
+                let from = random.below(other.len() + 1);
                 input.splice(at..end, other[from..].iter().copied());
             }
         }
@@ -40,40 +40,40 @@ fn changed(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
     input
 }
 
-/// The first input that breaks a promise, of the seeds and so many changed ones.
-fn broken_by(try_input: fn(&[u8]), seeds: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
-    let mut chance = Chance(22);
-    let changed = (0..count).map(|_| changed(seeds, &mut chance));
-    seeds.iter().cloned().chain(changed).find(|input| catch_unwind(|| try_input(input)).is_err())
+/// The first failing input, of the seeds and `count` mutated seeds.
+fn first_failure(try_input: fn(&[u8]), seeds: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
+    let mut random = Chance(22);
+    let mutated = (0..count).map(|_| mutated(seeds, &mut random));
+    seeds.iter().cloned().chain(mutated).find(|input| catch_unwind(|| try_input(input)).is_err())
 }
 
-/// T22. `WATCHWORD_TEST_FULL=1` takes 50 times as many.
+/// T22. `WATCHWORD_TEST_FULL=1` runs 50 times as many inputs.
 #[test]
-fn no_changed_input_breaks_a_promise_of_any_parser() {
+fn mutated_inputs_violate_no_invariant_of_any_parser() {
     let count = if is_full() { 1_000_000 } else { 20_000 };
-    let mut broken = Vec::new();
+    let mut failures = Vec::new();
     for Target { name, try_input, seeds } in TARGETS {
-        let input = broken_by(try_input, &seeds(), count);
-        broken.extend(input.map(|input| format!("{name} by b\"{}\"", input.escape_ascii())));
+        let input = first_failure(try_input, &seeds(), count);
+        failures.extend(input.map(|input| format!("{name} with b\"{}\"", input.escape_ascii())));
     }
-    assert!(broken.is_empty(), "broken: {}", broken.join("; "));
+    assert!(failures.is_empty(), "failed: {}", failures.join("; "));
 }
 
-/// The control: a parser with a mistake that no seed meets.
+/// The control: a parser with a bug that no seed triggers.
 #[test]
-fn a_parser_with_a_mistake_is_found_out() {
-    let mistaken = |input: &[u8]| {
+fn control_parser_with_a_planted_bug_is_detected() {
+    let buggy_parser = |input: &[u8]| {
         let text = String::from_utf8_lossy(input);
         let hops = text.split(',').filter(|hop| !hop.starts_with('[') || hop.ends_with(']') || hop.len() < 4).count();
         assert_eq!(hops, text.split(',').count(), "planted");
     };
     let seeds = (TARGETS.iter().find(|target| target.name == "forwarded").unwrap().seeds)();
-    let good: Vec<_> = seeds.into_iter().filter(|seed| !seed.contains(&b'[')).collect();
-    assert!(broken_by(mistaken, &good, 5_000).is_some());
+    let seeds_without_bracket: Vec<_> = seeds.into_iter().filter(|seed| !seed.contains(&b'[')).collect();
+    assert!(first_failure(buggy_parser, &seeds_without_bracket, 5_000).is_some());
 }
 
 #[test]
-fn what_broke_a_promise_once_does_so_no_more() {
+fn regression_inputs_violate_no_invariant() {
     let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions")).unwrap();
     for folder in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
         let name = folder.file_name().unwrap().to_str().unwrap();

@@ -1,6 +1,7 @@
-//! Brute force, proof of work, enumeration by time, floods, and hostile input.
+//! Brute force, proof of work, enumeration by timing, floods, cancelled calls, and hostile input.
 
 mod brute_force;
+mod cancelled_calls;
 mod enumeration_timing;
 mod floods;
 mod fuzz;

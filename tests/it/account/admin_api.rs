@@ -1,4 +1,4 @@
-//! Operators on their own door: who may open it, and signing keys that change without anybody noticing.
+//! The admin listener: who can connect to it, and the rotation of signing keys.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -14,15 +14,15 @@ use watchword::api::pb::{
 
 use crate::support::{App, Node, Place, Setup, StoreKind, app, http, reason, run};
 
-/// A server with an admin door, and the folder that it is in.
+/// A server with an admin listener, and the folder of its socket.
 async fn start(setup: Setup, place: &Place) -> (App, TempDir) {
     let folder = TempDir::new().unwrap();
-    let address = format!("unix:{}", folder.path().join("made/admin.sock").display());
+    let address = format!("unix:{}", folder.path().join("created/admin.sock").display());
     (setup.args(&["--admin-addr", &address]).start_in(place.clone()).await, folder)
 }
 
 async fn admin(app: &App) -> AuthAdminClient<Channel> {
-    let address = app.addresses.admin.as_ref().expect("the test opened the admin door").to_string();
+    let address = app.addresses.admin.as_ref().expect("the test opened the admin listener").to_string();
     AuthAdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
 }
 
@@ -30,64 +30,72 @@ async fn rotate(app: &App, drop_old_keys: bool) -> RotateSigningKeyResponse {
     admin(app).await.rotate_signing_key(RotateSigningKeyRequest { drop_old_keys }).await.unwrap().into_inner()
 }
 
-/// The ids of the keys that anybody can fetch.
-async fn published(app: &App) -> Vec<String> {
+/// The ids of the keys in the published key set.
+async fn published_key_ids(app: &App) -> Vec<String> {
     let keys: Value =
         serde_json::from_str(&http(app.http_socket(), "GET", "/.well-known/jwks.json", &[], "").await.body).unwrap();
     keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-fn key_of(token: &str) -> String {
+fn key_id_of(token: &str) -> String {
     jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
 }
 
 #[tokio::test]
-async fn a_key_that_an_operator_asks_for_is_published_first_and_used_later_and_no_token_is_lost() {
+async fn rotated_signing_key_is_published_before_use_and_existing_tokens_stay_valid() {
     for kind in StoreKind::ALL {
         let place = Place::new(kind);
         let (app, _folder) = start(App::with(kind).args(&["--access-token-lifetime", "1h"]), &place).await;
         app.registered("ada").await;
         let before = app.authenticate("ada").await;
-        let old = key_of(&before.access_token);
+        let old = key_id_of(&before.access_token);
 
         let next = rotate(&app, false).await;
-        assert_eq!(published(&app).await, [old.as_str(), &next.key_id], "{kind:?}");
-        assert_eq!(rotate(&app, false).await, next, "{kind:?}: asked twice, made once");
-        assert_eq!(key_of(&app.authenticate("ada").await.access_token), old, "{kind:?}: not everybody has heard of it");
-        assert_eq!(app.events.count("signing key rotated"), 1, "{kind:?}: told once");
+        assert_eq!(published_key_ids(&app).await, [old.as_str(), &next.key_id], "{kind:?}");
+        assert_eq!(rotate(&app, false).await, next, "{kind:?}: a second call returns the same key");
+        assert_eq!(
+            key_id_of(&app.authenticate("ada").await.access_token),
+            old,
+            "{kind:?}: other nodes may not have the new key yet"
+        );
+        assert_eq!(app.events.count("signing key rotated"), 1, "{kind:?}: reported once");
 
         app.clock.advance(Duration::from_secs(601));
         let after = app.authenticate("ada").await;
-        assert_eq!(key_of(&after.access_token), next.key_id, "{kind:?}");
+        assert_eq!(key_id_of(&after.access_token), next.key_id, "{kind:?}");
         for token in [&before.access_token, &after.access_token, &before.refresh_token] {
             assert!(app.introspect(token).await.active, "{kind:?}");
         }
 
         app.clock.advance(Duration::from_secs(3 * 3_600));
         app.authenticate("ada").await;
-        assert_eq!(published(&app).await, [next.key_id.as_str()], "{kind:?}: the old one has no tokens any more");
+        assert_eq!(
+            published_key_ids(&app).await,
+            [next.key_id.as_str()],
+            "{kind:?}: all tokens of the old key have expired"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_stolen_key_is_gone_at_once_and_sessions_go_on_with_a_new_one() {
+async fn dropping_old_keys_rejects_their_access_tokens_and_keeps_sessions() {
     for kind in StoreKind::ALL {
         let place = Place::new(kind);
         let (app, _folder) = start(App::with(kind), &place).await;
         app.registered("ada").await;
         let stolen = app.authenticate("ada").await;
         let next = rotate(&app, true).await;
-        assert_eq!(published(&app).await, [next.key_id.as_str()], "{kind:?}");
+        assert_eq!(published_key_ids(&app).await, [next.key_id.as_str()], "{kind:?}");
         assert!(!app.introspect(&stolen.access_token).await.active, "{kind:?}");
         let refresh = RefreshTokenRequest { refresh_token: stolen.refresh_token };
         let tokens = app.client().await.refresh_token(refresh).await.unwrap().into_inner().tokens.unwrap();
-        assert_eq!(key_of(&tokens.access_token), next.key_id, "{kind:?}");
+        assert_eq!(key_id_of(&tokens.access_token), next.key_id, "{kind:?}");
         assert!(app.introspect(&tokens.access_token).await.active, "{kind:?}");
     }
 }
 
 #[tokio::test]
-async fn the_other_nodes_drop_a_stolen_key_within_a_minute() {
+async fn dropped_signing_key_is_rejected_on_other_nodes_within_a_minute() {
     let place = Place::new(StoreKind::Redis);
     let (one, _folder) = start(App::with(StoreKind::Redis).args(&["--token-issuer", "here"]), &place).await;
     let other = App::with(StoreKind::Redis).args(&["--token-issuer", "here"]).start_in(place).await;
@@ -96,50 +104,51 @@ async fn the_other_nodes_drop_a_stolen_key_within_a_minute() {
     assert!(other.introspect(&stolen).await.active);
     rotate(&one, true).await;
     other.clock.advance(Duration::from_secs(60));
-    // Whoever asks first has the ring read again.
+    // The first introspection after that time reads the key ring again.
     assert!(!other.introspect(&stolen).await.active);
 }
 
 #[tokio::test]
-async fn only_the_user_of_the_service_gets_to_the_admin_door_and_callers_have_none() {
+async fn admin_socket_is_private_to_the_service_user_and_absent_from_the_grpc_listener() {
     let place = Place::new(StoreKind::Memory);
     let (app, folder) = start(App::with(StoreKind::Memory), &place).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let made = folder.path().join("made");
-    assert_eq!((mode(&made), mode(&made.join("admin.sock"))), (0o700, 0o600));
-    let mut outside = AuthAdminClient::new(app.channel().await);
-    let refused = outside.rotate_signing_key(RotateSigningKeyRequest::default()).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
+    let socket_folder = folder.path().join("created");
+    assert_eq!((mode(&socket_folder), mode(&socket_folder.join("admin.sock"))), (0o700, 0o600));
+    let mut over_grpc = AuthAdminClient::new(app.channel().await);
+    let error = over_grpc.rotate_signing_key(RotateSigningKeyRequest::default()).await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
     app.stopped().await;
-    assert!(!made.join("admin.sock").exists(), "the socket goes with the node");
+    assert!(!socket_folder.join("admin.sock").exists(), "the node removes its socket when it stops");
     assert!(self::app().await.addresses.admin.is_none());
 }
 
 #[test]
-fn the_command_rotates_the_key_of_the_node_that_runs_on_the_same_folder() {
+fn rotate_signing_key_command_reaches_the_node_that_uses_the_same_data_folder() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data").display().to_string();
     let command = |more: &[&str]| run(&[&["rotate-signing-key", "--data-dir", &data], more].concat());
-    let (code, _, said) = command(&[]);
-    assert!(code == 1 && said.contains("admin.sock does not answer") && said.contains("running"), "{said}");
+    let (code, _, stderr) = command(&[]);
+    assert!(code == 1 && stderr.contains("admin.sock does not answer") && stderr.contains("running"), "{stderr}");
     let mut node = Node::start(Path::new(&data), &[]);
-    let (code, said, fault) = command(&[]);
-    assert!(code == 0 && said.contains(" signs from "), "{said} {fault}");
-    assert_eq!(command(&[]).1, said, "the same key waits");
+    let (code, rotated, stderr) = command(&[]);
+    assert!(code == 0 && rotated.contains(" signs from "), "{rotated} {stderr}");
+    assert_eq!(command(&[]).1, rotated, "a second call returns the same pending key");
     let (_, dropped, _) = command(&["--drop-old-keys"]);
-    assert_ne!(dropped.split(' ').next(), said.split(' ').next());
+    assert_ne!(dropped.split(' ').next(), rotated.split(' ').next());
     let key = dropped.split(' ').next().unwrap();
     assert!(node.wait_for_line(&format!("key_id=\"{key}\"")).unwrap().contains("sys_signing_key_rotated"));
     assert_eq!(command(&["--admin-addr", "off"]).0, 1);
-    // Another node of the same folder, as with Redis, has no door there by itself, and does not start when it is asked to.
+    // A second node with the same data folder, as with Redis, opens no admin listener there by default. It does not start
+    // when it is configured to.
     let address = format!("unix:{data}/admin.sock");
     let other = Node::start(Path::new(&data), &["--store", "memory:"]);
-    assert!(other.grpc.starts_with("127.0.0.1:"), "it serves");
-    let refused = Node::try_start(Path::new(&data), &["--store", "memory:", "--admin-addr", &address]);
-    assert!(refused.is_err_and(|log| log.contains(&address) && log.contains("in use")));
-    assert_eq!(command(&[]).0, 0, "the door is the first node's");
+    assert!(other.grpc.starts_with("127.0.0.1:"), "the second node serves calls");
+    let result = Node::try_start(Path::new(&data), &["--store", "memory:", "--admin-addr", &address]);
+    assert!(result.is_err_and(|log| log.contains(&address) && log.contains("in use")));
+    assert_eq!(command(&[]).0, 0, "the socket still belongs to the first node");
     other.kill();
-    // A killed node leaves its socket behind, which is in nobody's way.
+    // A killed node leaves its socket behind. The next node replaces it.
     node.kill();
     assert_eq!(command(&[]).0, 1);
     drop(Node::start(Path::new(&data), &[]));

@@ -1,4 +1,4 @@
-//! What operators do with somebody's account, over the admin door and by command; each of it a line of the audit.
+//! Admin actions on an account, through the admin API and by command. Each action is one line of the audit log.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -9,7 +9,7 @@ use watchword::api::pb::{self, UserState, auth_admin_get_user_request, auth_clie
 
 use crate::support::{Api, App, Node, Place, StoreKind, channel, password, reason, run};
 
-fn by_name(username: &str) -> pb::AuthAdminGetUserRequest {
+fn by_username(username: &str) -> pb::AuthAdminGetUserRequest {
     pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::Username(username.into())) }
 }
 
@@ -17,7 +17,7 @@ fn by_id(id: &str) -> pb::AuthAdminGetUserRequest {
     pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::UserId(id.into())) }
 }
 
-async fn seen(app: &App, user_selector: pb::AuthAdminGetUserRequest) -> Result<pb::AdminUser, Status> {
+async fn get_user(app: &App, user_selector: pb::AuthAdminGetUserRequest) -> Result<pb::AdminUser, Status> {
     app.admin().await.get_user(user_selector).await.map(|answer| answer.into_inner().user.unwrap())
 }
 
@@ -31,60 +31,64 @@ async fn login(app: &App, username: &str, password: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_operator_sees_each_state_of_an_account_with_its_reason() {
+async fn admin_api_shows_each_account_state_with_its_reason() {
     for kind in StoreKind::ALL {
         let limits = ["--throttle", "on", "--failure-cap", "10", "--throttle-per-account", "1000000/1s"];
         let app = App::with(kind).args(&limits).with_admin().start().await;
         app.registered("ada").await;
-        let active = seen(&app, by_name("ADA")).await.unwrap();
+        let active = get_user(&app, by_username("ADA")).await.unwrap();
         let user = active.user.clone().unwrap();
         assert_eq!(
             (active.state(), active.state_reason.as_str(), user.username.as_str()),
             (UserState::Active, "", "ada")
         );
         assert_eq!((active.failure_count, active.last_failure_time, active.reset_expire_time), (0, None, None));
-        assert_eq!(seen(&app, by_id(&user.user_id)).await.unwrap(), active, "{kind:?}: by id");
+        assert_eq!(get_user(&app, by_id(&user.user_id)).await.unwrap(), active, "{kind:?}: by id");
 
-        for guess in 0..10 {
-            login(&app, "ada", &format!("wrong guess {guess}")).await;
+        for attempt in 0..10 {
+            login(&app, "ada", &format!("wrong password {attempt}")).await;
         }
-        let locked = seen(&app, by_name("ada")).await.unwrap();
+        let locked = get_user(&app, by_username("ada")).await.unwrap();
         assert_eq!((locked.state(), locked.failure_count), (UserState::Locked, 10), "{kind:?}");
         assert!(locked.state_reason.contains("unlock") && locked.last_failure_time.is_some());
 
         let create = pb::CreatePasswordResetCodeRequest { username: "ada".into(), require_reset: true };
         let code = app.admin().await.create_password_reset_code(create).await.unwrap().into_inner();
-        let required = seen(&app, by_name("ada")).await.unwrap();
+        let required = get_user(&app, by_username("ada")).await.unwrap();
         assert_eq!(required.state(), UserState::ResetRequired, "{kind:?}");
         assert_eq!(required.reset_expire_time, code.expire_time, "{kind:?}");
 
         app.disabled("ada", true).await;
-        let disabled = seen(&app, by_name("ada")).await.unwrap();
+        let disabled = get_user(&app, by_username("ada")).await.unwrap();
         assert_eq!((disabled.state(), disabled.reset_expire_time), (UserState::Disabled, None), "{kind:?}");
         app.disabled("ada", false).await;
-        assert_eq!(unlock(&app, "ada").await.state(), UserState::ResetRequired, "{kind:?}: one thing ends one state");
+        assert_eq!(
+            unlock(&app, "ada").await.state(),
+            UserState::ResetRequired,
+            "{kind:?}: unlocking ends only the lockout"
+        );
     }
 }
 
 #[tokio::test]
-async fn whoever_is_not_there_is_not_found_on_this_door_alone_and_a_bad_question_is_a_bad_field() {
+async fn unknown_user_is_not_found_and_invalid_selector_is_an_invalid_field() {
     let app = App::with(StoreKind::Memory).with_admin().start().await;
     app.registered("ada").await;
-    let id = seen(&app, by_name("ada")).await.unwrap().user.unwrap().user_id;
+    let id = get_user(&app, by_username("ada")).await.unwrap().user.unwrap().user_id;
     let tokens = app.authenticate("ada").await;
     let delete = pb::DeleteUserRequest { current_password: password("ada") };
     app.client().await.delete_user(crate::session::sessions::with(&tokens.access_token, delete)).await.unwrap();
     app.registered("ada").await;
-    for user_selector in [by_name("nobody"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
-        let refused = seen(&app, user_selector).await.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "USER_NOT_FOUND"));
+    for user_selector in [by_username("unknown"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
+        let error = get_user(&app, user_selector).await.unwrap_err();
+        assert_eq!((error.code(), reason(&error).as_str()), (Code::NotFound, "USER_NOT_FOUND"));
     }
-    for user_selector in [by_name(""), by_name("a b"), by_id("x"), pb::AuthAdminGetUserRequest { user: None }] {
-        assert_eq!(reason(&seen(&app, user_selector).await.unwrap_err()), "INVALID_FIELD");
+    for user_selector in [by_username(""), by_username("a b"), by_id("x"), pb::AuthAdminGetUserRequest { user: None }] {
+        assert_eq!(reason(&get_user(&app, user_selector).await.unwrap_err()), "INVALID_FIELD");
     }
     let mut admin = app.admin().await;
-    let username = "nobody".to_owned();
-    let refused = [
+    let username = "unknown".to_owned();
+    let errors = [
         admin.disable_user(pb::DisableUserRequest { username: username.clone() }).await.unwrap_err(),
         admin.enable_user(pb::EnableUserRequest { username: username.clone() }).await.unwrap_err(),
         admin.unlock_user(pb::UnlockUserRequest { username: username.clone() }).await.unwrap_err(),
@@ -93,13 +97,14 @@ async fn whoever_is_not_there_is_not_found_on_this_door_alone_and_a_bad_question
             .await
             .unwrap_err(),
     ];
-    assert!(refused.iter().all(|refused| reason(refused) == "USER_NOT_FOUND"));
-    assert_eq!(app.events.count("operated"), 12, "each is noted, refusals too");
+    assert!(errors.iter().all(|error| reason(error) == "USER_NOT_FOUND"));
+    assert_eq!(app.events.count("operated"), 12, "each action is an event, failed ones too");
 }
 
-/// At once here, durably when it answers, and on other nodes within a second, whatever they remember themselves.
+/// Unlocking takes effect on this node at once, is durable when the call returns, and reaches the other nodes within a
+/// second, whatever attempt state they hold.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
+async fn unlocked_user_can_log_in_on_every_node_and_after_kill_9() {
     for limits in [
         ["--failure-cap", "10", "--throttle-per-account", "1000000/1s"],
         ["--failure-cap", "100", "--throttle-per-account", "10/24h"],
@@ -113,19 +118,19 @@ async fn an_unlocked_user_is_in_on_every_node_and_after_kill_9() {
         };
         let (one, other) = (node().start_in(place.clone()).await, node().start_in(place.clone()).await);
         one.registered("ada").await;
-        // A new user begins anew: what others count after it counts.
+        // Registration resets the failure counter. Only failures after this write count.
         one.rules.store_failed_attempts().await;
-        for guess in 0..10 {
-            assert_eq!(login(&other, "ada", &format!("wrong guess {guess}")).await, "INVALID_CREDENTIALS");
+        for attempt in 0..10 {
+            assert_eq!(login(&other, "ada", &format!("wrong password {attempt}")).await, "INVALID_CREDENTIALS");
         }
         other.rules.store_failed_attempts().await;
         for node in [&one, &other] {
             assert_ne!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
         }
         assert_eq!(unlock(&one, "ada").await.failure_count, 0);
-        // What is stored is what a node finds that knows nothing else.
+        // A new node has only the stored state.
         let fresh = node().start_in(place).await;
-        // As each node does every second.
+        // Each node does this every second.
         other.rules.store_failed_attempts().await;
         for node in [&one, &fresh, &other] {
             assert_eq!(login(node, "ada", &password("ada")).await, "ok", "{limits:?}");
@@ -139,7 +144,7 @@ async fn disabling_twice_changes_nothing_and_enabling_ends_no_session() {
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
     app.disabled("ada", false).await;
-    assert!(app.introspect(&tokens.access_token).await.active, "who is not disabled is not enabled");
+    assert!(app.introspect(&tokens.access_token).await.active, "enabling an active user changes nothing");
     for _ in 0..2 {
         app.disabled("ada", true).await;
         assert!(!app.introspect(&tokens.access_token).await.active);
@@ -147,12 +152,12 @@ async fn disabling_twice_changes_nothing_and_enabling_ends_no_session() {
     }
     app.disabled("ada", false).await;
     assert_eq!(login(&app, "ada", &password("ada")).await, "ok");
-    assert!(!app.introspect(&tokens.access_token).await.active, "what was ended stays so");
+    assert!(!app.introspect(&tokens.access_token).await.active, "ended sessions stay ended");
 }
 
-/// Whoever has a stolen session must not be able to hold off what ends it.
+/// An attacker with a stolen session must not be able to delay the action that ends it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_disabled_however_many_changes_his_sessions_make_meanwhile() {
+async fn disabling_a_user_succeeds_despite_concurrent_updates_from_their_sessions() {
     for kind in StoreKind::ALL {
         let app = App::with(kind).with_admin().start().await;
         app.registered("ada").await;
@@ -184,7 +189,7 @@ async fn a_user_is_disabled_however_many_changes_his_sessions_make_meanwhile() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_what_runs_and_how_it_is_set() {
+async fn server_info_reports_version_store_and_settings() {
     let app = App::with(StoreKind::Embedded)
         .args(&["--throttle", "on", "--challenge", "login", "--throttle-per-account", "7/9m"])
         .with_admin()
@@ -204,14 +209,14 @@ fn command(data: &str, args: &[&str]) -> (i32, String, String) {
     run(&[&["user"], args, &["--data-dir", data]].concat())
 }
 
-/// The commands against the binary; and what its audit says of them.
+/// The commands against the binary, and the audit log of these actions.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
+async fn user_commands_work_and_the_audit_log_names_the_operator() {
     let folder = TempDir::new().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("audit.jsonl"));
     let path = data.display().to_string();
-    let said = |args: &[&str]| command(&path, args);
-    assert_eq!(said(&["show", "ada"]).0, 1, "nobody answers");
+    let run_user = |args: &[&str]| command(&path, args);
+    assert_eq!(run_user(&["show", "ada"]).0, 1, "no node is running");
     let limits = ["--failure-cap", "10", "--throttle-per-account", "1000000/1s"];
     let audit = ["--audit-log", file.to_str().unwrap()];
     let mut node = Node::start(Path::new(&data), &[&limits[..], &audit].concat());
@@ -229,30 +234,36 @@ async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
         client.login(request).await.map_or_else(|status| reason(&status), |_| "ok".into())
     };
 
-    let (code, shown, fault) = said(&["show", "ADA"]);
-    assert!(code == 0 && shown.contains("username:          ada\n") && shown.contains("active\n"), "{shown}{fault}");
-    assert!(!shown.contains('\u{1b}') && shown.contains("\\u{1b}[31mred"), "{shown}");
-    let (code, json, _) = said(&["show", "--id", &user.user_id, "--json"]);
+    let (code, user_page, stderr) = run_user(&["show", "ADA"]);
+    assert!(
+        code == 0 && user_page.contains("username:          ada\n") && user_page.contains("active\n"),
+        "{user_page}{stderr}"
+    );
+    assert!(!user_page.contains('\u{1b}') && user_page.contains("\\u{1b}[31mred"), "{user_page}");
+    let (code, json, _) = run_user(&["show", "--id", &user.user_id, "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, &json["state"], &json["data"]), (0, &"active".into(), &"\u{1b}[31mred".into()));
-    let (code, _, fault) = said(&["show", "nobody"]);
-    assert_eq!((code, fault.trim()), (1, "watchword: there is no such user"));
-    assert_eq!(said(&["show"]).0, 2);
-    assert_eq!(said(&["show", "ada", "--id", &user.user_id]).0, 2);
+    let (code, _, stderr) = run_user(&["show", "unknown"]);
+    assert_eq!((code, stderr.trim()), (1, "watchword: there is no such user"));
+    assert_eq!(run_user(&["show"]).0, 2);
+    assert_eq!(run_user(&["show", "ada", "--id", &user.user_id]).0, 2);
 
-    assert!(said(&["disable", "ada"]).1.contains("disabled\n"));
+    assert!(run_user(&["disable", "ada"]).1.contains("disabled\n"));
     assert_eq!(login(&password("ada")).await, "INVALID_CREDENTIALS");
-    assert!(said(&["enable", "ada"]).1.contains("active\n"));
-    for guess in 0..10 {
-        login(&format!("wrong guess {guess}")).await;
+    assert!(run_user(&["enable", "ada"]).1.contains("active\n"));
+    for attempt in 0..10 {
+        login(&format!("wrong password {attempt}")).await;
     }
     assert_eq!(login(&password("ada")).await, "CHALLENGE_REQUIRED");
-    assert!(said(&["show", "ada"]).1.contains("locked\n"));
-    assert!(said(&["unlock", "ada"]).1.contains("active\n"));
+    assert!(run_user(&["show", "ada"]).1.contains("locked\n"));
+    assert!(run_user(&["unlock", "ada"]).1.contains("active\n"));
     assert_eq!(login(&password("ada")).await, "ok");
-    let (code, reset_code, advice) = said(&["reset-code", "ada", "--require-reset"]);
-    assert!(code == 0 && reset_code.starts_with("wwc_") && reset_code.len() == 27, "the code and nothing else");
-    assert!(advice.contains("Good once, until 20") && !advice.contains(reset_code.trim()), "{advice}");
+    let (code, reset_code, instructions) = run_user(&["reset-code", "ada", "--require-reset"]);
+    assert!(code == 0 && reset_code.starts_with("wwc_") && reset_code.len() == 27, "stdout is only the code");
+    assert!(
+        instructions.contains("Good once, until 20") && !instructions.contains(reset_code.trim()),
+        "{instructions}"
+    );
     assert_eq!(login(&password("ada")).await, "INVALID_CREDENTIALS");
     let mut client = AuthClient::new(channel(&node.grpc).await);
     let reset = pb::ResetPasswordRequest {
@@ -270,15 +281,15 @@ async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
     assert!(!text.contains(reset_code.trim()) && !text.contains("\"ada"), "{text}");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let uid = fs::metadata(&file).unwrap().uid();
-    let acts: Vec<_> = lines
+    let actions: Vec<_> = lines
         .iter()
         .filter(|line| line["api"] == "admin")
         .map(|line| {
             assert_eq!(line["uid"], uid, "{line}");
             let is_known = line["reason"] != "unknown_user";
             assert_eq!(line["subject_id"] == user.user_id.as_str(), is_known, "{line}");
-            let of = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
-            [of("event"), of("outcome"), of("reason")].join(" ")
+            let text = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
+            [text("event"), text("outcome"), text("reason")].join(" ")
         })
         .collect();
     let expected = [
@@ -291,7 +302,7 @@ async fn the_commands_do_it_and_the_audit_says_which_operator_did() {
         "user_unlocked success -",
         "authn_reset_code_created success reset_required",
     ];
-    assert_eq!(acts, expected);
+    assert_eq!(actions, expected);
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events[events.len() - 2..], ["authn_password_reset", "authn_password_reset_fail"]);
 }

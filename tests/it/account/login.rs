@@ -1,4 +1,4 @@
-//! Signing in: what is refused looks and costs the same, and what is stored stays secret.
+//! Login: all refusals look and cost the same, and passwords are compared in full.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn refusal(app: &App, username: &str, password: &str) -> Status {
     app.client().await.login(request).await.unwrap_err()
 }
 
-/// Everything that a caller can see of a refusal, but the clock.
+/// All that a caller can observe of a refusal, except its time.
 fn visible(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
     let headers = status.metadata().clone().into_headers();
     let mut headers: Vec<_> = headers
@@ -25,7 +25,7 @@ fn visible(status: &Status) -> (i32, String, Vec<u8>, Vec<(String, String)>) {
 }
 
 #[tokio::test]
-async fn the_right_password_signs_in_on_every_door_and_store() {
+async fn correct_password_logs_in_on_every_api_and_store() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         app.registered("ada").await;
@@ -37,7 +37,7 @@ async fn the_right_password_signs_in_on_every_door_and_store() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_and_a_wrong_password_are_refused_identically_with_one_hash_each() {
+async fn unknown_user_and_wrong_password_are_refused_identically_with_one_hash_each() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         app.registered("ada").await;
@@ -63,20 +63,20 @@ async fn an_unknown_name_and_a_wrong_password_are_refused_identically_with_one_h
 }
 
 #[tokio::test]
-async fn passwords_are_compared_whole_and_in_nfc() {
+async fn passwords_are_compared_in_full_and_in_nfc() {
     let app = app().await;
-    // Equal as far as bcrypt (72), others (128) and a careless buffer read (T20).
+    // Equal up to the limits of bcrypt (72), of other hashes (128), and of a truncating buffer (T20).
     for equal in [72, 128, 1_000, 1_023] {
-        let (name, same) = (format!("equal-in-{equal}"), "x".repeat(equal));
-        assert_eq!(Api::Grpc.register(&app, &name, &format!("{same}a"), "").await.outcome(), "ok");
+        let (name, prefix) = (format!("equal-in-{equal}"), "x".repeat(equal));
+        assert_eq!(Api::Grpc.register(&app, &name, &format!("{prefix}a"), "").await.outcome(), "ok");
         for api in Api::ALL {
-            assert_eq!(api.login(&app, &name, &format!("{same}a")).await.outcome(), "ok");
-            for other in [same.clone(), format!("{same}b"), format!("{same}A"), format!("{}a", &same[1..])] {
+            assert_eq!(api.login(&app, &name, &format!("{prefix}a")).await.outcome(), "ok");
+            for other in [prefix.clone(), format!("{prefix}b"), format!("{prefix}A"), format!("{}a", &prefix[1..])] {
                 assert!(api.login(&app, &name, &other).await.is_wrong_credentials(), "{equal}");
             }
         }
     }
-    // One more is refused and never cut; a login of the cut one would succeed.
+    // One more byte is refused. If it were truncated, this login would succeed.
     for api in Api::ALL {
         let outcome = api.login(&app, "equal-in-1023", &format!("{}aa", "x".repeat(1_023))).await.outcome();
         assert!(outcome == "INVALID_FIELD" || outcome.starts_with("400 password has more"), "{outcome}");
@@ -93,7 +93,7 @@ async fn passwords_are_compared_whole_and_in_nfc() {
 }
 
 #[tokio::test]
-async fn the_last_login_is_kept_to_the_hour() {
+async fn last_login_time_has_hour_precision() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         app.registered("ada").await;
@@ -106,12 +106,12 @@ async fn the_last_login_is_kept_to_the_hour() {
         app.clock.advance(Duration::from_secs(3_600));
         let user = login().await;
         assert_eq!(user.last_login_time.unwrap().seconds, first.seconds + 3_600);
-        assert_eq!(user.create_time, user.update_time, "a login is no change");
+        assert_eq!(user.create_time, user.update_time, "a login does not change update_time");
     }
 }
 
 #[tokio::test]
-async fn many_callers_signing_in_at_once_all_get_their_own_data() {
+async fn concurrent_logins_each_return_the_data_of_their_own_user() {
     let app = app().await;
     for number in 0..8 {
         app.registered(&format!("user{number}")).await;

@@ -1,10 +1,10 @@
-//! Accounts: registration, logins, passwords, reset codes, and what operators do.
+//! Accounts: registration, login, passwords, reset codes, and the admin API.
 
 mod admin_api;
 mod admin_users;
 mod login;
-mod passwords;
-mod races;
+mod password_hashes;
+mod password_policy;
 mod register;
+mod registration_races;
 mod reset_password;
-mod run_to_completion;

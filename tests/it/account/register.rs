@@ -1,4 +1,4 @@
-//! Registering: once for each name, whatever races, retries and spellings there are.
+//! Registration: exactly one user for each canonical username, with retries and request ids.
 
 use watchword::api::pb::{self, auth_client::AuthClient};
 
@@ -17,27 +17,27 @@ fn request(name: &str, password: &str, request_id: &str) -> pb::RegisterRequest 
 const ID: &str = "7d2f8f6e-9d1b-4f6e-8c3a-0b1d2e3f4a5b";
 
 #[tokio::test]
-async fn a_registered_user_is_answered_whole() {
+async fn registration_returns_the_complete_user_on_every_store() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         let mut client = app.client().await;
-        let made = client.register(request("Soham", "insecure", "")).await.unwrap().into_inner().user.unwrap();
-        assert_eq!((made.username.as_str(), made.data.as_deref()), ("soham", Some("testing")));
-        assert_eq!(made.user_id.as_bytes()[14], b'7', "a UUID of version 7: {}", made.user_id);
-        assert_eq!(made.create_time, made.update_time);
-        assert_eq!(made.last_login_time, None);
+        let created = client.register(request("Soham", "insecure", "")).await.unwrap().into_inner().user.unwrap();
+        assert_eq!((created.username.as_str(), created.data.as_deref()), ("soham", Some("testing")));
+        assert_eq!(created.user_id.as_bytes()[14], b'7', "a UUID of version 7: {}", created.user_id);
+        assert_eq!(created.create_time, created.update_time);
+        assert_eq!(created.last_login_time, None);
         let login = pb::LoginRequest { username: "soham".into(), password: "insecure".into(), ..Default::default() };
-        let mut seen = client.login(login).await.unwrap().into_inner().user.unwrap();
-        seen.last_login_time = None;
-        assert_eq!(seen, made, "a login answers what the registration answered");
+        let mut logged_in = client.login(login).await.unwrap().into_inner().user.unwrap();
+        logged_in.last_login_time = None;
+        assert_eq!(logged_in, created, "login returns the same user as registration");
     }
 }
 
 #[tokio::test]
-async fn data_comes_back_byte_for_byte() {
+async fn user_data_is_returned_byte_for_byte() {
     let app = app().await;
-    let odd = "quotes \" \\ line\r\n\t nul\0 esc\u{1b} sep\u{2028} 日本 🦀 \",\"admin\":true";
-    for (name, data) in [("odd", odd.to_owned()), ("empty", String::new()), ("long", "d".repeat(8_192))] {
+    let special = "quotes \" \\ line\r\n\t nul\0 esc\u{1b} sep\u{2028} 日本 🦀 \",\"admin\":true";
+    for (name, data) in [("special", special.to_owned()), ("empty", String::new()), ("long", "d".repeat(8_192))] {
         assert_eq!(Api::Grpc.register(&app, name, &password(name), &data).await.outcome(), "ok");
         for api in Api::ALL {
             assert_eq!(api.login(&app, name, &password(name)).await.data(), data, "{name}");
@@ -46,7 +46,7 @@ async fn data_comes_back_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn the_same_request_id_answers_the_first_success_again() {
+async fn repeated_request_id_returns_the_first_success_again() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         let mut client = app.client().await;
@@ -58,7 +58,7 @@ async fn the_same_request_id_answers_the_first_success_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_sent_many_times_at_once_makes_one_user() {
+async fn concurrent_identical_requests_create_one_user() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         let channel = app.channel().await;
@@ -76,7 +76,7 @@ async fn the_same_request_sent_many_times_at_once_makes_one_user() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_no_key_to_somebody_elses_user() {
+async fn request_id_with_another_password_or_username_does_not_return_the_user() {
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         let mut client = app.client().await;
@@ -86,16 +86,16 @@ async fn a_request_id_is_no_key_to_somebody_elses_user() {
             (&password("ada"), "7d2f8f6e-9d1b-4f6e-8c3a-000000000000"),
             (&password("ada"), ""),
         ] {
-            let refused = client.register(request("ada", password, id)).await.unwrap_err();
-            assert_eq!(reason(&refused), "USER_ALREADY_EXISTS");
+            let error = client.register(request("ada", password, id)).await.unwrap_err();
+            assert_eq!(reason(&error), "USER_ALREADY_EXISTS");
         }
-        // The id belongs to one name: another name with it is another user.
+        // A request id is valid for one username: with another username it creates another user.
         client.register(request("bob", &password("bob"), ID)).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_taken_name_costs_no_hash() {
+async fn registering_a_taken_username_costs_no_hash() {
     let app = app().await;
     app.registered("ada").await;
     let hashes = app.events.count("hashed");
@@ -106,7 +106,7 @@ async fn a_taken_name_costs_no_hash() {
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_registered_leave_nothing_behind() {
+async fn invalid_usernames_are_refused_without_a_hash_or_a_user() {
     let app = app().await;
     let over_long = "n".repeat(65);
     for name in ["", "a b", "a\0b", "a\u{1b}[31mb", "аdmin", "сосо", over_long.as_str()] {
@@ -115,14 +115,14 @@ async fn names_that_cannot_be_registered_leave_nothing_behind() {
             assert!(outcome == "INVALID_FIELD" || outcome.starts_with("400 username"), "{name:?}: {outcome}");
         }
     }
-    let refused = app.client().await.register(request("ada", &password("ada"), "not-a-uuid")).await.unwrap_err();
-    assert_eq!(reason(&refused), "INVALID_FIELD");
+    let error = app.client().await.register(request("ada", &password("ada"), "not-a-uuid")).await.unwrap_err();
+    assert_eq!(reason(&error), "INVALID_FIELD");
     assert_eq!(app.events.count("registered"), 0);
-    assert_eq!(app.events.count("hashed"), 0, "nothing expensive before a cheap no");
+    assert_eq!(app.events.count("hashed"), 0, "a cheap check refuses before any hash");
 }
 
 #[tokio::test]
-async fn settings_move_the_limits() {
+async fn password_and_data_limits_follow_the_settings() {
     let app =
         App::with(StoreKind::Memory).args(&["--password-min-length", "12", "--data-max-bytes", "3"]).start().await;
     assert_eq!(Api::Grpc.register(&app, "ada", "elevenchars", "").await.outcome(), "PASSWORD_POLICY");

@@ -1,4 +1,4 @@
-//! `VerifyLayer` and `Identity`: services of others that let nobody in without a token.
+//! `VerifyLayer` and `Identity`: axum and tonic services that accept only calls with a valid token.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ async fn with_ada() -> (App, String) {
     (app, token)
 }
 
-async fn hello(me: Identity) -> String {
-    format!("hello {}", me.user_id)
+async fn hello(identity: Identity) -> String {
+    format!("hello {}", identity.user_id)
 }
 
-/// A router on a socket.
-async fn served(router: Router) -> std::net::SocketAddr {
+/// Serves a router on a free port.
+async fn serve(router: Router) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -38,17 +38,17 @@ async fn served(router: Router) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn a_handler_of_axums_knows_who_calls_and_strangers_do_not_reach_it() {
+async fn axum_handler_gets_the_identity_and_invalid_tokens_get_401() {
     let (app, token) = with_ada().await;
     let layer = VerifyLayer::new(verifier::of(&app).build().unwrap());
-    let address = served(Router::new().route("/hello", get(hello)).layer(layer)).await;
+    let address = serve(Router::new().route("/hello", get(hello)).layer(layer)).await;
     let call = async |values: &[&str]| {
         let headers: Vec<_> = values.iter().map(|value| ("authorization", *value)).collect();
         http(address, "GET", "/hello", &headers, "").await
     };
     let good = format!("Bearer {token}");
-    let let_in = call(&[&good]).await;
-    assert_eq!((let_in.status, let_in.body), (200, format!("hello {}", app.introspect(&token).await.user_id)));
+    let accepted = call(&[&good]).await;
+    assert_eq!((accepted.status, accepted.body), (200, format!("hello {}", app.introspect(&token).await.user_id)));
     assert_eq!(call(&[&good.replace("Bearer", "bEARER")]).await.status, 200);
 
     let missing = call(&[]).await;
@@ -68,27 +68,27 @@ async fn a_handler_of_axums_knows_who_calls_and_strangers_do_not_reach_it() {
 }
 
 #[tokio::test]
-async fn when_nobody_can_know_the_answer_is_503() {
+async fn request_without_reachable_keys_is_503_with_retry_after() {
     let verifier = Verifier::builder("http://127.0.0.1:1", "watchword").build().unwrap();
-    let address = served(Router::new().route("/hello", get(hello)).layer(VerifyLayer::new(verifier))).await;
+    let address = serve(Router::new().route("/hello", get(hello)).layer(VerifyLayer::new(verifier))).await;
     let (_app, token) = with_ada().await;
     let reply = http(address, "GET", "/hello", &[("authorization", &format!("Bearer {token}"))], "").await;
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
 }
 
 #[tokio::test]
-async fn without_the_layer_nobody_is_let_in() {
-    let address = served(Router::new().route("/hello", get(hello))).await;
+async fn handler_with_an_identity_but_without_the_layer_is_500() {
+    let address = serve(Router::new().route("/hello", get(hello))).await;
     let (_app, token) = with_ada().await;
     let reply = http(address, "GET", "/hello", &[("authorization", &format!("Bearer {token}"))], "").await;
     assert_eq!((reply.status, reply.body.as_str()), (500, ""));
 }
 
-/// Some service of tonic's; it answers who called.
-struct WhoCalls;
+/// A tonic service that returns the user id of the caller.
+struct IdentityEcho;
 
 #[tonic::async_trait]
-impl Health for WhoCalls {
+impl Health for IdentityEcho {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let user_id = request.extensions().get::<Identity>().unwrap().user_id.parse().unwrap();
         let mut response = Response::new(HealthCheckResponse::default());
@@ -108,21 +108,21 @@ impl Health for WhoCalls {
 }
 
 #[tokio::test]
-async fn a_method_of_tonics_knows_who_calls_and_strangers_get_watchwords_own_refusals() {
+async fn tonic_method_gets_the_identity_and_invalid_tokens_get_watchword_errors() {
     let (app, token) = with_ada().await;
     let layer = VerifyLayer::new(verifier::of(&app).build().unwrap());
     let down = VerifyLayer::new(Verifier::builder("http://127.0.0.1:1", "watchword").build().unwrap());
     let call = async |layer: &VerifyLayer, values: &[&str]| {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap().to_string();
-        let service = layer.layer(HealthServer::new(WhoCalls));
+        let service = layer.layer(HealthServer::new(IdentityEcho));
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
         let mut request = Request::new(HealthCheckRequest::default());
         for value in values {
             request.metadata_mut().append("authorization", MetadataValue::try_from(*value).unwrap());
         }
-        let answer = HealthClient::new(channel(&address).await).check(request).await;
-        answer.map(|answer| answer.metadata().get("user-id").unwrap().to_str().unwrap().to_owned())
+        let response = HealthClient::new(channel(&address).await).check(request).await;
+        response.map(|response| response.metadata().get("user-id").unwrap().to_str().unwrap().to_owned())
     };
     let good = format!("Bearer {token}");
     assert_eq!(call(&layer, &[&good]).await.unwrap(), app.introspect(&token).await.user_id);

@@ -1,4 +1,4 @@
-//! The crate's own client, as other programs use it: its connection here, tokens, verifier and layer in files of their own.
+//! The client of this crate, as other programs use it. This file tests its connection.
 
 mod layer;
 mod tokens;
@@ -32,10 +32,10 @@ use tonic::Code;
 use watchword::client::{Client, Clock, StatusExt, System, TokenSource, Verifier, pb};
 
 use crate::support::{
-    App, ManualClock, PATIENCE, StoreKind, app,
+    App, ManualClock, StoreKind, WAIT_MAX, app,
     fault::{Fault, Faulty},
     password,
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
     redis::Tls,
 };
 
@@ -49,52 +49,52 @@ impl Clock for ManualClock {
     }
 }
 
-/// Ages pass only when the test says so; the time of day is the machine's.
+/// The monotonic time moves only when the test moves it; the wall clock is the system's.
 #[derive(Debug)]
-struct StillClock {
+struct ManualMonotonicClock {
     start: Instant,
-    ahead: Mutex<Duration>,
+    advanced: Mutex<Duration>,
 }
 
-impl Default for StillClock {
+impl Default for ManualMonotonicClock {
     fn default() -> Self {
-        Self { start: Clock::monotonic(&System), ahead: Mutex::default() }
+        Self { start: Clock::monotonic(&System), advanced: Mutex::default() }
     }
 }
 
-impl StillClock {
+impl ManualMonotonicClock {
     fn advance(&self, by: Duration) {
-        *self.ahead.lock().unwrap() += by;
+        *self.advanced.lock().unwrap() += by;
     }
 }
 
-impl Clock for StillClock {
+impl Clock for ManualMonotonicClock {
     fn now(&self) -> SystemTime {
         System.now()
     }
 
     fn monotonic(&self) -> Instant {
-        self.start + *self.ahead.lock().unwrap()
+        self.start + *self.advanced.lock().unwrap()
     }
 }
 
-/// A connection to `app` that goes by the app's clock.
+/// A client of `app` with the app's clock.
 async fn connected(app: &App) -> Client {
     Client::builder(format!("http://{}", app.grpc_addr())).clock(app.clock.clone()).connect().await.unwrap()
 }
 
-/// Waits until it is so.
-async fn until(is_so: impl Fn() -> bool) {
+/// Waits until the condition holds.
+async fn wait_until(condition: impl Fn() -> bool) {
     let waiting = async {
-        while !is_so() {
+        while !condition() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("it never came to that");
+    tokio::time::timeout(WAIT_MAX, waiting).await.expect("the condition holds in time");
 }
 
 #[tokio::test]
-async fn a_login_answers_the_user_and_tokens_and_a_refusal_its_reason() {
+async fn login_returns_user_and_tokens_and_a_refusal_has_its_reason() {
     let app = app().await;
     app.registered("ada").await;
     let client = connected(&app).await;
@@ -102,13 +102,13 @@ async fn a_login_answers_the_user_and_tokens_and_a_refusal_its_reason() {
     assert_eq!(login.user.username, "ada");
     let found = client.introspect(&login.tokens.access_token).await.unwrap();
     assert_eq!((found.active, &found.user_id), (true, &login.user.user_id));
-    let refused = client.login("ada", "not hers at all").await.unwrap_err();
+    let refused = client.login("ada", "a wrong password").await.unwrap_err();
     assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::InvalidCredentials));
     assert_eq!(refused.retry_after(), None);
 }
 
 #[tokio::test]
-async fn a_refusal_that_may_be_repeated_says_when() {
+async fn retryable_error_has_a_retry_delay() {
     let app = App::on(Faulty::with(Fault::Down)).start().await;
     let refused = connected(&app).await.login("ada", password("ada")).await.unwrap_err();
     assert_eq!(refused.auth_reason(), Some(pb::ErrorReason::StoreUnavailable));
@@ -116,39 +116,39 @@ async fn a_refusal_that_may_be_repeated_says_when() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_no_refusal_of_watchwords() {
-    let nobody = Client::builder("http://127.0.0.1:1").connect_lazy().unwrap();
-    let failed = nobody.introspect("x").await.unwrap_err();
+async fn connection_error_has_no_watchword_reason() {
+    let unreachable = Client::builder("http://127.0.0.1:1").connect_lazy().unwrap();
+    let failed = unreachable.introspect("x").await.unwrap_err();
     assert_eq!((failed.code(), failed.auth_reason()), (Code::Unavailable, None));
     assert!(Client::builder("http://127.0.0.1:1").connect().await.is_err());
     assert!(Client::builder("not an address").connect_lazy().is_err());
 }
 
 #[tokio::test]
-async fn a_silent_server_costs_no_more_than_the_deadline() {
+async fn silent_server_is_deadline_exceeded_after_the_call_timeout() {
     let app = app().await;
     let proxy = Proxy::before(app.grpc_socket().port()).await;
     let builder = Client::builder(format!("http://{}", proxy.address)).call_timeout(Duration::from_millis(200));
     let client = builder.connect().await.unwrap();
-    proxy.set(Weather::BlackHole);
-    let late = client.introspect("x").await.unwrap_err();
-    assert_eq!((late.code(), late.auth_reason()), (Code::DeadlineExceeded, Some(pb::ErrorReason::DeadlineExceeded)));
+    proxy.set(NetworkCondition::BlackHole);
+    let error = client.introspect("x").await.unwrap_err();
+    assert_eq!((error.code(), error.auth_reason()), (Code::DeadlineExceeded, Some(pb::ErrorReason::DeadlineExceeded)));
 }
 
 #[tokio::test]
-async fn the_server_is_told_the_deadline_and_an_answer_without_end_is_held_to_it_too() {
+async fn deadline_is_sent_to_the_server_and_ends_an_endless_response() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (told, mut timeouts) = tokio::sync::mpsc::unbounded_channel();
-    let answer = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
-        told.send(request.headers()["grpc-timeout"].to_str().unwrap().to_owned()).unwrap();
+    let (sender, mut timeouts) = tokio::sync::mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        sender.send(request.headers()["grpc-timeout"].to_str().unwrap().to_owned()).unwrap();
         let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, Infallible>>();
         let response = Response::builder().header("content-type", "application/grpc");
         async { Ok::<_, Infallible>(response.body(UnsyncBoxBody::new(StreamBody::new(never))).unwrap()) }
     });
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let service = TowerToHyperService::new(answer);
+        let service = TowerToHyperService::new(service);
         drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
     });
     let builder = Client::builder(format!("http://{address}")).call_timeout(Duration::from_millis(200));
@@ -158,11 +158,11 @@ async fn the_server_is_told_the_deadline_and_an_answer_without_end_is_held_to_it
     let mut request = tonic::Request::new(pb::GetUserRequest {});
     request.set_timeout(Duration::from_millis(50));
     assert_eq!(client.auth().get_user(request).await.unwrap_err().code(), Code::DeadlineExceeded);
-    assert_eq!(timeouts.recv().await.unwrap(), "50000000n", "a call's own deadline wins");
+    assert_eq!(timeouts.recv().await.unwrap(), "50000000n", "the deadline of the call takes precedence");
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_an_address_too() {
+async fn unix_socket_is_accepted_as_an_address() {
     let folder = tempfile::TempDir::new().unwrap();
     let socket = format!("unix:{}", folder.path().join("grpc").display());
     let app = App::with(StoreKind::Memory).args(&["--grpc-addr", &socket]).start().await;
@@ -172,8 +172,8 @@ async fn a_unix_socket_is_an_address_too() {
     drop(app);
 }
 
-/// A TLS end before a plain door, as a proxy gives it.
-async fn tls_before(api: std::net::SocketAddr, tls: &Tls) -> u16 {
+/// Terminates TLS in front of a plaintext listener, as a proxy does.
+async fn tls_proxy(listener_address: std::net::SocketAddr, tls: &Tls) -> u16 {
     let file = |name| tls.ca_file().with_file_name(name);
     let chain = CertificateDer::pem_file_iter(file("redis.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(file("redis.key")).unwrap();
@@ -187,9 +187,9 @@ async fn tls_before(api: std::net::SocketAddr, tls: &Tls) -> u16 {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(stream).await else { return };
-                let mut inside = TcpStream::connect(api).await.unwrap();
-                drop(copy_bidirectional(&mut outside, &mut inside).await);
+                let Ok(mut client_side) = acceptor.accept(stream).await else { return };
+                let mut server_side = TcpStream::connect(listener_address).await.unwrap();
+                drop(copy_bidirectional(&mut client_side, &mut server_side).await);
             });
         }
     });
@@ -197,16 +197,16 @@ async fn tls_before(api: std::net::SocketAddr, tls: &Tls) -> u16 {
 }
 
 #[tokio::test]
-async fn tls_trusts_the_authority_it_is_given_and_no_other() {
+async fn tls_trusts_only_the_configured_certificate_authority() {
     let app = app().await;
     app.registered("ada").await;
     let (tls, other) = (Tls::new(), Tls::new());
-    let (grpc, http) = (tls_before(app.grpc_socket(), &tls).await, tls_before(app.http_socket(), &tls).await);
+    let (grpc, http) = (tls_proxy(app.grpc_socket(), &tls).await, tls_proxy(app.http_socket(), &tls).await);
     let address = format!("https://localhost:{grpc}");
     let client = Client::builder(&address).ca_file(tls.ca_file()).connect().await.unwrap();
     let tokens = client.login("ada", password("ada")).await.unwrap().tokens;
-    for stranger in [Client::builder(&address), Client::builder(&address).ca_file(other.ca_file())] {
-        assert!(stranger.connect().await.is_err());
+    for untrusting in [Client::builder(&address), Client::builder(&address).ca_file(other.ca_file())] {
+        assert!(untrusting.connect().await.is_err());
     }
     assert!(Client::builder(&address).ca_file("missing.pem").connect().await.is_err());
 
@@ -216,15 +216,15 @@ async fn tls_trusts_the_authority_it_is_given_and_no_other() {
         builder.build().unwrap()
     };
     assert!(verifier(Some(&tls.ca_file())).verify(&tokens.access_token).await.is_ok());
-    for stranger in [verifier(None), verifier(Some(&other.ca_file()))] {
-        let unknown = stranger.verify(&tokens.access_token).await;
-        assert_eq!(unknown, Err(watchword::client::VerifyError::Unavailable));
+    for untrusting in [verifier(None), verifier(Some(&other.ca_file()))] {
+        let error = untrusting.verify(&tokens.access_token).await;
+        assert_eq!(error, Err(watchword::client::VerifyError::Unavailable));
     }
     assert!(verifier::of(&app).ca_file("missing.pem").build().is_err());
 }
 
 #[tokio::test]
-async fn nothing_of_the_client_shows_a_secret() {
+async fn debug_of_client_types_shows_no_secret() {
     let app = app().await;
     app.registered("ada").await;
     let client = connected(&app).await;
@@ -247,9 +247,9 @@ async fn nothing_of_the_client_shows_a_secret() {
     assert!(shown.contains("TokenSource"), "{shown}");
 }
 
-/// `--no-default-features --features client` is for programs that want no store and no password hash.
+/// `--no-default-features --features client` is for programs that need neither a store nor password hashing.
 #[test]
-fn callers_get_neither_a_store_nor_a_password_hash() {
+fn client_feature_depends_on_neither_a_store_nor_password_hashing() {
     let tree = |features: &[&str]| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"]).args(features);
@@ -260,8 +260,8 @@ fn callers_get_neither_a_store_nor_a_password_hash() {
     let (client, server) = (tree(&["--no-default-features", "--features", "client"]), tree(&[]));
     for name in ["redb", "redis", "argon2", "argon2-rust", "axum", "clap", "prometheus-client", "unicode-security"] {
         let line = format!("{name} v");
-        assert!(!client.lines().any(|crate_| crate_.starts_with(&line)), "callers get {name}");
-        assert!(server.lines().any(|crate_| crate_.starts_with(&line)), "the control: the service uses {name}");
+        assert!(!client.lines().any(|crate_| crate_.starts_with(&line)), "the client feature depends on {name}");
+        assert!(server.lines().any(|crate_| crate_.starts_with(&line)), "the control: the server depends on {name}");
     }
-    assert!(!server.contains("hyper-rustls v"), "the service goes without the client");
+    assert!(!server.contains("hyper-rustls v"), "the server does not depend on the client");
 }

@@ -1,4 +1,4 @@
-//! `Verifier`: what counts offline, and with which keys.
+//! `Verifier`: which tokens are valid offline, and with which keys.
 
 use std::{
     sync::{
@@ -19,18 +19,18 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use watchword::client::{Clock, Verifier, VerifierBuilder, VerifyError, pb};
 
-use super::{StillClock, connected};
+use super::{ManualMonotonicClock, connected};
 use crate::support::{
     App, ManualClock, StoreKind, app,
     fault::{Fault, Faulty},
     hostile::hostile,
     http,
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
 };
 
 const KEYS: &str = "/.well-known/jwks.json";
 
-/// A verifier of the app's tokens, that goes by the app's clock.
+/// The builder of a verifier of the app's tokens, with the app's clock.
 pub(super) fn of(app: &App) -> VerifierBuilder {
     Verifier::builder(format!("http://{}", app.http_socket()), "watchword").clock(app.clock.clone())
 }
@@ -42,23 +42,23 @@ async fn with_ada() -> (App, String) {
     (app, token)
 }
 
-/// Keys that the test publishes, and the count of who fetched them.
-struct Published {
+/// A key server with a document that the test sets. It counts the fetches.
+struct KeyServer {
     address: String,
     document: Arc<Mutex<(StatusCode, String)>>,
     fetches: Arc<AtomicUsize>,
 }
 
-impl Published {
+impl KeyServer {
     async fn new(document: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let document = Arc::new(Mutex::new((StatusCode::OK, document.to_owned())));
         let fetches = Arc::new(AtomicUsize::new(0));
-        let (answer, counter) = (document.clone(), fetches.clone());
+        let (response, counter) = (document.clone(), fetches.clone());
         let keys = get(async move || {
             counter.fetch_add(1, Ordering::SeqCst);
-            answer.lock().unwrap().clone()
+            response.lock().unwrap().clone()
         });
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/", keys)).await });
         Self { address, document, fetches }
@@ -73,10 +73,10 @@ impl Published {
     }
 }
 
-/// Somebody who can sign.
-struct Forger(EcdsaKeyPair);
+/// Signs any token with its own key.
+struct Signer(EcdsaKeyPair);
 
-impl Forger {
+impl Signer {
     fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
@@ -84,7 +84,7 @@ impl Forger {
     fn document(&self) -> String {
         let point = &self.0.public_key().as_ref()[1..];
         let [x, y] = [&point[..32], &point[32..]].map(|half| URL_SAFE_NO_PAD.encode(half));
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "forged", "x": x, "y": y}]}).to_string()
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "test-key", "x": x, "y": y}]}).to_string()
     }
 
     fn token(&self, header: &Value, claims: &Value) -> String {
@@ -100,28 +100,28 @@ async fn document(app: &App) -> String {
 }
 
 #[tokio::test]
-async fn a_real_token_counts_until_its_time_is_over() {
+async fn valid_token_is_verified_until_it_expires() {
     let (app, token) = with_ada().await;
     let verifier = of(&app).build().unwrap();
     let identity = verifier.verify(&token).await.unwrap();
     let found = app.introspect(&token).await;
     assert_eq!((&identity.user_id, &identity.session_id), (&found.user_id, &found.session_id));
-    assert_eq!(identity.username, None, "a token holds no name");
+    assert_eq!(identity.username, None, "a token contains no username");
     let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(found.expire_time.unwrap().seconds.unsigned_abs());
     assert_eq!(identity.expire_time, expires);
-    let patient = of(&app).leeway(Duration::from_secs(60)).build().unwrap();
+    let with_leeway = of(&app).leeway(Duration::from_secs(60)).build().unwrap();
     app.clock.advance(Duration::from_secs(298));
     assert!(verifier.verify(&token).await.is_ok());
     app.clock.advance(Duration::from_secs(2));
     assert_eq!(verifier.verify(&token).await, Err(VerifyError::Expired));
-    assert!(patient.verify(&token).await.is_ok());
+    assert!(with_leeway.verify(&token).await.is_ok());
     app.clock.advance(Duration::from_secs(60));
-    assert_eq!(patient.verify(&token).await, Err(VerifyError::Expired));
+    assert_eq!(with_leeway.verify(&token).await, Err(VerifyError::Expired));
     assert!(of(&app).leeway(Duration::from_secs(61)).build().is_err());
 }
 
 #[tokio::test]
-async fn no_token_of_anybody_else_or_for_anybody_else_counts() {
+async fn token_of_another_issuer_audience_or_key_is_invalid() {
     let ((app, token), (_other, foreign)) = (with_ada().await, with_ada().await);
     let issuer = format!("http://{}", app.http_socket());
     let keys = format!("{issuer}{KEYS}");
@@ -142,18 +142,18 @@ async fn no_token_of_anybody_else_or_for_anybody_else_counts() {
     assert_eq!(verifier(&issuer, "watchword").verify(&refresh).await, Err(VerifyError::Invalid));
 }
 
-/// T14, for those who check by themselves.
+/// T14, for services that verify offline.
 #[tokio::test]
-async fn no_hostile_token_counts_and_none_but_a_well_made_one_asks_for_keys() {
+async fn no_hostile_token_is_valid_or_causes_another_key_fetch() {
     let (app, token) = with_ada().await;
-    let keys = Published::new(&document(&app).await).await;
+    let keys = KeyServer::new(&document(&app).await).await;
     let verifier = of(&app).keys_at(&keys.address).build().unwrap();
     verifier.verify(&token).await.unwrap();
     let mut corpus = hostile(&token);
     assert!(corpus.len() >= 200);
     corpus.push(("1 MB".into(), "a".repeat(1 << 20)));
     corpus.push(("1 MB of dots".into(), ".".repeat(1 << 20)));
-    corpus.push(("1 MB behind a good head".into(), format!("{token}{}", "A".repeat(1 << 20))));
+    corpus.push(("1 MB after a valid token".into(), format!("{token}{}", "A".repeat(1 << 20))));
     for depth in [100, 1_000] {
         let nested = URL_SAFE_NO_PAD.encode(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
         corpus.push(("nested".into(), format!("{nested}.{nested}.AA")));
@@ -161,20 +161,20 @@ async fn no_hostile_token_counts_and_none_but_a_well_made_one_asks_for_keys() {
     for (what, token) in corpus {
         assert_eq!(verifier.verify(&token).await, Err(VerifyError::Invalid), "{what}");
     }
-    assert_eq!(keys.fetches(), 1, "other key ids too come within the pause");
-    assert!(verifier.verify(&token).await.is_ok(), "the honest one still counts");
+    assert_eq!(keys.fetches(), 1, "unknown key ids cause no fetch within the minimum interval");
+    assert!(verifier.verify(&token).await.is_ok(), "the control: the original token is valid");
 }
 
 #[tokio::test]
-async fn under_a_good_signature_every_claim_must_hold() {
-    let (forger, clock) = (Forger::new(), Arc::new(ManualClock::default()));
-    let keys = Published::new(&forger.document()).await;
+async fn wrong_claim_or_header_under_a_valid_signature_is_refused() {
+    let (signer, clock) = (Signer::new(), Arc::new(ManualClock::default()));
+    let keys = KeyServer::new(&signer.document()).await;
     let verifier = Verifier::builder("us", "them").keys_at(&keys.address).clock(clock.clone()).build().unwrap();
     let now = Clock::now(&*clock).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let header = json!({"alg": "ES256", "kid": "forged", "typ": "at+jwt"});
-    // An hour, so that a slow machine changes nothing.
+    let header = json!({"alg": "ES256", "kid": "test-key", "typ": "at+jwt"});
+    // Valid for an hour, so that the token does not expire on a slow machine.
     let claims = json!({"iss": "us", "aud": "them", "sub": "u", "sid": "s", "iat": now, "exp": now + 3_600});
-    let verify = async |header: &Value, claims: &Value| verifier.verify(&forger.token(header, claims)).await;
+    let verify = async |header: &Value, claims: &Value| verifier.verify(&signer.token(header, claims)).await;
     assert!(verify(&header, &claims).await.is_ok(), "the control");
     for (name, value, outcome) in [
         ("exp", json!(now), Err(VerifyError::Expired)),
@@ -218,29 +218,33 @@ async fn under_a_good_signature_every_claim_must_hold() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_picked_up_when_its_first_token_comes() {
-    // Two servers with one name stand for one server before and after.
-    let named = || App::with(StoreKind::Memory).args(&["--token-issuer", "https://auth.example"]).start();
-    let (before, after) = (named().await, named().await);
+async fn new_key_is_fetched_when_its_first_token_is_verified() {
+    // Two servers with one issuer represent one server before and after a key change.
+    let start = || App::with(StoreKind::Memory).args(&["--token-issuer", "https://auth.example"]).start();
+    let (before, after) = (start().await, start().await);
     let mut tokens = Vec::new();
     for app in [&before, &after] {
         app.registered("ada").await;
         tokens.push(app.authenticate("ada").await.access_token);
     }
     let clock = Arc::new(ManualClock::default());
-    let keys = Published::new(&document(&before).await).await;
+    let keys = KeyServer::new(&document(&before).await).await;
     let verifier = Verifier::builder("https://auth.example", "watchword").keys_at(&keys.address).clock(clock.clone());
     let verifier = verifier.build().unwrap();
     assert!(verifier.verify(&tokens[0]).await.is_ok());
     keys.publish(200, &document(&after).await);
-    assert_eq!(verifier.verify(&tokens[1]).await, Err(VerifyError::Invalid), "asked a moment ago");
+    assert_eq!(
+        verifier.verify(&tokens[1]).await,
+        Err(VerifyError::Invalid),
+        "the keys were fetched within the minimum interval"
+    );
     clock.advance(Duration::from_secs(10));
     assert!(verifier.verify(&tokens[1]).await.is_ok());
-    assert_eq!(verifier.verify(&tokens[0]).await, Err(VerifyError::Invalid), "what is withdrawn does not count");
+    assert_eq!(verifier.verify(&tokens[0]).await, Err(VerifyError::Invalid), "a withdrawn key is not valid");
 }
 
 #[tokio::test]
-async fn the_servers_own_change_of_keys_is_nobodys_concern() {
+async fn key_rotation_of_the_server_interrupts_no_verification() {
     let (app, _) = with_ada().await;
     let verifier = of(&app).build().unwrap();
     // A signing key is used for 90 days.
@@ -254,9 +258,9 @@ async fn the_servers_own_change_of_keys_is_nobodys_concern() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_made_up_keys_is_one_fetch() {
+async fn concurrent_tokens_with_unknown_key_ids_cause_one_fetch() {
     let (app, token) = with_ada().await;
-    let keys = Published::new(&document(&app).await).await;
+    let keys = KeyServer::new(&document(&app).await).await;
     let verifier = of(&app).keys_at(&keys.address).build().unwrap();
     let verify_all = async |tokens: Vec<String>| {
         let verifying = tokens.into_iter().map(|token| {
@@ -266,34 +270,34 @@ async fn a_flood_of_made_up_keys_is_one_fetch() {
         join_all(verifying).await.into_iter().map(Result::unwrap).collect::<Vec<_>>()
     };
     assert!(verify_all(vec![token.clone(); 64]).await.iter().all(Result::is_ok));
-    assert_eq!(keys.fetches(), 1, "one for all who came first");
+    assert_eq!(keys.fetches(), 1, "one fetch for all first callers");
 
-    let forger = Forger::new();
-    let made_up =
-        |at: usize| forger.token(&json!({"alg": "ES256", "kid": at.to_string(), "typ": "at+jwt"}), &json!({}));
+    let signer = Signer::new();
+    let unknown_key_token =
+        |at: usize| signer.token(&json!({"alg": "ES256", "kid": at.to_string(), "typ": "at+jwt"}), &json!({}));
     app.clock.advance(Duration::from_secs(10));
-    let outcomes = verify_all((0..1_000).map(made_up).collect()).await;
+    let outcomes = verify_all((0..1_000).map(unknown_key_token).collect()).await;
     assert!(outcomes.iter().all(|outcome| *outcome == Err(VerifyError::Invalid)), "{outcomes:?}");
-    assert_eq!(keys.fetches(), 2, "one for a thousand");
+    assert_eq!(keys.fetches(), 2, "one fetch for a thousand tokens");
     assert!(verifier.verify(&token).await.is_ok());
 }
 
 #[tokio::test]
-async fn known_keys_go_on_for_a_day_without_the_server() {
+async fn known_keys_stay_valid_for_an_hour_without_the_key_server() {
     let (app, token) = with_ada().await;
-    let keys = Published::new(&document(&app).await).await;
-    // Only the keys age: the token is as young as ever.
-    let clock = Arc::new(StillClock::default());
+    let keys = KeyServer::new(&document(&app).await).await;
+    // Only the keys age. The token does not expire.
+    let clock = Arc::new(ManualMonotonicClock::default());
     let verifier = of(&app).keys_at(&keys.address).clock(clock.clone()).build().unwrap();
     assert!(verifier.verify(&token).await.is_ok());
-    // Each would let another key in, were it taken.
-    let other = Forger::new().document();
+    // Each of these responses contains another key or none, and must not be accepted.
+    let other = Signer::new().document();
     let (long, none) = (format!("{other}{}", " ".repeat(70_000)), r#"{"keys":[]}"#);
     for (status, document) in [(500, &*other), (302, &*other), (200, &*long), (200, none), (200, "<html>")] {
         keys.publish(status, document);
         let fetches = keys.fetches();
         clock.advance(Duration::from_secs(400));
-        // The fetch before may still be running, and when it has failed there is none for a second.
+        // The previous fetch may still run, and after a failed fetch there is none for a second.
         while keys.fetches() == fetches {
             assert!(verifier.verify(&token).await.is_ok(), "{status} {document}");
             clock.advance(Duration::from_secs(1));
@@ -301,33 +305,41 @@ async fn known_keys_go_on_for_a_day_without_the_server() {
         }
     }
     clock.advance(Duration::from_secs(1_400));
-    assert!(verifier.verify(&token).await.is_ok(), "within the hour");
-    let forged = Forger::new().token(&json!({"alg": "ES256", "kid": "x", "typ": "at+jwt"}), &json!({}));
+    assert!(verifier.verify(&token).await.is_ok(), "the keys are younger than an hour");
+    let unknown_key_token = Signer::new().token(&json!({"alg": "ES256", "kid": "x", "typ": "at+jwt"}), &json!({}));
     clock.advance(Duration::from_secs(10));
-    assert_eq!(verifier.verify(&forged).await, Err(VerifyError::Unavailable), "whether it is a key nobody knows");
+    assert_eq!(
+        verifier.verify(&unknown_key_token).await,
+        Err(VerifyError::Unavailable),
+        "it is unknown whether the key exists"
+    );
     clock.advance(Duration::from_secs(200));
-    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "an hour");
+    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "the keys are older than an hour");
     keys.publish(200, &document(&app).await);
-    assert_eq!(verifier.verify(&token).await, Err(VerifyError::Unavailable), "failed a moment ago");
+    assert_eq!(
+        verifier.verify(&token).await,
+        Err(VerifyError::Unavailable),
+        "the last fetch failed less than a second ago"
+    );
     clock.advance(Duration::from_secs(1));
     assert!(verifier.verify(&token).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_silent_server_holds_up_nobody_whose_key_is_known() {
+async fn silent_key_server_does_not_delay_tokens_with_a_known_key() {
     let (app, _) = with_ada().await;
     let proxy = Proxy::before(app.http_socket().port()).await;
     let verifier = of(&app).keys_at(format!("http://{}{KEYS}", proxy.address)).build().unwrap();
     verifier.verify(&app.authenticate("ada").await.access_token).await.unwrap();
-    proxy.set(Weather::BlackHole);
+    proxy.set(NetworkCondition::BlackHole);
     app.clock.advance(Duration::from_secs(600));
     let token = app.authenticate("ada").await.access_token;
-    let verified = verifier.verify(&token).now_or_never().expect("at once");
+    let verified = verifier.verify(&token).now_or_never().expect("the first poll returns the result");
     assert!(verified.is_ok());
 }
 
 #[tokio::test]
-async fn asking_watchword_too_sees_a_logout_at_once_and_lets_nobody_in_when_it_cannot_be_asked() {
+async fn introspecting_verifier_sees_a_logout_and_fails_closed_in_an_outage() {
     let store = Faulty::with(Fault::None);
     let mut app = App::on(store.clone()).start().await;
     app.registered("ada").await;
@@ -338,11 +350,14 @@ async fn asking_watchword_too_sees_a_logout_at_once_and_lets_nobody_in_when_it_c
     assert_eq!(identity.username.as_deref(), Some("ada"));
     app.client().await.revoke_token(pb::RevokeTokenRequest { token: first.refresh_token }).await.unwrap();
     assert_eq!(online.verify(&first.access_token).await, Err(VerifyError::Revoked));
-    assert!(offline.verify(&first.access_token).await.is_ok(), "the control: offline it counts until it expires");
+    assert!(
+        offline.verify(&first.access_token).await.is_ok(),
+        "the control: the offline verifier accepts it until it expires"
+    );
 
     store.set(Fault::Down);
     assert_eq!(online.verify(&second.access_token).await, Err(VerifyError::Unavailable));
-    assert_eq!(online.verify("garbage").await, Err(VerifyError::Invalid), "garbage is not asked about");
+    assert_eq!(online.verify("garbage").await, Err(VerifyError::Invalid), "malformed tokens are not introspected");
     store.set(Fault::None);
     assert!(online.verify(&second.access_token).await.is_ok());
     app.stop();
@@ -352,7 +367,7 @@ async fn asking_watchword_too_sees_a_logout_at_once_and_lets_nobody_in_when_it_c
 }
 
 #[test]
-fn what_is_no_address_of_keys_is_said_at_once() {
+fn invalid_key_url_is_refused_by_the_builder() {
     for wrong in ["", "auth.example", "ftp://auth.example", "/keys", "http://", "unix:/keys"] {
         assert!(Verifier::builder("x", "y").keys_at(wrong).build().is_err(), "{wrong}");
     }

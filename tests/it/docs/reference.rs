@@ -61,7 +61,7 @@ fn rpcs_page_lists_every_method_with_its_fields() {
 
 #[test]
 fn audit_page_lists_every_event() {
-    let text = fs::read_to_string(root().join("src/telemetry/record.rs")).unwrap();
+    let text = fs::read_to_string(root().join("src/telemetry/audit_record.rs")).unwrap();
     let code = text.split("#[cfg(test)]").next().unwrap();
     // Every second piece is a literal.
     let literals = code.split('"').skip(1).step_by(2).filter(|literal| is_event(literal));

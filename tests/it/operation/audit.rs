@@ -15,7 +15,7 @@ use tonic::{Request, metadata::MetadataValue};
 use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    Api, App, Node, PATIENCE, StoreKind, channel, command,
+    Api, App, Node, StoreKind, WAIT_MAX, channel, command,
     fault::{Fault, Faulty},
     http, password, query, run,
 };
@@ -41,7 +41,7 @@ fn events(lines: &[Value]) -> Vec<&str> {
 /// Asks until it is so.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asked = async { while !is_so().await {} };
-    assert!(timeout(PATIENCE, asked).await.is_ok(), "waited in vain until {what}");
+    assert!(timeout(WAIT_MAX, asked).await.is_ok(), "waited in vain until {what}");
 }
 
 async fn page(app: &App, target: &str) -> String {
@@ -158,7 +158,7 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
     let now = humantime::parse_rfc3339(stamps.last().unwrap()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "another process stamped it by the machine's clock")]
     let age = SystemTime::now().duration_since(now).unwrap();
-    assert!(age < PATIENCE, "{age:?}");
+    assert!(age < WAIT_MAX, "{age:?}");
     for (line, said) in lines.iter().zip(&said) {
         assert_eq!(line["schema"], 2);
         assert_eq!(of(line, "peer"), if said.ends_with("admin") { "local" } else { "127.0.0.1" }, "{line}");
@@ -280,7 +280,7 @@ async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_tim
         tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).map(|new| (new, drop(reader)).0).unwrap();
     let stopping = tokio::spawn(app.stopped());
     let mut text = String::new();
-    timeout(PATIENCE, reader.read_to_string(&mut text)).await.unwrap().unwrap();
+    timeout(WAIT_MAX, reader.read_to_string(&mut text)).await.unwrap().unwrap();
     stopping.await.unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events = events(&lines);
@@ -479,7 +479,7 @@ async fn leave(
     store.set(Fault::AnswersLate);
     let entered = store.clone().entered();
     let called = tokio::spawn(call);
-    assert!(timeout(PATIENCE, entered).await.is_ok(), "{method} writes nothing");
+    assert!(timeout(WAIT_MAX, entered).await.is_ok(), "{method} writes nothing");
     called.abort();
     let left = format!("rpc_method=\"watchword.auth.v1.Auth/{method}\",rpc_status_code=\"CANCELLED\"");
     until("the call is over", async || page(app, "/metrics").await.contains(&left)).await;

@@ -11,7 +11,7 @@ use watchword::api::{
 };
 
 use crate::support::{
-    Api, App, PATIENCE, app,
+    Api, App, WAIT_MAX, app,
     fault::{Fault, Faulty},
     frames::{RST_STREAM, SETTINGS, begun, call, frame},
     h2, http, password, query,
@@ -64,7 +64,7 @@ async fn calls(app: &App, method: &str, code: &str) -> f64 {
 /// Waits until so many were: what a call ends with may be on its way to the caller before it is counted.
 async fn wait_for_calls(app: &App, method: &str, code: &str, wanted: f64) {
     let counted = async { while calls(app, method, code).await < wanted {} };
-    assert!(timeout(PATIENCE, counted).await.is_ok(), "{method} {code}: {}", calls(app, method, code).await);
+    assert!(timeout(WAIT_MAX, counted).await.is_ok(), "{method} {code}: {}", calls(app, method, code).await);
     assert!((calls(app, method, code).await - wanted).abs() < 0.5, "{method} {code}");
 }
 

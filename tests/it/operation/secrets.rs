@@ -28,7 +28,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use watchword::api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient};
 
 use crate::support::{
-    Api, App, Node, Place, StoreKind, channel, command,
+    Api, App, Node, StoreKind, TestStore, channel, command,
     fault::{Fault, Faulty},
     http, query,
 };
@@ -136,7 +136,7 @@ struct Told {
     living: String,
 }
 
-fn node(place: &Place) -> Node {
+fn node(place: &TestStore) -> Node {
     let mut args: Vec<_> =
         ["--grpc-addr", "--http-addr", "--ops-addr"].iter().flat_map(|api| [*api, "127.0.0.1:0"]).collect();
     args.extend(["--log-level", "trace", "--token-issuer", "https://sso.example"]);
@@ -351,8 +351,8 @@ fn monitor(port: u16) -> (TcpStream, Arc<Mutex<Vec<u8>>>, thread::JoinHandle<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_found_anywhere_and_nothing_that_is_stored_opens_anything() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let watched = (kind == StoreKind::Redis).then(|| {
             for setting in [["slowlog-log-slower-than", "0"], ["slowlog-max-len", "100000"]] {
                 place.redis().ask::<()>(&["CONFIG", "SET", setting[0], setting[1]]);
@@ -428,7 +428,7 @@ async fn no_secret_is_found_anywhere_and_nothing_that_is_stored_opens_anything()
 }
 
 /// Presents every text that is stored as a token, to a node that takes those that count.
-async fn opens_nothing(place: &Place, kept: &[u8], living: &str) {
+async fn opens_nothing(place: &TestStore, kept: &[u8], living: &str) {
     let node = node(place);
     let mut client = AuthClient::new(channel(&node.grpc).await);
     assert!(client.get_user(bearing(living, pb::GetUserRequest {})).await.is_ok(), "the control: tokens are taken");

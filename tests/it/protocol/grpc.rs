@@ -1,4 +1,4 @@
-//! What holds for every call of the gRPC door, whatever its method.
+//! Rules for every call of the gRPC API, independent of its method.
 
 use hyper::StatusCode;
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tonic::Code;
 use watchword::api::pb;
 
 use crate::support::{
-    App, PATIENCE, StoreKind, app,
+    App, StoreKind, WAIT_MAX, app,
     h2::{call, call_with_late_body, framed, status},
     http, password, reason,
 };
@@ -29,15 +29,15 @@ async fn unknown_methods_and_services_are_unimplemented() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_the_callers_mistake() {
+async fn malformed_message_is_an_invalid_field() {
     let app = app().await;
     let not_utf8 = [vec![0, 0, 0, 0, 3], vec![0x0a, 1, 0xff]].concat();
     let too_short = vec![0, 0, 0, 0, 9, 1];
     for (what, body) in [
         ("garbage", framed_bytes(&[0xff; 40])),
         ("invalid UTF-8", not_utf8),
-        ("less than announced", too_short),
-        ("no frame at all", Vec::new()),
+        ("shorter than its length prefix", too_short),
+        ("empty", Vec::new()),
     ] {
         let status = status(call(&app, LOGIN, &[], body).await).await;
         assert_eq!(
@@ -53,14 +53,14 @@ fn framed_bytes(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_huge_announced_length_is_too_large_before_anything_is_read() {
+async fn huge_length_prefix_is_too_large_before_the_message_is_read() {
     let app = app().await;
     let status = status(call(&app, LOGIN, &[], vec![0, 0xff, 0xff, 0xff, 0xff]).await).await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
 }
 
 #[tokio::test]
-async fn compressed_messages_are_unimplemented_and_the_answer_says_what_is_accepted() {
+async fn compressed_message_is_unimplemented_and_accepted_encodings_are_named() {
     let app = app().await;
     let mut body = login();
     body[0] = 1;
@@ -71,7 +71,7 @@ async fn compressed_messages_are_unimplemented_and_the_answer_says_what_is_accep
 }
 
 #[tokio::test]
-async fn a_malformed_timeout_is_named() {
+async fn malformed_grpc_timeout_is_an_invalid_field() {
     let app = app().await;
     for timeout in ["", "5", "5x", "-5S", "999999999S"] {
         let status = status(call(&app, LOGIN, &[("grpc-timeout", timeout)], login()).await).await;
@@ -81,18 +81,18 @@ async fn a_malformed_timeout_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_whose_body_never_ends_is_answered_at_its_deadline() {
+async fn call_with_an_endless_body_ends_at_its_deadline() {
     let app = app().await;
     for path in [LOGIN, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
-        let (_never, answer) = call_with_late_body(&app, path, &[("grpc-timeout", "100m")]).await;
-        let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{path} is not answered"));
-        let status = status(answer).await;
+        let (_body, response) = call_with_late_body(&app, path, &[("grpc-timeout", "100m")]).await;
+        let response = timeout(WAIT_MAX, response).await.unwrap_or_else(|_| panic!("{path} does not end"));
+        let status = status(response).await;
         assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_browser_or_curl_is_told_what_this_port_speaks() {
+async fn http1_and_grpc_web_requests_to_the_grpc_port_are_unsupported() {
     let app = app().await;
     let reply = http(app.grpc_socket(), "GET", "/", &[], "").await;
     assert_eq!(reply.status, 415);
@@ -104,7 +104,7 @@ async fn a_browser_or_curl_is_told_what_this_port_speaks() {
 }
 
 #[tokio::test]
-async fn errors_inside_a_stream_have_their_reason_too() {
+async fn error_in_a_stream_has_a_reason() {
     let app = app().await;
     let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let too_large = status(call(&app, path, &[], vec![0, 0xff, 0xff, 0xff, 0xff]).await).await;
@@ -114,7 +114,7 @@ async fn errors_inside_a_stream_have_their_reason_too() {
 }
 
 #[tokio::test]
-async fn reflection_can_be_closed() {
+async fn reflection_off_is_unimplemented() {
     let app = App::with(StoreKind::Memory).args(&["--reflection", "off"]).start().await;
     for version in ["v1", "v1alpha"] {
         let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");

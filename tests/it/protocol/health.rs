@@ -1,4 +1,4 @@
-//! Health: Check, List and Watch, and the ops door beside them.
+//! The gRPC health service (Check, List, Watch) and the ops API.
 
 use tonic::Code;
 use watchword::{
@@ -19,56 +19,56 @@ fn named(service: &str) -> HealthCheckRequest {
 }
 
 #[tokio::test]
-async fn check_and_list_know_the_node_and_its_services() {
+async fn check_and_list_report_the_node_and_its_services() {
     let app = app().await;
     let mut health = HealthClient::new(app.channel().await);
     let served = ["", "envoy.service.auth.v3.Authorization", "watchword.auth.v1.Auth"];
     for service in served {
-        let answer = health.check(named(service)).await.unwrap().into_inner();
-        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+        let response = health.check(named(service)).await.unwrap().into_inner();
+        assert_eq!(response.status(), ServingStatus::Serving, "{service}");
     }
     let unknown = health.check(named("nope")).await.unwrap_err();
     assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "UNIMPLEMENTED"));
     let mut all: Vec<_> = health.list(HealthListRequest {}).await.unwrap().into_inner().statuses.into_iter().collect();
     all.sort_by(|one, other| one.0.cmp(&other.0));
-    let all: Vec<_> = all.iter().map(|(name, answer)| (name.as_str(), answer.status())).collect();
+    let all: Vec<_> = all.iter().map(|(name, response)| (name.as_str(), response.status())).collect();
     assert_eq!(all, served.map(|name| (name, ServingStatus::Serving)));
 }
 
 #[tokio::test]
-async fn health_and_readiness_follow_the_store_there_and_back() {
+async fn health_and_readiness_follow_the_health_of_the_store() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(named("watchword.auth.v1.Auth")).await.unwrap().into_inner();
     let ready = || http(app.ops_socket(), "GET", "/readyz", &[], "");
-    for (pulse, status, http_status) in [
+    for (store_health, status, http_status) in [
         (None, ServingStatus::Serving, 200),
         (Some(StoreHealth::Down), ServingStatus::NotServing, 503),
         (Some(StoreHealth::Up), ServingStatus::Serving, 200),
     ] {
-        if let Some(pulse) = pulse {
-            store.set_pulse(pulse);
+        if let Some(store_health) = store_health {
+            store.set_health(store_health);
         }
         assert_eq!(watch.message().await.unwrap().unwrap().status(), status);
         assert_eq!(health.check(named("")).await.unwrap().into_inner().status(), status);
         assert_eq!(ready().await.status, http_status);
-        assert_eq!(http(app.ops_socket(), "GET", "/healthz", &[], "").await.status, 200, "alive all the time");
+        assert_eq!(http(app.ops_socket(), "GET", "/healthz", &[], "").await.status, 200, "the node stays alive");
     }
 }
 
 #[tokio::test]
-async fn watching_an_unknown_name_says_so_and_stays_open() {
+async fn watch_of_an_unknown_service_reports_it_and_stays_open() {
     let app = app().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(named("nope")).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
     let more = tokio::time::timeout(std::time::Duration::from_millis(200), watch.message()).await;
-    assert!(more.is_err(), "the stream ended or spoke: {more:?}");
+    assert!(more.is_err(), "the stream ended or sent a message: {more:?}");
 }
 
 #[tokio::test]
-async fn at_the_drain_every_watch_says_not_serving_and_ends() {
+async fn watch_reports_not_serving_at_the_drain_and_ends() {
     let mut app = app().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(named("")).await.unwrap().into_inner();
@@ -80,20 +80,21 @@ async fn at_the_drain_every_watch_says_not_serving_and_ends() {
 }
 
 #[tokio::test]
-async fn the_ops_door_answers_only_what_it_has() {
+async fn ops_api_serves_only_its_own_routes() {
     let app = app().await;
     let reply = http(app.ops_socket(), "GET", "/login?username=ada&password=x", &[], "").await;
-    assert_eq!(reply.status, 404, "nobody signs in here");
+    assert_eq!(reply.status, 404, "there is no login on the ops API");
     assert_eq!(http(app.ops_socket(), "POST", "/healthz", &[], "").await.status, 405);
     assert_eq!(http(app.ops_socket(), "HEAD", "/readyz", &[], "").await.status, 200);
 }
 
 #[tokio::test]
-async fn what_happens_is_counted_and_shown_without_a_name() {
+async fn metrics_count_calls_without_usernames() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
-    for (name, password) in [("ada", password("ada")), ("ada", "wrong guess".into()), ("nobody", "wrong guess".into())]
+    for (name, password) in
+        [("ada", password("ada")), ("ada", "a wrong password".into()), ("carol", "a wrong password".into())]
     {
         Api::Legacy.login(&app, name, &password).await;
     }
@@ -108,8 +109,8 @@ async fn what_happens_is_counted_and_shown_without_a_name() {
     ] {
         assert!(page.body.lines().any(|other| other == line), "{line} is not in\n{}", page.body);
     }
-    assert!(!page.body.contains("ada") && !page.body.contains("nobody") && page.body.ends_with("# EOF\n"));
-    store.set_pulse(StoreHealth::Down);
+    assert!(!page.body.contains("ada") && !page.body.contains("carol") && page.body.ends_with("# EOF\n"));
+    store.set_health(StoreHealth::Down);
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await;
     assert!(page.body.contains("watchword_store_up 0"), "{}", page.body);
 }

@@ -1,7 +1,6 @@
-//! What is spoken: gRPC, the original routes, errors, the proto contract, the method table, reflection, health, Envoy.
+//! The APIs: gRPC, the original routes, errors, the proto contract, the method table, reflection, health, Envoy.
 
 mod envoy;
-mod envoy_protos;
 mod errors;
 mod grpc;
 mod health;

@@ -1,12 +1,12 @@
-//! The original query-string routes: what was recorded, and what the web would do to them.
+//! The original query-string routes: the recorded behavior, and protection against other web sites.
 
 use serde_json::Value;
 
 use crate::support::{Api, App, StoreKind, app, http, password, raw};
 
-/// Cases of the original program, in order, with what this one must answer.
+/// Requests that were recorded with the original program, in order, with the response that Watchword must give.
 #[tokio::test]
-async fn every_recorded_request_is_answered_as_its_record_says() {
+async fn every_recorded_request_gets_its_recorded_response() {
     let recorded: Value = serde_json::from_str(include_str!("../../data/original_routes.json")).unwrap();
     let cases = recorded["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 31);
@@ -30,7 +30,7 @@ async fn every_recorded_request_is_answered_as_its_record_says() {
 }
 
 #[tokio::test]
-async fn the_tutorials_own_example_works() {
+async fn example_of_the_original_tutorial_works() {
     let app = app().await;
     let call = |method: &'static str, target: &'static str| http(app.http_socket(), method, target, &[], "");
     assert_eq!(call("GET", "/").await.body, "Hello World!");
@@ -44,7 +44,7 @@ async fn the_tutorials_own_example_works() {
 }
 
 #[tokio::test]
-async fn answers_are_plain_text_that_nobody_keeps_or_guesses_at() {
+async fn responses_are_plain_text_without_caching_or_sniffing() {
     let app = app().await;
     app.registered("ada").await;
     for (method, target) in [
@@ -63,7 +63,7 @@ async fn answers_are_plain_text_that_nobody_keeps_or_guesses_at() {
 }
 
 #[tokio::test]
-async fn other_methods_and_paths_are_told_what_there_is() {
+async fn wrong_method_is_refused_and_the_allowed_methods_are_named() {
     let app = app().await;
     let call = |method: &'static str, target: &'static str| http(app.http_socket(), method, target, &[], "");
     for (method, target, allow) in [
@@ -79,12 +79,12 @@ async fn other_methods_and_paths_are_told_what_there_is() {
         assert!(reply.header("allow").unwrap().contains(allow), "{method} {target}: {reply:?}");
     }
     assert_eq!(call("GET", "/register/").await.status, 404);
-    let head = call("HEAD", "/login?username=nobody&password=whatever").await;
+    let head = call("HEAD", "/login?username=unknown&password=whatever").await;
     assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (200, "", Some("14")));
 }
 
 #[tokio::test]
-async fn register_takes_a_form_and_the_query_comes_first() {
+async fn register_accepts_a_form_and_the_query_takes_precedence() {
     let app = app().await;
     let form = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
     let call = |target: &'static str, body: &'static str| http(app.http_socket(), "POST", target, &form, body);
@@ -93,13 +93,13 @@ async fn register_takes_a_form_and_the_query_comes_first() {
     assert_eq!(call("/register?username=bob", "username=eve&password=bobs-password").await.body, "Success");
     assert_eq!(Api::Legacy.login(&app, "bob", "bobs-password").await.outcome(), "ok");
     assert!(Api::Legacy.login(&app, "eve", "bobs-password").await.is_wrong_credentials());
-    // Another kind of body is not looked at.
+    // A body of another content type is ignored.
     let json = http(app.http_socket(), "POST", "/register", &[("content-type", "application/json")], "{}").await;
     assert_eq!(json.status, 400);
 }
 
 #[tokio::test]
-async fn hostile_queries_are_refused_and_leave_nothing_behind() {
+async fn hostile_query_is_refused_and_registers_no_user() {
     let app = app().await;
     for target in [
         "/register?username=%FF&password=long-enough",
@@ -118,9 +118,9 @@ async fn hostile_queries_are_refused_and_leave_nothing_behind() {
     app.registered("ada").await;
 }
 
-/// DNS rebinding shows in the host, a script in the origin, an image in the fetch metadata.
+/// The host header shows DNS rebinding, the origin a script, and the fetch metadata an image.
 #[tokio::test]
-async fn a_web_page_of_another_site_cannot_drive_a_loopback_door() {
+async fn request_of_another_web_site_to_a_loopback_listener_is_forbidden() {
     let app = app().await;
     let port = app.http_socket().port();
     let localhost = format!("localhost:{port}");
@@ -145,7 +145,7 @@ async fn a_web_page_of_another_site_cannot_drive_a_loopback_door() {
 }
 
 #[tokio::test]
-async fn the_routes_can_be_closed() {
+async fn legacy_routes_off_are_not_found() {
     let app = App::with(StoreKind::Memory).args(&["--legacy-routes", "off"]).start().await;
     let target = format!("/login?username=ada&password={}", password("ada").replace(' ', "+"));
     for (method, target) in [("GET", "/"), ("POST", "/register"), ("GET", target.as_str())] {

@@ -1,4 +1,4 @@
-//! The contract itself: what the descriptors say, held against what the code does.
+//! The proto contract: the descriptors agree with the code.
 
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, Value};
 use watchword::api::{FILE_DESCRIPTOR_SET, pb};
@@ -7,16 +7,16 @@ fn pool() -> DescriptorPool {
     DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap()
 }
 
-fn ours() -> Vec<MessageDescriptor> {
+fn watchword_messages() -> Vec<MessageDescriptor> {
     pool().all_messages().filter(|message| message.parent_file().package_name() == "watchword.auth.v1").collect()
 }
 
 #[test]
-fn every_secret_is_marked_and_its_message_shows_nothing() {
-    // Named like secrets, and none.
+fn every_secret_field_is_marked_and_hidden_in_debug() {
+    // Their names look like secrets.
     const HARMLESS: [&str; 3] = ["page_token", "next_page_token", "token_type"];
     let mut secrets = Vec::new();
-    for message in ours() {
+    for message in watchword_messages() {
         for field in message.fields().filter(|field| field.kind() == Kind::String) {
             let is_secret = ["password", "token", "secret", "code"].iter().any(|word| field.name().contains(word));
             let is_secret = is_secret && !HARMLESS.contains(&field.name());
@@ -29,7 +29,7 @@ fn every_secret_is_marked_and_its_message_shows_nothing() {
         }
     }
     assert!(secrets.len() >= 10, "{secrets:?}");
-    // Each of them is left out of the derived `Debug` in build.rs, and src/api/mod.rs prints only its name.
+    // build.rs derives no `Debug` for these messages; src/api/mod.rs prints only their names.
     let build = include_str!("../../../build.rs");
     for message in secrets {
         assert!(build.contains(&format!("\"{message}\"")), "build.rs derives a Debug for {message}");
@@ -49,8 +49,8 @@ fn every_secret_is_marked_and_its_message_shows_nothing() {
 }
 
 #[test]
-fn every_request_field_says_whether_it_is_required() {
-    for message in ours().iter().filter(|message| message.name().ends_with("Request")) {
+fn every_request_field_has_a_field_behavior() {
+    for message in watchword_messages().iter().filter(|message| message.name().ends_with("Request")) {
         for field in message.fields() {
             let behaviour = pool().get_extension_by_name("google.api.field_behavior").unwrap();
             assert!(field.options().has_extension(&behaviour), "{}", field.full_name());
@@ -59,16 +59,16 @@ fn every_request_field_says_whether_it_is_required() {
 }
 
 #[test]
-fn every_method_has_a_call_to_copy_that_names_it() {
+fn every_method_comment_has_a_grpcurl_call_of_the_method() {
     for (service, address) in [
         ("watchword.auth.v1.Auth", "localhost:50051"),
         ("watchword.auth.v1.AuthAdmin", "-unix $PWD/watchword-data/admin.sock"),
     ] {
-        assert_calls_to_copy(service, address);
+        assert_grpcurl_calls(service, address);
     }
 }
 
-fn assert_calls_to_copy(service: &str, address: &str) {
+fn assert_grpcurl_calls(service: &str, address: &str) {
     let auth = pool().get_service_by_name(service).unwrap();
     let file = auth.parent_file().file_descriptor_proto().clone();
     for method in auth.methods() {
@@ -87,7 +87,7 @@ fn assert_calls_to_copy(service: &str, address: &str) {
 }
 
 #[test]
-fn the_descriptor_command_writes_the_very_set_that_reflection_serves() {
+fn descriptor_command_writes_the_set_that_reflection_serves() {
     let output = crate::support::command(&["descriptor"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, FILE_DESCRIPTOR_SET);

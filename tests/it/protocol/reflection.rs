@@ -1,4 +1,4 @@
-//! Reflection: everything that is served can be resolved, with comments, by its new and its old name.
+//! Reflection: every served symbol can be resolved, with comments, in the versions v1 and v1alpha.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,36 +17,36 @@ use watchword::api::{
 
 use crate::support::app;
 
-/// Asks all questions in one stream of one version, and collects the answers.
-async fn ask(channel: Channel, version: &str, questions: Vec<MessageRequest>) -> Vec<MessageResponse> {
+/// Sends all requests in one stream to one version, and collects the responses.
+async fn call(channel: Channel, version: &str, messages: Vec<MessageRequest>) -> Vec<MessageResponse> {
     let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
     let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(16 << 20);
     grpc.ready().await.unwrap();
-    let requests: Vec<_> = questions
+    let requests: Vec<_> = messages
         .into_iter()
-        .map(|question| ServerReflectionRequest { host: String::new(), message_request: Some(question) })
+        .map(|message| ServerReflectionRequest { host: String::new(), message_request: Some(message) })
         .collect();
     let codec = tonic_prost::ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
-    let answers = grpc.streaming(Request::new(iter(requests)), PathAndQuery::try_from(path).unwrap(), codec).await;
-    let answers = answers.unwrap().into_inner().map(|answer| answer.unwrap().message_response.unwrap());
-    answers.collect().await
+    let responses = grpc.streaming(Request::new(iter(requests)), PathAndQuery::try_from(path).unwrap(), codec).await;
+    let responses = responses.unwrap().into_inner().map(|response| response.unwrap().message_response.unwrap());
+    responses.collect().await
 }
 
-fn files(answer: &MessageResponse) -> Vec<FileDescriptorProto> {
-    let MessageResponse::FileDescriptorResponse(found) = answer else { panic!("no files: {answer:?}") };
+fn files(response: &MessageResponse) -> Vec<FileDescriptorProto> {
+    let MessageResponse::FileDescriptorResponse(found) = response else { panic!("not a file response: {response:?}") };
     found.file_descriptor_proto.iter().map(|file| FileDescriptorProto::decode(&**file).unwrap()).collect()
 }
 
-fn not_found(answer: &MessageResponse) -> bool {
-    matches!(answer, MessageResponse::ErrorResponse(error) if error.error_code == 5)
+fn not_found(response: &MessageResponse) -> bool {
+    matches!(response, MessageResponse::ErrorResponse(error) if error.error_code == 5)
 }
 
 #[tokio::test]
 async fn every_service_method_file_and_import_resolves_in_both_versions() {
     let app = app().await;
     for version in ["v1", "v1alpha"] {
-        let answers = ask(app.channel().await, version, vec![MessageRequest::ListServices(String::new())]).await;
-        let MessageResponse::ListServicesResponse(list) = &answers[0] else { panic!("{answers:?}") };
+        let responses = call(app.channel().await, version, vec![MessageRequest::ListServices(String::new())]).await;
+        let MessageResponse::ListServicesResponse(list) = &responses[0] else { panic!("{responses:?}") };
         let services: BTreeSet<_> = list.service.iter().map(|service| service.name.as_str()).collect();
         let mounted = [
             "envoy.service.auth.v3.Authorization",
@@ -55,53 +55,57 @@ async fn every_service_method_file_and_import_resolves_in_both_versions() {
             "grpc.reflection.v1alpha.ServerReflection",
             "watchword.auth.v1.Auth",
         ];
-        assert_eq!(services, BTreeSet::from(mounted), "exactly what is mounted");
+        assert_eq!(services, BTreeSet::from(mounted), "exactly the served services");
 
         for service in services {
-            let answers =
-                ask(app.channel().await, version, vec![MessageRequest::FileContainingSymbol(service.into())]).await;
+            let responses =
+                call(app.channel().await, version, vec![MessageRequest::FileContainingSymbol(service.into())]).await;
             let found: BTreeMap<_, _> =
-                files(&answers[0]).into_iter().map(|file| (file.name().to_owned(), file)).collect();
+                files(&responses[0]).into_iter().map(|file| (file.name().to_owned(), file)).collect();
             for file in found.values() {
                 for import in &file.dependency {
-                    assert!(found.contains_key(import), "{} imports {import}, which did not come along", file.name());
+                    assert!(
+                        found.contains_key(import),
+                        "{} imports {import}, which is not in the response",
+                        file.name()
+                    );
                 }
             }
             for method in found.values().flat_map(|file| &file.service).flat_map(|service| &service.method) {
                 let symbol = format!("{service}.{}", method.name());
-                let answers =
-                    ask(app.channel().await, version, vec![MessageRequest::FileContainingSymbol(symbol)]).await;
-                assert!(!not_found(&answers[0]));
+                let responses =
+                    call(app.channel().await, version, vec![MessageRequest::FileContainingSymbol(symbol)]).await;
+                assert!(!not_found(&responses[0]));
             }
         }
     }
 }
 
 #[tokio::test]
-async fn an_unknown_symbol_is_an_answer_and_the_stream_goes_on() {
+async fn unknown_symbol_is_not_found_and_the_stream_continues() {
     let app = app().await;
     for version in ["v1", "v1alpha"] {
-        let questions = vec![
+        let messages = vec![
             MessageRequest::FileContainingSymbol("nope.Nope".into()),
             MessageRequest::FileByFilename("nope.proto".into()),
             MessageRequest::FileContainingSymbol("watchword.auth.v1.LoginRequest.username".into()),
             MessageRequest::FileContainingSymbol("watchword.auth.v1.ERROR_REASON_INTERNAL".into()),
             MessageRequest::FileContainingSymbol("google.rpc.BadRequest.FieldViolation".into()),
         ];
-        let answers = ask(app.channel().await, version, questions).await;
-        assert_eq!(answers.len(), 5);
-        assert!(not_found(&answers[0]) && not_found(&answers[1]));
-        assert_eq!(files(&answers[2])[0].name(), "watchword/auth/v1/auth.proto", "itself first");
-        assert_eq!(files(&answers[3])[0].name(), "watchword/auth/v1/error_reason.proto");
-        assert_eq!(files(&answers[4])[0].name(), "google/rpc/error_details.proto");
+        let responses = call(app.channel().await, version, messages).await;
+        assert_eq!(responses.len(), 5);
+        assert!(not_found(&responses[0]) && not_found(&responses[1]));
+        assert_eq!(files(&responses[2])[0].name(), "watchword/auth/v1/auth.proto", "the file of the symbol is first");
+        assert_eq!(files(&responses[3])[0].name(), "watchword/auth/v1/error_reason.proto");
+        assert_eq!(files(&responses[4])[0].name(), "google/rpc/error_details.proto");
     }
 }
 
 #[tokio::test]
-async fn extensions_are_found() {
+async fn extensions_and_their_files_are_found() {
     let app = app().await;
     let field_options = "google.protobuf.FieldOptions";
-    let questions = vec![
+    let messages = vec![
         MessageRequest::AllExtensionNumbersOfType(field_options.into()),
         MessageRequest::FileContainingExtension(ExtensionRequest {
             containing_type: field_options.into(),
@@ -109,15 +113,15 @@ async fn extensions_are_found() {
         }),
         MessageRequest::AllExtensionNumbersOfType("nope.Nope".into()),
     ];
-    let answers = ask(app.channel().await, "v1", questions).await;
-    let MessageResponse::AllExtensionNumbersResponse(numbers) = &answers[0] else { panic!("{answers:?}") };
+    let responses = call(app.channel().await, "v1", messages).await;
+    let MessageResponse::AllExtensionNumbersResponse(numbers) = &responses[0] else { panic!("{responses:?}") };
     assert!(numbers.extension_number.contains(&1052), "google.api.field_behavior");
-    assert_eq!(files(&answers[1])[0].name(), "google/api/field_behavior.proto");
-    assert!(not_found(&answers[2]));
+    assert_eq!(files(&responses[1])[0].name(), "google/api/field_behavior.proto");
+    assert!(not_found(&responses[2]));
 }
 
 #[tokio::test]
-async fn files_travel_as_they_were_compiled_with_comments_and_options() {
+async fn served_files_equal_the_compiled_files_with_their_comments() {
     #[derive(Clone, PartialEq, Message)]
     struct Encoded {
         #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -126,10 +130,10 @@ async fn files_travel_as_they_were_compiled_with_comments_and_options() {
     let compiled = Encoded::decode(FILE_DESCRIPTOR_SET).unwrap().file;
     let names = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
     let app = app().await;
-    let questions = names.iter().map(|file| MessageRequest::FileByFilename(file.name().into())).collect();
-    let answers = ask(app.channel().await, "v1", questions).await;
-    for (answer, compiled) in answers.iter().zip(&compiled) {
-        let MessageResponse::FileDescriptorResponse(found) = answer else { panic!("{answer:?}") };
+    let messages = names.iter().map(|file| MessageRequest::FileByFilename(file.name().into())).collect();
+    let responses = call(app.channel().await, "v1", messages).await;
+    for (response, compiled) in responses.iter().zip(&compiled) {
+        let MessageResponse::FileDescriptorResponse(found) = response else { panic!("{response:?}") };
         assert_eq!(found.file_descriptor_proto[0], **compiled);
     }
     let auth = names.iter().find(|file| file.name() == "watchword/auth/v1/auth.proto").unwrap();
@@ -139,7 +143,7 @@ async fn files_travel_as_they_were_compiled_with_comments_and_options() {
 }
 
 #[tokio::test]
-async fn an_open_reflection_stream_ends_at_the_drain() {
+async fn open_reflection_stream_ends_at_the_drain() {
     let mut app = app().await;
     let mut grpc = tonic::client::Grpc::new(app.channel().await);
     grpc.ready().await.unwrap();
@@ -149,9 +153,9 @@ async fn an_open_reflection_stream_ends_at_the_drain() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let open = iter([first]).chain(futures_util::stream::pending());
-    let mut answers = grpc.streaming(Request::new(open), path, codec).await.unwrap().into_inner();
-    assert!(answers.message().await.unwrap().is_some());
+    let requests = iter([first]).chain(futures_util::stream::pending());
+    let mut responses = grpc.streaming(Request::new(requests), path, codec).await.unwrap().into_inner();
+    assert!(responses.message().await.unwrap().is_some());
     app.stop();
-    assert!(answers.message().await.unwrap().is_none(), "the stream ends without an error");
+    assert!(responses.message().await.unwrap().is_none(), "the stream ends without an error");
 }

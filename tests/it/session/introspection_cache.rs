@@ -1,11 +1,11 @@
-//! Token checks that are answered without asking the store again.
+//! The introspection cache on Redis: token checks that are answered without reading the store again.
 //!
-//! Where Redis tells what is changed, a token is asked about once, and whatever ends its session is seen all the same,
-//! wherever it is done and however bad the day is.
+//! Redis reports changes of the documents that were read (client tracking), so a node reads a session once. The end of
+//! a session is seen within a second, whichever node or client causes it and whatever the network does.
 //!
-//! Times here are promises to operators, so they are measured.
+//! The limits are promises to operators, so the tests measure real time.
 
-#![expect(clippy::disallowed_methods, reason = "measures how long an end is not seen")]
+#![expect(clippy::disallowed_methods, reason = "measures how long a node does not see the end of a session")]
 
 use std::{
     sync::{
@@ -23,24 +23,23 @@ use watchword::{
 };
 
 use crate::{
-    session::sessions::with,
     store::contract::user,
     support::{
-        Api, App, PATIENCE, Place, StoreKind, password,
-        proxy::{Proxy, Weather},
+        Api, App, StoreKind, TestStore, WAIT_MAX, password,
+        proxy::{NetworkCondition, Proxy},
         reason,
         redis::RedisServer,
-        redis_settings,
+        redis_settings, with_bearer,
     },
 };
 
-/// How long after an end anybody may still be told that a token counts (DESIGN).
-const SEEN_WITHIN: Duration = Duration::from_secs(1);
+/// How long after its session has ended a token can still be reported active.
+const END_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// How long a check counts when nobody vouches for it (`--token-check-reuse`).
+/// How long a token check is valid without client tracking (`--token-check-reuse`).
 const CHECK_REUSE: Duration = Duration::from_millis(800);
 
-/// A node of that Redis; nodes that share users share their name.
+/// A node on this Redis. Nodes that share a store share the issuer.
 async fn node(url: &str) -> App {
     node_with(redis_settings(url)).await
 }
@@ -51,59 +50,59 @@ async fn node_with(settings: RedisSettings) -> App {
     setup.change(move |config| config.store = settings).start().await
 }
 
-/// Waits until Redis tracks that many nodes, and each has asked it some questions since.
-async fn is_tracked_by(redis: &RedisServer, nodes: usize) {
-    let begun = Instant::now();
+/// Waits until Redis tracks this many nodes and each has sent it some commands since.
+async fn wait_until_tracked(redis: &RedisServer, nodes: usize) {
+    let start = Instant::now();
     while redis.ask::<String>(&["CLIENT", "LIST"]).matches(" flags=t ").count() < nodes {
-        assert!(begun.elapsed() < PATIENCE, "nobody is tracked");
+        assert!(start.elapsed() < WAIT_MAX, "Redis tracks fewer than {nodes} nodes");
         tokio::task::yield_now().await;
     }
-    is_asked_by(redis, nodes).await;
+    wait_for_commands(redis, nodes).await;
 }
 
-/// Waits until each of that many nodes has asked some of the questions that are asked all the time.
-async fn is_asked_by(redis: &RedisServer, nodes: usize) {
-    let questions = || {
+/// Waits until each of this many nodes has sent some of its periodic `TIME` commands.
+async fn wait_for_commands(redis: &RedisServer, nodes: usize) {
+    let time_calls = || {
         let stats: String = redis.ask(&["INFO", "commandstats"]);
         let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_time:calls=")).unwrap();
         calls.split(',').next().unwrap().parse::<usize>().unwrap()
     };
-    let (begun, before) = (Instant::now(), questions());
-    while questions() < before + 4 * nodes {
-        assert!(begun.elapsed() < PATIENCE, "nobody asks");
+    let (start, before) = (Instant::now(), time_calls());
+    while time_calls() < before + 4 * nodes {
+        assert!(start.elapsed() < WAIT_MAX, "the nodes send no commands");
         tokio::task::yield_now().await;
     }
 }
 
-/// What a node says of an access token: "counts", "ended", or why there is no answer.
+/// The result of a token check: "active", "ended", or the reason of the error.
 async fn check(client: &mut AuthClient<tonic::transport::Channel>, token: &str) -> String {
     match client.introspect_token(pb::IntrospectTokenRequest { token: token.into() }).await {
-        Ok(answer) if answer.get_ref().active => "counts".into(),
+        Ok(answer) if answer.get_ref().active => "active".into(),
         Ok(_) => "ended".into(),
         Err(status) => reason(&status),
     }
 }
 
-/// Checks until the node no longer says that the token counts; answers what it says then.
-async fn first_other_answer(app: &App, token: &str, since: Instant, within: Duration, what: &str) -> String {
+/// Checks a token until the result is no longer "active", and returns that result.
+async fn first_result_after_active(app: &App, token: &str, since: Instant, within: Duration, what: &str) -> String {
     let mut client = app.client().await;
     loop {
-        let asked = since.elapsed();
-        let said = check(&mut client, token).await;
-        if said != "counts" {
-            return said;
+        let elapsed = since.elapsed();
+        let result = check(&mut client, token).await;
+        if result != "active" {
+            return result;
         }
-        assert!(asked <= within, "{what}: it still counts after {asked:?}");
+        assert!(elapsed <= within, "{what}: the token is still active after {elapsed:?}");
     }
 }
 
-/// Has Redis write down everything that it is asked.
-fn write_down(redis: &RedisServer) {
+/// Makes Redis log every command.
+fn log_commands(redis: &RedisServer) {
     redis.ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "100000"]);
     redis.ask::<()>(&["SLOWLOG", "RESET"]);
 }
 
-/// How often that key was read since.
+/// How many times this key was read since [`log_commands`].
 fn reads(redis: &RedisServer, key: &str) -> usize {
     let log: Vec<(u64, u64, u64, Vec<String>, String, String)> = redis.ask(&["SLOWLOG", "GET", "-1"]);
     log.iter().filter(|(_, _, _, words, ..)| words[..] == ["GET", key]).count()
@@ -113,25 +112,25 @@ fn session_key(tokens: &pb::Tokens) -> String {
     format!("watchword:session:{}", tokens.session_id)
 }
 
-/// Checks for a while; answers how often.
+/// Checks a token for this time, and returns the number of checks.
 async fn check_for(app: &App, token: &str, time: Duration) -> usize {
-    let (mut client, begun, mut checks) = (app.client().await, Instant::now(), 0);
-    while begun.elapsed() < time {
-        assert_eq!(check(&mut client, token).await, "counts");
+    let (mut client, start, mut checks) = (app.client().await, Instant::now(), 0);
+    while start.elapsed() < time {
+        assert_eq!(check(&mut client, token).await, "active");
         checks += 1;
     }
     checks
 }
 
-/// A busy machine may be late once; without anybody who vouches it would be read at least four times.
+/// On a busy machine one report can be late. Without client tracking the session is read at least four times.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_checked_again_and_again_is_read_once() {
+async fn repeated_checks_of_a_token_read_its_session_once() {
     let redis = RedisServer::start();
     let app = node(&redis.url()).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
-    is_tracked_by(&redis, 1).await;
-    write_down(&redis);
+    wait_until_tracked(&redis, 1).await;
+    log_commands(&redis);
     let checks = check_for(&app, &tokens.access_token, 4 * CHECK_REUSE).await;
     for key in [&session_key(&tokens), "watchword:user:ada"] {
         let reads = reads(&redis, key);
@@ -139,45 +138,45 @@ async fn a_token_that_is_checked_again_and_again_is_read_once() {
     }
 }
 
-/// With `0s` every check asks, and Redis need not remember what for.
+/// With `0s` every check reads the store, and Redis tracks no keys.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nothing_may_be_reused_every_check_asks_and_nothing_is_tracked() {
-    let place = Place::new(StoreKind::Redis);
-    let app = App::with(StoreKind::Redis).args(&["--token-check-reuse", "0s"]).start_in(place.clone()).await;
+async fn without_reuse_every_check_reads_the_store_and_nothing_is_tracked() {
+    let store = TestStore::new(StoreKind::Redis);
+    let app = App::with(StoreKind::Redis).args(&["--token-check-reuse", "0s"]).start_in(store.clone()).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
-    write_down(place.redis());
+    log_commands(store.redis());
     let checks = check_for(&app, &tokens.access_token, CHECK_REUSE / 4).await;
-    assert_eq!(reads(place.redis(), &session_key(&tokens)), checks);
-    is_asked_by(place.redis(), 1).await;
-    let clients: String = place.redis().ask(&["CLIENT", "LIST"]);
+    assert_eq!(reads(store.redis(), &session_key(&tokens)), checks);
+    wait_for_commands(store.redis(), 1).await;
+    let clients: String = store.redis().ask(&["CLIENT", "LIST"]);
     assert!(!clients.contains(" flags=t "), "{clients}");
 }
 
-/// Names come from anybody, and each that Redis remembers costs its memory.
+/// Any client can send usernames, and each tracked key costs memory of Redis.
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_remembers_what_was_checked_and_nothing_that_was_only_asked_for() {
+async fn redis_tracks_checked_sessions_but_not_usernames_of_failed_logins() {
     let redis = RedisServer::start();
     let app = node(&redis.url()).await;
-    is_tracked_by(&redis, 1).await;
+    wait_until_tracked(&redis, 1).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
     for number in 0..10 {
         assert_eq!(
-            Api::Grpc.login(&app, &format!("nobody{number}"), "a wrong one").await.outcome(),
+            Api::Grpc.login(&app, &format!("unknown{number}"), "a wrong password").await.outcome(),
             "INVALID_CREDENTIALS"
         );
     }
-    let remembers = |keys: usize| {
+    let assert_tracked_keys = |keys: usize| {
         let stats: String = redis.ask(&["INFO", "stats"]);
         assert!(stats.contains(&format!("tracking_total_keys:{keys}\r\n")), "not {keys}: {stats}");
     };
-    remembers(0);
+    assert_tracked_keys(0);
     check_for(&app, &tokens.access_token, CHECK_REUSE).await;
-    remembers(2);
+    assert_tracked_keys(2);
 }
 
-/// How a session ends somewhere else than on the node that is asked about it.
+/// How a session ends, other than by a call to the node that checks it.
 const ENDS: [&str; 9] = [
     "logout",
     "all sessions",
@@ -190,28 +189,28 @@ const ENDS: [&str; 9] = [
     "FLUSHALL",
 ];
 
-async fn end(how: &str, name: &str, elsewhere: &App, redis: &RedisServer, tokens: &pb::Tokens) {
-    let mut client = elsewhere.client().await;
-    let (token, mine) = (&tokens.access_token, password(name));
+async fn end_session(how: &str, name: &str, other_node: &App, redis: &RedisServer, tokens: &pb::Tokens) {
+    let mut client = other_node.client().await;
+    let (token, current_password) = (&tokens.access_token, password(name));
     let (session, user) = (session_key(tokens), format!("watchword:user:{name}"));
     match how {
         "logout" => drop(client.revoke_token(pb::RevokeTokenRequest { token: token.clone() }).await.unwrap()),
         "all sessions" => {
             let request = pb::RevokeAllSessionsRequest { keep_current: false };
-            client.revoke_all_sessions(with(token, request)).await.unwrap();
+            client.revoke_all_sessions(with_bearer(token, request)).await.unwrap();
         }
         "password" => {
-            let request = pb::ChangePasswordRequest { current_password: mine, new_password: "another long one".into() };
-            client.change_password(with(token, request)).await.unwrap();
+            let request = pb::ChangePasswordRequest { current_password, new_password: "another long one".into() };
+            client.change_password(with_bearer(token, request)).await.unwrap();
         }
         "deletion" => {
-            drop(client.delete_user(with(token, pb::DeleteUserRequest { current_password: mine })).await.unwrap())
+            drop(client.delete_user(with_bearer(token, pb::DeleteUserRequest { current_password })).await.unwrap())
         }
         "DEL of the session" => redis.ask(&["DEL", &session]),
         "DEL of the user" => redis.ask(&["DEL", &user]),
         "SET of the user" => rewrite(redis, &user, "disabled", json!(true)),
         "SET of the session" => rewrite(redis, &session, "refresh_time", json!("2001-01-01T00:00:00Z")),
-        // With the marker in its place: nothing but the word of it says that the users are gone.
+        // Keeps the store marker, so that only the report of FLUSHALL shows that the users are gone.
         "FLUSHALL" => redis.ask(&[
             "EVAL",
             "local store = redis.call('GET', KEYS[1]); redis.call('FLUSHALL'); redis.call('SET', KEYS[1], store)",
@@ -230,140 +229,142 @@ fn rewrite(redis: &RedisServer, key: &str, field: &str, value: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_a_session_anywhere_is_seen_by_a_node_that_was_not_asked_to() {
+async fn end_of_a_session_by_any_means_is_seen_within_a_second() {
     let redis = RedisServer::start();
-    let (app, elsewhere) = (node(&redis.url()).await, node(&redis.url()).await);
-    is_tracked_by(&redis, 2).await;
+    let (app, other_node) = (node(&redis.url()).await, node(&redis.url()).await);
+    wait_until_tracked(&redis, 2).await;
     for (number, how) in ENDS.iter().enumerate() {
         let name = format!("user{number}");
         app.registered(&name).await;
         let tokens = app.authenticate(&name).await;
         check_for(&app, &tokens.access_token, CHECK_REUSE).await;
-        end(how, &name, &elsewhere, &redis, &tokens).await;
-        let said = first_other_answer(&app, &tokens.access_token, Instant::now(), SEEN_WITHIN, how).await;
-        assert_eq!(said, "ended", "{how}");
+        end_session(how, &name, &other_node, &redis, &tokens).await;
+        let result = first_result_after_active(&app, &tokens.access_token, Instant::now(), END_DELAY_MAX, how).await;
+        assert_eq!(result, "ended", "{how}");
     }
 }
 
-/// Redis deletes what has expired when it comes across it: with many users that may be an hour later.
+/// Redis can delete an expired key long after its expiry: with many users, an hour later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_expires_is_seen_before_redis_comes_across_it() {
+async fn expiry_of_a_key_is_seen_before_redis_deletes_the_key() {
     let redis = RedisServer::with(&["--enable-debug-command", "yes"]);
     redis.ask::<()>(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
     let app = node(&redis.url()).await;
-    is_tracked_by(&redis, 1).await;
-    const LEFT: Duration = Duration::from_secs(2);
-    for (name, of_user) in [("ada", false), ("eve", true)] {
+    wait_until_tracked(&redis, 1).await;
+    const TTL: Duration = Duration::from_secs(2);
+    for (name, expires_user) in [("ada", false), ("eve", true)] {
         app.registered(name).await;
         let tokens = app.authenticate(name).await;
         check_for(&app, &tokens.access_token, CHECK_REUSE).await;
-        let key = if of_user { format!("watchword:user:{name}") } else { session_key(&tokens) };
-        let begun = Instant::now();
-        redis.ask::<()>(&["PEXPIRE", &key, &LEFT.as_millis().to_string()]);
-        let said = first_other_answer(&app, &tokens.access_token, begun, LEFT + SEEN_WITHIN, &key).await;
-        assert_eq!(said, "ended");
-        assert!(begun.elapsed() >= LEFT, "{key} had not expired yet");
+        let key = if expires_user { format!("watchword:user:{name}") } else { session_key(&tokens) };
+        let start = Instant::now();
+        redis.ask::<()>(&["PEXPIRE", &key, &TTL.as_millis().to_string()]);
+        let result = first_result_after_active(&app, &tokens.access_token, start, TTL + END_DELAY_MAX, &key).await;
+        assert_eq!(result, "ended");
+        assert!(start.elapsed() >= TTL, "{key} had not expired yet");
     }
 }
 
-/// A node that reaches its Redis through a proxy, and a token of which it knows that it counts.
-async fn stage() -> (RedisServer, Proxy, App, pb::Tokens) {
+/// A node that reaches its Redis through a proxy, and a token whose check is in its introspection cache.
+async fn node_behind_proxy() -> (RedisServer, Proxy, App, pb::Tokens) {
     let redis = RedisServer::start();
     let proxy = Proxy::before(redis.port).await;
     let app = node(&proxy.url()).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
-    is_tracked_by(&redis, 1).await;
+    wait_until_tracked(&redis, 1).await;
     check_for(&app, &tokens.access_token, CHECK_REUSE).await;
     (redis, proxy, app, tokens)
 }
 
-/// What the node says when it can ask again; until then it must not say that the token counts.
-async fn first_answer(app: &App, token: &str) -> String {
-    let (mut client, begun) = (app.client().await, Instant::now());
+/// The first result after the store is available again. Until then every check is STORE_UNAVAILABLE.
+async fn first_result_from_store(app: &App, token: &str) -> String {
+    let (mut client, start) = (app.client().await, Instant::now());
     loop {
-        let said = check(&mut client, token).await;
-        if said != "STORE_UNAVAILABLE" {
-            return said;
+        let result = check(&mut client, token).await;
+        if result != "STORE_UNAVAILABLE" {
+            return result;
         }
-        assert!(begun.elapsed() < PATIENCE, "the node is not back");
+        assert!(start.elapsed() < WAIT_MAX, "the store is still unavailable");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_ends_while_redis_cannot_be_asked_counts_no_longer_than_a_check_and_is_never_revived() {
-    for weather in [Weather::BlackHole, Weather::HalfClosed, Weather::Reset, Weather::Closed] {
-        let what = format!("{weather:?}");
-        let (redis, proxy, app, tokens) = stage().await;
-        proxy.set(weather);
-        let begun = Instant::now();
+async fn session_that_ends_during_an_outage_of_redis_never_becomes_active_again() {
+    for condition in
+        [NetworkCondition::BlackHole, NetworkCondition::HalfClosed, NetworkCondition::Reset, NetworkCondition::Closed]
+    {
+        let what = format!("{condition:?}");
+        let (redis, proxy, app, tokens) = node_behind_proxy().await;
+        proxy.set(condition);
+        let start = Instant::now();
         redis.ask::<()>(&["DEL", &session_key(&tokens)]);
-        let said = first_other_answer(&app, &tokens.access_token, begun, SEEN_WITHIN, &what).await;
-        // One that is half closed still tells.
-        assert!(said == "STORE_UNAVAILABLE" || said == "ended", "{what}: {said}");
+        let result = first_result_after_active(&app, &tokens.access_token, start, END_DELAY_MAX, &what).await;
+        // A half-closed connection still delivers the report.
+        assert!(result == "STORE_UNAVAILABLE" || result == "ended", "{what}: {result}");
         let mut client = app.client().await;
         for _ in 0..3 {
             assert_eq!(check(&mut client, &tokens.access_token).await, "STORE_UNAVAILABLE", "{what}");
         }
-        proxy.set(Weather::Fair);
-        // Nobody asks about the session before there is a connection again that vouches for what was asked.
-        is_tracked_by(&redis, 1).await;
-        assert_eq!(first_answer(&app, &tokens.access_token).await, "ended", "{what}");
+        proxy.set(NetworkCondition::Normal);
+        // The session is checked only after a new connection tracks the keys that the node reads.
+        wait_until_tracked(&redis, 1).await;
+        assert_eq!(first_result_from_store(&app, &tokens.access_token).await, "ended", "{what}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_redis_stands_still_nobody_is_told_that_a_token_counts_and_afterwards_it_does() {
-    let (redis, _proxy, app, tokens) = stage().await;
+async fn token_is_unavailable_while_redis_is_stopped_and_active_afterwards() {
+    let (redis, _proxy, app, tokens) = node_behind_proxy().await;
     redis.signal("STOP");
-    let begun = Instant::now();
-    let said = first_other_answer(&app, &tokens.access_token, begun, SEEN_WITHIN, "SIGSTOP").await;
-    assert_eq!(said, "STORE_UNAVAILABLE");
+    let start = Instant::now();
+    let result = first_result_after_active(&app, &tokens.access_token, start, END_DELAY_MAX, "SIGSTOP").await;
+    assert_eq!(result, "STORE_UNAVAILABLE");
     let mut client = app.client().await;
-    while begun.elapsed() < 2 * SEEN_WITHIN {
+    while start.elapsed() < 2 * END_DELAY_MAX {
         assert_eq!(check(&mut client, &tokens.access_token).await, "STORE_UNAVAILABLE");
     }
     redis.signal("CONT");
-    assert_eq!(first_answer(&app, &tokens.access_token).await, "counts");
+    assert_eq!(first_result_from_store(&app, &tokens.access_token).await, "active");
 }
 
-/// The word of it went to a connection that was gone, and the next one was there long before a check is too old.
+/// Redis reports the end to a connection that is closed, and the node reconnects before its cached check expires.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_ends_between_two_connections_is_not_vouched_for_by_the_second() {
-    let (redis, proxy, app, tokens) = stage().await;
+async fn cached_check_is_not_valid_on_a_connection_that_missed_the_end() {
+    let (redis, proxy, app, tokens) = node_behind_proxy().await;
     let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     let mut both = redis::pipe();
     both.atomic().cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal");
     both.cmd("DEL").arg(session_key(&tokens));
     let _: Vec<i64> = both.query(&mut connection).unwrap();
-    let begun = Instant::now();
-    first_other_answer(&app, &tokens.access_token, begun, SEEN_WITHIN, "between two connections").await;
-    assert_eq!(first_answer(&app, &tokens.access_token).await, "ended");
-    assert_eq!(proxy.accepted(), 2, "it was another connection");
+    let start = Instant::now();
+    first_result_after_active(&app, &tokens.access_token, start, END_DELAY_MAX, "between two connections").await;
+    assert_eq!(first_result_from_store(&app, &tokens.access_token).await, "ended");
+    assert_eq!(proxy.accepted(), 2, "the node reconnected");
 }
 
-/// What the whole rests on, of Redis and of the crate alike: a change is told before any answer that was made after it.
+/// The cache relies on this order, of Redis and of the `redis` crate: the report of a change precedes later replies.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_told_before_every_answer_that_came_after_it() {
-    let place = Place::new(StoreKind::Redis);
-    let store = place.open().await;
+async fn change_report_arrives_before_every_reply_that_follows_it() {
+    let test_store = TestStore::new(StoreKind::Redis);
+    let store = test_store.open().await;
     store.claim(&user("ada")).await.unwrap();
-    let told = Arc::new(AtomicUsize::new(0));
-    let (heard, ada) = (told.clone(), Username::parse("ada").unwrap());
+    let reports = Arc::new(AtomicUsize::new(0));
+    let (counter, ada) = (reports.clone(), Username::parse("ada").unwrap());
     let changed = ChangeNotice::Changed(Changed::User(ada.clone()));
-    store.watch(Arc::new(move |news| {
-        heard.fetch_add(usize::from(news == changed), Ordering::SeqCst);
+    store.watch(Arc::new(move |notice| {
+        counter.fetch_add(usize::from(notice == changed), Ordering::SeqCst);
     }));
-    is_tracked_by(place.redis(), 1).await;
-    let document = place.kept("ada");
-    let mut connection = redis::Client::open(place.redis().url()).unwrap().get_connection().unwrap();
+    wait_until_tracked(test_store.redis(), 1).await;
+    let document = test_store.stored_user("ada");
+    let mut connection = redis::Client::open(test_store.redis().url()).unwrap().get_connection().unwrap();
     for round in 1..=1_000 {
-        // Read, so that the next change is told too.
+        // Redis reports only the next change of a key that was read.
         drop(store.watched_user(&ada).await.unwrap());
         let next = document.replace("\"data\"", &format!("\"epoch\":{round},\"data\""));
         redis::cmd("SET").arg("watchword:user:ada").arg(next).exec(&mut connection).unwrap();
         assert_eq!(epoch(&*store, &ada).await, round);
-        assert_eq!(told.load(Ordering::SeqCst), round as usize, "the answer was faster");
+        assert_eq!(reports.load(Ordering::SeqCst), round as usize, "the reply arrived before the report");
     }
 }
 
@@ -371,9 +372,9 @@ async fn epoch(store: &dyn Store, name: &Username) -> u64 {
     store.user(name).await.unwrap().unwrap().value.epoch
 }
 
-/// Older servers, narrower users, and what stands in between: each is asked about a token again when 800 ms are over.
+/// Old servers, restricted users and proxies do not track. The session is then read again after 800 ms.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_redis_does_not_track_checks_ask_again_and_ends_are_seen_all_the_same() {
+async fn without_tracking_checks_expire_and_the_end_is_seen_within_a_second() {
     let cases: [(&[&str], &[&str]); 4] = [
         (&[], &["ACL", "SETUSER", "default", "-client|tracking"]),
         (&[], &["ACL", "SETUSER", "default", "-client|caching"]),
@@ -386,29 +387,29 @@ async fn where_redis_does_not_track_checks_ask_again_and_ends_are_seen_all_the_s
         let app = node(&redis.url()).await;
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
-        write_down(&redis);
+        log_commands(&redis);
         check_for(&app, &tokens.access_token, 2 * CHECK_REUSE).await;
         let reads = reads(&redis, &session_key(&tokens));
         assert!((2..=3).contains(&reads), "{forbid:?}, {args:?}: {reads} reads in 1.6 s");
         redis.ask::<()>(&["DEL", &session_key(&tokens)]);
-        let said = first_other_answer(&app, &tokens.access_token, Instant::now(), SEEN_WITHIN, "DEL").await;
-        assert_eq!(said, "ended", "{forbid:?}, {args:?}");
+        let result = first_result_after_active(&app, &tokens.access_token, Instant::now(), END_DELAY_MAX, "DEL").await;
+        assert_eq!(result, "ended", "{forbid:?}, {args:?}");
     }
 }
 
 #[tokio::test]
-async fn rights_that_redis_gives_later_are_used_without_a_restart() {
+async fn tracking_right_granted_later_is_used_without_a_restart() {
     let redis = RedisServer::start();
     redis.ask::<()>(&["ACL", "SETUSER", "default", "-client|tracking"]);
     let app =
         node_with(RedisSettings { check_interval: Duration::from_millis(100), ..redis_settings(&redis.url()) }).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
-    is_asked_by(&redis, 1).await;
+    wait_for_commands(&redis, 1).await;
     redis.ask::<()>(&["ACL", "SETUSER", "default", "+client|tracking"]);
-    is_tracked_by(&redis, 1).await;
+    wait_until_tracked(&redis, 1).await;
     check_for(&app, &tokens.access_token, Duration::from_millis(50)).await;
-    write_down(&redis);
+    log_commands(&redis);
     check_for(&app, &tokens.access_token, 2 * CHECK_REUSE).await;
-    assert!(reads(&redis, &session_key(&tokens)) <= 1, "it is asked again and again");
+    assert!(reads(&redis, &session_key(&tokens)) <= 1, "the session is read repeatedly");
 }

@@ -1,4 +1,4 @@
-//! Gateways ask about tokens and end them as OAuth has it (RFC 7662, RFC 7009): forms, secrets, and the RFC's own errors.
+//! The OAuth endpoints for gateways: token introspection (RFC 7662) and revocation (RFC 7009), client secrets, errors.
 
 use std::{fs, time::Duration};
 
@@ -16,7 +16,7 @@ const SECRET: &str = "5f8b+2/0c9e4=a7%d1e63b2";
 const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
 
-/// A file of clients; it must live until the server has read it.
+/// A clients file. It must exist until the server has read it.
 fn clients() -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     fs::write(file.path(), format!("# gateways\n\nkong:another-secret-of-kong-1\nkong:{SECRET}\n")).unwrap();
@@ -34,7 +34,7 @@ fn basic(name: &str, secret: &str) -> String {
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-/// Posts a form as the client that the server knows.
+/// Posts a form with the credentials of a known client.
 async fn post(app: &App, path: &str, form: &[(&str, &str)]) -> Reply {
     let known = basic("kong", SECRET);
     http(app.http_socket(), "POST", path, &[FORM, ("authorization", &known)], &query(form)).await
@@ -47,21 +47,21 @@ fn body(reply: &Reply) -> Value {
 }
 
 #[tokio::test]
-async fn a_gateway_introspects_a_token_and_ends_it_on_every_store() {
+async fn gateway_introspects_and_revokes_a_token_on_every_store() {
     for kind in StoreKind::ALL {
         let app = start(kind).await;
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
-        let known = app.introspect(&tokens.access_token).await;
+        let expected_token = app.introspect(&tokens.access_token).await;
         let reply = post(&app, INTROSPECT, &[("token", &tokens.access_token)]).await;
         let expected = json!({
             "active": true,
             "token_type": "Bearer",
-            "sub": known.user_id,
+            "sub": expected_token.user_id,
             "username": "ada",
             "sid": tokens.session_id,
-            "iat": known.issue_time.unwrap().seconds,
-            "exp": known.expire_time.unwrap().seconds,
+            "iat": expected_token.issue_time.unwrap().seconds,
+            "exp": expected_token.expire_time.unwrap().seconds,
             "iss": format!("http://{}", app.http_socket()),
             "aud": "watchword",
         });
@@ -77,9 +77,9 @@ async fn a_gateway_introspects_a_token_and_ends_it_on_every_store() {
     }
 }
 
-/// A gateway looks at `active` alone, and must not let a refresh token in.
+/// A gateway reads only `active`, so a refresh token must not be active by default.
 #[tokio::test]
-async fn a_refresh_token_is_active_only_for_whoever_asks_about_one() {
+async fn refresh_token_is_active_only_with_the_hint_refresh_token() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
@@ -91,7 +91,11 @@ async fn a_refresh_token_is_active_only_for_whoever_asks_about_one() {
     assert_eq!((&found["active"], &found["token_use"]), (&json!(true), &json!("refresh")));
     assert_eq!(found["token_type"], Value::Null);
     let other = [("token", tokens.access_token.as_str()), ("token_type_hint", "refresh_token")];
-    assert_eq!(body(&post(&app, INTROSPECT, &other).await)["active"], true, "a wrong hint does not hide a token");
+    assert_eq!(
+        body(&post(&app, INTROSPECT, &other).await)["active"],
+        true,
+        "a wrong hint does not hide an access token"
+    );
 
     assert_eq!(post(&app, REVOKE, &[token]).await.status, 200);
     let access = post(&app, INTROSPECT, &[("token", &tokens.access_token)]).await;
@@ -99,7 +103,7 @@ async fn a_refresh_token_is_active_only_for_whoever_asks_about_one() {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_known_secret_learns_nothing_and_ends_nothing() {
+async fn client_without_a_valid_secret_is_refused_and_revokes_nothing() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
     let token = app.authenticate("ada").await.access_token;
@@ -136,10 +140,10 @@ async fn whoever_shows_no_known_secret_learns_nothing_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn every_way_of_showing_the_secret_is_taken() {
+async fn client_secret_is_accepted_in_the_header_or_the_form() {
     let app = start(StoreKind::Memory).await;
     let encoded = query(&[("", SECRET)]).trim_start_matches('=').to_owned();
-    assert_ne!(encoded, SECRET, "the form-encoded secret looks different");
+    assert_ne!(encoded, SECRET, "the form-encoded secret differs");
     for header in [basic("kong", SECRET), basic("kong", &encoded), basic("kong", "another-secret-of-kong-1")] {
         let all = [FORM, ("authorization", &header)];
         assert_eq!(http(app.http_socket(), "POST", INTROSPECT, &all, "token=x").await.body, r#"{"active":false}"#);
@@ -152,7 +156,7 @@ async fn every_way_of_showing_the_secret_is_taken() {
 }
 
 #[tokio::test]
-async fn what_is_no_proper_form_is_refused_in_the_rfcs_words() {
+async fn malformed_form_is_an_invalid_request() {
     let app = start(StoreKind::Memory).await;
     let known = basic("kong", SECRET);
     let json_type = ("content-type", "application/json");
@@ -173,7 +177,7 @@ async fn what_is_no_proper_form_is_refused_in_the_rfcs_words() {
     }
     let headers = [FORM, ("authorization", known.as_str())];
     let in_query = http(app.http_socket(), "POST", "/oauth2/introspect?token=a", &headers, "").await;
-    assert_eq!(in_query.status, 400, "a token never stands in a URL");
+    assert_eq!(in_query.status, 400, "a token in the URL is refused");
     let large = format!("token={}", "a".repeat(70_000));
     let reply = http(app.http_socket(), "POST", INTROSPECT, &[FORM, ("authorization", &known)], &large).await;
     assert_eq!(reply.status, 413);
@@ -182,7 +186,7 @@ async fn what_is_no_proper_form_is_refused_in_the_rfcs_words() {
 }
 
 #[tokio::test]
-async fn a_token_is_over_for_gateways_too_when_its_time_is() {
+async fn expired_token_is_inactive() {
     let app = start(StoreKind::Memory).await;
     app.registered("ada").await;
     let token = app.authenticate("ada").await.access_token;
@@ -190,9 +194,9 @@ async fn a_token_is_over_for_gateways_too_when_its_time_is() {
     assert_eq!(post(&app, INTROSPECT, &[("token", &token)]).await.body, r#"{"active":false}"#);
 }
 
-/// T29 of gateways: no answer on doubt.
+/// T29, for gateways: without a store there is no result.
 #[tokio::test]
-async fn without_a_store_a_gateway_gets_no_answer_and_is_told_when_to_come_back() {
+async fn gateway_request_during_a_store_outage_is_503_with_retry_after() {
     let (faulty, file) = (Faulty::with(Fault::None), clients());
     let app = App::on(faulty.clone()).args(&["--oauth-clients-file", file.path().to_str().unwrap()]).start().await;
     app.registered("ada").await;
@@ -206,16 +210,17 @@ async fn without_a_store_a_gateway_gets_no_answer_and_is_told_when_to_come_back(
 }
 
 #[tokio::test]
-async fn the_routes_are_there_and_told_of_only_with_clients() {
-    let metadata = "/.well-known/oauth-authorization-server";
-    let closed = app().await;
-    let hint = http(closed.http_socket(), "POST", INTROSPECT, &[FORM], "token=a").await;
+async fn oauth_routes_and_their_metadata_exist_only_with_a_clients_file() {
+    let metadata_path = "/.well-known/oauth-authorization-server";
+    let without_clients = app().await;
+    let hint = http(without_clients.http_socket(), "POST", INTROSPECT, &[FORM], "token=a").await;
     assert!(hint.status == 404 && hint.body.contains("--oauth-clients-file"), "{hint:?}");
-    let open = start(StoreKind::Memory).await;
-    let told: Value = serde_json::from_str(&http(open.http_socket(), "GET", metadata, &[], "").await.body).unwrap();
-    let at = |path: &str| json!(format!("http://{}{path}", open.http_socket()));
-    assert_eq!((&told["introspection_endpoint"], &told["revocation_endpoint"]), (&at(INTROSPECT), &at(REVOKE)));
+    let with_clients = start(StoreKind::Memory).await;
+    let metadata: Value =
+        serde_json::from_str(&http(with_clients.http_socket(), "GET", metadata_path, &[], "").await.body).unwrap();
+    let at = |path: &str| json!(format!("http://{}{path}", with_clients.http_socket()));
+    assert_eq!((&metadata["introspection_endpoint"], &metadata["revocation_endpoint"]), (&at(INTROSPECT), &at(REVOKE)));
     let methods = json!(["client_secret_basic", "client_secret_post"]);
-    assert_eq!(told["introspection_endpoint_auth_methods_supported"], methods);
-    assert_eq!(told["revocation_endpoint_auth_methods_supported"], methods);
+    assert_eq!(metadata["introspection_endpoint_auth_methods_supported"], methods);
+    assert_eq!(metadata["revocation_endpoint_auth_methods_supported"], methods);
 }

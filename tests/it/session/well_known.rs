@@ -1,9 +1,13 @@
-//! Others check our tokens by themselves, with the keys that they fetch and the libraries that they have.
+//! The published keys and metadata, with which other services verify tokens offline with their own libraries.
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::Value;
 
-use crate::support::{App, Place, StoreKind, app, http};
+use crate::support::{
+    App, StoreKind, TestStore, app,
+    fault::{Fault, Faulty},
+    http,
+};
 
 async fn fetch(app: &App, path: &str) -> Value {
     let reply = http(app.http_socket(), "GET", path, &[], "").await;
@@ -14,7 +18,7 @@ async fn fetch(app: &App, path: &str) -> Value {
 const KEYS: &str = "/.well-known/jwks.json";
 
 #[tokio::test]
-async fn a_foreign_library_verifies_our_tokens_with_the_published_keys_and_finds_theirs_wrong() {
+async fn jwt_library_verifies_tokens_with_the_published_keys_and_the_audience() {
     for kind in StoreKind::ALL {
         let app = App::with(kind).start().await;
         app.registered("ada").await;
@@ -34,13 +38,13 @@ async fn a_foreign_library_verifies_our_tokens_with_the_published_keys_and_finds
 }
 
 #[tokio::test]
-async fn the_keys_may_be_kept_for_a_while_and_say_nothing_private() {
+async fn published_keys_are_cacheable_and_have_no_private_fields() {
     let app = app().await;
     let reply = http(app.http_socket(), "GET", KEYS, &[], "").await;
     assert_eq!(reply.header("cache-control"), Some("public, max-age=300"));
     let etag = reply.header("etag").unwrap().to_owned();
-    let known = http(app.http_socket(), "GET", KEYS, &[("if-none-match", &etag)], "").await;
-    assert_eq!((known.status, known.body.as_str()), (304, ""));
+    let unchanged = http(app.http_socket(), "GET", KEYS, &[("if-none-match", &etag)], "").await;
+    assert_eq!((unchanged.status, unchanged.body.as_str()), (304, ""));
     let other = http(app.http_socket(), "GET", KEYS, &[("if-none-match", "\"other\"")], "").await;
     assert_eq!(other.status, 200);
     let keys: Value = serde_json::from_str(&reply.body).unwrap();
@@ -53,35 +57,34 @@ async fn the_keys_may_be_kept_for_a_while_and_say_nothing_private() {
 }
 
 #[tokio::test]
-async fn the_metadata_lead_to_the_keys_and_claim_nothing_that_is_not_there() {
+async fn metadata_names_the_key_url_and_only_endpoints_that_exist() {
     let app = app().await;
-    let plain = fetch(&app, "/.well-known/oauth-authorization-server").await;
-    assert_eq!(plain, fetch(&app, "/.well-known/openid-configuration").await);
-    assert_eq!(plain["issuer"], format!("http://{}", app.http_socket()));
-    assert_eq!(plain["jwks_uri"], format!("http://{}{KEYS}", app.http_socket()));
-    assert!(plain["note"].as_str().unwrap().contains("not an OpenID Provider"));
+    let metadata = fetch(&app, "/.well-known/oauth-authorization-server").await;
+    assert_eq!(metadata, fetch(&app, "/.well-known/openid-configuration").await);
+    assert_eq!(metadata["issuer"], format!("http://{}", app.http_socket()));
+    assert_eq!(metadata["jwks_uri"], format!("http://{}{KEYS}", app.http_socket()));
+    assert!(metadata["note"].as_str().unwrap().contains("not an OpenID Provider"));
     for name in ["authorization_endpoint", "token_endpoint", "introspection_endpoint"] {
-        assert_eq!(plain[name], Value::Null, "{name}");
+        assert_eq!(metadata[name], Value::Null, "{name}");
     }
 }
 
-/// One ring, whoever comes first: tokens of every node are verified with the keys of any.
+/// Every node verifies the tokens of all nodes, so nodes that start together must share one key ring.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_start_together_make_one_ring_of_keys() {
-    let place = Place::new(StoreKind::Redis);
+async fn nodes_that_start_together_create_one_key_ring() {
+    let store = TestStore::new(StoreKind::Redis);
     let mut nodes = Vec::new();
     for _ in 0..4 {
-        nodes.push(App::with(StoreKind::Redis).start_in(place.clone()).await);
+        nodes.push(App::with(StoreKind::Redis).start_in(store.clone()).await);
     }
     let fetched = futures_util::future::join_all(nodes.iter().map(|node| fetch(node, KEYS))).await;
     assert!(fetched.iter().all(|keys| *keys == fetched[0]), "{fetched:?}");
     assert_eq!(fetched[0]["keys"].as_array().unwrap().len(), 1);
 }
 
-/// T29 of tokens: no key, no answer.
+/// T29, for tokens: without a store no keys are served.
 #[tokio::test]
-async fn without_a_store_there_are_no_keys_to_hand_out() {
-    use crate::support::fault::{Fault, Faulty};
+async fn key_request_during_a_store_outage_is_503_with_retry_after() {
     let app = App::on(Faulty::with(Fault::Down)).start().await;
     let reply = http(app.http_socket(), "GET", KEYS, &[], "").await;
     assert_eq!(reply.status, 503);

@@ -1,6 +1,6 @@
 //! One contract for every store: `domain::Store`'s promises, and the form of what is kept.
 //!
-//! A new store adds one kind to `support/place.rs`.
+//! A new store adds one kind to `support/store/test_store.rs`.
 
 use std::{
     sync::Arc,
@@ -13,7 +13,7 @@ use watchword::domain::{
     System, User, UserData, Username,
 };
 
-use crate::support::{Place, StoreKind};
+use crate::support::{StoreKind, TestStore};
 
 const PHC: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
@@ -30,7 +30,7 @@ pub fn user(text: &str) -> User {
 #[tokio::test]
 async fn what_is_claimed_is_read_back_whole() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         let plain = user("plain");
         let full = User {
@@ -55,7 +55,7 @@ async fn what_is_claimed_is_read_back_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         for round in 0..50 {
             let mut racers = tokio::task::JoinSet::new();
@@ -80,7 +80,7 @@ async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
 #[tokio::test]
 async fn a_user_is_replaced_only_as_it_was_read() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         store.claim(&user("ada")).await.unwrap();
         let first = store.user(&name("ada")).await.unwrap().unwrap();
@@ -99,7 +99,7 @@ async fn a_user_is_replaced_only_as_it_was_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         store.claim(&user("ada")).await.unwrap();
         for round in 1..=20 {
@@ -122,7 +122,7 @@ async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racers_for_one_secret_exactly_one_spends_it() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         let until = store.now() + Duration::from_secs(300);
         for round in 0..20 {
@@ -140,8 +140,8 @@ async fn of_racers_for_one_secret_exactly_one_spends_it() {
 
 #[tokio::test]
 async fn a_spent_secret_is_known_after_a_restart_and_forgotten_when_its_time_is_over() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let store = place.open().await;
         let over = store.now() - Duration::from_secs(1);
         assert!(store.spend(&[1; 32], store.now() + Duration::from_secs(300)).await.unwrap());
@@ -166,7 +166,7 @@ async fn a_spent_secret_is_known_after_a_restart_and_forgotten_when_its_time_is_
 #[tokio::test]
 async fn a_store_says_that_it_is_up() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
         assert_eq!(*store.health().borrow(), StoreHealth::Up);
         store.close().await;
@@ -174,13 +174,13 @@ async fn a_store_says_that_it_is_up() {
 }
 
 /// A store of that kind in which somebody else has put a document.
-async fn with_document(kind: StoreKind, username: &str, document: &[u8]) -> (Place, Arc<dyn Store>) {
-    let place = Place::new(kind);
+async fn with_document(kind: StoreKind, username: &str, document: &[u8]) -> (TestStore, Arc<dyn Store>) {
+    let place = TestStore::new(kind);
     let store = place.open().await;
     store.claim(&user("bystander")).await.unwrap();
     store.close().await;
     drop(store);
-    place.plant(username, document);
+    place.write_user(username, document);
     let store = place.open().await;
     (place, store)
 }
@@ -209,13 +209,13 @@ async fn every_form_ever_written_is_still_read() {
 }
 
 fn each_kept_kind<T>(cases: &[T]) -> impl Iterator<Item = (StoreKind, &T)> {
-    StoreKind::KEPT.into_iter().flat_map(move |kind| cases.iter().map(move |case| (kind, case)))
+    StoreKind::DURABLE.into_iter().flat_map(move |kind| cases.iter().map(move |case| (kind, case)))
 }
 
 #[tokio::test]
 async fn a_new_document_has_the_form_that_is_promised() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let store = place.open().await;
         let user = user("ada");
         store.claim(&user).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_new_document_has_the_form_that_is_promised() {
             r#"{{"v":1,"id":"{}","username":"ada","password":"{PHC}","data":"testing","create_time":"2025-11-24T16:00:00.123Z","update_time":"2025-11-24T16:00:00.123Z"}}"#,
             user.id
         );
-        assert_eq!(place.kept("ada"), expected, "{kind:?}");
+        assert_eq!(place.stored_user("ada"), expected, "{kind:?}");
     }
 }
 
@@ -234,14 +234,14 @@ async fn fields_of_a_newer_program_survive_a_rewrite() {
     let document = format!(
         r#"{{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","create_time":"2026-11-24T04:12:47Z","update_time":"2026-11-24T04:12:47.014Z","nickname":"A","x":{{"y":[1,null,"z"]}}}}"#
     );
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         let (place, store) = with_document(kind, "ada", document.as_bytes()).await;
         let seen = store.user(&name("ada")).await.unwrap().unwrap();
         let changed = User { epoch: 3, ..seen.value };
         assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
         store.close().await;
         drop(store);
-        let rewritten: Value = serde_json::from_str(&place.kept("ada")).unwrap();
+        let rewritten: Value = serde_json::from_str(&place.stored_user("ada")).unwrap();
         assert_eq!(rewritten["nickname"], "A", "{kind:?}");
         assert_eq!(rewritten["x"]["y"], serde_json::json!([1, null, "z"]));
         assert_eq!(rewritten["epoch"], 3);

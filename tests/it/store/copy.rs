@@ -5,11 +5,11 @@ use watchword::domain::{Claim, Replace, User};
 
 use crate::{
     store::contract::user,
-    support::{Api, App, Place, StoreKind, password, run},
+    support::{Api, App, StoreKind, TestStore, password, run},
 };
 
 /// Runs the command between two places; both use the folder of the embedded one.
-pub fn copy(from: &Place, to: &Place) -> (i32, String, String) {
+pub fn copy(from: &TestStore, to: &TestStore) -> (i32, String, String) {
     let (mut args, to) = (from.flags(), to.flags());
     args[0] = "--from".into();
     args.extend(["--to".into(), to[1].clone()]);
@@ -20,7 +20,7 @@ pub fn copy(from: &Place, to: &Place) -> (i32, String, String) {
 }
 
 /// Registers some users in a place: more than one page of them.
-async fn filled(place: &Place, users: usize) {
+async fn filled(place: &TestStore, users: usize) {
     let store = place.open().await;
     for number in 0..users {
         let wanted = user(&format!("user{number:04}"));
@@ -32,7 +32,7 @@ async fn filled(place: &Place, users: usize) {
 #[tokio::test]
 async fn users_move_to_redis_and_back_and_still_log_in() {
     let (embedded, redis, back) =
-        (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis), Place::new(StoreKind::Embedded));
+        (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis), TestStore::new(StoreKind::Embedded));
     let mut app = App::with(StoreKind::Embedded).start_in(embedded.clone()).await;
     for name in ["ada", "日本", "a*b[c]?"] {
         app.registered(name).await;
@@ -46,7 +46,7 @@ async fn users_move_to_redis_and_back_and_still_log_in() {
     assert!(out.contains("1103 users in 2206 documents, 2206 of them new"), "{out}");
     let checksum = out.lines().find(|line| line.starts_with("checksum ")).unwrap().to_owned();
     assert_eq!(redis.redis().ask::<usize>(&["DBSIZE"]), 2_206);
-    assert_eq!(redis.kept("user0042"), embedded.kept("user0042"), "byte for byte");
+    assert_eq!(redis.stored_user("user0042"), embedded.stored_user("user0042"), "byte for byte");
 
     let (code, out, err) = copy(&embedded, &redis);
     assert_eq!(code, 0, "safe to repeat: {out}{err}");
@@ -69,7 +69,7 @@ async fn users_move_to_redis_and_back_and_still_log_in() {
 
 #[tokio::test]
 async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
-    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 3).await;
     assert_eq!(copy(&embedded, &redis).0, 0);
     let store = redis.open().await;
@@ -85,7 +85,7 @@ async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
 
 #[tokio::test]
 async fn sessions_move_along_and_those_that_are_over_stay_behind() {
-    let (redis, embedded) = (Place::new(StoreKind::Redis), Place::new(StoreKind::Embedded));
+    let (redis, embedded) = (TestStore::new(StoreKind::Redis), TestStore::new(StoreKind::Embedded));
     let node = |kind| App::with(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Redis).start_in(redis.clone()).await;
     app.registered("ada").await;
@@ -107,7 +107,7 @@ async fn sessions_move_along_and_those_that_are_over_stay_behind() {
 
 #[tokio::test]
 async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
-    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 700).await;
     assert_eq!(copy(&embedded, &redis).0, 0);
     for number in (0..700).step_by(3) {
@@ -120,7 +120,7 @@ async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
 
 #[tokio::test]
 async fn what_cannot_be_copied_is_told() {
-    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 1).await;
     for (from, to, why) in [
         ("memory:", "embedded:", "keeps nothing"),

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use watchword::api::pb::{self, auth_client::AuthClient};
 
-use crate::support::{Node, Place, StoreKind, channel, command, is_full, password, reason, redis::RedisServer};
+use crate::support::{Node, StoreKind, TestStore, channel, command, is_full, password, reason, redis::RedisServer};
 
 const CALLERS: usize = 4;
 
@@ -122,8 +122,8 @@ async fn kill_nodes(flags: &[String], kills: usize) -> (usize, Vec<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_by_kill_9_in_the_middle_of_registrations() {
     let kills = if is_full() { 100 } else { 20 };
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let (acknowledged, lost) = kill_nodes(&place.flags(), kills).await;
         assert!(acknowledged > kills, "{kind:?}: only {acknowledged} registrations were acknowledged");
         assert!(lost.is_empty(), "{kind:?}: acknowledged and lost: {lost:?}");
@@ -133,7 +133,7 @@ async fn nothing_acknowledged_is_lost_by_kill_9_in_the_middle_of_registrations()
 /// The control: a store that acknowledges before anything is kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_acknowledges_what_it_does_not_keep_is_found_out() {
-    let (acknowledged, lost) = kill_nodes(&Place::new(StoreKind::Memory).flags(), 2).await;
+    let (acknowledged, lost) = kill_nodes(&TestStore::new(StoreKind::Memory).flags(), 2).await;
     assert_eq!(lost.len(), acknowledged, "the control shows nothing");
 }
 

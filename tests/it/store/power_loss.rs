@@ -14,7 +14,7 @@ use watchword::{
 
 use crate::{
     store::contract::user,
-    support::disk::{Asked, Chance, Disk, Story},
+    support::disk::{Disk, DiskOperation, DiskReplay, SeededRandom},
 };
 
 /// Users that the story registers; every third is changed afterwards.
@@ -30,14 +30,14 @@ fn registered(number: usize) -> User {
 }
 
 /// What a disk saw while users were registered and changed, and how it began.
-async fn story() -> (Vec<u8>, Vec<Asked>) {
+async fn story() -> (Vec<u8>, Vec<DiskOperation>) {
     let new = Disk::default();
     let store = Embedded::open_on(new.clone(), Arc::new(System)).unwrap();
     store.close().await;
     drop(store);
-    let mut made = Story::from(Vec::new(), false);
-    new.asked().iter().chain([&Asked::Sync]).for_each(|asked| made.go_on(asked));
-    let first = made.power_cut(&mut Chance(0));
+    let mut made = DiskReplay::from(Vec::new(), false);
+    new.operations().iter().chain([&DiskOperation::Sync]).for_each(|asked| made.step(asked));
+    let first = made.power_cut(&mut SeededRandom(0));
 
     let disk = Disk::with(first.clone());
     let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).unwrap();
@@ -62,15 +62,15 @@ async fn story() -> (Vec<u8>, Vec<Asked>) {
         }
     }
     store.close().await;
-    (first, disk.asked())
+    (first, disk.operations())
 }
 
 /// Opens what a power cut left, and says what is wrong with it; answers what recovery asked of the disk.
-async fn examine(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, String> {
+async fn examine(image: Vec<u8>, acknowledged: usize) -> Result<Vec<DiskOperation>, String> {
     tokio::spawn(open_and_read(image, acknowledged)).await.unwrap_or_else(|panic| Err(panic.to_string()))
 }
 
-async fn open_and_read(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>, String> {
+async fn open_and_read(image: Vec<u8>, acknowledged: usize) -> Result<Vec<DiskOperation>, String> {
     let disk = Disk::with(image);
     let embedded = Embedded::open_on(disk.clone(), Arc::new(System)).map_err(|error| format!("unopenable: {error}"))?;
     let store = TypedStore::over(Arc::new(embedded));
@@ -82,7 +82,7 @@ async fn open_and_read(image: Vec<u8>, acknowledged: usize) -> Result<Vec<Asked>
             lost.push(number);
         }
     }
-    let asked = disk.asked();
+    let asked = disk.operations();
     store.close().await;
     if lost.is_empty() { Ok(asked) } else { Err(format!("{} acknowledged users are lost", lost.len())) }
 }
@@ -99,11 +99,11 @@ struct Findings {
 async fn cut_power(images: usize, lies: bool) -> Findings {
     let (first, asked) = story().await;
     let mut findings = Findings::default();
-    let mut chance = Chance(34);
+    let mut chance = SeededRandom(34);
     let every_moment = images.div_ceil(asked.len()).max(2);
-    let mut story = Story::from(first, lies);
+    let mut story = DiskReplay::from(first, lies);
     for (moment, next) in asked.iter().enumerate() {
-        story.go_on(next);
+        story.step(next);
         for _ in 0..every_moment {
             if findings.images >= images || chance.below(asked.len() * every_moment) >= images {
                 continue;
@@ -113,9 +113,9 @@ async fn cut_power(images: usize, lies: bool) -> Findings {
             match examine(image.clone(), story.acknowledged).await {
                 Err(fault) => findings.faults.push(format!("moment {moment}: {fault}")),
                 Ok(recovery) if findings.images % 4 == 0 && !recovery.is_empty() => {
-                    let mut again = Story::from(image, lies);
+                    let mut again = DiskReplay::from(image, lies);
                     let until = chance.below(recovery.len() + 1);
-                    recovery[..until].iter().for_each(|asked| again.go_on(asked));
+                    recovery[..until].iter().for_each(|asked| again.step(asked));
                     findings.images += 1;
                     findings.cut_in_recovery += 1;
                     if let Err(fault) = examine(again.power_cut(&mut chance), story.acknowledged).await {

@@ -21,8 +21,8 @@ use watchword::{
 use crate::{
     store::contract::user,
     support::{
-        Answer, Api, App, PATIENCE, StoreKind, environment, http, is_full, password,
-        proxy::{LostReply, Proxy, Weather},
+        Answer, Api, App, StoreKind, WAIT_MAX, environment, http, is_full, password,
+        proxy::{LostReply, NetworkCondition, Proxy},
         reason,
         redis::RedisServer,
         redis_settings,
@@ -133,19 +133,19 @@ async fn a_redis_that_stands_still_is_told_in_time_and_missed_no_longer_than_it_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_swallows_everything_is_told_in_time_and_survived() {
     let stage = Stage::new().await;
-    stage.proxy.set(Weather::BlackHole);
+    stage.proxy.set(NetworkCondition::BlackHole);
     stage.is_down_for("black hole", Duration::from_secs(60)).await;
-    stage.proxy.set(Weather::Fair);
+    stage.proxy.set(NetworkCondition::Normal);
     stage.comes_back("after the black hole").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resets_closed_ports_and_a_killed_redis_are_survived() {
     let stage = Stage::new().await;
-    for weather in [Weather::Reset, Weather::Closed] {
+    for weather in [NetworkCondition::Reset, NetworkCondition::Closed] {
         stage.proxy.set(weather);
         stage.is_down(&format!("{weather:?}")).await;
-        stage.proxy.set(Weather::Fair);
+        stage.proxy.set(NetworkCondition::Normal);
         stage.comes_back(&format!("after {weather:?}")).await;
     }
     stage.redis.kill();
@@ -157,17 +157,17 @@ async fn resets_closed_ports_and_a_killed_redis_are_survived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_closed_connection_is_a_silent_one() {
     let stage = Stage::new().await;
-    stage.proxy.set(Weather::HalfClosed);
+    stage.proxy.set(NetworkCondition::HalfClosed);
     stage.is_down("half closed").await;
-    stage.proxy.set(Weather::Fair);
+    stage.proxy.set(NetworkCondition::Normal);
     stage.comes_back("after half closed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_or_slicing_network_is_no_failure() {
     let stage = Stage::new().await;
-    let slow = Weather::Slow(Duration::from_millis(1), Duration::from_millis(50));
-    for (round, weather) in [slow, Weather::Sliced(1), Weather::Sliced(7)].into_iter().enumerate() {
+    let slow = NetworkCondition::Slow(Duration::from_millis(1), Duration::from_millis(50));
+    for (round, weather) in [slow, NetworkCondition::Sliced(1), NetworkCondition::Sliced(7)].into_iter().enumerate() {
         stage.proxy.set(weather);
         for number in 0..5 {
             assert_eq!(stage.login().await.data(), "data of ada", "{weather:?}");
@@ -253,7 +253,7 @@ async fn a_redis_that_still_reads_its_file_is_down_until_it_has() {
         let url = stage.redis.url();
         tokio::task::spawn_blocking(move || {
             let client = redis::Client::open(url).unwrap();
-            let mut connection = client.get_connection_with_timeout(PATIENCE).unwrap();
+            let mut connection = client.get_connection_with_timeout(WAIT_MAX).unwrap();
             redis::cmd("DEBUG").arg("LOADAOF").exec(&mut connection).unwrap();
         })
     };
@@ -275,7 +275,7 @@ async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_en
         redis.ask::<()>(&["CONFIG", "SET", "appendfsync", value]);
         let begun = Instant::now();
         while ready().await.body.contains("alarm: appendfsync is everysec") != alarm {
-            assert!(begun.elapsed() < PATIENCE, "nobody noticed {value}");
+            assert!(begun.elapsed() < WAIT_MAX, "nobody noticed {value}");
         }
         assert_eq!(ready().await.status, 200, "an alarm is not an outage");
         let metrics = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
@@ -299,7 +299,7 @@ async fn a_redis_without_memory_refuses_writes_and_says_so_and_checks_go_on() {
         }
         let begun = Instant::now();
         while http(stage.app.ops_socket(), "GET", "/readyz", &[], "").await.body.contains("(OOM)") != alarm {
-            assert!(begun.elapsed() < PATIENCE, "the alarm does not become {alarm}");
+            assert!(begun.elapsed() < WAIT_MAX, "the alarm does not become {alarm}");
         }
         stage.readiness(200, "checks go on").await;
         let metrics = http(stage.app.ops_socket(), "GET", "/metrics", &[], "").await.body;
@@ -355,7 +355,7 @@ async fn a_reply_that_is_lost_is_an_unknown_outcome_and_the_request_id_makes_it_
             ..Default::default()
         };
         // Some of the next replies belong to this registration, some to the tending task.
-        stage.proxy.lose_reply_after(i64::from(number % 7), LostReply::AndCut);
+        stage.proxy.lose_reply_after(i64::from(number % 7), LostReply::ThenReset);
         let begun = Instant::now();
         loop {
             match client.register(request.clone()).await {
@@ -369,7 +369,7 @@ async fn a_reply_that_is_lost_is_an_unknown_outcome_and_the_request_id_makes_it_
                     unknown += usize::from(why == "OUTCOME_UNKNOWN");
                 }
             }
-            assert!(begun.elapsed() < PATIENCE, "it never succeeds");
+            assert!(begun.elapsed() < WAIT_MAX, "it never succeeds");
         }
         let keys: Vec<String> = stage.redis.ask(&["KEYS", &format!("watchword:user:creator{number}")]);
         assert_eq!(keys.len(), 1);
@@ -391,7 +391,7 @@ async fn a_reply_that_is_cut_in_its_middle_is_no_answer() {
 // === Nobody is ever answered with somebody else's user (T30)
 
 /// Calls that ask for one of some users each, with callers who leave at any moment; counts answers with another user.
-async fn crossed_answers(weather: Weather, calls: usize, lost: Option<LostReply>) -> (usize, usize) {
+async fn crossed_answers(weather: NetworkCondition, calls: usize, lost: Option<LostReply>) -> (usize, usize) {
     const USERS: usize = 50;
     const CALLERS: usize = 32;
     let redis = RedisServer::start();
@@ -430,7 +430,7 @@ async fn one_caller(
         }
         // A third of the callers stay, however long it takes; the others leave at any moment.
         let wait =
-            if call % 3 == 0 { PATIENCE } else { Duration::from_micros(((context * 7 + call * 13) % 40_000) as u64) };
+            if call % 3 == 0 { WAIT_MAX } else { Duration::from_micros(((context * 7 + call * 13) % 40_000) as u64) };
         let Ok(answer) = tokio::time::timeout(wait, answered_by(store, &name)).await else { continue };
         match answer {
             Ok(Some(stored)) if stored.value.username == name => answered += 1,
@@ -456,9 +456,9 @@ async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored
 async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does() {
     let calls = if is_full() { 500_000 } else { 12_000 };
     for (weather, lost) in [
-        (Weather::Slow(Duration::ZERO, Duration::from_millis(50)), None),
-        (Weather::Fair, Some(LostReply::AndCut)),
-        (Weather::Sliced(11), Some(LostReply::AndCut)),
+        (NetworkCondition::Slow(Duration::ZERO, Duration::from_millis(50)), None),
+        (NetworkCondition::Normal, Some(LostReply::ThenReset)),
+        (NetworkCondition::Sliced(11), Some(LostReply::ThenReset)),
     ] {
         let (crossed, answered) = crossed_answers(weather, calls / 3, lost).await;
         assert_eq!(crossed, 0, "{weather:?}, {lost:?}");
@@ -469,6 +469,6 @@ async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does(
 /// The control: a network that loses a reply and goes on, as none does, is noticed by the same count.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_count_of_crossed_answers_sees_a_reply_that_is_missing_from_the_stream() {
-    let (crossed, _) = crossed_answers(Weather::Fair, 6_000, Some(LostReply::AndGoOn)).await;
+    let (crossed, _) = crossed_answers(NetworkCondition::Normal, 6_000, Some(LostReply::ThenContinue)).await;
     assert!(crossed > 0, "the control shows nothing");
 }

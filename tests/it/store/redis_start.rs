@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::support::{
-    Api, App, ManualClock, Node, Place, StoreKind, channel, http, password,
+    Api, App, ManualClock, Node, StoreKind, TestStore, channel, http, password,
     redis::{RedisServer, Tls},
     redis_settings, run,
 };
@@ -247,7 +247,7 @@ fn check_config_asks_redis_and_a_start_without_it_says_what_it_waits_for() {
 
 #[tokio::test]
 async fn a_redis_that_other_programs_use_is_left_alone() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let redis = place.redis();
     redis.ask::<()>(&["SET", "session:1", "another program's"]);
     redis.ask::<()>(&["RPUSH", "watchword:user:listed", "no string"]);
@@ -266,12 +266,12 @@ async fn a_redis_that_other_programs_use_is_left_alone() {
 
 #[tokio::test]
 async fn keys_are_as_documented_and_a_prefix_moves_them() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     app.registered("ada").await;
     let mut keys: Vec<String> = place.redis().ask(&["KEYS", "*"]);
     keys.sort();
-    let user: serde_json::Value = serde_json::from_str(&place.kept("ada")).unwrap();
+    let user: serde_json::Value = serde_json::from_str(&place.stored_user("ada")).unwrap();
     let id = user["id"].as_str().unwrap();
     assert_eq!(keys, [format!("watchword:id:{id}"), "watchword:store".into(), "watchword:user:ada".into()]);
     assert_eq!(place.redis().ask::<String>(&["GET", &keys[0]]), "ada");
@@ -288,13 +288,13 @@ async fn keys_are_as_documented_and_a_prefix_moves_them() {
 /// Stored times come from Redis's clock, which all nodes share, whatever their own say.
 #[tokio::test]
 async fn a_node_whose_clock_is_wrong_stores_the_right_time() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let clock = ManualClock::default();
     clock.advance_wall(std::time::Duration::from_secs(86_400));
     let app = App::with(StoreKind::Redis).clock(clock).start_in(place.clone()).await;
     let [seconds, _]: [i64; 2] = place.redis().ask(&["TIME"]);
     app.registered("ada").await;
-    let user: serde_json::Value = serde_json::from_str(&place.kept("ada")).unwrap();
+    let user: serde_json::Value = serde_json::from_str(&place.stored_user("ada")).unwrap();
     let stored = humantime::parse_rfc3339(user["create_time"].as_str().unwrap()).unwrap();
     let stored = stored.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     assert!((stored - seconds).abs() <= 5, "stored {stored}, Redis says {seconds}");

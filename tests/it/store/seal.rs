@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use watchword::api::pb;
 
-use crate::support::{App, Place, StoreKind, http, reason, run};
+use crate::support::{App, StoreKind, TestStore, http, reason, run};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "FFEEDDCCBBAA99887766554433221100ffeeddccbbaa99887766554433221100";
@@ -19,14 +19,14 @@ fn file(keys: &[&str]) -> NamedTempFile {
     file
 }
 
-async fn start(place: &Place, keys: &[&str]) -> App {
+async fn start(place: &TestStore, keys: &[&str]) -> App {
     let file = file(keys);
     let args = ["--seal-key-file", file.path().to_str().unwrap()];
     App::with(place.kind).args(if keys.is_empty() { &[] } else { &args }).start_in(place.clone()).await
 }
 
 /// Has a node make the ring, and stops it.
-async fn with_ring(place: &Place, keys: &[&str]) {
+async fn with_ring(place: &TestStore, keys: &[&str]) {
     let app = start(place, keys).await;
     app.registered("ada").await;
     app.authenticate("ada").await;
@@ -34,7 +34,7 @@ async fn with_ring(place: &Place, keys: &[&str]) {
 }
 
 /// What the binary says to this place and these keys, when it does not start.
-fn refused(place: &Place, keys: &[&str]) -> String {
+fn refused(place: &TestStore, keys: &[&str]) -> String {
     let (file, flags) = (file(keys), place.flags());
     let mut args = vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"];
     args.extend(flags.iter().map(String::as_str));
@@ -48,14 +48,14 @@ fn refused(place: &Place, keys: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_and_goes() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = start(&place, &[]).await;
         app.registered("ada").await;
         let issuer = format!("http://{}", app.http_socket());
         let tokens = app.authenticate("ada").await;
         app.stopped().await;
-        let plain: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+        let plain: Value = serde_json::from_str(&place.stored_keys()).unwrap();
         let secrets = [&plain["refresh"], &plain["signing"][0]["private"]].map(|secret| secret.as_str().unwrap());
 
         for (keys, is_hidden) in [
@@ -77,7 +77,7 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_an
             assert!(app.introspect(&tokens.access_token).await.active, "{kind:?} {keys:?}");
             assert!(app.introspect(&tokens.refresh_token).await.active, "{kind:?} {keys:?}");
             app.stopped().await;
-            let kept = place.kept_keys();
+            let kept = place.stored_keys();
             let hides = secrets.iter().all(|secret| !kept.contains(secret));
             assert_eq!(hides, is_hidden, "{kind:?} {keys:?}: {kept}");
         }
@@ -86,10 +86,10 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_an
 
 #[tokio::test]
 async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         with_ring(&place, &[OLD]).await;
-        let sealed = place.kept_keys();
+        let sealed = place.stored_keys();
         let needed = serde_json::from_str::<Value>(&sealed).unwrap()["seal_key"].as_str().unwrap().to_owned();
         for keys in [&[][..], &[NEW], &["plain", NEW]] {
             let said = refused(&place, keys);
@@ -99,7 +99,7 @@ async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs(
             assert!(!said.contains(&NEW[..16]) && !said.contains(&OLD[..16]), "no key is shown: {said}");
         }
         // Planted by somebody who can write to the store, or from before the first seal.
-        place.plant_keys(&unsealed(&sealed));
+        place.write_keys(&unsealed(&sealed));
         let said = refused(&place, &[OLD]);
         assert!(said.contains("not sealed") && said.contains("`plain`"), "{kind:?}: {said}");
     }
@@ -108,15 +108,15 @@ async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs(
 /// Of a newer version, or torn: whatever it is, somebody may still be able to read it.
 #[tokio::test]
 async fn what_is_no_ring_is_left_as_it_is() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         start(&place, &[OLD]).await.stopped().await;
         for document in [r#"{"v":2,"x":1}"#, r#"{"v":2,"seal_key":"a","x":1}"#, "torn"] {
-            place.plant_keys(document);
+            place.write_keys(document);
             for keys in [&[OLD, "plain"][..], &[]] {
                 let said = refused(&place, keys);
                 assert!(said.contains("--seal-key-file"), "{kind:?} {document}: {said}");
-                assert_eq!(place.kept_keys(), document, "{kind:?}");
+                assert_eq!(place.stored_keys(), document, "{kind:?}");
             }
         }
     }
@@ -125,7 +125,7 @@ async fn what_is_no_ring_is_left_as_it_is() {
 /// A ring that another node wrote in a way that this one cannot read may be one from which a stolen key was dropped.
 #[tokio::test]
 async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_alarm() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = start(&place, &["plain"]).await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
@@ -156,8 +156,8 @@ async fn readiness(app: &App, status: u16) -> String {
 
 #[tokio::test]
 async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_them() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let check = |keys: &[&str]| {
             let (file, flags) = (file(keys), place.flags());
             let mut args = vec!["check-config", "--seal-key-file", file.path().to_str().unwrap()];
@@ -167,7 +167,7 @@ async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_t
         assert!(check(&[OLD]).1.contains("keys of tokens: none yet"), "{kind:?}");
         with_ring(&place, &[OLD]).await;
         let (code, said, _) = check(&["plain", NEW, OLD]);
-        let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+        let kept: Value = serde_json::from_str(&place.stored_keys()).unwrap();
         let id = kept["seal_key"].as_str().unwrap();
         assert!(code == 0 && said.contains(&format!("keys of tokens: sealed with {id}")), "{kind:?}: {said}");
         let ways = said.lines().find(|line| line.starts_with("seal: ")).unwrap();
@@ -179,16 +179,16 @@ async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_t
 
 #[tokio::test]
 async fn sealed_keys_that_somebody_changed_are_not_used() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         with_ring(&place, &[OLD]).await;
-        let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+        let kept: Value = serde_json::from_str(&place.stored_keys()).unwrap();
         for part in ["nonce", "sealed"] {
             let mut changed = kept.clone();
             let text = kept[part].as_str().unwrap();
             let first = if text.starts_with('A') { "B" } else { "A" };
             changed[part] = format!("{first}{}", &text[1..]).into();
-            place.plant_keys(&changed.to_string());
+            place.write_keys(&changed.to_string());
             let said = refused(&place, &[OLD]);
             assert!(said.contains("were changed"), "{kind:?} {part}: {said}");
         }
@@ -198,23 +198,23 @@ async fn sealed_keys_that_somebody_changed_are_not_used() {
 /// Nodes of two versions share a ring while one replaces the other.
 #[tokio::test]
 async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         for keys in [&[][..], &[OLD]] {
-            let place = Place::new(kind);
+            let place = TestStore::new(kind);
             with_ring(&place, &[]).await;
-            let mut newer: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+            let mut newer: Value = serde_json::from_str(&place.stored_keys()).unwrap();
             newer["x"] = json!({"y": [1, null]});
             newer["signing"][0]["note"] = "kept".into();
-            place.plant_keys(&newer.to_string());
+            place.write_keys(&newer.to_string());
 
             let app = start(&place, if keys.is_empty() { &[] } else { &[OLD, "plain"] }).await;
             app.clock.advance(Duration::from_secs(89 * 86_400));
             app.authenticate("ada").await;
             app.stopped().await;
             if !keys.is_empty() {
-                place.plant_keys(&unsealed(&place.kept_keys()));
+                place.write_keys(&unsealed(&place.stored_keys()));
             }
-            let kept: Value = serde_json::from_str(&place.kept_keys()).unwrap();
+            let kept: Value = serde_json::from_str(&place.stored_keys()).unwrap();
             assert_eq!(kept["signing"].as_array().unwrap().len(), 2, "{kind:?}: the next key is there");
             assert_eq!((&kept["x"], &kept["signing"][0]["note"]), (&newer["x"], &json!("kept")), "{kind:?} {keys:?}");
         }

@@ -1,19 +1,19 @@
-//! Every door with the same verbs, so that one test holds for all of them.
+//! The gRPC API and the original routes behind the same methods, so that one test covers both.
 
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status, metadata::MetadataValue};
 use watchword::api::{pb, rpc};
 
 use super::{App, http};
 
-/// A way into the service.
+/// An API through which a test calls the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
     Grpc,
     Legacy,
 }
 
-/// What a caller got.
+/// The response to a call.
 #[derive(Debug)]
 pub enum Answer {
     Ok { data: String },
@@ -28,7 +28,7 @@ impl Api {
         self.register_with(app, username, password, data, "").await
     }
 
-    /// The same with a proof of work.
+    /// Like [`Self::register`], with the solution of a proof of work.
     pub async fn register_with(self, app: &App, username: &str, password: &str, data: &str, solution: &str) -> Answer {
         match self {
             Api::Grpc => {
@@ -56,7 +56,7 @@ impl Api {
         self.login_with(app, username, password, "").await
     }
 
-    /// The same with a proof of work.
+    /// Like [`Self::login`], with the solution of a proof of work.
     pub async fn login_with(self, app: &App, username: &str, password: &str, solution: &str) -> Answer {
         match self {
             Api::Grpc => {
@@ -70,7 +70,7 @@ impl Api {
             Api::Legacy => {
                 let parameters = [("username", username), ("password", password), ("altcha", solution)];
                 match legacy(app, "GET", &format!("/login?{}", query(&parameters))).await {
-                    // The original route says it with status 200.
+                    // The original route reports a refused login with status 200.
                     Answer::Ok { data } if data == "User not found" => {
                         Answer::Http { status: 200, text: data, retry_after: None }
                     }
@@ -82,7 +82,7 @@ impl Api {
 }
 
 impl Answer {
-    /// `ok`, or the refusal as its door words it: the reason, or the status.
+    /// `ok`, or the refusal: the reason of the gRPC API, or the status and text of the HTTP API.
     pub fn outcome(&self) -> String {
         match self {
             Answer::Ok { .. } => "ok".into(),
@@ -91,7 +91,7 @@ impl Answer {
         }
     }
 
-    /// The user's data, for answers that have it.
+    /// The user's data. Panics if the call was refused.
     pub fn data(&self) -> &str {
         match self {
             Answer::Ok { data } => data,
@@ -99,7 +99,7 @@ impl Answer {
         }
     }
 
-    /// Whether the credentials were refused, in the door's own words.
+    /// Whether the credentials were refused, as this API reports it.
     pub fn is_wrong_credentials(&self) -> bool {
         match self {
             Answer::Ok { .. } => false,
@@ -108,7 +108,7 @@ impl Answer {
         }
     }
 
-    /// Whether the name was taken, in the door's own words.
+    /// Whether the username was taken, as this API reports it.
     pub fn is_taken(&self) -> bool {
         match self {
             Answer::Ok { .. } => false,
@@ -120,7 +120,7 @@ impl Answer {
 
 fn grpc(result: Result<Option<pb::User>, Status>) -> Answer {
     match result {
-        Ok(user) => Answer::Ok { data: user.expect("an answer has the user").data.expect("and the user data") },
+        Ok(user) => Answer::Ok { data: user.expect("a response has a user").data.expect("a user has data") },
         Err(status) => Answer::Grpc(Box::new(status)),
     }
 }
@@ -134,7 +134,14 @@ async fn legacy(app: &App, method: &str, target: &str) -> Answer {
     }
 }
 
-/// The reason in the one `ErrorInfo` that every error has.
+/// A request with an access token in its metadata.
+pub fn with_bearer<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
+    request
+}
+
+/// The reason in the `ErrorInfo` of an error. Every error has exactly one.
 pub fn reason(status: &Status) -> String {
     let infos: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");
     let [info] = infos.as_slice() else { panic!("{} ErrorInfos in {status:?}", infos.len()) };
@@ -144,18 +151,18 @@ pub fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
-/// The error details of one type.
+/// All error details of one type.
 pub fn details<M: Message + Default>(status: &Status, name: &str) -> Vec<M> {
-    let packed = rpc::Status::decode(status.details()).expect("details are a google.rpc.Status");
+    let packed = rpc::Status::decode(status.details()).expect("the details are a google.rpc.Status");
     if !status.details().is_empty() {
         assert_eq!((packed.code, packed.message.as_str()), (status.code().into(), status.message()));
     }
-    let wanted = format!("type.googleapis.com/{name}");
-    let found = packed.details.iter().filter(|any| any.type_url == wanted);
-    found.map(|any| M::decode(&*any.value).expect("the type is what it says")).collect()
+    let type_url = format!("type.googleapis.com/{name}");
+    let found = packed.details.iter().filter(|any| any.type_url == type_url);
+    found.map(|any| M::decode(&*any.value).expect("the message matches its type URL")).collect()
 }
 
-/// A query string of these parameters.
+/// The percent-encoded query string of these parameters.
 pub fn query(parameters: &[(&str, &str)]) -> String {
     let encode = |text: &str| -> String {
         text.bytes()

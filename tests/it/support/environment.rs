@@ -1,4 +1,4 @@
-//! Time that tests move, and events that they read.
+//! The clock and the observer of a test: the test moves the clock and counts the events.
 
 use std::{
     sync::Mutex,
@@ -7,69 +7,67 @@ use std::{
 
 use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
 
-/// The machine's clock plus what the test added.
+/// The system clock plus the offsets that the test sets.
 #[derive(Debug, Default)]
 pub struct ManualClock {
-    /// When it stands still: the time that it shows.
+    /// The fixed time of a stopped clock.
     stopped: Option<(SystemTime, Instant)>,
-    ahead: Mutex<Duration>,
-    wrong: Mutex<Duration>,
-    behind: Mutex<Duration>,
+    advanced: Mutex<Duration>,
+    wall_advanced: Mutex<Duration>,
+    wall_set_back: Mutex<Duration>,
 }
 
 impl ManualClock {
-    /// A clock that goes only when the test moves it.
+    /// A clock that moves only when the test moves it.
     pub fn stopped() -> Self {
         Self { stopped: Some((System.now(), System.monotonic())), ..Self::default() }
     }
 
     pub fn advance(&self, by: Duration) {
-        *self.ahead.lock().unwrap() += by;
+        *self.advanced.lock().unwrap() += by;
     }
 
-    /// Sets the time of day wrong, as on a machine whose clock nobody keeps.
+    /// Moves only the wall clock forward, as on a machine without time synchronization.
     pub fn advance_wall(&self, by: Duration) {
-        *self.wrong.lock().unwrap() += by;
+        *self.wall_advanced.lock().unwrap() += by;
     }
-}
 
-impl ManualClock {
-    /// Sets the time of day back.
+    /// Moves only the wall clock back.
     pub fn set_back(&self, by: Duration) {
-        *self.behind.lock().unwrap() += by;
+        *self.wall_set_back.lock().unwrap() += by;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
         let (now, _) = self.stopped.unwrap_or((System.now(), System.monotonic()));
-        now + *self.ahead.lock().unwrap() + *self.wrong.lock().unwrap() - *self.behind.lock().unwrap()
+        now + *self.advanced.lock().unwrap() + *self.wall_advanced.lock().unwrap() - *self.wall_set_back.lock().unwrap()
     }
 
     fn monotonic(&self) -> Instant {
         let (_, now) = self.stopped.unwrap_or((System.now(), System.monotonic()));
-        now + *self.ahead.lock().unwrap()
+        now + *self.advanced.lock().unwrap()
     }
 
-    /// A wait takes as long as it takes, wherever the test has moved the clock.
+    /// Waits for the real duration: moving the clock does not shorten a sleep.
     fn sleep(&self, duration: Duration) -> Sleep {
         System.sleep(duration)
     }
 }
 
-/// What happened, a word each; and when hashes ended and what they took.
+/// Records the name of each event, and when each hash ended and how long it took.
 #[derive(Debug, Default)]
 pub struct Events {
-    words: Mutex<Vec<&'static str>>,
+    names: Mutex<Vec<&'static str>>,
     hashes: Mutex<Vec<(Instant, Duration)>>,
 }
 
 impl Events {
-    pub fn count(&self, word: &str) -> usize {
-        self.words.lock().unwrap().iter().filter(|event| **event == word).count()
+    pub fn count(&self, name: &str) -> usize {
+        self.names.lock().unwrap().iter().filter(|event| **event == name).count()
     }
 
-    /// How many hashes ran at once, at most.
+    /// The highest number of hashes that ran at the same time.
     pub fn hashes_at_once_max(&self) -> isize {
         let hashes = self.hashes.lock().unwrap();
         let mut changes: Vec<_> = hashes.iter().flat_map(|(end, took)| [(*end - *took, 1), (*end, -1)]).collect();
@@ -87,7 +85,7 @@ impl Observer for Events {
         if let Event::Hashed { took, .. } = event {
             self.hashes.lock().unwrap().push((System.monotonic(), *took));
         }
-        self.words.lock().unwrap().push(match event {
+        self.names.lock().unwrap().push(match event {
             Event::Registered { .. } => "registered",
             Event::RegistrationRepeated { .. } => "repeated",
             Event::NameTaken { .. } => "taken",

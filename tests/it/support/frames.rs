@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, frame by frame: what no client would send.
+//! Raw HTTP/2 frames: a test sends what no correct client sends.
 
 use std::net::SocketAddr;
 
@@ -8,9 +8,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
-/// What every connection begins with.
+/// The client connection preface (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
@@ -27,7 +27,7 @@ pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// A frame that was read.
+/// A received frame.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -35,7 +35,7 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -48,49 +48,50 @@ pub fn setting(id: u16, value: u32) -> Vec<u8> {
 
 /// The header block of a call to `path`.
 pub fn call_head(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    // From the static table: POST, http (RFC 7541 A).
+    // Static table (RFC 7541, appendix A): method POST, scheme http.
     let mut block = vec![0x83, 0x86];
-    let usual =
+    let standard =
         [(":path", path), (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")];
-    for (name, value) in usual.iter().chain(more) {
+    for (name, value) in standard.iter().chain(more) {
         block.extend(header(name, value));
     }
     block
 }
 
-/// One header, spelt out.
+/// One header as a literal field, without Huffman coding (RFC 7541, section 6.2.2).
 pub fn header(name: &str, value: &str) -> Vec<u8> {
-    let short = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
-    [&[0, short(name)], name.as_bytes(), &[short(value)], value.as_bytes()].concat()
+    let length =
+        |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("less than 127 bytes");
+    [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
 }
 
-/// A whole call on one stream.
+/// A complete call on one stream.
 pub fn call(stream: u32, path: &str, more: &[(&str, &str)], message: &[u8]) -> Vec<u8> {
     let head = frame(HEADERS, END_HEADERS, stream, &call_head(path, more));
     [head, frame(DATA, END_STREAM, stream, message)].concat()
 }
 
-/// The next frame; `None` when the server has closed.
+/// Reads the next frame; `None` when the server has closed the connection.
 pub async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let mut head = [0; 9];
-    timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server goes on or closes").ok()?;
+    timeout(WAIT_MAX, stream.read_exact(&mut head)).await.expect("the server sends a frame or closes").ok()?;
     let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     stream.read_exact(&mut payload).await.ok()?;
     Some(Frame { kind: head[3], flags: head[4], payload })
 }
 
-/// Reads until the server closes; panics when it does not.
+/// Reads until the server closes the connection, and returns what it sent. Panics after [`WAIT_MAX`].
 pub async fn closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
-    let mut said = Vec::new();
-    drop(timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection"));
-    said
+    let mut received = Vec::new();
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut received)).await.expect("the server closes the connection"));
+    received
 }
 
-/// Connects and sends this after the preface.
+/// Connects and sends the preface and `bytes`.
 pub async fn begun(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    // The server may close before it has read everything.
+    // The server can close the connection before it has read everything.
     drop(stream.write_all(&[PREFACE, bytes].concat()).await);
     stream
 }

@@ -1,4 +1,4 @@
-//! gRPC by hand over HTTP/2: a test chooses every header and byte.
+//! gRPC over HTTP/2 without a gRPC client: a test chooses every header and every byte of the body.
 
 use std::{
     convert::Infallible,
@@ -22,10 +22,10 @@ use tonic::Status;
 
 use super::App;
 
-/// One call: path, extra headers, and the very bytes of the body.
+/// One call with these extra headers and exactly this body.
 pub async fn call(app: &App, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Incoming> {
     let mut connector = HttpConnector::new();
-    // Else the body waits for the server's acknowledgement of the head, which takes up to 40 ms.
+    // Otherwise the body waits for the server's TCP acknowledgement of the head, up to 40 ms.
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build::<_, Full<Bytes>>(connector);
     let uri = format!("http://{}{path}", app.grpc_addr());
@@ -39,28 +39,30 @@ pub async fn call(app: &App, path: &str, headers: &[(&str, &str)], body: Vec<u8>
     client.request(request.body(Full::from(body)).unwrap()).await.unwrap()
 }
 
-/// The status of an answer, wherever it travels.
-#[expect(clippy::disallowed_methods, reason = "reads what a server has sent")]
+/// The gRPC status of a response, from its headers or its trailers.
+#[expect(clippy::disallowed_methods, reason = "parses a status that a server sent")]
 pub async fn status(response: Response<Incoming>) -> Status {
-    assert_eq!(response.status(), StatusCode::OK, "gRPC errors travel with status 200");
+    assert_eq!(response.status(), StatusCode::OK, "gRPC errors have HTTP status 200");
     let (head, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&head.headers) {
         return status;
     }
     let collected = body.collect().await.unwrap();
-    Status::from_header_map(collected.trailers().expect("trailers")).expect("a status")
+    Status::from_header_map(collected.trailers().expect("the response has trailers"))
+        .expect("the trailers have a status")
 }
 
+/// A message with its gRPC length prefix.
 pub fn framed(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], length.as_slice(), &message].concat()
 }
 
-/// A body that comes when the test says so, or never.
-pub struct Late(oneshot::Receiver<Vec<u8>>);
+/// A body that the test sends later, or never.
+pub struct DelayedBody(oneshot::Receiver<Vec<u8>>);
 
-impl Body for Late {
+impl Body for DelayedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -75,7 +77,7 @@ impl Body for Late {
     }
 }
 
-/// Sends the head of a call now; the body is sent through the sender, the answer comes as the future.
+/// Sends the head of a call. The test sends the body through the returned sender; the returned future is the response.
 pub async fn call_with_late_body(
     app: &App,
     path: &str,
@@ -89,7 +91,7 @@ pub async fn call_with_late_body(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let (send, late) = oneshot::channel();
-    let answer = tokio::spawn(sender.send_request(request.body(Late(late)).unwrap()));
-    (send, async move { answer.await.unwrap().unwrap() })
+    let (send, body) = oneshot::channel();
+    let response = tokio::spawn(sender.send_request(request.body(DelayedBody(body)).unwrap()));
+    (send, async move { response.await.unwrap().unwrap() })
 }

@@ -1,22 +1,22 @@
-//! Tokens that are none of ours and look like it: T14's corpus, made of a good one.
+//! The corpus of T14: invalid tokens that look like valid ones, derived from a valid token.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// The header (0) or the claims (1) of a token.
+/// Decodes the header (`number` 0) or the claims (1) of a token.
 pub fn part(token: &str, number: usize) -> Value {
     let part = token.split('.').nth(number).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// Tokens that somebody might take for `good`, each with what is wrong with it.
+/// Invalid tokens that resemble the valid token `good`, each with a description of its fault.
 pub fn hostile(good: &str) -> Vec<(String, String)> {
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let [head, payload, signature] = <[&str; 3]>::try_from(good.split('.').collect::<Vec<_>>()).unwrap();
     let (header, claims) = (part(good, 0), part(good, 1));
     let mut all: Vec<(String, String)> = Vec::new();
     let mut add = |what: String, token: String| all.push((what, token));
-    // Other headers before the same signature, and before none.
+    // Changed headers with the unchanged signature, and without a signature.
     for algorithm in [
         "none", "None", "NONE", "nOnE", "noNE", "HS256", "HS384", "RS256", "PS256", "ES384", "EdDSA", "es256", "",
         " ES256",
@@ -48,7 +48,7 @@ pub fn hostile(good: &str) -> Vec<(String, String)> {
         changed[name] = value;
         add(format!("{name} in the header"), format!("{}.{payload}.{signature}", encode(&changed.to_string())));
     }
-    // Other claims under the same signature.
+    // Changed claims with the unchanged signature.
     for (name, value) in [
         ("sub", json!("00000000-0000-7000-8000-000000000000")),
         ("exp", json!(u64::MAX)),
@@ -66,7 +66,7 @@ pub fn hostile(good: &str) -> Vec<(String, String)> {
         changed[name] = value;
         add(format!("{name} changed"), format!("{head}.{}.{signature}", encode(&changed.to_string())));
     }
-    // Truncations, additions, and every byte of the signature changed.
+    // Truncated tokens, added text, and every byte of the signature changed.
     for cut in (0..good.len()).step_by(good.len() / 60) {
         add(format!("cut at {cut}"), good[..cut.max(1)].to_owned());
     }
@@ -75,9 +75,9 @@ pub fn hostile(good: &str) -> Vec<(String, String)> {
         changed[at] = if changed[at] == b'A' { b'Q' } else { b'A' };
         add(format!("signature byte {at}"), format!("{head}.{payload}.{}", String::from_utf8(changed).unwrap()));
     }
-    for suffix in ["=", "==", ".", "..", ".x", " ", "\n", "\0", "%00", "é"] {
-        add(format!("with {suffix:?} behind"), format!("{good}{suffix}"));
-        add(format!("with {suffix:?} before"), format!("{suffix}{good}"));
+    for affix in ["=", "==", ".", "..", ".x", " ", "\n", "\0", "%00", "é"] {
+        add(format!("with suffix {affix:?}"), format!("{good}{affix}"));
+        add(format!("with prefix {affix:?}"), format!("{affix}{good}"));
     }
     add("signature of zeros".into(), format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([0; 64])));
     add("signature in DER".into(), format!("{head}.{payload}.{}", URL_SAFE_NO_PAD.encode([0x30, 6, 2, 1, 1, 2, 1, 1])));

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: a test sees the very bytes.
+//! HTTP/1.1 without a client library: a test sees the exact bytes.
 
 use std::net::SocketAddr;
 
@@ -8,9 +8,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
@@ -27,7 +27,7 @@ impl Reply {
     }
 }
 
-/// Sends one request and reads its answer.
+/// Sends one request and reads its response.
 pub async fn http(to: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     let mut request = format!("{method} {target} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -44,19 +44,19 @@ pub async fn http(to: SocketAddr, method: &str, target: &str, headers: &[(&str, 
     reply(&raw(to, request.as_bytes()).await)
 }
 
-fn reply(answer: &[u8]) -> Reply {
-    let answer = std::str::from_utf8(answer).expect("our answers are UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {answer:?}"));
+fn reply(response: &[u8]) -> Reply {
+    let response = std::str::from_utf8(response).expect("the response is UTF-8");
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP response: {response:?}"));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
     Reply { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// Sends bytes and reads until the other side closes.
+/// Sends bytes and reads until the server closes the connection.
 pub async fn raw(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     exchange(TcpStream::connect(to).await.unwrap(), bytes).await
 }
 
-/// Sends one request without a body from an address of this machine's own, such as 127.1.2.3, and reads its answer.
+/// Like [`http`] without headers and body, from a loopback address such as 127.1.2.3.
 pub async fn http_from(from: [u8; 4], to: SocketAddr, method: &str, target: &str) -> Reply {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
@@ -65,9 +65,9 @@ pub async fn http_from(from: [u8; 4], to: SocketAddr, method: &str, target: &str
 }
 
 async fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
-    // The server may close before it has read everything; what it said before counts.
+    // The server can close the connection before it has read everything. Its response is still read.
     drop(stream.write_all(bytes).await);
-    let mut answer = Vec::new();
-    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server closes"));
-    answer
+    let mut response = Vec::new();
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut response)).await.expect("the server closes the connection"));
+    response
 }

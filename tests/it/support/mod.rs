@@ -1,20 +1,17 @@
-//! Starts servers and speaks to them.
+//! Starts servers and calls them.
 //!
-//! [`App`] is a server in this process, with its own clock and event log; [`Node`] is the real binary as a child.
+//! [`App`] is a server in this process, with its own clock and observer. [`Node`] is the binary as a child process.
 
 mod api;
-pub mod disk;
 mod environment;
-pub mod fault;
 pub mod frames;
 pub mod h2;
 pub mod hostile;
 mod http;
 mod node;
-mod place;
 pub mod program;
 pub mod proxy;
-pub mod redis;
+mod store;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,21 +34,21 @@ use watchword::{
 };
 
 pub use self::{
-    api::{Answer, Api, details, query, reason},
+    api::{Answer, Api, details, query, reason, with_bearer},
     environment::{Events, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
-    place::{Place, StoreKind, environment, redis_settings},
+    store::{StoreKind, TestStore, disk, environment, fault, redis, redis_settings},
 };
 
-/// A cost that makes a hash cheap; the real one is tested where it matters.
+/// A cost that makes hashes cheap. Tests of the cost use the default.
 pub const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
-/// A proof of work that takes no time; the real one is tested where it matters.
+/// A proof of work that takes no time. Tests of the work use the default.
 pub const CHEAP_WORK: Work = Work { cost: 10, key_prefix: "0" };
 
-/// Nothing on loopback takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for a result. Nothing on loopback takes this long.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A running server.
 pub struct App {
@@ -59,7 +56,7 @@ pub struct App {
     pub clock: Arc<ManualClock>,
     pub events: Arc<Events>,
     pub rules: Arc<Auth>,
-    _place: Place,
+    _store: TestStore,
     _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Ended>,
@@ -75,7 +72,7 @@ pub struct Setup {
     admin: bool,
 }
 
-/// A server on memory with cheap hashes.
+/// A server with the memory store and cheap hashes.
 pub async fn app() -> App {
     App::with(StoreKind::Memory).start().await
 }
@@ -85,7 +82,7 @@ impl App {
         Setup { kind, ..Setup::new() }
     }
 
-    /// A server on a store of the test's own.
+    /// A server on this document store.
     pub fn on(documents: Arc<dyn DocumentStore>) -> Setup {
         Setup { store: Some(Arc::new(TypedStore::over(documents))), ..Setup::new() }
     }
@@ -99,11 +96,11 @@ impl App {
     }
 
     pub fn http_socket(&self) -> SocketAddr {
-        socket(self.addresses.http.as_ref().expect("the test opened the HTTP door"))
+        socket(self.addresses.http.as_ref().expect("the test opened the HTTP listener"))
     }
 
     pub fn ops_socket(&self) -> SocketAddr {
-        socket(self.addresses.ops.as_ref().expect("the test opened the ops door"))
+        socket(self.addresses.ops.as_ref().expect("the test opened the ops listener"))
     }
 
     /// What the rows of the method table work with.
@@ -118,7 +115,7 @@ impl App {
         Services { auth: self.rules.clone(), server: Arc::new(server) }
     }
 
-    /// A gRPC channel of its own.
+    /// A new gRPC channel to the server.
     pub async fn channel(&self) -> Channel {
         channel(&self.grpc_addr()).await
     }
@@ -127,14 +124,14 @@ impl App {
         AuthClient::new(self.channel().await)
     }
 
-    /// The door for operators, of a server that was set up `with_admin`.
+    /// A client of the admin API. Needs [`Setup::with_admin`].
     pub async fn admin(&self) -> AuthAdminClient<Channel> {
-        let address = self.addresses.admin.as_ref().expect("the test opened the admin door").to_string();
+        let address = self.addresses.admin.as_ref().expect("the test opened the admin listener").to_string();
         AuthAdminClient::new(Endpoint::from_shared(address).unwrap().connect().await.unwrap())
     }
 
-    /// Disables a user, or enables.
-    pub async fn disabled(&self, username: &str, disabled: bool) {
+    /// Disables or enables a user. Needs [`Setup::with_admin`].
+    pub async fn set_disabled(&self, username: &str, disabled: bool) {
         let (mut admin, username) = (self.admin().await, username.to_owned());
         if disabled {
             drop(admin.disable_user(pb::DisableUserRequest { username }).await.unwrap());
@@ -143,30 +140,30 @@ impl App {
         }
     }
 
-    /// A user `name` whose password is [`password`] and whose data is `data of <name>`.
+    /// Registers the user `name` with the password [`password`] and the data `data of <name>`.
     pub async fn registered(&self, name: &str) {
         let answer = Api::Grpc.register(self, name, &password(name), &format!("data of {name}")).await;
-        assert_eq!(answer.outcome(), "ok", "{name} could not be registered");
+        assert_eq!(answer.outcome(), "ok", "{name} is registered");
     }
 
-    /// Tokens of a new session of [`Self::registered`]'s user.
+    /// Logs in a user of [`Self::registered`] and returns the tokens of the new session.
     pub async fn authenticate(&self, name: &str) -> pb::Tokens {
         let request = pb::LoginRequest { username: name.into(), password: password(name), ..Default::default() };
         self.client().await.login(request).await.unwrap().into_inner().tokens.unwrap()
     }
 
-    /// What the server makes of a token.
+    /// Introspects a token.
     pub async fn introspect(&self, token: &str) -> pb::IntrospectTokenResponse {
         let request = pb::IntrospectTokenRequest { token: token.into() };
         self.client().await.introspect_token(request).await.unwrap().into_inner()
     }
 
-    /// Asks the server to stop.
+    /// Starts the shutdown of the server.
     pub fn stop(&mut self) {
-        self.stop.take().expect("stopped once").send(()).expect("the server runs");
+        self.stop.take().expect("the test stops the server once").send(()).expect("the server runs");
     }
 
-    /// Stops the server and waits for its end.
+    /// Stops the server and waits until it has ended.
     pub async fn stopped(mut self) -> Ended {
         if self.stop.is_some() {
             self.stop();
@@ -174,9 +171,9 @@ impl App {
         self.ended().await
     }
 
-    /// Waits until the server has ended by itself.
+    /// Waits until the server has ended.
     pub async fn ended(self) -> Ended {
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the server ends").expect("without a panic")
+        tokio::time::timeout(WAIT_MAX, self.running).await.expect("the server ends").expect("the server does not panic")
     }
 }
 
@@ -198,7 +195,7 @@ impl Setup {
         }
     }
 
-    /// Sets flags, each with its value; the last word counts.
+    /// Sets flags, each with its value. A later value replaces an earlier one.
     pub fn args(mut self, args: &[&str]) -> Self {
         for pair in args.chunks(2) {
             let known = self.args.iter().position(|arg| arg == pair[0]);
@@ -210,32 +207,32 @@ impl Setup {
         self
     }
 
-    /// Opens a door for operators.
+    /// Opens the listener of the admin API.
     pub fn with_admin(self) -> Self {
         Self { admin: true, ..self }
     }
 
-    /// Changes what has no flag.
+    /// Changes settings that have no flag.
     pub fn change(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
         self.change = Box::new(change);
         self
     }
 
-    /// Gives the machine a clock of the test's own.
+    /// Replaces the clock of the server.
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = clock;
         self
     }
 
     pub async fn start(self) -> App {
-        let place = Place::new(self.kind);
-        self.start_in(place).await
+        let store = TestStore::new(self.kind);
+        self.start_in(store).await
     }
 
-    /// The same, where another server has been or still is.
-    pub async fn start_in(self, place: Place) -> App {
+    /// Like [`Self::start`], on a store that other servers use or have used.
+    pub async fn start_in(self, store: TestStore) -> App {
         let mut config = Config::from_args(&self.args).unwrap();
-        config.store = place.settings();
+        config.store = store.settings();
         config.hashing.cost = CHEAP;
         config.rules.challenges.work = CHEAP_WORK;
         let admin = TempDir::new().unwrap();
@@ -258,19 +255,19 @@ impl Setup {
         let (addresses, rules) = (service.addresses(), service.auth());
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(service.run(async {
-            // A dropped test stops its server too.
+            // A dropped `App` stops its server too.
             drop(stopped.await);
         }));
-        App { addresses, clock, events, rules, _place: place, _admin_folder: admin, stop: Some(stop), running }
+        App { addresses, clock, events, rules, _store: store, _admin_folder: admin, stop: Some(stop), running }
     }
 }
 
-/// Whether the long forms of tests are wanted: `WATCHWORD_TEST_FULL=1 tests/run`.
+/// Whether tests run in their long form: `WATCHWORD_TEST_FULL=1 tests/run`.
 pub fn is_full() -> bool {
     std::env::var_os("WATCHWORD_TEST_FULL").is_some_and(|value| value == "1")
 }
 
-/// A good password that nobody else has.
+/// A valid password, different for each user.
 pub fn password(name: &str) -> String {
     format!("a password of {name}")
 }
@@ -283,6 +280,6 @@ pub async fn channel(address: &str) -> Channel {
 fn socket(address: &Address) -> SocketAddr {
     match address {
         Address::Tcp(address) => *address,
-        Address::Unix(path) => panic!("{} is no internet address", path.display()),
+        Address::Unix(path) => panic!("{} is not a TCP address", path.display()),
     }
 }

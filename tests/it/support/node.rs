@@ -1,4 +1,4 @@
-//! The real binary as a child process, for what only a process can show: signals, `kill -9`, locks, exit codes.
+//! The binary as a child process, for tests of signals, `kill -9`, locks and exit codes.
 
 use std::{
     fs,
@@ -9,12 +9,12 @@ use std::{
     thread,
 };
 
-use super::PATIENCE;
+use super::WAIT_MAX;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_watchword");
 
-/// A running node; killed when dropped.
+/// A running node. It is killed when dropped.
 pub struct Node {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -22,17 +22,17 @@ pub struct Node {
     pub grpc: String,
 }
 
-/// A command without this process's own settings.
+/// A command of the binary, without the `WATCHWORD_` variables of this process.
 pub fn command(args: &[&str]) -> Command {
     command_by(Command::new(BINARY), args)
 }
 
-/// The same for another program in front of the binary, such as `strace`.
+/// Like [`command`], for a program that runs the binary, such as `strace`.
 pub fn command_by(mut command: Command, args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WATCHWORD_")) {
         command.env_remove(name);
     }
-    // What a command leaves in its folder is nothing for the project's.
+    // Files that a command creates in its folder stay out of the repository.
     command.args(args).stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
     command
 }
@@ -43,7 +43,7 @@ impl Node {
         Self::try_start(folder, args).unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
     }
 
-    /// The same; the log, when it ended instead.
+    /// Like [`Self::start`], but returns the log if the node exits instead.
     pub fn try_start(folder: &Path, args: &[&str]) -> Result<Self, String> {
         let mut command = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"]);
         command.arg("--data-dir").arg(folder).args(args);
@@ -64,10 +64,10 @@ impl Node {
         }
     }
 
-    /// Waits for a log line that contains `text`; `None` when the log ends first.
+    /// Waits for a new log line that contains `text`. `None` if the log ends first.
     pub fn wait_for_line(&mut self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(WAIT_MAX) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.contains(text) {
@@ -75,12 +75,14 @@ impl Node {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("waited in vain for {text}:\n{}", self.seen.join("\n")),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("no log line contains {text}:\n{}", self.seen.join("\n"))
+                }
             }
         }
     }
 
-    /// The same for a line that may have been there already.
+    /// Like [`Self::wait_for_line`], but also finds a line that was already read.
     pub fn line(&mut self, text: &str) -> Option<String> {
         let seen = self.seen.iter().find(|line| line.contains(text)).cloned();
         seen.or_else(|| self.wait_for_line(text))
@@ -90,7 +92,7 @@ impl Node {
         self.child.id()
     }
 
-    /// The memory that the process has, by the kernel's name: `VmRSS:` now, `VmHWM:` at most so far.
+    /// The memory of the process, by the name of the field in `/proc`: `VmRSS:` now, `VmHWM:` the peak.
     pub fn memory_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -103,15 +105,15 @@ impl Node {
         assert!(sent.success());
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Sends SIGKILL and waits until the process has exited.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end, and answers how it was and what the log said.
+    /// Waits until the process has exited, and returns its status and its log.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        // The log ends when the process does.
+        // No line contains this text, so this reads until the process closes its log.
         drop(self.wait_for_line("\u{0}"));
         (self.child.wait().unwrap(), self.seen.join("\n"))
     }
@@ -119,7 +121,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Ended already is as good.
+        // The process may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -137,15 +139,15 @@ fn read_lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
     lines
 }
 
-/// Runs the binary to its end: exit code, standard output, standard error.
+/// Runs the binary until it exits. Returns its exit code, standard output and standard error.
 pub fn run(args: &[&str]) -> (i32, String, String) {
-    // A command that should have ended and serves instead ends all the same.
+    // Limits a command that starts to serve instead of exiting.
     let mut limited = Command::new("timeout");
     limited.arg("30").arg(BINARY);
     run_command(command_by(limited, args))
 }
 
-/// Runs a prepared command to its end.
+/// Like [`run`], for a prepared command.
 pub fn run_command(mut command: Command) -> (i32, String, String) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut out, mut err) = (String::new(), String::new());

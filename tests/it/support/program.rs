@@ -1,4 +1,4 @@
-//! Programs of other languages: finding what `tests/run` installed, and running it.
+//! Finds and runs the programs in other languages that `tests/run` installs.
 
 use std::{
     env,
@@ -9,14 +9,14 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-/// No program of the tests takes more than a second or two, even on a busy machine.
+/// Programs of the tests take a second or two, even on a busy machine.
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A tool that `tests/run` installed, or else one that the machine has.
+/// A tool that `tests/run` installed, or else the one on the `PATH`.
 pub fn tool(name: &str) -> PathBuf {
     let installed = root().join("target/tools/bin").join(name);
     let path = env::var_os("PATH").unwrap_or_default();
@@ -34,7 +34,7 @@ pub async fn run(command: &mut Command) -> Output {
     ended.unwrap_or_else(|_| panic!("did not end in time: {command:?}")).unwrap()
 }
 
-/// Runs a program that must succeed, and answers what it printed.
+/// Runs a program that must succeed, and returns its standard output.
 pub async fn succeeds(command: &mut Command) -> String {
     let ended = run(command).await;
     assert!(ended.status.success(), "{command:?}:\n{}{}", text(&ended.stdout), text(&ended.stderr));

@@ -1,8 +1,8 @@
-//! A proxy between a client and a server that fails as it is told.
+//! A proxy between a client and a server that simulates network faults.
 //!
-//! What it can do: delay with jitter, swallow everything without a FIN (a black hole), reset, close one direction,
-//! slice into small pieces, cut after a number of bytes, and swallow the k-th reply of a server that speaks RESP, with
-//! the connection cut behind it as TCP would, or - a lie that no network tells - without.
+//! It can delay with jitter, drop everything without a FIN (a black hole), reset, close one direction, slice into small
+//! pieces, cut after a number of bytes, and drop the k-th reply of a RESP server. After a dropped reply it resets the
+//! connection, as TCP would, or continues, which no real network does.
 
 use std::{
     net::SocketAddr,
@@ -25,35 +25,35 @@ use tokio::{
     time::sleep,
 };
 
-/// What the proxy does to every connection, those that stand included.
+/// What the proxy does to every connection, including open ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum NetworkCondition {
     /// Bytes pass.
-    Fair,
-    /// Bytes pass after a while between these two.
+    Normal,
+    /// Bytes pass after a random delay between these two durations.
     Slow(Duration, Duration),
-    /// Nothing passes in either direction, and nobody is told.
+    /// Nothing passes in either direction, and neither side gets an error.
     BlackHole,
-    /// Connections are reset, new ones as soon as they are accepted.
+    /// Open connections are reset, and new ones as soon as they are accepted.
     Reset,
-    /// The client's half is closed; replies still pass.
+    /// Requests of the client do not pass; replies do.
     HalfClosed,
-    /// Bytes pass a few at a time.
+    /// Bytes pass in slices of this size.
     Sliced(usize),
-    /// Nobody listens: new connections are refused as a closed port refuses.
+    /// The port is closed: open connections are reset and new ones are refused.
     Closed,
 }
 
-/// What happens to the k-th reply from now on.
+/// What follows a dropped reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostReply {
-    /// The connection is reset instead.
-    AndCut,
-    /// It is missing, and what comes after it passes: later replies answer earlier questions.
-    AndGoOn,
+    /// The connection is reset.
+    ThenReset,
+    /// Later replies pass, so each of them appears to answer an earlier request.
+    ThenContinue,
 }
 
-/// A running proxy; its connections end when it is dropped.
+/// A running proxy. Its connections are reset when it is dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -62,29 +62,29 @@ pub struct Proxy {
 
 struct Shared {
     server: SocketAddr,
-    weather: watch::Sender<Weather>,
-    /// Bytes from the server that still pass on each connection from now on; below zero there is no such limit.
+    condition: watch::Sender<NetworkCondition>,
+    /// How many more bytes of the server pass. Negative: no limit.
     cut_after: AtomicI64,
-    /// Replies that still pass; the next is lost. Below zero none is.
+    /// How many more replies pass before one is lost. Negative: none is lost.
     replies_until_loss: AtomicI64,
     lost: Mutex<LostReply>,
     accepted: AtomicU64,
-    chance: AtomicU64,
+    random_state: AtomicU64,
 }
 
 impl Proxy {
-    /// Listens on a free port and passes everything to `server`.
+    /// Listens on a free port and forwards to the port `server`.
     pub async fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server: ([127, 0, 0, 1], server).into(),
-            weather: watch::Sender::new(Weather::Fair),
+            condition: watch::Sender::new(NetworkCondition::Normal),
             cut_after: AtomicI64::new(-1),
             replies_until_loss: AtomicI64::new(-1),
-            lost: Mutex::new(LostReply::AndCut),
+            lost: Mutex::new(LostReply::ThenReset),
             accepted: AtomicU64::new(0),
-            chance: AtomicU64::new(1),
+            random_state: AtomicU64::new(1),
         });
         let accepting = tokio::spawn(shared.clone().accept(listener));
         Self { address, shared, accepting }
@@ -94,11 +94,11 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    pub fn set(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    pub fn set(&self, condition: NetworkCondition) {
+        self.shared.condition.send_replace(condition);
     }
 
-    /// Resets every connection once this many more bytes came from the server.
+    /// Resets the connection after this many more bytes of the server.
     pub fn cut_after(&self, bytes: i64) {
         self.shared.cut_after.store(bytes, Ordering::SeqCst);
     }
@@ -109,7 +109,7 @@ impl Proxy {
         self.shared.replies_until_loss.store(pass, Ordering::SeqCst);
     }
 
-    /// Connections that were ever accepted.
+    /// How many connections the proxy has accepted.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
@@ -118,24 +118,24 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.set(Weather::Reset);
+        self.set(NetworkCondition::Reset);
     }
 }
 
 impl Shared {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let address = listener.local_addr().unwrap();
-        let mut weather = self.weather.subscribe();
+        let mut condition = self.condition.subscribe();
         let mut listener = Some(listener);
         loop {
-            let closed = *weather.borrow_and_update() == Weather::Closed;
+            let closed = *condition.borrow_and_update() == NetworkCondition::Closed;
             match &listener {
                 _ if closed => listener = None,
                 None => listener = Some(TcpListener::bind(address).await.unwrap()),
                 Some(_) => {}
             }
             let Some(open) = &listener else {
-                drop(weather.changed().await);
+                drop(condition.changed().await);
                 continue;
             };
             tokio::select! {
@@ -144,55 +144,55 @@ impl Shared {
                     self.accepted.fetch_add(1, Ordering::SeqCst);
                     tokio::spawn(self.clone().serve(client));
                 }
-                _ = weather.changed() => {}
+                _ = condition.changed() => {}
             }
         }
     }
 
     async fn serve(self: Arc<Self>, client: TcpStream) {
-        let mut weather = self.weather.subscribe();
-        if matches!(*weather.borrow_and_update(), Weather::Reset | Weather::Closed) {
+        let mut condition = self.condition.subscribe();
+        if matches!(*condition.borrow_and_update(), NetworkCondition::Reset | NetworkCondition::Closed) {
             return reset(&client);
         }
         let Ok(server) = TcpStream::connect(self.server).await else { return reset(&client) };
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
-        // A dropped stream then sends RST, not FIN.
+        // A dropped stream then sends RST instead of FIN.
         reset(&server);
         let (client_in, client_out) = client.into_split();
         let (server_in, server_out) = server.into_split();
-        // The streams were moved into the pumps and end with them.
+        // The pumps own the streams: when one pump ends, all streams are dropped.
         tokio::select! {
             () = self.pump(client_in, server_out, None) => {}
             () = self.pump(server_in, client_out, Some(Replies::default())) => {}
-            () = self.told_to_reset(&mut weather) => {}
+            () = self.wait_for_reset(&mut condition) => {}
         }
     }
 
-    async fn told_to_reset(&self, weather: &mut watch::Receiver<Weather>) {
-        while !matches!(*weather.borrow_and_update(), Weather::Reset | Weather::Closed) {
-            if weather.changed().await.is_err() {
+    async fn wait_for_reset(&self, condition: &mut watch::Receiver<NetworkCondition>) {
+        while !matches!(*condition.borrow_and_update(), NetworkCondition::Reset | NetworkCondition::Closed) {
+            if condition.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Passes bytes in one direction until an end or a fault ends it.
+    /// Forwards bytes in one direction until the stream ends or a fault ends it.
     async fn pump(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut replies: Option<Replies>) {
-        // Whoever ends first is heard as a reset by the other side.
+        // When one side ends, the other side receives a reset.
         reset(to.as_ref());
         let is_from_server = replies.is_some();
-        let mut weather = self.weather.subscribe();
+        let mut condition = self.condition.subscribe();
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            self.wait_while_nothing_passes(&mut weather, is_from_server).await;
+            self.wait_while_blocked(&mut condition, is_from_server).await;
             let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-            // Read before the weather turned bad and not sent yet: as good as on the way.
-            self.wait_while_nothing_passes(&mut weather, is_from_server).await;
+            // Bytes that were read before the condition changed wait too, as bytes in transit do.
+            self.wait_while_blocked(&mut condition, is_from_server).await;
             let mut bytes = buffer[..count].to_vec();
             if let Some(replies) = &mut replies {
                 match self.lose(replies, &bytes) {
-                    Some(left) => bytes = left,
+                    Some(remaining) => bytes = remaining,
                     None => return,
                 }
                 if !self.may_pass(&mut bytes) {
@@ -206,24 +206,25 @@ impl Shared {
         }
     }
 
-    async fn wait_while_nothing_passes(&self, weather: &mut watch::Receiver<Weather>, is_from_server: bool) {
+    async fn wait_while_blocked(&self, condition: &mut watch::Receiver<NetworkCondition>, is_from_server: bool) {
         loop {
-            let now = *weather.borrow_and_update();
-            let stuck = now == Weather::BlackHole || (now == Weather::HalfClosed && !is_from_server);
-            if !stuck || weather.changed().await.is_err() {
+            let now = *condition.borrow_and_update();
+            let is_blocked =
+                now == NetworkCondition::BlackHole || (now == NetworkCondition::HalfClosed && !is_from_server);
+            if !is_blocked || condition.changed().await.is_err() {
                 return;
             }
         }
     }
 
     async fn deliver(&self, to: &mut OwnedWriteHalf, bytes: &[u8]) -> bool {
-        let now = *self.weather.borrow();
+        let now = *self.condition.borrow();
         match now {
-            Weather::Slow(least, most) => {
+            NetworkCondition::Slow(least, most) => {
                 sleep(least + (most - least) / 100 * self.percent()).await;
                 to.write_all(bytes).await.is_ok()
             }
-            Weather::Sliced(size) => {
+            NetworkCondition::Sliced(size) => {
                 for slice in bytes.chunks(size) {
                     if to.write_all(slice).await.is_err() {
                         return false;
@@ -232,69 +233,72 @@ impl Shared {
                 }
                 true
             }
-            Weather::Fair | Weather::BlackHole | Weather::Reset | Weather::HalfClosed | Weather::Closed => {
-                to.write_all(bytes).await.is_ok()
-            }
+            NetworkCondition::Normal
+            | NetworkCondition::BlackHole
+            | NetworkCondition::Reset
+            | NetworkCondition::HalfClosed
+            | NetworkCondition::Closed => to.write_all(bytes).await.is_ok(),
         }
     }
 
-    /// What is left of `bytes` when the reply that must be lost is taken out; `None` when the connection must end.
+    /// Removes the reply that must be lost from `bytes`. `None` when the connection must end.
     fn lose(&self, replies: &mut Replies, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.replies_until_loss.load(Ordering::SeqCst) < 0 {
             replies.skip(bytes);
             return Some(bytes.to_vec());
         }
-        let mut left = Vec::with_capacity(bytes.len());
+        let mut remaining = Vec::with_capacity(bytes.len());
         for (part, is_last_part) in replies.split(bytes) {
             let is_lost = self.replies_until_loss.load(Ordering::SeqCst) == 0;
             if is_last_part {
                 self.replies_until_loss.fetch_sub(1, Ordering::SeqCst);
             }
             if !is_lost {
-                left.extend_from_slice(part);
-            } else if *self.lost.lock().unwrap() == LostReply::AndCut {
+                remaining.extend_from_slice(part);
+            } else if *self.lost.lock().unwrap() == LostReply::ThenReset {
                 self.replies_until_loss.store(-1, Ordering::SeqCst);
                 return None;
             }
         }
-        Some(left)
+        Some(remaining)
     }
 
-    /// Shortens `bytes` to what may still pass; false when that was the last.
+    /// Truncates `bytes` to the limit of [`Proxy::cut_after`]. False when the limit is reached.
     fn may_pass(&self, bytes: &mut Vec<u8>) -> bool {
-        let left = self.cut_after.load(Ordering::SeqCst);
-        if left < 0 {
+        let remaining = self.cut_after.load(Ordering::SeqCst);
+        if remaining < 0 {
             return true;
         }
-        let passes = usize::try_from(left).unwrap().min(bytes.len());
+        let passes = usize::try_from(remaining).unwrap().min(bytes.len());
         let is_last = passes < bytes.len();
         bytes.truncate(passes);
-        self.cut_after.store(if is_last { -1 } else { left - passes as i64 }, Ordering::SeqCst);
+        self.cut_after.store(if is_last { -1 } else { remaining - passes as i64 }, Ordering::SeqCst);
         !is_last
     }
 
-    /// 0 to 99, the same numbers in every run.
+    /// A pseudorandom number from 0 to 99, the same sequence in every run.
     fn percent(&self) -> u32 {
         let next = |state: u64| state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let state = self.chance.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| Some(next(state))).unwrap();
+        let state =
+            self.random_state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| Some(next(state))).unwrap();
         ((state >> 33) % 100) as u32
     }
 }
 
 fn reset(stream: &TcpStream) {
-    // Gone already is as good.
+    // The connection may be closed already.
     drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
 }
 
-/// Where the replies of a RESP stream begin and end.
+/// Finds where the replies of a RESP stream begin and end.
 #[derive(Default)]
 struct Replies {
     line: Vec<u8>,
-    /// Bytes of a string that are still to come, its line end included.
+    /// How many bytes of a string are still missing, with its line end.
     string: usize,
-    /// Values that are still to come in this reply.
+    /// How many values of this reply are still missing.
     values: usize,
-    /// It is no reply: nobody asked for it.
+    /// A push message, not a reply.
     is_push: bool,
 }
 
@@ -303,7 +307,7 @@ impl Replies {
         drop(self.split(bytes));
     }
 
-    /// Cuts `bytes` at the ends of replies; each part says whether a reply ends with it.
+    /// Splits `bytes` at the ends of replies. Each part has a flag: whether a reply ends with it.
     fn split<'a>(&mut self, bytes: &'a [u8]) -> Vec<(&'a [u8], bool)> {
         let (mut parts, mut start) = (Vec::new(), 0);
         for (at, byte) in bytes.iter().enumerate() {
@@ -318,7 +322,7 @@ impl Replies {
         parts
     }
 
-    /// Takes one byte; true when it is the last of a reply.
+    /// Reads one byte. True if it is the last of a reply.
     fn push(&mut self, byte: u8) -> bool {
         if self.string > 0 {
             self.string -= 1;
@@ -330,7 +334,7 @@ impl Replies {
         }
         let line = std::mem::take(&mut self.line);
         let digits = line.get(1..line.len().saturating_sub(2)).and_then(|digits| std::str::from_utf8(digits).ok());
-        // A server that does not speak RESP passes too; only no reply of it can be lost.
+        // Other protocols pass too, but their replies cannot be lost.
         let number = || digits.and_then(|digits| digits.parse::<i32>().ok()).unwrap_or(-1);
         if self.values == 0 {
             self.values = 1;
@@ -360,7 +364,7 @@ impl Replies {
 }
 
 #[test]
-fn replies_are_told_apart_wherever_the_bytes_are_cut() {
+fn replies_are_found_wherever_the_stream_is_cut() {
     let stream = b"+OK\r\n$5\r\nhe\r\nl\r\n$-1\r\n*2\r\n$1\r\na\r\n*1\r\n:7\r\n>2\r\n+x\r\n_\r\n\
         *0\r\n%1\r\n+a\r\n=5\r\ntxt:\n\r\n-ERR x\r\n";
     let whole: Vec<_> = Replies::default().split(stream).into_iter().map(|(part, _)| part.to_vec()).collect();

@@ -1,15 +1,19 @@
 //! Attempts in flight: a reservation counts while the attempt runs, and afterwards only if it failed.
 
-use std::{collections::hash_map::Entry, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use super::{
-    RateLimitKey,
-    gcra::Rate,
-    limiter::{RateLimiter, State},
+use super::{RateLimitKey, gcra::Rate, sketch::Sketch};
+use crate::{
+    common::lock::lock,
+    domain::ports::{Clock, Sleep},
 };
-use crate::domain::ports::{Clock, Sleep};
 
 /// How long a call waits for attempts at its key that are in flight, any of which may succeed.
 const WAIT_MAX: Duration = Duration::from_millis(300);
@@ -17,9 +21,22 @@ const WAIT_MAX: Duration = Duration::from_millis(300);
 /// Calls that wait at one key; those beyond it are refused.
 const WAITING_MAX: usize = 64;
 
+/// What all reservations of this node share.
+pub(super) struct LimiterState {
+    tables: Mutex<LimiterTables>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// GCRA states, and attempts in flight.
+pub(super) struct LimiterTables {
+    pub(super) sketch: Sketch,
+    /// Attempts that have reserved and have not settled; each has a few entries.
+    pub(super) in_flight: HashMap<RateLimitKey, AttemptsInFlight>,
+}
+
 /// The attempts in flight at one key.
 #[derive(Default)]
-pub(super) struct InFlight {
+pub(super) struct AttemptsInFlight {
     pub(super) count: u32,
     /// Wakes the calls that wait for one of them to settle.
     settled: Arc<Notify>,
@@ -28,7 +45,7 @@ pub(super) struct InFlight {
 /// A reservation at a rate-limit key. Dropped, it is released.
 #[must_use]
 pub(in crate::domain) struct Reservation {
-    limiter: Arc<RateLimiter>,
+    limiter: Arc<LimiterState>,
     key: RateLimitKey,
     /// The rate of a key with a GCRA state in the sketch.
     rate: Option<Rate>,
@@ -46,7 +63,18 @@ pub(in crate::domain) struct Exceeded {
 /// What is left of the time that a call waits for attempts in flight.
 pub(in crate::domain) struct WaitBudget(Sleep);
 
-impl InFlight {
+impl LimiterState {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let tables = LimiterTables { sketch: Sketch::new(clock.monotonic()), in_flight: HashMap::new() };
+        Self { tables: Mutex::new(tables), clock }
+    }
+
+    pub(super) fn tables(&self) -> MutexGuard<'_, LimiterTables> {
+        lock(&self.tables)
+    }
+}
+
+impl AttemptsInFlight {
     /// Ends when the next of them settles; `None` where too many calls wait already.
     pub(super) fn settled(&self) -> Option<Pin<Box<OwnedNotified>>> {
         // Each call that waits holds a reference.
@@ -75,7 +103,7 @@ impl WaitBudget {
 }
 
 impl Reservation {
-    pub(super) fn new(limiter: Arc<RateLimiter>, key: RateLimitKey, rate: Option<Rate>) -> Self {
+    pub(super) fn new(limiter: Arc<LimiterState>, key: RateLimitKey, rate: Option<Rate>) -> Self {
         Self { limiter, key, rate, is_kept: false }
     }
 
@@ -87,8 +115,8 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut state = self.limiter.state();
-        let State { sketch, in_flight } = &mut *state;
+        let mut tables = self.limiter.tables();
+        let LimiterTables { sketch, in_flight } = &mut *tables;
         let Entry::Occupied(mut others) = in_flight.entry(self.key) else { return };
         others.get_mut().count -= 1;
         if let (Some(rate), true) = (self.rate, self.is_kept) {

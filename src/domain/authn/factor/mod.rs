@@ -6,18 +6,35 @@
 mod password;
 mod reset_code;
 
+use std::time::SystemTime;
+
 pub(in crate::domain) use self::{
     password::PasswordFactor,
     reset_code::{PresentedCode, ResetCodeFactor},
 };
-use super::attempt::Authenticator;
 use crate::domain::{
     abuse::{AttemptLimits, LimitHold, Lock},
     context::CallContext,
     error::Error,
     model::{User, UserId, Username},
+    password::HashPool,
     ports::Sleep,
 };
+
+/// Where a factor needs no permit.
+pub(in crate::domain) struct NoPermit;
+
+/// What a factor is verified against.
+pub(in crate::domain) struct Subject<'a> {
+    /// The user, if the username has one.
+    pub(super) user: Option<&'a User>,
+    /// Whether the account is locked.
+    pub(super) lock: Lock,
+    /// The store's time.
+    pub(super) now: SystemTime,
+    /// The hash pool, for its decoy hash.
+    pub(super) pool: &'a HashPool,
+}
 
 /// A way to prove an identity.
 pub(in crate::domain) trait Factor: Send {
@@ -27,16 +44,14 @@ pub(in crate::domain) trait Factor: Send {
     /// Why it refuses. For the audit log, never for an answer.
     type Refusal: Copy + Send;
 
-    /// Verifies; `None` when the identity of `user` is proven. Costs the same where there is no user.
+    /// Verifies; `None` when the identity of the user is proven. Costs the same where there is no user.
     ///
     /// # Errors
     /// The factor could not be verified.
     fn verify(
         self,
-        pipeline: &Authenticator,
         permit: Self::Permit,
-        user: Option<&User>,
-        lock: Lock,
+        subject: Subject<'_>,
     ) -> impl Future<Output = Result<Option<Self::Refusal>, Error>> + Send;
 
     /// Counts a failed attempt.

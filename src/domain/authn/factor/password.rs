@@ -1,12 +1,12 @@
 //! The password: verified in the hash pool, at the cost of one hash whether or not there is a user.
 
-use super::{super::outcome::refusal, Authenticator, Factor};
+use super::{super::outcome::refusal, Factor, Subject};
 use crate::domain::{
-    abuse::{AttemptLimits, LimitHold, Lock},
+    abuse::{AttemptLimits, LimitHold},
     context::CallContext,
     error::Error,
     event::Refusal,
-    model::{Password, User, UserId, Username},
+    model::{Password, UserId, Username},
     password::QueuePermit,
     ports::Sleep,
 };
@@ -18,15 +18,10 @@ impl Factor for PasswordFactor {
     type Permit = QueuePermit;
     type Refusal = Refusal;
 
-    async fn verify(
-        self,
-        pipeline: &Authenticator,
-        permit: QueuePermit,
-        user: Option<&User>,
-        lock: Lock,
-    ) -> Result<Option<Refusal>, Error> {
+    async fn verify(self, permit: QueuePermit, subject: Subject<'_>) -> Result<Option<Refusal>, Error> {
+        let Subject { user, lock, pool, .. } = subject;
         // Without a user, or without a password, a hash that no password matches.
-        let hash = user.and_then(|user| user.password.clone()).unwrap_or_else(|| pipeline.pool.decoy());
+        let hash = user.and_then(|user| user.password.clone()).unwrap_or_else(|| pool.decoy());
         let matches = permit.verify(self.0, hash).await?;
         Ok(refusal(user, lock, matches))
     }

@@ -5,14 +5,15 @@ use std::fmt;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-use super::{super::attempt::NoPermit, Authenticator, Factor};
+use super::{Factor, NoPermit, Subject};
 use crate::domain::{
-    abuse::{AttemptLimits, LimitHold, Lock},
+    abuse::{AttemptLimits, LimitHold},
     context::CallContext,
     error::Error,
     event::CodeRefusal,
-    model::{Reason, User, UserId, Username, Violation, reset_code_hash},
+    model::{UserId, Username, reset_code_hash},
     ports::Sleep,
+    violation::{Reason, Violation},
 };
 
 /// A code as a client sent it.
@@ -43,13 +44,8 @@ impl Factor for ResetCodeFactor<'_> {
     type Refusal = CodeRefusal;
 
     /// Takes the same time for a user without a code, and where there is no user.
-    async fn verify(
-        self,
-        pipeline: &Authenticator,
-        _: NoPermit,
-        user: Option<&User>,
-        _: Lock,
-    ) -> Result<Option<CodeRefusal>, Error> {
+    async fn verify(self, _: NoPermit, subject: Subject<'_>) -> Result<Option<CodeRefusal>, Error> {
+        let Subject { user, now, .. } = subject;
         let kept = user.and_then(|user| user.reset);
         let expected = kept.map_or([0; 32], |kept| kept.hash);
         let presented = reset_code_hash(user.map(|user| user.id), &self.0.0);
@@ -59,7 +55,7 @@ impl Factor for ResetCodeFactor<'_> {
             (Some(user), None) => Some(CodeRefusal::NoCode(user.id)),
             (Some(user), Some(_)) if !is_right => Some(CodeRefusal::WrongCode(user.id)),
             (Some(user), Some(_)) if user.disabled => Some(CodeRefusal::Disabled(user.id)),
-            (Some(user), Some(kept)) if kept.expire_time <= pipeline.store.now() => Some(CodeRefusal::Expired(user.id)),
+            (Some(user), Some(kept)) if kept.expire_time <= now => Some(CodeRefusal::Expired(user.id)),
             (Some(_), Some(_)) => None,
         })
     }

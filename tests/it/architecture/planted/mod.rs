@@ -57,12 +57,12 @@ const CLEAN: &[(&str, &str)] = &[
     (
         "src/domain/authn/mod.rs",
         "//! The one pipeline.\n//! Guarantees an order.\n//! Does not know gRPC.\nmod attempt;\nmod factor;\nmod outcome;\n\
-         pub use attempt::{Attempt, Admitted, Verified, Settled};\n",
+         pub use attempt::{Attempt, Begun, Limited, Loaded, Admitted, Verified};\n",
     ),
     (
         "src/domain/authn/attempt.rs",
-        "//! The stages of an attempt.\nuse crate::domain::Error;\npub struct Attempt(());\npub struct Admitted(());\npub struct Verified(());\n\
-         pub struct Settled(Error);\n",
+        "//! The stages of an attempt.\nuse crate::domain::Error;\npub struct Attempt(());\npub struct Begun(());\npub struct Limited(());\n\
+         pub struct Loaded(());\npub struct Admitted(());\npub struct Verified(Error);\n",
     ),
     (
         "src/domain/authn/factor.rs",

@@ -94,7 +94,7 @@ fn facade_with_many_or_long_methods_is_found() {
     assert_found(Check::Facade, &tree, "`domain::Auth` has 31 methods");
     assert_found(Check::Facade, &tree, "src/domain/peer.rs:4: `domain::Auth::m0` is not in src/domain/mod.rs");
     for (lines, expected) in [(15, 1), (14, 0)] {
-        let code = format!("impl Admin {{\n{}\n}}", function("pub async fn delete(&self)", lines));
+        let code = format!("impl Auth {{\n{}\n}}", function("pub async fn delete(&self)", lines));
         let tree = clean().with("src/domain/mod.rs", &format!("{}{code}", clean().text("src/domain/mod.rs").unwrap()));
         assert_eq!(found(Check::Facade, &tree).len(), expected, "{lines} lines");
     }

@@ -1,4 +1,4 @@
-//! A gateway that reads Envoy's own protobuf files, from npm, in place of ours: what one says the other understands.
+//! A gateway that uses Envoy's own protobuf files, from npm, understands the service.
 //!
 //! The program is in `tests/envoy`; `tests/run` installs what it needs.
 
@@ -19,7 +19,7 @@ use crate::support::{
     program::{existing, root, succeeds, tool},
 };
 
-/// Calls whose time is told.
+/// The number of calls that are measured.
 const CALLS: usize = 200;
 
 fn node(program: &str) -> Command {
@@ -30,26 +30,26 @@ fn node(program: &str) -> Command {
     command
 }
 
-/// What the gateway is answered to each question.
-async fn answers(app: &App, gateway: &mut Command, questions: &[Value]) -> Vec<Value> {
+/// Sends the requests through a gateway program and returns the responses.
+async fn run_gateway(app: &App, gateway: &mut Command, requests: &[Value]) -> Vec<Value> {
     let mut file: File = tempfile::tempfile().unwrap();
-    for question in questions {
-        writeln!(file, "{question}").unwrap();
+    for request in requests {
+        writeln!(file, "{request}").unwrap();
     }
     file.rewind().unwrap();
     let printed = succeeds(gateway.env("WATCHWORD_ADDR", app.grpc_addr()).stdin(Stdio::from(file))).await;
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn asked(app: &App, questions: &[Value]) -> Vec<Value> {
-    let answers = answers(app, &mut node("ask.mjs"), questions).await;
-    assert_eq!(answers.len(), questions.len());
-    answers
+async fn check_all(app: &App, requests: &[Value]) -> Vec<Value> {
+    let responses = run_gateway(app, &mut node("ask.mjs"), requests).await;
+    assert_eq!(responses.len(), requests.len());
+    responses
 }
 
-fn about(http: Value, route: Value) -> Value {
+fn check_request(http: Value, route: Value) -> Value {
     json!({"attributes": {
-        // What Envoy also says, and Watchword does not read.
+        // Fields that Envoy sends and Watchword does not read.
         "source": {"address": {"socket_address": {"address": "192.0.2.1", "port_value": 4711}}, "principal": "spiffe://a/b"},
         "request": {"time": {"seconds": 1}, "http": http},
         "context_extensions": route,
@@ -62,9 +62,9 @@ fn header(key: &str, value: &str) -> Value {
     json!({"key": key, "raw_value": STANDARD.encode(value)})
 }
 
-/// The headers of an answer, all of which replace what is there.
-fn headers(answer: &Value) -> Value {
-    let headers = answer["headers"].as_array().unwrap().iter();
+/// The headers of a response. Each of them must overwrite a header of the request.
+fn headers(response: &Value) -> Value {
+    let headers = response["headers"].as_array().unwrap().iter();
     let pairs = headers.map(|option| {
         assert_eq!(option["append_action"], "OVERWRITE_IF_EXISTS_OR_ADD");
         (option["header"]["key"].as_str().unwrap().to_owned(), option["header"]["value"].clone())
@@ -73,80 +73,85 @@ fn headers(answer: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_gateway_with_envoys_own_files_is_answered_as_it_expects() {
+async fn gateway_with_envoys_protobuf_files_reads_every_kind_of_response() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("zoë").await;
     let tokens = app.authenticate("zoë").await;
-    let whose = app.introspect(&tokens.access_token).await;
+    let user = app.introspect(&tokens.access_token).await;
     let bearer = format!("Bearer {}", tokens.access_token);
     let joined = json!({"method": "GET", "path": "/", "size": -1, "headers": {"authorization": bearer}});
     let spoofed = [header(":path", "/"), header("Authorization", &bearer), header("X-Auth-Subject", "root")];
-    let as_they_came = json!({"method": "GET", "path": "/", "header_map": {"headers": spoofed}});
-    let questions = [
-        about(joined, json!({})),
-        about(as_they_came.clone(), json!({"auth": "required", "forward_authorization": "false"})),
-        about(json!({"method": "GET", "headers": {"authorization": "Basic em9lOng="}}), json!({"auth": "optional"})),
-        about(json!({"method": "GET"}), json!({})),
-        about(json!({"method": "GET"}), json!({"auth": "optional"})),
+    let with_header_list = json!({"method": "GET", "path": "/", "header_map": {"headers": spoofed}});
+    let requests = [
+        check_request(joined, json!({})),
+        check_request(with_header_list.clone(), json!({"auth": "required", "forward_authorization": "false"})),
+        check_request(
+            json!({"method": "GET", "headers": {"authorization": "Basic em9lOng="}}),
+            json!({"auth": "optional"}),
+        ),
+        check_request(json!({"method": "GET"}), json!({})),
+        check_request(json!({"method": "GET"}), json!({"auth": "optional"})),
         json!({}),
     ];
-    let answers = asked(&app, &questions).await;
+    let responses = check_all(&app, &requests).await;
 
-    for (answer, removed) in answers.iter().zip([json!(["x-auth-scopes"]), json!(["x-auth-scopes", "authorization"])]) {
-        let ok = &answer["ok_response"];
-        assert_eq!((&answer["status"]["code"], &ok["headers_to_remove"]), (&json!(0), &removed), "{answer}");
+    for (response, removed) in
+        responses.iter().zip([json!(["x-auth-scopes"]), json!(["x-auth-scopes", "authorization"])])
+    {
+        let ok = &response["ok_response"];
+        assert_eq!((&response["status"]["code"], &ok["headers_to_remove"]), (&json!(0), &removed), "{response}");
         let expected = json!({
-            "x-auth-subject": whose.user_id,
+            "x-auth-subject": user.user_id,
             "x-auth-username": "zo%C3%AB",
             "x-auth-session-id": tokens.session_id,
         });
         assert_eq!(headers(ok), expected);
-        let facts = &answer["dynamic_metadata"]["fields"];
-        assert_eq!(facts["sub"]["stringValue"], whose.user_id);
-        assert!(facts["exp"]["numberValue"].as_u64() > facts["iat"]["numberValue"].as_u64(), "{facts}");
+        let metadata = &response["dynamic_metadata"]["fields"];
+        assert_eq!(metadata["sub"]["stringValue"], user.user_id);
+        assert!(metadata["exp"]["numberValue"].as_u64() > metadata["iat"]["numberValue"].as_u64(), "{metadata}");
     }
     let expected = [(2, "TOKEN_INVALID"), (3, "TOKEN_MISSING"), (5, "TOKEN_MISSING")];
-    for (denied, reason) in expected.map(|(number, reason)| (&answers[number], reason)) {
+    for (denied, reason) in expected.map(|(number, reason)| (&responses[number], reason)) {
         assert_eq!(denied["status"]["code"], 16, "{denied}");
         assert_eq!(denied["denied_response"]["status"]["code"], "Unauthorized");
         let body: Value = serde_json::from_str(denied["denied_response"]["body"].as_str().unwrap()).unwrap();
         assert_eq!(body["reason"], reason);
     }
-    let nobody = json!(["x-auth-subject", "x-auth-username", "x-auth-session-id", "x-auth-scopes"]);
-    assert_eq!(answers[4]["ok_response"]["headers_to_remove"], nobody);
+    let identity_headers = json!(["x-auth-subject", "x-auth-username", "x-auth-session-id", "x-auth-scopes"]);
+    assert_eq!(responses[4]["ok_response"]["headers_to_remove"], identity_headers);
 
     store.set(Fault::Down);
-    // What the store said a moment ago counts for less than a second.
+    // A cached token check is valid for less than a second.
     app.clock.advance(Duration::from_millis(800));
-    let answer = &asked(&app, &[about(as_they_came, json!({}))]).await[0];
-    assert_eq!(answer["status"]["code"], 14, "{answer}");
-    assert_eq!(answer["error_response"]["status"]["code"], "ServiceUnavailable", "{answer}");
-    assert_eq!(headers(&answer["error_response"])["retry-after"], "1");
+    let response = &check_all(&app, &[check_request(with_header_list, json!({}))]).await[0];
+    assert_eq!(response["status"]["code"], 14, "{response}");
+    assert_eq!(response["error_response"]["status"]["code"], "ServiceUnavailable", "{response}");
+    assert_eq!(headers(&response["error_response"])["retry-after"], "1");
 }
 
-/// Its figure is told and not judged: tests share the machine with each other.
+/// The time is printed and has no limit, because the tests share the machine.
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the figure")]
-async fn two_hundred_checks_are_answered_and_their_time_is_told() {
+#[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the time")]
+async fn two_hundred_checks_complete_and_print_their_time() {
     let app = app().await;
     app.registered("ada").await;
     let bearer = format!("Bearer {}", app.authenticate("ada").await.access_token);
-    let question = about(json!({"method": "GET", "headers": {"authorization": bearer}}), json!({}));
-    let times = answers(&app, node("ask.mjs").arg(CALLS.to_string()), &[question]).await;
+    let request = check_request(json!({"method": "GET", "headers": {"authorization": bearer}}), json!({}));
+    let times = run_gateway(&app, node("ask.mjs").arg(CALLS.to_string()), &[request]).await;
     assert_eq!(times[0]["calls"], CALLS, "{times:?}");
     println!("checks, milliseconds: {}", times[0]);
 }
 
 #[tokio::test]
-async fn our_files_say_what_envoys_own_say() {
+async fn our_protobuf_files_are_a_subset_of_envoys() {
     let printed = succeeds(&mut node("subset.mjs")).await;
     let compared: usize = printed.split(' ').next().unwrap().parse().unwrap();
     assert!(compared > 30, "{printed}");
 }
 
 #[tokio::test]
-async fn envoys_own_files_know_every_setting_of_the_examples() {
+async fn every_gateway_setting_of_the_examples_exists_in_envoys_files() {
     let printed = succeeds(&mut node("settings.mjs")).await;
     let checked: usize = printed.split(' ').next().unwrap().parse().unwrap();
     assert!(checked > 500, "{printed}");

@@ -1,4 +1,4 @@
-//! T26: callers who leave, or whose deadline passes, cost no hash that has not begun.
+//! T26: cancelled calls and calls past their deadline cost no hash that has not begun.
 
 use std::{
     convert::Infallible,
@@ -34,38 +34,38 @@ use crate::support::{
 
 const CALLS: u32 = 10_000;
 
-/// Hash jobs that may wait, as `domain/password/pool.rs` has it.
+/// The limit of waiting hash jobs: `QUEUE_JOBS_MAX` in the hash pool.
 const QUEUE_JOBS_MAX: usize = 1_000;
 
 const WORKERS: usize = 2;
 
-/// Long enough for one hash that the callers behind it have left by its end.
+/// Slow enough that the next callers have left before one hash ends.
 const COST: Cost = Cost { memory_kib: 1_024, passes: 1, lanes: 1 };
 
-/// h2 ends a connection with more resets of calls that it has not yet handed over.
-const RESETS_AT_ONCE: u32 = 20;
+/// h2 closes a connection with more reset streams that the server has not yet accepted.
+const RESETS_PER_BATCH: u32 = 20;
 
-/// Logins among them whose caller stays.
-const STAY: usize = (CALLS / RESETS_AT_ONCE) as usize;
+/// Logins whose caller waits for the answer: one in each batch.
+const WAITING_LOGINS: usize = (CALLS / RESETS_PER_BATCH) as usize;
 
-/// Sends logins of ada, each followed at once by its reset; and after some of them one that stays for its answer.
-async fn logins_that_are_reset(to: SocketAddr, headers: &[(&str, &str)]) {
+/// Sends logins of ada, each followed at once by its reset. Each batch ends with one login that waits for its answer.
+async fn send_reset_logins(to: SocketAddr, headers: &[(&str, &str)]) {
     let login =
         framed(&pb::LoginRequest { username: "ada".into(), password: "not her password".into(), ..Default::default() });
     let mut stream = begun(to, &frame(SETTINGS, 0, 0, &[])).await;
     let mut streams = (1..).step_by(2);
-    for _ in 0..CALLS / RESETS_AT_ONCE {
+    for _ in 0..CALLS / RESETS_PER_BATCH {
         let mut bytes = Vec::new();
-        for stream in streams.by_ref().take(RESETS_AT_ONCE as usize) {
+        for stream in streams.by_ref().take(RESETS_PER_BATCH as usize) {
             bytes.extend(call(stream, "/watchword.auth.v1.Auth/Login", headers, &login));
             bytes.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
         }
-        // Calls are handed over and hashed in turn: once this one is answered, nothing is left of the others.
-        let last = streams.next().expect("there are more streams than calls");
+        // Calls are accepted and hashed in order: after the answer to this one, none of the others is left.
+        let last = streams.next().expect("stream ids outnumber the calls");
         bytes.extend(call(last, "/watchword.auth.v1.Auth/Login", &[], &login));
         stream.write_all(&bytes).await.unwrap();
         loop {
-            let frame = next_frame(&mut stream).await.expect("the connection goes on");
+            let frame = next_frame(&mut stream).await.expect("the connection stays open");
             if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
                 break;
             }
@@ -83,27 +83,27 @@ async fn server() -> App {
     app
 }
 
-/// The hashes that have run for callers who did not stay. One is ada's registration.
-fn hashes_for_nobody(app: &App) -> usize {
-    app.events.count("hashed").saturating_sub(STAY + 1)
+/// The hashes that ran for cancelled calls: all but those of the waiting logins and of ada's registration.
+fn hashes_of_cancelled_calls(app: &App) -> usize {
+    app.events.count("hashed").saturating_sub(WAITING_LOGINS + 1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_logins_whose_callers_leave_cost_no_more_hashes_than_may_wait() {
+async fn ten_thousand_cancelled_logins_cost_at_most_the_queued_hashes() {
     for headers in [&[][..], &[("grpc-timeout", "5m")]] {
         let app = server().await;
-        logins_that_are_reset(app.grpc_socket(), headers).await;
-        let ran = hashes_for_nobody(&app);
-        assert!(ran <= QUEUE_JOBS_MAX + WORKERS, "{ran} hashes with {headers:?}");
+        send_reset_logins(app.grpc_socket(), headers).await;
+        let hashes = hashes_of_cancelled_calls(&app);
+        assert!(hashes <= QUEUE_JOBS_MAX + WORKERS, "{hashes} hashes with {headers:?}");
         assert!(app.events.hashes_at_once_max() <= WORKERS.cast_signed());
     }
 }
 
-/// The control: an API that does not cancel a call whose caller has left.
+/// The control: a gRPC service that continues a call after its caller has left.
 #[derive(Clone)]
-struct Detached(GrpcApi);
+struct IgnoresCancellation(GrpcApi);
 
-impl Service<Request<Incoming>> for Detached {
+impl Service<Request<Incoming>> for IgnoresCancellation {
     type Response = Response<MeasuredBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -119,20 +119,20 @@ impl Service<Request<Incoming>> for Detached {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn api_that_does_not_cancel_abandoned_calls_is_detected() {
+async fn control_service_that_ignores_cancellation_exceeds_the_hash_limit() {
     let app = server().await;
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), Access::Group).unwrap();
     let Address::Tcp(address) = listener.address() else { unreachable!("bound to an internet address") };
     let (_readiness, ready) = watch::channel(Readiness::Ready);
     let (_drain, draining) = Drain::new();
-    let api = Detached(GrpcApi::new(app.services(), TrustedProxies::default(), ready, false));
+    let api = IgnoresCancellation(GrpcApi::new(app.services(), TrustedProxies::default(), ready, false));
     tokio::spawn(serve(listener, api, Limits::default(), draining));
-    logins_that_are_reset(address, &[]).await;
-    assert!(hashes_for_nobody(&app) > QUEUE_JOBS_MAX + WORKERS, "the control shows nothing");
+    send_reset_logins(address, &[]).await;
+    assert!(hashes_of_cancelled_calls(&app) > QUEUE_JOBS_MAX + WORKERS, "the control hashed too little");
     assert!(app.events.hashes_at_once_max() <= WORKERS.cast_signed());
 }
 
-/// Counts hashes, and keeps the worker at its first one until it is opened.
+/// Counts hashes, and blocks the worker at its first hash until the gate is open.
 #[derive(Default)]
 struct Gate {
     hashes: AtomicUsize,
@@ -156,19 +156,19 @@ impl Observer for Gate {
     }
 }
 
-/// What becomes of the callers while their jobs wait.
+/// What the callers do while their jobs wait.
 #[derive(Debug, PartialEq, Eq)]
 enum Callers {
     /// The control.
     Wait,
     Leave,
-    AreLate,
+    MissDeadline,
 }
 
 #[tokio::test]
-async fn jobs_that_nobody_waits_for_or_that_are_late_are_not_hashed_and_the_others_are() {
+async fn cancelled_and_late_hash_jobs_are_skipped_and_the_others_are_hashed() {
     const JOBS: usize = 20;
-    for callers in [Callers::Wait, Callers::Leave, Callers::AreLate] {
+    for callers in [Callers::Wait, Callers::Leave, Callers::MissDeadline] {
         let (clock, gate) = (Arc::new(ManualClock::default()), Arc::new(Gate::default()));
         let environment = Environment { clock: clock.clone(), entropy: Arc::new(System), observer: gate.clone() };
         let pool = HashPool::start(PoolSettings { workers: 1, cost: CHEAP }, Kernel::choose(), &environment);
@@ -178,7 +178,7 @@ async fn jobs_that_nobody_waits_for_or_that_are_late_are_not_hashed_and_the_othe
         };
         let waiting = |after| {
             let mut job = job(after);
-            assert!(job.as_mut().now_or_never().is_none(), "the worker is kept");
+            assert!(job.as_mut().now_or_never().is_none(), "the worker is blocked");
             job
         };
         let first = waiting(Duration::from_secs(60));
@@ -189,16 +189,19 @@ async fn jobs_that_nobody_waits_for_or_that_are_late_are_not_hashed_and_the_othe
         match callers {
             Callers::Wait => {}
             Callers::Leave => jobs.clear(),
-            Callers::AreLate => clock.advance(Duration::from_secs(5)),
+            Callers::MissDeadline => clock.advance(Duration::from_secs(5)),
         }
         gate.open();
         assert!(first.await.is_ok());
         let answers = join_all(jobs).await;
-        // Whoever comes last is answered when nothing of what waited is left.
+        // The queue is in order: when this job is done, no earlier job is left.
         assert!(job(Duration::from_secs(60)).await.is_ok());
         let expected = if callers == Callers::Wait { JOBS } else { 0 };
         assert_eq!(gate.hashes.load(Ordering::SeqCst), 1 + expected + 1, "{callers:?}");
-        let is_late = |answer: &Result<_, Error>| *answer == Err(Error::DeadlineExceeded);
-        assert!(answers.iter().all(|answer| is_late(answer) == (callers == Callers::AreLate)), "{callers:?}");
+        let missed_deadline = |answer: &Result<_, Error>| *answer == Err(Error::DeadlineExceeded);
+        assert!(
+            answers.iter().all(|answer| missed_deadline(answer) == (callers == Callers::MissDeadline)),
+            "{callers:?}"
+        );
     }
 }

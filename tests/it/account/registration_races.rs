@@ -1,4 +1,4 @@
-//! T5: many who want one name at once, through every door and over two nodes: exactly one has it.
+//! T5: concurrent registrations of one username, through every API and on two nodes: exactly one succeeds.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -9,11 +9,11 @@ use watchword::{
     store::{Change, DocumentStore, Key, Memory, Outcome, Put},
 };
 
-use crate::support::{Api, App, Place, StoreKind, is_full};
+use crate::support::{Api, App, StoreKind, TestStore, is_full};
 
 const RACERS: usize = 64;
 
-/// One race: 64 racers in three spellings, by turns over the nodes and doors. Says what is wrong with its end.
+/// One race: 64 racers in three spellings, distributed over nodes and APIs. Returns what is wrong with the result.
 async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
     let spellings = [format!("andré{round}"), format!("ANDRÉ{round}"), format!("andre\u{301}{round}")];
     let mut racers = JoinSet::new();
@@ -27,7 +27,7 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
                 match answer.outcome() {
                     outcome if outcome == "ok" => return Some((racer, password)),
                     _ if answer.is_taken() => return None,
-                    // The hash queue is short on purpose.
+                    // The hash queue is short, so an overloaded node is expected.
                     outcome if outcome.contains("OVERLOADED") || outcome.starts_with("429") => {}
                     outcome => panic!("{outcome}"),
                 }
@@ -39,17 +39,17 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
     for (node, spelling) in nodes.iter().zip(spellings.iter().cycle().skip(round)) {
         let login = Api::Grpc.login(node, spelling, password).await;
         if login.outcome() != "ok" || login.data() != winner.to_string() {
-            return Err(format!("the winner is answered {login:?}"));
+            return Err(format!("the winner's login returned {login:?}"));
         }
     }
     Ok(())
 }
 
-/// `WATCHWORD_TEST_FULL=1` takes the 500 rounds that T5 asks for.
+/// `WATCHWORD_TEST_FULL=1` runs the 500 rounds of T5.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racers_for_one_name_exactly_one_wins_and_his_password_works_on_every_node() {
+async fn concurrent_registrations_of_one_username_have_one_winner_on_all_nodes() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let mut started = Vec::new();
         for _ in 0..nodes {
             started.push(App::with(kind).start_in(place.clone()).await);
@@ -63,16 +63,16 @@ async fn of_racers_for_one_name_exactly_one_wins_and_his_password_works_on_every
         assert_eq!(registered, rounds, "{kind:?}");
         if kind == StoreKind::Redis {
             let users: Vec<String> = place.redis().ask(&["KEYS", "watchword:user:*"]);
-            assert_eq!(users.len(), rounds, "no half record, no second spelling");
+            assert_eq!(users.len(), rounds, "one complete record for each username, no second spelling");
         }
     }
 }
 
-/// The control: a store that looks first and writes afterwards, as the original program did.
-struct LooksFirst(Memory);
+/// The control: a store that reads first and writes later, as the original program did.
+struct ReadsBeforeWriting(Memory);
 
 #[async_trait]
-impl DocumentStore for LooksFirst {
+impl DocumentStore for ReadsBeforeWriting {
     async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(key).await
     }
@@ -102,13 +102,13 @@ impl DocumentStore for LooksFirst {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_looks_before_it_writes_is_found_out() {
-    let store = Arc::new(LooksFirst(Memory::new(Arc::new(System))));
+async fn control_store_that_reads_before_it_writes_fails_the_race() {
+    let store = Arc::new(ReadsBeforeWriting(Memory::new(Arc::new(System))));
     let nodes = Arc::new(vec![App::on(store).start().await]);
     for round in 0..500 {
         if race(&nodes, round).await.is_err() {
             return;
         }
     }
-    panic!("the control shows nothing");
+    panic!("the control found no lost update");
 }

@@ -1,6 +1,6 @@
-//! A real redis-server of the test's own, on a port and in a folder of its own.
+//! A redis-server for one test, with its own port and folder.
 
-#![expect(clippy::disallowed_methods, reason = "waits for another process, which no clock of ours moves")]
+#![expect(clippy::disallowed_methods, reason = "waits for another process, which no test clock moves")]
 
 use std::{
     fs,
@@ -15,47 +15,47 @@ use std::{
 use redis::{Client, Connection, FromRedisValue};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use crate::support::WAIT_MAX;
 
-/// Settings with which Redis keeps what it acknowledged.
+/// Settings with which Redis keeps every acknowledged write.
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
 
-/// A running redis-server; killed when dropped.
+/// A running redis-server. It is killed when dropped.
 pub struct RedisServer {
     child: Mutex<Option<Child>>,
     folder: TempDir,
-    /// What runs the server, such as a tracer.
+    /// The program that runs the server, such as a tracer. Empty: none.
     wrapper: Vec<String>,
     args: Vec<String>,
     pub port: u16,
-    /// `user:password@` of an administrator, where the server asks for one.
+    /// `user:password@` of the administrator. Empty if the server needs none.
     login: String,
 }
 
 impl RedisServer {
-    /// A server that keeps users.
+    /// A server with durable settings.
     pub fn start() -> Self {
         Self::with::<&str>(&[])
     }
 
-    /// The same with more settings, which win.
+    /// Like [`Self::start`], with additional settings, which take precedence.
     pub fn with<S: AsRef<str>>(args: &[S]) -> Self {
         Self::start_as(&[], args, "")
     }
 
-    /// A server that keeps users, run by another program.
+    /// A server with durable settings that another program runs.
     pub fn under(wrapper: &[&str]) -> Self {
         Self::start_as::<&str>(wrapper, &[], "")
     }
 
-    /// The same where an administrator needs `login`, `user:password@`.
+    /// A server whose administrator logs in with `login`, `user:password@`.
     pub fn with_login<S: AsRef<str>>(args: &[S], login: &str) -> Self {
         Self::start_as(&[], args, login)
     }
 
     fn start_as<S: AsRef<str>>(wrapper: &[&str], args: &[S], login: &str) -> Self {
         let args: Vec<_> = DURABLE.iter().copied().chain(args.iter().map(AsRef::as_ref)).map(str::to_owned).collect();
-        // A port that was free a moment ago may be taken by now.
+        // Another process can take the free port before the server binds it.
         for _ in 0..20 {
             let server = Self {
                 child: Mutex::new(None),
@@ -72,7 +72,7 @@ impl RedisServer {
         panic!("redis-server did not start; run tests/run once: it installs it");
     }
 
-    /// Starts the process; says whether it answers.
+    /// Starts the process. Returns whether it answers.
     fn run_again(&self, more: &[&str]) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).unwrap();
         let program = self.wrapper.iter().map(String::as_str).chain(["redis-server"]).collect::<Vec<_>>();
@@ -85,8 +85,8 @@ impl RedisServer {
     }
 
     fn wait_until_it_answers(&self) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let start = Instant::now();
+        while start.elapsed() < WAIT_MAX {
             if self.try_ask::<String>(&["PING"]).is_ok() {
                 return true;
             }
@@ -110,26 +110,26 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The port on which it speaks TLS.
+    /// The TLS port.
     pub fn tls_port(&self) -> &str {
-        let at = self.args.iter().position(|arg| arg == "--tls-port").expect("TLS was asked for");
+        let at = self.args.iter().position(|arg| arg == "--tls-port").expect("the server has a TLS port");
         &self.args[at + 1]
     }
 
     fn connection(&self) -> redis::RedisResult<Connection> {
-        Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(PATIENCE)
+        Client::open(format!("redis://{}127.0.0.1:{}", self.login, self.port))?.get_connection_with_timeout(WAIT_MAX)
     }
 
-    /// Asks the server, past every proxy.
+    /// Sends a command to the server directly, not through a proxy.
     pub fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]).query(&mut self.connection()?)
     }
 
-    /// Asks as that `user:password`.
+    /// Sends a command as the user of `login`, `user:password`.
     pub fn try_ask_as(&self, login: &str, words: &[&str]) -> redis::RedisResult<()> {
         let client = Client::open(format!("redis://{login}@127.0.0.1:{}", self.port))?;
-        redis::cmd(words[0]).arg(&words[1..]).exec(&mut client.get_connection_with_timeout(PATIENCE)?)
+        redis::cmd(words[0]).arg(&words[1..]).exec(&mut client.get_connection_with_timeout(WAIT_MAX)?)
     }
 
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
@@ -145,25 +145,25 @@ impl RedisServer {
         assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
     }
 
-    /// `kill -9`.
+    /// Sends SIGKILL and waits until the process has exited.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap().take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Starts it again on the same port and folder.
+    /// Starts the server again with the same port and folder.
     pub fn restart(&self) {
         self.restart_with(&[]);
     }
 
-    /// The same with more settings, which win.
+    /// Like [`Self::restart`], with additional settings, which take precedence.
     pub fn restart_with(&self, args: &[&str]) {
         assert!(self.run_again(args), "redis-server did not start again:\n{}", self.log());
     }
 }
 
-/// A certificate authority of the test's own, and a certificate for `localhost` and 127.0.0.1.
+/// A certificate authority of this test, and a certificate for `localhost` and 127.0.0.1.
 pub struct Tls(TempDir);
 
 impl Tls {
@@ -186,7 +186,7 @@ impl Tls {
         self.0.path().join("ca.pem")
     }
 
-    /// What makes redis-server speak TLS on a port beside its plain one.
+    /// The settings with which redis-server also listens with TLS, on another port.
     pub fn redis_args(&self) -> Vec<String> {
         let port = free_port().to_string();
         let file = |name: &str| self.0.path().join(name).display().to_string();
@@ -203,7 +203,7 @@ fn free_port() -> u16 {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
-            // Ended already is as good.
+            // The process may have exited already.
             drop(child.kill());
             drop(child.wait());
         }

@@ -1,5 +1,4 @@
-//! Where a test keeps its users: a store of any kind, with its file or its server, and a way past the program to what
-//! is kept there.
+//! The store of a test: any kind, with its own data folder or Redis server, and direct access to the stored documents.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,7 +9,8 @@ use watchword::{
     store::{self, Durability, RedisSettings, Seal, Settings},
 };
 
-use super::{environment::Events, redis::RedisServer};
+use super::redis::RedisServer;
+use crate::support::Events;
 
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,22 +23,22 @@ pub enum StoreKind {
 impl StoreKind {
     pub const ALL: [StoreKind; 3] = [StoreKind::Memory, StoreKind::Embedded, StoreKind::Redis];
 
-    /// Those that outlive the process.
-    pub const KEPT: [StoreKind; 2] = [StoreKind::Embedded, StoreKind::Redis];
+    /// The kinds that keep their documents when the process exits.
+    pub const DURABLE: [StoreKind; 2] = [StoreKind::Embedded, StoreKind::Redis];
 }
 
-/// A place for users. Clones are the same place; it vanishes with the last of them.
+/// A store. Clones share it; it is deleted with the last of them.
 #[derive(Clone)]
-pub struct Place {
+pub struct TestStore {
     pub kind: StoreKind,
     folder: Arc<TempDir>,
     redis: Option<Arc<RedisServer>>,
 }
 
-/// Where both databases keep users' documents.
+/// The table of users in the embedded store.
 const USERS: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("user");
 
-impl Place {
+impl TestStore {
     pub fn new(kind: StoreKind) -> Self {
         let redis = (kind == StoreKind::Redis).then(|| Arc::new(RedisServer::start()));
         Self { kind, folder: Arc::new(TempDir::new().unwrap()), redis }
@@ -53,14 +53,14 @@ impl Place {
     }
 
     pub fn redis(&self) -> &RedisServer {
-        self.redis.as_ref().expect("a place in Redis")
+        self.redis.as_ref().expect("the store is Redis")
     }
 
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// The flags with which the binary uses this place.
+    /// The flags with which the binary uses this store.
     pub fn flags(&self) -> Vec<String> {
         let url = match self.kind {
             StoreKind::Memory => "memory:".to_owned(),
@@ -74,11 +74,11 @@ impl Place {
         store::open(&self.settings(), Arc::new(Seal::none()), &environment()).await.unwrap()
     }
 
-    /// Writes a document of the test's own where the store keeps that user; nobody else may have the place open.
-    pub fn plant(&self, username: &str, document: &[u8]) {
+    /// Writes the document of a user. An embedded store must be closed.
+    pub fn write_user(&self, username: &str, document: &[u8]) {
         match self.kind {
-            StoreKind::Memory => panic!("nothing is kept there"),
-            StoreKind::Embedded => self.plant_in(USERS, username, document),
+            StoreKind::Memory => panic!("the memory store has no documents outside the server"),
+            StoreKind::Embedded => self.insert(USERS, username, document),
             StoreKind::Redis => redis::cmd("SET")
                 .arg(format!("watchword:user:{username}"))
                 .arg(document)
@@ -87,20 +87,20 @@ impl Place {
         }
     }
 
-    /// The document that the store keeps of that user.
-    pub fn kept(&self, username: &str) -> String {
+    /// The stored document of a user.
+    pub fn stored_user(&self, username: &str) -> String {
         self.document(USERS, username, &format!("watchword:user:{username}"))
     }
 
-    /// The document that the store keeps of the keys of tokens.
-    pub fn kept_keys(&self) -> String {
+    /// The stored document of the key ring.
+    pub fn stored_keys(&self) -> String {
         self.document(redb::TableDefinition::new("keys"), "", "watchword:keys")
     }
 
-    /// A document, where the embedded store and where Redis keeps it.
+    /// A stored document, by its table and key in the embedded store and its key in Redis.
     fn document(&self, table: redb::TableDefinition<&str, &[u8]>, key: &str, redis_key: &str) -> String {
         match self.kind {
-            StoreKind::Memory => panic!("nothing is kept there"),
+            StoreKind::Memory => panic!("the memory store has no documents outside the server"),
             StoreKind::Embedded => {
                 let database = self.database();
                 let table = database.begin_read().unwrap().open_table(table).unwrap();
@@ -110,23 +110,23 @@ impl Place {
         }
     }
 
-    /// Writes a document of the test's own where the store keeps the keys of tokens.
-    pub fn plant_keys(&self, document: &str) {
+    /// Writes the document of the key ring. An embedded store must be closed.
+    pub fn write_keys(&self, document: &str) {
         match self.kind {
-            StoreKind::Memory => panic!("nothing is kept there"),
-            StoreKind::Embedded => self.plant_in(redb::TableDefinition::new("keys"), "", document.as_bytes()),
+            StoreKind::Memory => panic!("the memory store has no documents outside the server"),
+            StoreKind::Embedded => self.insert(redb::TableDefinition::new("keys"), "", document.as_bytes()),
             StoreKind::Redis => drop(self.redis().ask::<String>(&["SET", "watchword:keys", document])),
         }
     }
 
-    fn plant_in(&self, table: redb::TableDefinition<&str, &[u8]>, key: &str, document: &[u8]) {
+    fn insert(&self, table: redb::TableDefinition<&str, &[u8]>, key: &str, document: &[u8]) {
         let database = self.database();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(table).unwrap().insert(key, document).unwrap();
         transaction.commit().unwrap();
     }
 
-    /// How many rows each table of the embedded store has.
+    /// The number of rows of each table of the embedded store.
     pub fn rows(&self) -> Vec<(String, u64)> {
         let database = self.database();
         let transaction = database.begin_read().unwrap();
@@ -142,7 +142,7 @@ impl Place {
     }
 }
 
-/// The settings with which a node uses the Redis at `url`.
+/// The settings of a node for the Redis at `url`.
 pub fn redis_settings(url: &str) -> RedisSettings {
     RedisSettings {
         url: url.parse().unwrap(),
@@ -154,7 +154,7 @@ pub fn redis_settings(url: &str) -> RedisSettings {
     }
 }
 
-/// The machine's own time and chance, and nobody who listens.
+/// The system's clock and CSPRNG, and an observer that no test reads.
 pub fn environment() -> Environment {
     let observer: Arc<dyn Observer> = Arc::new(Events::default());
     Environment { clock: Arc::new(System), entropy: Arc::new(System), observer }

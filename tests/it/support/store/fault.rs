@@ -1,4 +1,4 @@
-//! A store with faults on order.
+//! A store that fails as the test requests.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -9,39 +9,39 @@ use watchword::{
     store::{Change, DocumentStore, Key, Kind, Memory, Outcome, Put},
 };
 
-/// What goes wrong.
+/// How the store fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Reads and writes are refused before anything happens.
+    /// Reads and writes are refused and have no effect.
     Down,
-    /// Writes happen, and their answer is lost.
+    /// Writes take effect, but their reply is lost.
     ReplyLost,
-    /// Every user is unreadable.
+    /// Every document is unreadable.
     Corrupt,
-    /// A bug.
+    /// Every call panics.
     Panic,
-    /// Never answers.
+    /// No call ever completes.
     Hangs,
-    /// Writes happen at once, and their answer comes when there is another fault or none.
+    /// Writes take effect immediately, and their reply comes when the test sets another fault or none.
     AnswersLate,
-    /// Replaces whatever is there, and lets others read before it does.
+    /// Compare-and-set writes without comparing, and other tasks run before each write.
     ComparesNothing,
-    /// Takes every secret for one that nobody has spent.
+    /// Accepts a single-use secret again and again.
     SpendsAgain,
-    /// Everything works until a session is to be stored.
+    /// Storing a session is refused. Everything else works.
     NoSessions,
-    /// Says that it has stored failures, and has not.
+    /// Acknowledges failed attempts without storing them.
     ForgetsFailures,
-    /// Reads work.
+    /// Writes are refused. Reads work.
     WritesNothing,
 }
 
-/// A memory store that fails as it is told.
+/// A memory store with a fault that the test sets.
 pub struct Faulty {
     inner: Memory,
     fault: watch::Sender<Fault>,
-    pulse: watch::Sender<StoreHealth>,
+    health: watch::Sender<StoreHealth>,
     entered: Notify,
 }
 
@@ -50,7 +50,7 @@ impl Faulty {
         Arc::new(Self {
             inner: Memory::new(Arc::new(System)),
             fault: watch::Sender::new(fault),
-            pulse: watch::Sender::new(StoreHealth::Up),
+            health: watch::Sender::new(StoreHealth::Up),
             entered: Notify::new(),
         })
     }
@@ -59,11 +59,11 @@ impl Faulty {
         self.fault.send_replace(fault);
     }
 
-    pub fn set_pulse(&self, pulse: StoreHealth) {
-        self.pulse.send_replace(pulse);
+    pub fn set_health(&self, health: StoreHealth) {
+        self.health.send_replace(health);
     }
 
-    /// Waits until a call hangs, or waits for its answer.
+    /// Waits until a call hangs ([`Fault::Hangs`]) or waits for its reply ([`Fault::AnswersLate`]).
     pub async fn entered(self: Arc<Self>) {
         self.entered.notified().await;
     }
@@ -83,8 +83,8 @@ impl Faulty {
                 Ok(())
             }
             Fault::Down => Err(StoreError::Unavailable),
-            Fault::Corrupt => Err(StoreError::Corrupt("torn by a test".into())),
-            Fault::Panic => panic!("a bug on order"),
+            Fault::Corrupt => Err(StoreError::Corrupt("corrupted by a test".into())),
+            Fault::Panic => panic!("the test requested a panic"),
             Fault::Hangs => {
                 self.entered.notify_one();
                 std::future::pending().await
@@ -92,8 +92,8 @@ impl Faulty {
         }
     }
 
-    fn after<T>(&self, answer: T) -> Result<T, StoreError> {
-        if *self.fault.borrow() == Fault::ReplyLost { Err(StoreError::OutcomeUnknown) } else { Ok(answer) }
+    fn after<T>(&self, reply: T) -> Result<T, StoreError> {
+        if *self.fault.borrow() == Fault::ReplyLost { Err(StoreError::OutcomeUnknown) } else { Ok(reply) }
     }
 }
 
@@ -122,7 +122,7 @@ impl DocumentStore for Faulty {
                 let seen = self.inner.get(&key).await?.unwrap_or_default().into();
                 Change::Replace { seen, document }
             }
-            careful => careful,
+            unchanged => unchanged,
         };
         let outcome = self.inner.change(first, key, change).await?;
         if fault == Fault::AnswersLate {
@@ -137,7 +137,7 @@ impl DocumentStore for Faulty {
     }
 
     fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.pulse.subscribe()
+        self.health.subscribe()
     }
 
     async fn close(&self) {}

@@ -1,0 +1,287 @@
+//! The rate limit of an account: attempts in each period, whatever the API, the spelling, the node or a restart.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tonic::Request;
+use watchword::{api::pb, domain::password::Cost};
+
+use super::{concurrent_attempts, is_limited, login, login_from, outcome, rate_limit_of, with_rate_limits};
+use crate::support::{
+    Api, App, ManualClock, Place, StoreKind,
+    fault::{Fault, Faulty},
+    http, password, query, reason,
+};
+
+/// T6. Concurrent attempts are limited like sequential ones, also after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_attempts_are_limited_to_ten_and_a_restart_allows_no_more() {
+    for kind in StoreKind::KEPT {
+        let place = Place::new(kind);
+        let app = with_rate_limits(kind).start_in(place.clone()).await;
+        app.registered("ada").await;
+        let before = app.events.count("hashed");
+        for name in ["ada", "unknown"] {
+            let (verified, limited) = concurrent_attempts(&app, name, 200).await;
+            assert_eq!((verified, limited), (10, 190), "{kind:?}, {name}");
+        }
+        assert_eq!(app.events.count("hashed") - before, 20, "{kind:?}");
+        assert_eq!(rate_limit_of(&login(&app, "ada", &password("ada")).await.unwrap_err()).0, "account");
+        app.stopped().await;
+
+        let app = with_rate_limits(kind).start_in(place).await;
+        for name in ["ada", "unknown"] {
+            let error = login(&app, name, &password("ada")).await.unwrap_err();
+            assert_eq!(rate_limit_of(&error).0, "account", "{kind:?}, {name}: after a restart");
+        }
+        assert_eq!(app.events.count("hashed"), 0, "{kind:?}");
+    }
+}
+
+/// The control of T6: without rate limits all attempts are verified, and a store that forgets failures allows more attempts.
+#[tokio::test(flavor = "multi_thread")]
+async fn control_without_rate_limits_or_stored_failures_verifies_more_attempts() {
+    let app = App::with(StoreKind::Memory).start().await;
+    let (verified, limited) = concurrent_attempts(&app, "ada", 200).await;
+    assert!(verified > 20 && limited == 0, "{verified} verified, {limited} limited");
+
+    for (fault, expected) in [(Fault::None, "RATE_LIMITED"), (Fault::ForgetsFailures, "INVALID_CREDENTIALS")] {
+        let store = Faulty::with(fault);
+        let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+        assert_eq!(concurrent_attempts(&app, "ada", 50).await.0, 10);
+        app.stopped().await;
+        let app = App::on(store).args(&["--throttle", "on"]).start().await;
+        assert_eq!(outcome(&login(&app, "ada", "one more").await), expected, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_attempts_that_cannot_be_stored_count_at_once_and_are_stored_later() {
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+    app.registered("ada").await;
+    store.set(Fault::WritesNothing);
+    assert_eq!(concurrent_attempts(&app, "ada", 50).await.0, 10);
+    app.rules.store_failed_attempts().await;
+    assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
+    store.set(Fault::None);
+    app.stopped().await;
+    let app = App::on(store).args(&["--throttle", "on"]).start().await;
+    assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_attempt_with_a_lost_store_reply_is_counted_once() {
+    let store = Faulty::with(Fault::None);
+    let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+    app.registered("bob").await;
+    store.set(Fault::ReplyLost);
+    assert_eq!(outcome(&login(&app, "ada", "wrong password").await), "INVALID_CREDENTIALS");
+    for _ in 0..20 {
+        app.rules.store_failed_attempts().await;
+    }
+    store.set(Fault::None);
+    assert_eq!(concurrent_attempts(&app, "ada", 20).await, (9, 11), "one of ten attempts was already counted");
+    app.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_set_back_does_not_extend_the_rate_limit() {
+    let place = Place::new(StoreKind::Embedded);
+    let app = with_rate_limits(StoreKind::Embedded).start_in(place.clone()).await;
+    app.registered("ada").await;
+    assert_eq!(concurrent_attempts(&app, "ada", 20).await.0, 10);
+    app.stopped().await;
+    let clock = ManualClock::default();
+    clock.set_back(Duration::from_secs(86_400));
+    let app = with_rate_limits(StoreKind::Embedded).clock(clock).start_in(place).await;
+    login(&app, "ada", &password("ada")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_attempt_counts_for_the_address_and_not_for_the_account() {
+    let app = with_rate_limits(StoreKind::Memory).args(&["--throttle-per-address", "5/10m"]).change(|config| {
+        config.hashing.workers = 1;
+        config.hashing.cost = Cost { memory_kib: 19_456, passes: 4, lanes: 1 };
+    });
+    let app = app.start().await;
+    app.registered("ada").await;
+    app.registered("bob").await;
+    let is_limited = async || login_from(&app, [127, 0, 0, 1], "bob", &password("bob")).await.status == 429;
+    let mut cancelled = 0;
+    while !is_limited().await {
+        cancelled += 1;
+        assert!(cancelled < 200, "cancelled attempts are never limited");
+        let hashed = app.events.count("hashed");
+        let mut stream = TcpStream::connect(app.http_socket()).await.unwrap();
+        let request = "GET /login?username=ada&password=wrong-password HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // The hash has begun or is about to begin. Not every attempt is being hashed when its caller leaves.
+        while app.rules.hash_pool().is_idle() && app.events.count("hashed") == hashed {
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+        while !app.rules.hash_pool().is_idle() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(cancelled >= 5, "limited after {cancelled} cancelled attempts");
+    for number in 0..10 {
+        let answer = login_from(&app, [127, 3, 3, number], "ada", "wrong password").await;
+        assert_eq!(answer.body, "User not found", "attempt {number}: the account's limit is unused");
+    }
+}
+
+/// T7. All spellings on all APIs are one account.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_in_all_spellings_on_all_apis_count_for_one_account() {
+    let app = with_rate_limits(StoreKind::Memory).start().await;
+    let name = "jos\u{e9}@example.com";
+    app.registered(name).await;
+    let before = app.events.count("hashed");
+    let spellings = [name, "JOS\u{c9}@EXAMPLE.COM", "jose\u{301}@example.com", "ｊｏｓ\u{e9}@Example.com"];
+    for round in 0..8 {
+        for spelling in spellings {
+            for api in Api::ALL {
+                let answer = api.login(&app, spelling, &format!("wrong password {round}")).await;
+                assert!(answer.is_wrong_credentials() || is_limited(&answer), "{}", answer.outcome());
+            }
+        }
+    }
+    let verified = app.events.count("hashed") - before;
+    assert!(verified <= 10, "{verified} attempts were verified");
+    assert!(is_limited(&Api::Grpc.login(&app, name, &password(name)).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempt_is_admitted_after_exactly_the_reported_retry_delay() {
+    let app = with_rate_limits(StoreKind::Memory).clock(ManualClock::stopped()).start().await;
+    app.registered("ada").await;
+    assert_eq!(concurrent_attempts(&app, "ada", 10).await, (10, 0));
+    let (name, wait) = rate_limit_of(&login(&app, "ada", &password("ada")).await.unwrap_err());
+    assert_eq!((name.as_str(), wait), ("account", Duration::from_secs(30)), "a tenth of five minutes");
+    for _ in 0..20 {
+        assert_eq!(
+            rate_limit_of(&login(&app, "ada", "more").await.unwrap_err()).1,
+            wait,
+            "a refused attempt does not count as failed"
+        );
+    }
+    app.clock.advance(wait - Duration::from_millis(1));
+    assert_eq!(rate_limit_of(&login(&app, "ada", &password("ada")).await.unwrap_err()).1, Duration::from_millis(1));
+    app.clock.advance(Duration::from_millis(1));
+    login(&app, "ada", &password("ada")).await.unwrap();
+    // A correct password does not use up the limit.
+    login(&app, "ada", &password("ada")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_correct_passwords_are_never_limited() {
+    let app = with_rate_limits(StoreKind::Memory).start().await;
+    app.registered("ada").await;
+    let channel = app.channel().await;
+    let logins = (0..40).map(|_| {
+        let mut client = pb::auth_client::AuthClient::new(channel.clone());
+        let request =
+            pb::LoginRequest { username: "ada".into(), password: password("ada"), challenge_solution: String::new() };
+        async move { client.login(request).await.map(|_| ()) }
+    });
+    for login in join_all(logins).await {
+        assert_eq!(outcome(&login), "ok");
+    }
+    let target = format!("/login?{}", query(&[("username", "ada"), ("password", &password("ada"))]));
+    let logins = (0..40).map(|_| http(app.http_socket(), "GET", &target, &[], ""));
+    for reply in join_all(logins).await {
+        assert_eq!((reply.status, reply.body.as_str()), (200, "data of ada"));
+    }
+    assert_eq!(app.events.count("rate limited"), 0);
+}
+
+/// T9. An attacker who exhausts the limit of an account does not lock out its user at familiar addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim_logs_in_from_a_familiar_address_while_a_hundred_addresses_attack() {
+    for kind in [StoreKind::Memory, StoreKind::Redis] {
+        let app = with_rate_limits(kind).start().await;
+        app.registered("victim").await;
+        let familiar_address = [127, 9, 9, 9];
+        assert_eq!(login_from(&app, familiar_address, "victim", &password("victim")).await.body, "data of victim");
+        let mut refused = 0;
+        for round in 0..10_u8 {
+            let attacks =
+                (0..100_u8).map(|number| login_from(&app, [127, 1, round, number], "victim", "wrong password"));
+            let victim = async {
+                for _ in 0..10 {
+                    let reply = login_from(&app, familiar_address, "victim", &password("victim")).await;
+                    assert_eq!((reply.status, reply.body.as_str()), (200, "data of victim"), "{kind:?}");
+                }
+            };
+            let (replies, ()) = tokio::join!(join_all(attacks), victim);
+            refused += replies.iter().filter(|reply| reply.status == 429).count();
+        }
+        assert_eq!(refused, 990, "{kind:?}: ten attempts were verified");
+        // From other addresses the limit of the account applies to the user too.
+        assert_eq!(login_from(&app, [127, 8, 8, 8], "victim", &password("victim")).await.status, 429);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_on_one_redis_share_the_failed_attempts() {
+    let place = Place::new(StoreKind::Redis);
+    let node = || with_rate_limits(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
+    let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
+    one.registered("ada").await;
+    assert_eq!(concurrent_attempts(&one, "ada", 6).await, (6, 0));
+    one.rules.store_failed_attempts().await;
+    assert_eq!(concurrent_attempts(&other, "ada", 6).await, (4, 2));
+    other.rules.store_failed_attempts().await;
+    assert_eq!(rate_limit_of(&login(&one, "ada", &password("ada")).await.unwrap_err()).0, "account");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reauthentication_has_five_attempts_for_each_session() {
+    let app = with_rate_limits(StoreKind::Memory).start().await;
+    app.registered("ada").await;
+    let tokens = app.authenticate("ada").await;
+    let with_token = |message| {
+        let mut request = Request::new(message);
+        let value = format!("Bearer {}", tokens.access_token);
+        request.metadata_mut().insert("authorization", value.parse().unwrap());
+        request
+    };
+    let mut client = app.client().await;
+    let mut outcomes = Vec::new();
+    for attempt in 0..6 {
+        let current_password = format!("wrong password {attempt}");
+        let outcome = if attempt % 2 == 0 {
+            let change = pb::ChangePasswordRequest { current_password, new_password: "another password".into() };
+            let mut request = Request::new(change);
+            *request.metadata_mut() = with_token(()).metadata().clone();
+            client.change_password(request).await.map(|_| ()).unwrap_err()
+        } else {
+            let mut request = Request::new(pb::DeleteUserRequest { current_password });
+            *request.metadata_mut() = with_token(()).metadata().clone();
+            client.delete_user(request).await.map(|_| ()).unwrap_err()
+        };
+        outcomes.push(reason(&outcome));
+    }
+    assert_eq!(outcomes[..5], ["INVALID_CREDENTIALS"; 5]);
+    assert_eq!(outcomes[5], "RATE_LIMITED");
+    // These attempts count for one session, so the user can still log in.
+    login(&app, "ada", &password("ada")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failure_alert_is_reported_once_a_minute_and_refuses_no_attempt() {
+    let app = with_rate_limits(StoreKind::Memory).args(&["--failure-alert", "5/1m"]).start().await;
+    app.registered("ada").await;
+    for (round, alerts) in [(0, 1), (1, 2)] {
+        for number in 0..8 {
+            let result = login(&app, &format!("user{round}-{number}"), "wrong password").await;
+            assert_eq!(outcome(&result), "INVALID_CREDENTIALS");
+        }
+        assert_eq!(app.events.count("many failures"), alerts, "once a minute");
+        app.clock.advance(Duration::from_secs(60));
+    }
+    login(&app, "ada", &password("ada")).await.unwrap();
+}

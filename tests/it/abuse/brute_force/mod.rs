@@ -1,0 +1,88 @@
+//! Brute force: attempts are limited on every API and in every spelling, for existing and unknown usernames.
+
+mod account_limit;
+mod address_limit;
+mod lockout;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tonic::{Request, Status};
+use watchword::api::{pb, rpc};
+
+use crate::support::{Answer, App, Reply, Setup, StoreKind, details, http_from, query, reason};
+
+/// A server with the default rate limits.
+fn with_rate_limits(kind: StoreKind) -> Setup {
+    App::with(kind).args(&["--throttle", "on"])
+}
+
+/// A server that limits only consecutive failed attempts, with the lowest lockout threshold.
+fn with_lowest_lockout_threshold(kind: StoreKind) -> Setup {
+    let unlimited = "1000000/1s";
+    with_rate_limits(kind)
+        .args(&["--throttle-per-account", unlimited, "--throttle-per-address-and-account", unlimited])
+        .args(&["--throttle-per-address", unlimited, "--failure-cap", "10"])
+}
+
+async fn login(app: &App, username: &str, password: &str) -> Result<pb::LoginResponse, Status> {
+    let request =
+        pb::LoginRequest { username: username.into(), password: password.into(), challenge_solution: String::new() };
+    app.client().await.login(request).await.map(|answer| answer.into_inner())
+}
+
+/// A login whose caller forwards the address of the end user.
+async fn login_forwarded(
+    app: &App,
+    client_address: &str,
+    username: &str,
+    password: &str,
+) -> Result<pb::LoginResponse, Status> {
+    let mut request = Request::new(pb::LoginRequest {
+        username: username.into(),
+        password: password.into(),
+        challenge_solution: String::new(),
+    });
+    request.metadata_mut().insert("x-forwarded-for", client_address.parse().unwrap());
+    app.client().await.login(request).await.map(|answer| answer.into_inner())
+}
+
+fn outcome<T>(result: &Result<T, Status>) -> String {
+    result.as_ref().map_or_else(reason, |_| "ok".into())
+}
+
+/// Concurrent attempts with wrong passwords. Returns how many were verified and how many were limited.
+async fn concurrent_attempts(app: &App, username: &str, count: usize) -> (usize, usize) {
+    let channel = app.channel().await;
+    let attempts = (0..count).map(|number| {
+        let mut client = pb::auth_client::AuthClient::new(channel.clone());
+        let request = pb::LoginRequest {
+            username: username.into(),
+            password: format!("wrong password {number}"),
+            challenge_solution: String::new(),
+        };
+        async move { reason(&client.login(request).await.unwrap_err()) }
+    });
+    let reasons = join_all(attempts).await;
+    let count = |expected: &str| reasons.iter().filter(|reason| *reason == expected).count();
+    (count("INVALID_CREDENTIALS"), count("RATE_LIMITED"))
+}
+
+/// The name and the retry delay of the rate limit in a refusal.
+fn rate_limit_of(status: &Status) -> (String, Duration) {
+    assert_eq!(reason(status), "RATE_LIMITED", "{status:?}");
+    let info: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");
+    let retry: Vec<rpc::RetryInfo> = details(status, "google.rpc.RetryInfo");
+    (info[0].metadata["limit"].clone(), retry[0].retry_delay.unwrap().try_into().unwrap())
+}
+
+fn is_limited(answer: &Answer) -> bool {
+    let outcome = answer.outcome();
+    outcome == "RATE_LIMITED" || outcome.starts_with("429 too many wrong passwords")
+}
+
+/// A login on the original routes, from a loopback address.
+async fn login_from(app: &App, from: [u8; 4], username: &str, password: &str) -> Reply {
+    let target = format!("/login?{}", query(&[("username", username), ("password", password)]));
+    http_from(from, app.http_socket(), "GET", &target).await
+}
