@@ -15,7 +15,7 @@ use watchword::{
 };
 
 use crate::support::{
-    App, BINARY, Node, PATIENCE, Setup, StoreKind, app, command_by,
+    App, BINARY, Node, Setup, StoreKind, WAIT_MAX, app, command_by,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
         begun, call, call_head, closed, frame, header, next_frame, setting,
@@ -116,7 +116,7 @@ async fn flood(to: SocketAddr, (name, round_bytes): Flood) {
         // A reset connection is closed too.
         drop(reader.await);
     };
-    timeout(PATIENCE, closed).await.unwrap_or_else(|_| panic!("the server does not stop the flood: {name}"));
+    timeout(WAIT_MAX, closed).await.unwrap_or_else(|_| panic!("the server does not stop the flood: {name}"));
 }
 
 fn limited(change: impl Fn(&mut Limits) + Send + 'static) -> Setup {
@@ -195,7 +195,7 @@ async fn client_that_never_reads_its_socket_is_disconnected() {
     let (_unread, mut to_server) = TcpStream::connect(app.http_socket()).await.unwrap().into_split();
     // Answers without a body, so that only the full socket makes the server wait.
     let request = b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
-    timeout(PATIENCE, send_until_closed(&mut to_server, &request))
+    timeout(WAIT_MAX, send_until_closed(&mut to_server, &request))
         .await
         .expect("the server disconnects a client that reads nothing");
     app.registered("ada").await;
@@ -342,5 +342,5 @@ async fn silent_connections_are_closed_and_make_room_for_new_ones() {
             }
         }
     };
-    timeout(PATIENCE, served).await.expect("the silent connections are closed");
+    timeout(WAIT_MAX, served).await.expect("the silent connections are closed");
 }

@@ -5,7 +5,7 @@ use std::{fs, panic::catch_unwind, path::Path};
 
 use watchword::fuzz::{TARGETS, Target};
 
-use crate::support::{disk::Chance, is_full};
+use crate::support::{disk::SeededRandom, is_full};
 
 /// Bytes with a meaning in at least one of the parsers.
 const BYTES: &[u8] = b"%&=+,;.:$[]{}\"' \t\n\0\x7f\x80\xc3\xe2\xff\xed09azAZ-_/~";
@@ -14,7 +14,7 @@ const BYTES: &[u8] = b"%&=+,;.:$[]{}\"' \t\n\0\x7f\x80\xc3\xe2\xff\xed09azAZ-_/~
 const INPUT_BYTES_MAX: usize = 8_192;
 
 /// One of the seeds, with some mutations.
-fn mutated(seeds: &[Vec<u8>], random: &mut Chance) -> Vec<u8> {
+fn mutated(seeds: &[Vec<u8>], random: &mut SeededRandom) -> Vec<u8> {
     let mut input = seeds[random.below(seeds.len())].clone();
     for _ in 0..1 + random.below(4) {
         let at = random.below(input.len() + 1);
@@ -42,7 +42,7 @@ fn mutated(seeds: &[Vec<u8>], random: &mut Chance) -> Vec<u8> {
 
 /// The first failing input, of the seeds and `count` mutated seeds.
 fn first_failure(try_input: fn(&[u8]), seeds: &[Vec<u8>], count: usize) -> Option<Vec<u8>> {
-    let mut random = Chance(22);
+    let mut random = SeededRandom(22);
     let mutated = (0..count).map(|_| mutated(seeds, &mut random));
     seeds.iter().cloned().chain(mutated).find(|input| catch_unwind(|| try_input(input)).is_err())
 }

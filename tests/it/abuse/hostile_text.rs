@@ -21,7 +21,8 @@ use watchword::{
 use crate::{
     store::contract::user,
     support::{
-        Api, App, PATIENCE, Place, StoreKind, app, channel, command, disk::Chance, http, is_full, password, query,
+        Api, App, StoreKind, TestStore, WAIT_MAX, app, channel, command, disk::SeededRandom, http, is_full, password,
+        query,
     },
 };
 
@@ -55,12 +56,12 @@ const PARTS: [&str; 26] = [
     "é",
 ];
 
-fn text(random: &mut Chance, length: usize) -> String {
+fn text(random: &mut SeededRandom, length: usize) -> String {
     (0..1 + random.below(length)).map(|_| PARTS[random.below(PARTS.len())]).collect()
 }
 
 /// A hostile name of any printable ASCII.
-fn hostile_name(random: &mut Chance) -> String {
+fn hostile_name(random: &mut SeededRandom) -> String {
     (0..1 + random.below(60)).map(|_| char::from(0x21 + u8::try_from(random.below(0x5e)).unwrap())).collect()
 }
 
@@ -69,9 +70,9 @@ fn hostile_name(random: &mut Chance) -> String {
 async fn hostile_usernames_and_data_are_read_back_unchanged_from_every_store() {
     let count = if is_full() { 20_000 } else { 2_000 };
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let store = place.open().await;
-        let (mut random, mut names) = (Chance(17), BTreeSet::new());
+        let (mut random, mut names) = (SeededRandom(17), BTreeSet::new());
         for _ in 0..count {
             let name = if random.below(2) == 0 { hostile_name(&mut random) } else { text(&mut random, 6) };
             // Invalid usernames never reach a store.
@@ -100,11 +101,11 @@ async fn hostile_usernames_and_data_are_read_back_unchanged_from_every_store() {
 /// Through the APIs: the Redis commands of each call touch only the keys of that user.
 #[tokio::test]
 async fn calls_with_hostile_usernames_touch_only_the_keys_of_that_user() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).start_in(place.clone()).await;
     place.redis().ask::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
     place.redis().ask::<()>(&["CONFIG", "SET", "slowlog-max-len", "100000"]);
-    let mut random = Chance(71);
+    let mut random = SeededRandom(71);
     for number in 0..40 {
         let (name, password) = (hostile_name(&mut random), format!("{}{number}long enough", text(&mut random, 9)));
         place.redis().ask::<()>(&["SLOWLOG", "RESET"]);
@@ -115,7 +116,7 @@ async fn calls_with_hostile_usernames_touch_only_the_keys_of_that_user() {
             assert!(api.login(&app, &name, &format!("{password}!")).await.is_wrong_credentials());
         }
         let canonical = Username::parse(&name).unwrap().as_str().to_owned();
-        let user: serde_json::Value = serde_json::from_str(&place.kept(&canonical)).unwrap();
+        let user: serde_json::Value = serde_json::from_str(&place.stored_user(&canonical)).unwrap();
         let id_key = format!("watchword:id:{}", user["id"].as_str().unwrap());
         let sessions_key = format!("watchword:sessions:{}", user["id"].as_str().unwrap());
         let mut commands = 0;
@@ -256,7 +257,7 @@ async fn answer_to(app: &App, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     // The server may close before it has read all bytes, which resets the connection.
     drop(stream.write_all(bytes).await);
-    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server closes the connection"));
+    drop(timeout(WAIT_MAX, stream.read_to_end(&mut answer)).await.expect("the server closes the connection"));
     String::from_utf8(answer).unwrap()
 }
 
@@ -277,7 +278,7 @@ fn wait_until_listening(child: &mut Child, log: &Path, api: &str) -> String {
 }
 
 /// All commands that Redis ran since the slow log was cleared.
-fn slow_log(place: &Place) -> Vec<Vec<String>> {
+fn slow_log(place: &TestStore) -> Vec<Vec<String>> {
     type Entry = (i64, i64, i64, Vec<String>, String, String);
     place.redis().ask::<Vec<Entry>>(&["SLOWLOG", "GET", "-1"]).into_iter().map(|entry| entry.3).collect()
 }

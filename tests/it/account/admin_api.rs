@@ -12,10 +12,10 @@ use watchword::api::pb::{
     RefreshTokenRequest, RotateSigningKeyRequest, RotateSigningKeyResponse, auth_admin_client::AuthAdminClient,
 };
 
-use crate::support::{App, Node, Place, Setup, StoreKind, app, http, reason, run};
+use crate::support::{App, Node, Setup, StoreKind, TestStore, app, http, reason, run};
 
 /// A server with an admin listener, and the folder of its socket.
-async fn start(setup: Setup, place: &Place) -> (App, TempDir) {
+async fn start(setup: Setup, place: &TestStore) -> (App, TempDir) {
     let folder = TempDir::new().unwrap();
     let address = format!("unix:{}", folder.path().join("created/admin.sock").display());
     (setup.args(&["--admin-addr", &address]).start_in(place.clone()).await, folder)
@@ -44,7 +44,7 @@ fn key_id_of(token: &str) -> String {
 #[tokio::test]
 async fn rotated_signing_key_is_published_before_use_and_existing_tokens_stay_valid() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let (app, _folder) = start(App::with(kind).args(&["--access-token-lifetime", "1h"]), &place).await;
         app.registered("ada").await;
         let before = app.authenticate("ada").await;
@@ -80,7 +80,7 @@ async fn rotated_signing_key_is_published_before_use_and_existing_tokens_stay_va
 #[tokio::test]
 async fn dropping_old_keys_rejects_their_access_tokens_and_keeps_sessions() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let (app, _folder) = start(App::with(kind), &place).await;
         app.registered("ada").await;
         let stolen = app.authenticate("ada").await;
@@ -96,7 +96,7 @@ async fn dropping_old_keys_rejects_their_access_tokens_and_keeps_sessions() {
 
 #[tokio::test]
 async fn dropped_signing_key_is_rejected_on_other_nodes_within_a_minute() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let (one, _folder) = start(App::with(StoreKind::Redis).args(&["--token-issuer", "here"]), &place).await;
     let other = App::with(StoreKind::Redis).args(&["--token-issuer", "here"]).start_in(place).await;
     one.registered("ada").await;
@@ -110,7 +110,7 @@ async fn dropped_signing_key_is_rejected_on_other_nodes_within_a_minute() {
 
 #[tokio::test]
 async fn admin_socket_is_private_to_the_service_user_and_absent_from_the_grpc_listener() {
-    let place = Place::new(StoreKind::Memory);
+    let place = TestStore::new(StoreKind::Memory);
     let (app, folder) = start(App::with(StoreKind::Memory), &place).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let socket_folder = folder.path().join("created");

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tonic::{Code, Request, Status};
 use watchword::api::pb::{self, UserState, auth_admin_get_user_request, auth_client::AuthClient};
 
-use crate::support::{Api, App, Node, Place, StoreKind, channel, password, reason, run};
+use crate::support::{Api, App, Node, StoreKind, TestStore, channel, password, reason, run};
 
 fn by_username(username: &str) -> pb::AuthAdminGetUserRequest {
     pb::AuthAdminGetUserRequest { user: Some(auth_admin_get_user_request::User::Username(username.into())) }
@@ -58,10 +58,10 @@ async fn admin_api_shows_each_account_state_with_its_reason() {
         assert_eq!(required.state(), UserState::ResetRequired, "{kind:?}");
         assert_eq!(required.reset_expire_time, code.expire_time, "{kind:?}");
 
-        app.disabled("ada", true).await;
+        app.set_disabled("ada", true).await;
         let disabled = get_user(&app, by_username("ada")).await.unwrap();
         assert_eq!((disabled.state(), disabled.reset_expire_time), (UserState::Disabled, None), "{kind:?}");
-        app.disabled("ada", false).await;
+        app.set_disabled("ada", false).await;
         assert_eq!(
             unlock(&app, "ada").await.state(),
             UserState::ResetRequired,
@@ -77,7 +77,7 @@ async fn unknown_user_is_not_found_and_invalid_selector_is_an_invalid_field() {
     let id = get_user(&app, by_username("ada")).await.unwrap().user.unwrap().user_id;
     let tokens = app.authenticate("ada").await;
     let delete = pb::DeleteUserRequest { current_password: password("ada") };
-    app.client().await.delete_user(crate::session::sessions::with(&tokens.access_token, delete)).await.unwrap();
+    app.client().await.delete_user(crate::support::with_bearer(&tokens.access_token, delete)).await.unwrap();
     app.registered("ada").await;
     for user_selector in [by_username("unknown"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {
         let error = get_user(&app, user_selector).await.unwrap_err();
@@ -109,7 +109,7 @@ async fn unlocked_user_can_log_in_on_every_node_and_after_kill_9() {
         ["--failure-cap", "10", "--throttle-per-account", "1000000/1s"],
         ["--failure-cap", "100", "--throttle-per-account", "10/24h"],
     ] {
-        let place = Place::new(StoreKind::Redis);
+        let place = TestStore::new(StoreKind::Redis);
         let node = || {
             App::with(StoreKind::Redis)
                 .args(&["--throttle", "on", "--token-issuer", "https://auth.example"])
@@ -143,14 +143,14 @@ async fn disabling_twice_changes_nothing_and_enabling_ends_no_session() {
     let app = App::with(StoreKind::Memory).with_admin().start().await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
-    app.disabled("ada", false).await;
+    app.set_disabled("ada", false).await;
     assert!(app.introspect(&tokens.access_token).await.active, "enabling an active user changes nothing");
     for _ in 0..2 {
-        app.disabled("ada", true).await;
+        app.set_disabled("ada", true).await;
         assert!(!app.introspect(&tokens.access_token).await.active);
         assert_eq!(login(&app, "ada", &password("ada")).await, "INVALID_CREDENTIALS");
     }
-    app.disabled("ada", false).await;
+    app.set_disabled("ada", false).await;
     assert_eq!(login(&app, "ada", &password("ada")).await, "ok");
     assert!(!app.introspect(&tokens.access_token).await.active, "ended sessions stay ended");
 }
@@ -179,11 +179,11 @@ async fn disabling_a_user_succeeds_despite_concurrent_updates_from_their_session
                     })
                 })
                 .collect();
-            app.disabled("ada", true).await;
+            app.set_disabled("ada", true).await;
             for writer in writers {
                 writer.await.unwrap();
             }
-            app.disabled("ada", false).await;
+            app.set_disabled("ada", false).await;
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     account::password_policy::change_password,
     store::contract::user,
     support::{
-        Api, App, CHEAP, Node, PATIENCE, Place, StoreKind, channel, command, environment, is_full, password, reason,
+        Api, App, CHEAP, Node, StoreKind, TestStore, WAIT_MAX, channel, command, environment, is_full, password, reason,
     },
 };
 
@@ -43,13 +43,13 @@ fn pool(cost: Cost) -> HashPool {
 /// Argon2id over the MD5 of `insecure`.
 async fn wrapped(cost: Cost) -> PasswordHash {
     let pool = pool(cost);
-    let permit = pool.admit(Purpose::Registration, System.monotonic() + PATIENCE).unwrap();
+    let permit = pool.admit(Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
     permit.wrap_md5(Md5Hex::parse(MD5_OF_INSECURE).unwrap()).await.unwrap()
 }
 
 /// A node on a store that already holds these users.
-async fn with_users(kind: StoreKind, users: &[User]) -> (Place, App) {
-    let place = Place::new(kind);
+async fn with_users(kind: StoreKind, users: &[User]) -> (TestStore, App) {
+    let place = TestStore::new(kind);
     let store = place.open().await;
     for user in users {
         store.claim(user).await.unwrap();
@@ -67,12 +67,12 @@ async fn wait_for_event(app: &App, event: &str, times: usize) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, enough).await.unwrap_or_else(|_| panic!("{event} did not happen {times} times"));
+    tokio::time::timeout(WAIT_MAX, enough).await.unwrap_or_else(|_| panic!("{event} did not happen {times} times"));
 }
 
 #[tokio::test]
 async fn imported_md5_hash_verifies_with_one_hash_and_is_rehashed_after_login() {
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         for hash in [wrapped(CHEAP).await, wrapped(OLDER).await] {
             let imported = User { password: Some(hash.clone()), ..user("soham") };
             let (place, app) = with_users(kind, &[imported]).await;
@@ -89,7 +89,7 @@ async fn imported_md5_hash_verifies_with_one_hash_and_is_rehashed_after_login() 
             }
             assert_eq!(app.events.count("hashed"), 8, "a hash with current parameters is not rehashed");
             assert_eq!(app.stopped().await, Ended::Asked);
-            let record: serde_json::Value = serde_json::from_str(&place.kept("soham")).unwrap();
+            let record: serde_json::Value = serde_json::from_str(&place.stored_user("soham")).unwrap();
             let phc = record["password"].as_str().unwrap();
             assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{kind:?}: {phc}");
             assert!(record.get("epoch").is_none(), "the password is the same: no session has ended");
@@ -99,8 +99,8 @@ async fn imported_md5_hash_verifies_with_one_hash_and_is_rehashed_after_login() 
 
 #[tokio::test]
 async fn hash_with_older_cost_is_rehashed_and_ends_no_session() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = App::with(kind).args(&ISSUER).change(with_older_cost).start_in(place.clone()).await;
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
@@ -110,13 +110,13 @@ async fn hash_with_older_cost_is_rehashed_and_ends_no_session() {
         wait_for_event(&app, "password rehashed", 1).await;
         assert!(app.introspect(&tokens.access_token).await.active, "{kind:?}");
         app.stopped().await;
-        assert!(place.kept("ada").contains("m=64,"), "{kind:?}");
+        assert!(place.stored_user("ada").contains("m=64,"), "{kind:?}");
     }
 }
 
 #[tokio::test]
 async fn account_without_a_password_is_refused_like_an_unknown_user_with_one_hash() {
-    for kind in StoreKind::KEPT {
+    for kind in StoreKind::DURABLE {
         let without = User { password: None, ..user("grace") };
         let (_place, app) = with_users(kind, &[without]).await;
         for api in Api::ALL {
@@ -152,17 +152,17 @@ async fn hostile_stored_hash_is_refused_without_memory_growth_or_effect_on_other
         "$".repeat(10_240),
         "A".repeat(10_240),
     ];
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let store = place.open().await;
         store.claim(&user("bystander")).await.unwrap();
         store.claim(&user("template")).await.unwrap();
         store.close().await;
         drop(store);
         for (number, phc) in hostile.iter().enumerate() {
-            let mut record: serde_json::Value = serde_json::from_str(&place.kept("template")).unwrap();
+            let mut record: serde_json::Value = serde_json::from_str(&place.stored_user("template")).unwrap();
             (record["username"], record["password"]) = (format!("user{number}").into(), phc.as_str().into());
-            place.plant(&format!("user{number}"), record.to_string().as_bytes());
+            place.write_user(&format!("user{number}"), record.to_string().as_bytes());
         }
         let mut args =
             vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--admin-addr", "off"];
@@ -240,8 +240,8 @@ async fn users_with_older_hashes(app: &App, rounds: usize) -> Vec<(String, pb::T
 #[tokio::test(flavor = "multi_thread")]
 async fn rehash_after_login_never_restores_an_old_password() {
     let rounds = if is_full() { 2_000 } else { 200 };
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = App::with(kind).args(&ISSUER).change(with_older_cost).start_in(place.clone()).await;
         let sessions = users_with_older_hashes(&app, rounds).await;
         app.stopped().await;

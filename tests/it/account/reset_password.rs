@@ -8,7 +8,7 @@ use tonic::{Code, Request, Status};
 use watchword::api::{pb, rpc};
 
 use crate::support::{
-    Api, App, ManualClock, Place, Setup, StoreKind, details,
+    Api, App, ManualClock, Setup, StoreKind, TestStore, details,
     fault::{Fault, Faulty},
     http_from, password, query, reason,
 };
@@ -97,7 +97,7 @@ async fn race(nodes: &Arc<Vec<App>>, code: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_resets_with_one_code_have_one_winner_and_none_after_a_restart() {
     for (kind, count) in [(StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let node = || App::with(kind).args(&["--token-issuer", "https://auth.example"]).with_admin();
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -143,7 +143,7 @@ async fn invalid_reset_codes_are_refused_identically_and_without_a_hash() {
         let expired = create_code(&app, "expired", false).await;
         app.clock.advance(LIFETIME);
         let [valid, disabled] = [create_code(&app, "ada", false).await, create_code(&app, "disabled", false).await];
-        app.disabled("disabled", true).await;
+        app.set_disabled("disabled", true).await;
         let created_later = create_code(&app, "disabled", false).await;
         let hashed = app.events.count("hashed");
         let mut answers = Vec::new();
@@ -197,11 +197,11 @@ async fn new_code_password_change_and_disabling_invalidate_a_reset_code() {
     let tokens = app.authenticate("ada").await;
     let change =
         pb::ChangePasswordRequest { current_password: password("ada"), new_password: "a changed long one".into() };
-    app.client().await.change_password(crate::session::sessions::with(&tokens.access_token, change)).await.unwrap();
+    app.client().await.change_password(crate::support::with_bearer(&tokens.access_token, change)).await.unwrap();
     assert_eq!(refusal_of(&newer).await, "INVALID_CREDENTIALS", "the password was changed");
     let third = create_code(&app, "ada", false).await;
-    app.disabled("ada", true).await;
-    app.disabled("ada", false).await;
+    app.set_disabled("ada", true).await;
+    app.set_disabled("ada", false).await;
     assert_eq!(refusal_of(&third).await, "INVALID_CREDENTIALS", "the user was disabled");
     assert_eq!(login(&app, "ada", "a changed long one").await, "ok");
 }
@@ -295,7 +295,7 @@ async fn wrong_reset_codes_have_their_own_rate_limit_and_the_right_code_passes()
 async fn locked_out_user_resets_the_password_and_can_log_in_on_every_node() {
     for strict in [&["--failure-cap", "10"][..], &["--failure-cap", "10", "--failure-cap-strict", "true"]] {
         let (flags, is_strict) = (&strict[..2], strict.len() > 2);
-        let place = Place::new(StoreKind::Redis);
+        let place = TestStore::new(StoreKind::Redis);
         let node = || {
             App::with(StoreKind::Redis)
                 .args(&["--throttle", "on", "--token-issuer", "https://auth.example"])
@@ -329,7 +329,7 @@ async fn locked_out_user_resets_the_password_and_can_log_in_on_every_node() {
 /// T15: disabling, a required reset and a reset all revoke the password and its sessions.
 #[tokio::test]
 async fn revoked_password_and_its_sessions_are_rejected_on_every_node() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let node = || App::with(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]).with_admin();
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     for action in ["disable", "require reset", "reset"] {
@@ -341,7 +341,7 @@ async fn revoked_password_and_its_sessions_are_rejected_on_every_node() {
         }
         let code = create_code(&one, &name, action == "require reset").await;
         match action {
-            "disable" => one.disabled(&name, true).await,
+            "disable" => one.set_disabled(&name, true).await,
             "reset" => reset(&one, &name, &code, "another long one").await.unwrap(),
             _ => {}
         }
@@ -366,15 +366,15 @@ async fn revoked_password_and_its_sessions_are_rejected_on_every_node() {
 
 #[tokio::test]
 async fn reset_code_is_rejected_for_other_users_and_for_a_reused_username() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let app = App::with(StoreKind::Redis).with_admin().start_in(place.clone()).await;
     app.registered("ada").await;
     app.registered("bob").await;
     let code_of_ada = create_code(&app, "ada", false).await;
     // An attacker with write access to the store copies the stored code to another user.
-    let [ada, mut bob] = ["ada", "bob"].map(|name| serde_json::from_str::<Value>(&place.kept(name)).unwrap());
+    let [ada, mut bob] = ["ada", "bob"].map(|name| serde_json::from_str::<Value>(&place.stored_user(name)).unwrap());
     bob["reset"] = ada["reset"].clone();
-    place.plant("bob", bob.to_string().as_bytes());
+    place.write_user("bob", bob.to_string().as_bytes());
     let error = reset(&app, "bob", &code_of_ada, "another long one").await.unwrap_err();
     assert_eq!(reason(&error), "INVALID_CREDENTIALS");
 
@@ -393,12 +393,12 @@ async fn reset_code_created_while_disabled_is_invalid_after_enabling() {
     for kind in StoreKind::ALL {
         for disabled_again in [false, true] {
             let app = with_ada(App::with(kind)).await;
-            app.disabled("ada", true).await;
+            app.set_disabled("ada", true).await;
             let code = create_code(&app, "ada", false).await;
             if disabled_again {
-                app.disabled("ada", true).await;
+                app.set_disabled("ada", true).await;
             }
-            app.disabled("ada", false).await;
+            app.set_disabled("ada", false).await;
             let error = reset(&app, "ada", &code, "another long one").await.unwrap_err();
             assert_eq!(reason(&error), "INVALID_CREDENTIALS", "{kind:?}");
         }

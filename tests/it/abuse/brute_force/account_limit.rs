@@ -9,7 +9,7 @@ use watchword::{api::pb, domain::password::Cost};
 
 use super::{concurrent_attempts, is_limited, login, login_from, outcome, rate_limit_of, with_rate_limits};
 use crate::support::{
-    Api, App, ManualClock, Place, StoreKind,
+    Api, App, ManualClock, StoreKind, TestStore,
     fault::{Fault, Faulty},
     http, password, query, reason,
 };
@@ -17,8 +17,8 @@ use crate::support::{
 /// T6. Concurrent attempts are limited like sequential ones, also after a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_attempts_are_limited_to_ten_and_a_restart_allows_no_more() {
-    for kind in StoreKind::KEPT {
-        let place = Place::new(kind);
+    for kind in StoreKind::DURABLE {
+        let place = TestStore::new(kind);
         let app = with_rate_limits(kind).start_in(place.clone()).await;
         app.registered("ada").await;
         let before = app.events.count("hashed");
@@ -88,7 +88,7 @@ async fn failed_attempt_with_a_lost_store_reply_is_counted_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clock_set_back_does_not_extend_the_rate_limit() {
-    let place = Place::new(StoreKind::Embedded);
+    let place = TestStore::new(StoreKind::Embedded);
     let app = with_rate_limits(StoreKind::Embedded).start_in(place.clone()).await;
     app.registered("ada").await;
     assert_eq!(concurrent_attempts(&app, "ada", 20).await.0, 10);
@@ -227,7 +227,7 @@ async fn victim_logs_in_from_a_familiar_address_while_a_hundred_addresses_attack
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_on_one_redis_share_the_failed_attempts() {
-    let place = Place::new(StoreKind::Redis);
+    let place = TestStore::new(StoreKind::Redis);
     let node = || with_rate_limits(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
     let (one, other) = (node().start_in(place.clone()).await, node().start_in(place).await);
     one.registered("ada").await;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     abuse::proof_of_work::{LOGIN, REGISTER, solution},
-    support::{Api, Place, StoreKind, password},
+    support::{Api, StoreKind, TestStore, password},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn proof_of_work_admits_one_attempt_despite_rate_limit_and_lockout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lockout_refuses_the_password_alone_except_from_familiar_addresses() {
     for kind in StoreKind::ALL {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let app = with_lowest_lockout_threshold(kind).start_in(place.clone()).await;
         app.registered("ada").await;
         let familiar_address = [127, 9, 9, 9];

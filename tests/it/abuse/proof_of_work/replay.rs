@@ -12,7 +12,7 @@ use super::{REGISTER, challenge, encoded, is_invalid, payload, solution, solved,
 use crate::{
     store::copy::copy,
     support::{
-        Answer, Api, App, ManualClock, Place, StoreKind,
+        Answer, Api, App, ManualClock, StoreKind, TestStore,
         fault::{Fault, Faulty},
         password, reason,
     },
@@ -70,7 +70,7 @@ async fn race(nodes: &Arc<Vec<App>>, proof: &str, round: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_uses_of_one_solution_have_one_winner_and_none_after_a_restart() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {
-        let place = Place::new(kind);
+        let place = TestStore::new(kind);
         let start = async || {
             let mut started = Vec::new();
             for _ in 0..nodes {
@@ -135,7 +135,7 @@ async fn solution_is_refused_while_the_store_cannot_confirm_its_use() {
 
 #[tokio::test]
 async fn challenge_spent_in_one_store_is_spent_in_its_copy() {
-    let (embedded, redis) = (Place::new(StoreKind::Embedded), Place::new(StoreKind::Redis));
+    let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     let node = |kind| with_challenges(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Embedded).start_in(embedded.clone()).await;
     let (spent, fresh) = (solution(&app, REGISTER).await, solution(&app, REGISTER).await);
