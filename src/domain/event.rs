@@ -70,9 +70,9 @@ pub enum Event<'a> {
     /// A limit refused a call.
     RateLimited { context: &'a CallContext, limit: Limit, retry_after: Duration },
     /// A name has had so many failures in a row that its password alone opens nothing any more; `user` when there is one.
-    FailureCapReached { context: &'a CallContext, user: Option<UserId> },
+    LockoutThresholdReached { context: &'a CallContext, user: Option<UserId> },
     /// Everybody together fails more often than operators said is usual.
-    ManyFailures,
+    FailureAlert,
     /// A password was hashed once, after waiting for a worker.
     Hashed { queued: Duration, took: Duration },
     /// The store did not do as asked.

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// No limit on guessing is reached by it.
-const ROOM: Rate = Rate { most: 1_000_000, per: Duration::from_secs(1) };
+const ROOM: Rate = Rate { events: 1_000_000, period: Duration::from_secs(1) };
 
 /// Failures that lock an account; no other account of the test has more than one.
 const FAILURE_CAP: u32 = 10;
@@ -286,8 +286,8 @@ fn settings(config: &Config, folder: &Path) -> Config {
             per_address_and_account: ROOM,
             registrations: ROOM,
             alert: ROOM,
-            failure_cap: FAILURE_CAP,
-            failure_cap_is_strict: true,
+            lockout_threshold: FAILURE_CAP,
+            lockout_is_strict: true,
         }),
         token_issuer: None,
         oauth_clients: None,

@@ -108,10 +108,10 @@ impl<'a> Record<'a> {
             Event::RateLimited { context, limit, .. } => {
                 failure("excess_rate_limit_exceeded", context).because(limit.name()).common()
             }
-            Event::FailureCapReached { context, user } => {
+            Event::LockoutThresholdReached { context, user } => {
                 Self { target_id: *user, ..failure("authn_login_lock", context).alarming() }
             }
-            Event::ManyFailures => Self { outcome: Outcome::Failure, ..by_nobody("authn_login_fail_max").alarming() },
+            Event::FailureAlert => Self { outcome: Outcome::Failure, ..by_nobody("authn_login_fail_max").alarming() },
             // A flood of them costs the caller nothing.
             Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).common(),
             Event::ChallengeRefused { context, why, .. } => {

@@ -198,11 +198,11 @@ impl Metrics {
                 self.challenge_checks.inc();
                 return;
             }
-            Event::FailureCapReached { .. } => {
+            Event::LockoutThresholdReached { .. } => {
                 self.failure_caps.inc();
                 return;
             }
-            Event::ManyFailures => {
+            Event::FailureAlert => {
                 self.many_failures.inc();
                 return;
             }

@@ -22,11 +22,11 @@ impl AccountState {
     /// The state of a user's account, given how many passwords in a row were wrong: the first that holds of those in which
     /// less is possible.
     pub fn of(user: &User, failures: u32, throttle: Option<&RateLimitSettings>) -> Self {
-        let cap = throttle.filter(|settings| failures >= settings.failure_cap);
+        let cap = throttle.filter(|settings| failures >= settings.lockout_threshold);
         match cap {
             _ if user.disabled => AccountState::Disabled,
             _ if user.password.is_none() => AccountState::ResetRequired,
-            Some(settings) => AccountState::Locked { strict: settings.failure_cap_is_strict },
+            Some(settings) => AccountState::Locked { strict: settings.lockout_is_strict },
             None => AccountState::Active,
         }
     }

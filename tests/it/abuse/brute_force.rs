@@ -483,7 +483,7 @@ async fn after_too_many_failures_in_a_row_the_password_alone_opens_nothing_new()
 async fn the_strict_cap_shuts_the_account_everywhere_and_looks_like_a_wrong_password() {
     let app = capped(StoreKind::Memory).change(|config| {
         let throttle = config.throttle.as_mut().unwrap();
-        throttle.failure_cap_is_strict = true;
+        throttle.lockout_is_strict = true;
     });
     let app = app.start().await;
     app.registered("ada").await;

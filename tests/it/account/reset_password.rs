@@ -291,7 +291,7 @@ async fn a_victim_who_is_locked_out_resets_his_password_and_is_in_on_every_node(
                 .args(flags)
                 .change(move |config| {
                     if let Some(throttle) = &mut config.throttle {
-                        throttle.failure_cap_is_strict = is_strict;
+                        throttle.lockout_is_strict = is_strict;
                     }
                 })
                 .with_admin()
