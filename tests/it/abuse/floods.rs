@@ -175,7 +175,7 @@ async fn calls_with_a_window_of(bytes: u32, to: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn whoever_does_not_take_his_answers_is_cut() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(200)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(200)).start().await;
     // With a window of nothing the answer waits in hyper, with one of a byte in h2.
     for window in [0, 1] {
         closed(calls_with_a_window_of(window, app.grpc_socket()).await).await;
@@ -190,7 +190,7 @@ async fn pour(to_server: &mut OwnedWriteHalf, bytes: &[u8]) {
 
 #[tokio::test]
 async fn whoever_reads_nothing_at_all_is_cut() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(200)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(200)).start().await;
     let (_unread, mut to_server) = TcpStream::connect(app.http_socket()).await.unwrap().into_split();
     // Answers without a body, so that nothing waits but bytes that the socket has no room for.
     let request = b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
@@ -200,7 +200,7 @@ async fn whoever_reads_nothing_at_all_is_cut() {
 
 #[tokio::test]
 async fn a_quiet_watch_outlives_connections_that_take_nothing() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(100)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(100)).start().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert!(watch.message().await.unwrap().is_some());
@@ -277,7 +277,7 @@ async fn is_served_soon(node: &Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_larger_than_the_limit_on_open_files_does_not_end_the_node() {
     // For the crowd's own files.
-    host::connections_possible(1);
+    host::connections_max(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", BINARY]);
@@ -298,7 +298,7 @@ async fn a_crowd_larger_than_the_limit_on_open_files_does_not_end_the_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_a_free_file_goes_on_and_serves_again() {
     // For the crowd's own files.
-    host::connections_possible(1);
+    host::connections_max(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut node = Node::start(folder.path(), &[]);
     let pid = Pid::from_raw(node.pid().try_into().unwrap());
@@ -309,7 +309,7 @@ async fn a_node_without_a_free_file_goes_on_and_serves_again() {
     for _ in 0..500 {
         crowd.push(TcpStream::connect(&node.grpc).await.unwrap());
     }
-    assert!(node.wait_for_line("a connection could not be accepted").is_some());
+    assert!(node.wait_for_line("connection could not be accepted").is_some());
     drop(crowd);
     is_served_soon(&node).await;
     node.signal("TERM");
