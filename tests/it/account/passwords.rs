@@ -10,7 +10,7 @@ use watchword::{
         pb::{self, auth_client::AuthClient},
         rpc,
     },
-    app::Ended,
+    app::StopReason,
     config::Config,
     domain::{
         Clock, HashPool, PasswordHash, StoreError, StoreHealth, System, User,
@@ -114,7 +114,7 @@ fn a_list_that_cannot_be_read_stops_the_start_and_its_flag_and_line_are_named() 
     assert!(code != 0 && (out + &err).contains("--password-blocklist-file"), "a missing file");
     for (content, fault) in [
         (b"fine\nb\xffd-secret\n".to_vec(), "line 2 is not UTF-8"),
-        (Vec::new(), "holds no password"),
+        (Vec::new(), "contains no password"),
         (vec![b'x'; 32 * 1_024 * 1_024 + 1], "has more than 33554432 bytes"),
         (format!("fine\nfine\n{}", "x".repeat(1_025)).into_bytes(), "line 3 has more than 1024 bytes"),
     ] {
@@ -217,7 +217,7 @@ async fn an_imported_md5_opens_its_account_at_the_cost_of_one_hash_and_is_stored
                 assert!(api.login(&app, "soham", "Insecure").await.is_wrong_credentials());
             }
             assert_eq!(app.events.count("hashed"), 8, "today's form is left as it is");
-            assert_eq!(app.stopped().await, Ended::Asked);
+            assert_eq!(app.stopped().await, StopReason::Requested);
             let record: serde_json::Value = serde_json::from_str(&place.kept("soham")).unwrap();
             let phc = record["password"].as_str().unwrap();
             assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{kind:?}: {phc}");

@@ -327,5 +327,5 @@ async fn a_store_that_fails_for_good_ends_the_node() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     store.set_pulse(StoreHealth::Failed);
-    assert_eq!(app.ended().await, watchword::app::Ended::StoreFailed);
+    assert_eq!(app.ended().await, watchword::app::StopReason::StoreFailed);
 }

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
     api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
-    app::{Addresses, App as Service, Ended},
+    app::{Addresses, App as Service, StopReason},
     config::Config,
     domain::{Auth, Environment, Store, Work, password::Cost},
     net::Address,
@@ -56,7 +56,7 @@ pub struct App {
     _place: Place,
     _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<Ended>,
+    running: JoinHandle<StopReason>,
 }
 
 /// A server to start.
@@ -149,7 +149,7 @@ impl App {
     }
 
     /// Stops the server and waits for its end.
-    pub async fn stopped(mut self) -> Ended {
+    pub async fn stopped(mut self) -> StopReason {
         if self.stop.is_some() {
             self.stop();
         }
@@ -157,7 +157,7 @@ impl App {
     }
 
     /// Waits until the server has ended by itself.
-    pub async fn ended(self) -> Ended {
+    pub async fn ended(self) -> StopReason {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the server ends").expect("without a panic")
     }
 }
