@@ -13,7 +13,7 @@ pub(crate) mod generations;
 pub mod host;
 #[cfg(feature = "server")]
 pub(crate) mod jitter;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "client"))]
 pub(crate) mod lock;
 #[cfg(feature = "server")]
 pub(crate) mod sha256;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use watchword::{
     config::Config,
     domain::password::Cost,
-    selftest::{self, Report, Role},
+    selftest::{self, Role, TimingReport},
 };
 
 use crate::support::{command, is_full, run_command};
@@ -25,7 +25,7 @@ const T_OF_A_PLANTED_LEAK: f64 = 20.0;
 /// What T1 allows as a gap, of a hash.
 const GAP_MAX: f64 = 0.01;
 
-async fn measured(cost: Cost, samples: usize) -> Report {
+async fn measured(cost: Cost, samples: usize) -> TimingReport {
     let mut config = Config::from_args(["watchword"]).unwrap();
     config.hashing.cost = cost;
     selftest::timing(&config, samples, &mut io::sink()).await.unwrap()
@@ -56,18 +56,18 @@ async fn the_time_of_a_refusal_does_not_tell_why_and_a_planted_leak_is_seen() {
 }
 
 /// What no noise can cause.
-fn assert_same_answers(report: &Report) {
+fn assert_same_answers(report: &TimingReport) {
     let count = |role: Role| report.findings.iter().filter(|found| found.role == role).count();
-    let expected = "five pairs and a control on two doors, and three of resets on one";
+    let expected = "five pairs and a control on two APIs, and three of resets on one";
     assert_eq!((count(Role::Secret), count(Role::Control)), (13, 2), "{expected}:\n{report}");
     for found in &report.findings {
-        assert!(found.is_same_answer, "{:?}, {}: another answer\n{report}", found.via, found.name);
-        assert!(found.is_same_cost, "{:?}, {}: another number of hashes\n{report}", found.via, found.name);
+        assert!(found.is_same_answer, "{:?}, {}: different response\n{report}", found.api, found.name);
+        assert!(found.is_same_cost, "{:?}, {}: different number of hashes\n{report}", found.api, found.name);
     }
 }
 
 /// Differences that must not be.
-fn faults_in(report: &Report) -> String {
+fn faults_in(report: &TimingReport) -> String {
     let mut faults = String::new();
     for found in &report.findings {
         let gap = found.times_us[0].difference().abs() / report.hash_us;
@@ -77,14 +77,14 @@ fn faults_in(report: &Report) -> String {
             Role::Planted => false,
         };
         if is_fault {
-            faults.push_str(&format!("{:?}, {}: {:?}\n", found.via, found.name, found.times_us));
+            faults.push_str(&format!("{:?}, {}: {:?}\n", found.api, found.name, found.times_us));
         }
     }
     faults
 }
 
 /// Planted differences that were not seen as clearly as they must be.
-fn unseen_in(report: &Report) -> String {
+fn unseen_in(report: &TimingReport) -> String {
     let mut unseen = String::new();
     for found in report.findings.iter().filter(|found| found.role == Role::Planted) {
         let is_seen = match found.name {
@@ -93,7 +93,7 @@ fn unseen_in(report: &Report) -> String {
             _ => !is_full() || found.differs(),
         };
         if !is_seen {
-            unseen.push_str(&format!("{:?}, {}: {:?}\n", found.via, found.name, found.times_us));
+            unseen.push_str(&format!("{:?}, {}: {:?}\n", found.api, found.name, found.times_us));
         }
     }
     unseen
