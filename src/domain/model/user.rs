@@ -1,4 +1,4 @@
-//! A registered user, and the values it is made of.
+//! A registered user and its identifiers.
 
 use std::{fmt, time::SystemTime};
 
@@ -6,46 +6,46 @@ use uuid::{Builder, Uuid};
 
 use super::{AddressHash, KeptCode, PasswordHash, Reason, SessionListEntry, UserData, Username, Violation};
 
-/// A registered user, as the rules see it.
+/// A registered user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Who it is, for ever.
+    /// The permanent identifier.
     pub id: UserId,
-    /// The canonical name.
+    /// The canonical username.
     pub username: Username,
-    /// The stored form of the password; without one no password is right.
+    /// The password hash. Without one no password matches.
     pub password: Option<PasswordHash>,
-    /// The caller's own text.
+    /// The text that the client keeps with the user.
     pub data: UserData,
     /// Raised to end every session of the user at once.
     pub epoch: u64,
-    /// The one session that the present epoch did not end.
+    /// The one session that the current epoch did not end.
     pub kept_session: Option<SessionListEntry>,
     /// When the user was registered.
     pub create_time: SystemTime,
-    /// When the user was last changed; a login is no change.
+    /// When the user was last changed, except by a login.
     pub update_time: SystemTime,
-    /// The last login, to the hour.
+    /// The last login, rounded to the hour.
     pub last_login_time: Option<SystemTime>,
-    /// Which request made the user, when it said.
+    /// The request id of the registration, if it had one.
     pub request_id: Option<RequestId>,
     /// Whether logins are refused.
     pub disabled: bool,
-    /// Where the user has signed in from, the latest last.
+    /// Familiar addresses: those of the latest logins, newest last.
     pub known_addresses: Vec<AddressHash>,
-    /// The outstanding code for a new password.
+    /// The current reset code.
     pub reset: Option<KeptCode>,
 }
 
-/// Addresses that are kept of a user.
+/// The maximum number of familiar addresses of a user.
 const KNOWN_ADDRESSES_MAX: usize = 16;
 
-/// A user's permanent identifier: a UUID of version 7 (RFC 9562), so that ids sort by time of registration.
+/// The permanent identifier of a user: a UUID of version 7 (RFC 9562), so that ids sort by the time of registration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(Uuid);
 
 impl User {
-    /// Somebody who registers at `now`, and has done nothing since.
+    /// A user who registers at `now`.
     pub fn new(username: Username, password: PasswordHash, data: UserData, now: SystemTime, random: [u8; 10]) -> Self {
         Self {
             id: UserId::new(now, random),
@@ -64,24 +64,24 @@ impl User {
         }
     }
 
-    /// Remembers where the user has signed in from; the oldest is forgotten for it.
+    /// Adds a familiar address, and removes the oldest beyond the limit.
     pub(in crate::domain) fn learn(&mut self, address: AddressHash) {
         self.known_addresses.retain(|known| *known != address);
         self.known_addresses.push(address);
-        let over = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
-        self.known_addresses.drain(..over);
+        let excess = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
+        self.known_addresses.drain(..excess);
     }
 
-    /// Another password: all sessions of the one before end, and a code for a new one is spent or void.
+    /// Sets a new password. Ends all sessions and removes the reset code.
     pub(in crate::domain) fn set_password(&mut self, password: PasswordHash) {
         self.password = Some(password);
         self.reset = None;
-        // Whoever knew the one before may have signed in from anywhere.
+        // An attacker who knew the old password may have added addresses.
         self.known_addresses.clear();
         self.end_sessions(None);
     }
 
-    /// Ends all sessions, or all but one.
+    /// Ends all sessions except `keep`.
     pub(in crate::domain) fn end_sessions(&mut self, keep: Option<SessionListEntry>) {
         self.epoch += 1;
         self.kept_session = keep;
@@ -89,12 +89,12 @@ impl User {
 }
 
 impl UserId {
-    /// Makes up a new one.
+    /// A new identifier.
     pub fn new(now: SystemTime, random: [u8; 10]) -> Self {
         Self(new_uuid(now, random))
     }
 
-    /// Reads the text form.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().map(Self)
     }
@@ -123,12 +123,12 @@ impl fmt::Debug for UserId {
     }
 }
 
-/// What makes a registration safe to repeat (AIP-155): the same id is the same request.
+/// Makes a registration idempotent (AIP-155): the same id is the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
-    /// Reads the text form; any UUID but the nil one will do. An empty text is no id.
+    /// Parses the text form: any UUID except nil. An empty text is `None`.
     pub fn parse(raw: &str) -> Result<Option<Self>, Violation> {
         if raw.is_empty() {
             return Ok(None);
