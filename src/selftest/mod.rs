@@ -62,7 +62,7 @@ pub enum Role {
     Planted,
 }
 
-/// The comparisons: with the wrong password of a user, and with the wrong reset code of a user kind has one. The planted
+/// The comparisons: with the wrong password of a user, and with the wrong reset code of a user who has one. The planted
 /// pairs have stored hashes of cheaper parameters and do not differ in anything else.
 const PAIRS: [AccountPair; 11] = [
     AccountPair::of_login("another such user", Role::Control, AccountKind::Another),
@@ -110,7 +110,7 @@ struct Series {
 pub async fn timing(config: &Config, samples: usize, progress: &mut dyn Write) -> Result<TimingReport, String> {
     let node = TestNode::start(config).await?;
     let (mut findings, mut hashes_us) = (Vec::new(), Vec::new());
-    // One call after the other: mixing calls of different duration would change the state of the CPU caches before each.
+    // All logins first, then all resets: a call that follows a slower one starts with colder CPU caches.
     let kinds = TestedApi::ALL.into_iter().flat_map(|api| TestCall::ALL.map(|call| (api, call)));
     for (api, call) in kinds.filter(|(api, call)| call.is_on(*api)) {
         let mut of_call: Vec<Finding> = Vec::new();

@@ -31,13 +31,13 @@ pub enum AuditLog {
 
 /// Writes the events that belong into the audit log, and passes every event on.
 pub struct Audit {
-    target: Target,
+    target: AuditTarget,
     clock: Arc<dyn Clock>,
     next: Arc<dyn Observer>,
     dropped: Counter,
 }
 
-enum Target {
+enum AuditTarget {
     Log,
     Off,
     Stream(AuditStream),
@@ -56,11 +56,11 @@ impl Audit {
     pub fn start(setting: &AuditLog, clock: Arc<dyn Clock>, next: Arc<dyn Observer>) -> io::Result<Self> {
         let dropped = Counter::default();
         let stream = |sink: io::Result<Sink>| {
-            sink.and_then(|sink| AuditStream::start(sink, dropped.clone())).map(Target::Stream)
+            sink.and_then(|sink| AuditStream::start(sink, dropped.clone())).map(AuditTarget::Stream)
         };
         let target = match setting {
-            AuditLog::Log => Target::Log,
-            AuditLog::Off => Target::Off,
+            AuditLog::Log => AuditTarget::Log,
+            AuditLog::Off => AuditTarget::Off,
             AuditLog::Stdout => stream(Sink::stdout())?,
             AuditLog::File(path) => stream(Sink::file(path))?,
         };
@@ -69,14 +69,14 @@ impl Audit {
 
     /// Opens the file again, after log rotation has moved it away. Returns at once.
     pub fn reopen(&self) {
-        if let Target::Stream(stream) = &self.target {
+        if let AuditTarget::Stream(stream) = &self.target {
             stream.reopen();
         }
     }
 
     /// The warning for operators while lines cannot be written or were lost.
     pub fn warning(&self) -> Option<ConfigurationWarning> {
-        let Target::Stream(stream) = &self.target else { return None };
+        let AuditTarget::Stream(stream) = &self.target else { return None };
         let problem = stream.problem()?;
         let text = format!("{problem}; {} lines were lost since the start", self.dropped.get());
         Some(ConfigurationWarning { setting: "--audit-log", text })
@@ -89,7 +89,7 @@ impl Audit {
 
     /// Writes the lines that wait, for at most `within`.
     pub async fn close(&self, within: Duration) {
-        if let Target::Stream(stream) = &self.target {
+        if let AuditTarget::Stream(stream) = &self.target {
             stream.close(within).await;
         }
     }
@@ -107,9 +107,9 @@ impl Observer for Audit {
     fn on(&self, event: &Event<'_>) {
         if let Some(record) = AuditRecord::of(event) {
             match &self.target {
-                Target::Log => log(&record),
-                Target::Off => {}
-                Target::Stream(stream) => self.write(stream, &record),
+                AuditTarget::Log => log(&record),
+                AuditTarget::Off => {}
+                AuditTarget::Stream(stream) => self.write(stream, &record),
             }
         }
         self.next.on(event);

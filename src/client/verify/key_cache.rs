@@ -45,11 +45,11 @@ pub(super) struct KeyCache(Arc<SharedKeys>);
 struct SharedKeys {
     source: DocumentSource,
     clock: Arc<dyn Clock>,
-    state: Mutex<CacheState>,
+    state: Mutex<KeyCacheState>,
 }
 
 #[derive(Default)]
-struct CacheState {
+struct KeyCacheState {
     document: Option<CachedKeySet>,
     /// When the last fetch began or ended, and whether it has succeeded.
     last_fetch: Option<(Instant, bool)>,
@@ -118,7 +118,7 @@ impl KeyCache {
         if has_succeeded || keys.get(header).is_some() { Ok(keys) } else { Err(KeysUnavailable) }
     }
 
-    fn fetch(&self, state: &mut CacheState, now: Instant) -> FlightEnd {
+    fn fetch(&self, state: &mut KeyCacheState, now: Instant) -> FlightEnd {
         if !state.fetch.is_running() {
             // Not successful until it ends.
             state.last_fetch = Some((now, false));
@@ -149,7 +149,7 @@ impl KeyCache {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, CacheState> {
+    fn state(&self) -> MutexGuard<'_, KeyCacheState> {
         lock(&self.0.state)
     }
 }
@@ -160,7 +160,7 @@ impl fmt::Debug for KeyCache {
     }
 }
 
-impl CacheState {
+impl KeyCacheState {
     /// The keys of the last document, while it is valid.
     fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
         self.document.as_ref().filter(|document| document.age(now) < VALID_MAX).map(|document| document.keys.clone())
