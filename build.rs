@@ -10,7 +10,7 @@ const FILES: [&str; 8] = [
     "watchword/auth/v1/auth_admin.proto",
     "watchword/auth/v1/error_reason.proto",
     "envoy/service/auth/v3/external_auth.proto",
-    // Clients that use reflection resolve error details with these two.
+    // Clients that use reflection need these two to decode error details.
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
@@ -35,7 +35,7 @@ const SECRET: [&str; 14] = [
     "watchword.auth.v1.ResetPasswordRequest",
     "watchword.auth.v1.CreatePasswordResetCodeResponse",
     "watchword.auth.v1.Tokens",
-    // They hold the headers, the address and the user of another service's request.
+    // They contain the headers, the address and the user of the request that a gateway checks.
     "envoy.service.auth.v3.CheckRequest",
     "envoy.service.auth.v3.CheckResponse",
     "envoy.service.auth.v3.AttributeContext.HttpRequest",
@@ -44,18 +44,18 @@ const SECRET: [&str; 14] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names the folder")?);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
 
     let mut described = protox::Compiler::new(["proto"])?;
     described.include_imports(true).include_source_info(true).open_files(FILES.iter().chain(&DESCRIBED_ONLY))?;
-    // The encoded form keeps custom options such as google.api.field_behavior; the decoded one would lose them.
+    // The encoded form keeps custom options such as google.api.field_behavior.
     fs::write(out.join("watchword.binpb"), described.encode_file_descriptor_set())?;
     fs::write(out.join("methods.rs"), format!("{:?}", methods(&described)))?;
 
     let mut generated = protox::Compiler::new(["proto"])?;
     generated.include_imports(true).include_source_info(false).open_files(FILES)?;
     let mut files = generated.file_descriptor_set();
-    // Annotations for readers of the contract. No code needs them.
+    // Only annotations for readers of the contract.
     files.file.retain(|file| !file.package().starts_with("google.api"));
     let mut builder = tonic_prost_build::configure();
     for package in IN_METHOD_TABLE {
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every method as metrics name it, such as `watchword.auth.v1.Auth/Login`; sorted.
+/// The name of every method in metrics, such as `watchword.auth.v1.Auth/Login`, sorted.
 fn methods(described: &protox::Compiler) -> Vec<String> {
     let files = described.file_descriptor_set().file;
     let mut methods = Vec::new();

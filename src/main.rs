@@ -1,4 +1,4 @@
-//! The binary: hands over to the command line and turns its word into an exit code.
+//! The binary: runs the command line and returns its exit code.
 
 use std::process::ExitCode;
 

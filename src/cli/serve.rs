@@ -15,7 +15,7 @@ use super::{
     fail_with, print, runtime, start_log,
 };
 use crate::{
-    app::{Addresses, App, Ended},
+    app::{Addresses, App, StopReason},
     config::{self, Config, Settings},
     telemetry::{Audit, AuditLog},
 };
@@ -41,8 +41,8 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode, String> {
         }
         announce(&app.addresses(), open)?;
         Ok(match app.run(stop).await {
-            Ended::Asked => ExitCode::SUCCESS,
-            Ended::StoreFailed => ExitCode::FAILURE,
+            StopReason::Requested => ExitCode::SUCCESS,
+            StopReason::StoreFailed => ExitCode::FAILURE,
         })
     });
     // No caller is left; a thread that hangs on a stuck disk must not keep the process.

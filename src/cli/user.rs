@@ -49,7 +49,7 @@ async fn call(mut admin: AuthAdminClient<Channel>, action: UserCommand) -> Resul
                 "Good once, until {}. Hand it to {username} over a channel that you know to be the user's; it goes into \
                  watchword.auth.v1.Auth/ResetPassword with the new password.{}",
                 time(made.expire_time.as_ref()).unwrap_or_default(),
-                if require_reset { " The present password no longer counts." } else { "" },
+                if require_reset { " The current password is no longer valid." } else { "" },
             ));
             print(&format!("{}\n", made.reset_code))
         }

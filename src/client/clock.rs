@@ -1,4 +1,4 @@
-//! Time as a parameter, so that tests move it by hand.
+//! The clock of the client, which tests can replace.
 
 use std::{
     fmt::Debug,
@@ -7,24 +7,24 @@ use std::{
 
 /// Where time comes from.
 pub trait Clock: Debug + Send + Sync {
-    /// The time of day, which tokens are compared with.
+    /// The time of day, with which the times of tokens are compared.
     fn now(&self) -> SystemTime;
 
-    /// Time that never goes back, for ages and waits.
+    /// Monotonic time, for ages and waits.
     fn monotonic(&self) -> Instant;
 }
 
-/// The machine's own clock.
+/// The clock of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System;
 
 impl Clock for System {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of the client")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else asks")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of the client")]
     fn monotonic(&self) -> Instant {
         Instant::now()
     }

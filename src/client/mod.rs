@@ -1,45 +1,31 @@
-//! For other Rust programs: calls Watchword, keeps a login's tokens fresh, and checks the tokens of others.
+//! For other Rust programs: calls Watchword, refreshes the tokens of a login, and verifies access tokens.
 //!
 //! ```toml
 //! watchword = { git = "…", default-features = false, features = ["client"] }
 //! ```
 //!
-//! - [`Client`] is a connection with deadlines, TLS and keepalive; [`StatusExt`] reads why a call was refused.
-//! - [`TokenSource`] holds the tokens of a login and answers an access token that is valid, refreshing once for all callers.
-//! - [`Verifier`] checks access tokens by the published keys, without a call; [`VerifyLayer`] does it in front of axum and
-//!   tonic services, whose handlers then take an [`Identity`].
+//! - [`Client`] is a connection with deadlines, TLS and keepalive; [`StatusExt`] reads the reason of a refusal.
+//! - [`TokenSource`] holds the tokens of a login, returns a valid access token, and refreshes once for all callers.
+//! - [`Verifier`] verifies access tokens with the published keys, without a call. [`VerifyLayer`] does it in front of axum and
+//!   tonic services, whose handlers then receive an [`Identity`].
 //!
-//! Knows nothing of how the service is built: only the contract's types and what a token looks like. Nothing here shows a
-//! token or a password in its `Debug`.
+//! Guarantees that every call has a deadline, and that no `Debug` shows a token or a password. Does not know how the
+//! service is built: it uses only the types of the contract and the form of a token.
 
-mod authorize;
 mod clock;
-mod connect;
-mod deadline;
-mod fetch;
-mod flight;
-mod identity;
-mod key_set;
-mod keys;
-mod layer;
-mod refusal;
-mod setup;
-mod status;
+mod connection;
+mod setup_error;
+mod single_flight;
 mod tokens;
-mod verifier;
+mod verify;
 
 pub use tonic;
 
 pub use self::{
-    authorize::{Authorize, AuthorizeLayer},
     clock::{Clock, System},
-    connect::{Builder, Client, Login},
-    deadline::Calls,
-    identity::Identity,
-    layer::{Verify, VerifyLayer},
-    setup::SetupError,
-    status::StatusExt,
-    tokens::{TokenError, TokenSource},
-    verifier::{Verifier, VerifierBuilder, VerifyError},
+    connection::{Builder, Calls, Client, Login, StatusExt},
+    setup_error::SetupError,
+    tokens::{Authorize, AuthorizeLayer, TokenError, TokenSource},
+    verify::{Identity, Verifier, VerifierBuilder, Verify, VerifyError, VerifyLayer},
 };
 pub use crate::api::pb;

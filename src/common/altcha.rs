@@ -1,63 +1,63 @@
-//! ALTCHA's proof of work, version 2, as text: a signed challenge, and the solution that comes back with it.
+//! ALTCHA proof of work, version 2, as text: signed challenges and their solutions.
 //!
-//! The crate `altcha` signs challenges and checks solutions. Here stands what it leaves open: nothing but the form that we
-//! issue is read, so a field that is unknown, or that no signature covers, is an error; and only what was [`Signed`] by us
-//! can be looked at. Knows neither where keys are kept, nor what time it is, nor what was presented before.
+//! The crate `altcha` signs challenges and verifies solutions. This file is stricter: it accepts only the form that
+//! Watchword issues, so an unknown field, or one that no signature covers, is an error; and it reads fields only after the
+//! signature is verified ([`SignedSolution`]). Does not know where keys are kept, nor the time, nor which challenges were
+//! used before.
 
 use std::collections::BTreeMap;
 
 use altcha::{
     Challenge, ChallengeParameters, HmacAlgorithm, Solution, VerifySolutionOptions, sign_challenge, verify_solution,
 };
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, digest},
-    hmac,
-};
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-/// Bytes of a solution at most, as it is sent; those of the widget have about 600. More is not looked at.
+
+use super::sha256::sha256;
+
+/// The maximum length of a solution in bytes, in base64. Those of the widget have about 600. Longer ones are not parsed.
 pub(crate) const SOLUTION_BYTES_MAX: usize = 4 * 1024;
 
-/// The one key derivation that we ask for: browsers have it built in (Web Crypto), also on pages with a strict CSP.
+/// The only key derivation that is issued. Browsers have it built in (Web Crypto), also on pages with a strict CSP.
 const ALGORITHM: &str = "PBKDF2/SHA-256";
 
-/// Bytes of the derived key: one block of SHA-256, since an attacker need not compute a second one.
+/// Bytes of the derived key: one block of SHA-256, since an attacker would not have to compute a second one.
 const KEY_BYTES: usize = 32;
 
-/// How much a challenge asks for. A solver tries `16 ^ digits of the prefix` keys on average, each of `cost` rounds; we
-/// derive one to check.
+/// The work that a challenge requires. A solver derives `16 ^ digits of the prefix` keys on average, each of `cost` rounds.
+/// A check derives one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Rounds of PBKDF2 for one key.
     pub cost: u32,
-    /// Hexadecimal digits that the key must begin with.
+    /// The hexadecimal digits that the key must begin with.
     pub key_prefix: &'static str,
 }
 
 impl Work {
-    /// 8 192 000 rounds on average: about a second for the widget on two cores, where a round takes 0.1 µs and Web Crypto adds
-    /// 0.2 ms to each key. More digits and fewer rounds would make that overhead, which native
-    /// solvers do not have, the larger part; more rounds and fewer digits would make our own check dearer.
+    /// 8 192 000 rounds on average: about a second for the widget on two cores, where a round takes 0.1 µs and Web Crypto
+    /// adds 0.2 ms to each key. With more digits and fewer rounds this overhead, which native solvers do not have, would
+    /// dominate. With more rounds and fewer digits the check on the server would cost more.
     pub const DEFAULT: Self = Self { cost: 2_000, key_prefix: "000" };
 }
 
-/// What a challenge says, beside the work.
-pub(crate) struct Terms<'a> {
-    /// What it is good for.
+/// The contents of a challenge beside its work.
+pub(crate) struct ChallengeContents<'a> {
+    /// The call that it is valid for.
     pub(crate) purpose: &'a str,
-    /// Seconds since 1970; from then on it is no longer good.
+    /// When it expires, in seconds since 1970.
     pub(crate) expires_at: u64,
-    /// Chance.
+    /// Random.
     pub(crate) nonce: [u8; 16],
-    /// The same.
+    /// Random.
     pub(crate) salt: [u8; 16],
 }
 
-/// Something that came as a solution. Nothing of it is known to be true.
-pub(crate) struct Presented {
+/// A parsed solution. Its signature is not verified yet.
+pub(crate) struct UnverifiedSolution {
     parameters: ChallengeParameters,
     purpose: String,
     expires_at: u64,
@@ -65,10 +65,10 @@ pub(crate) struct Presented {
     solution: Solution,
 }
 
-/// A solution of a challenge of ours; whether it is right is not known yet.
-pub(crate) struct Signed(Presented);
+/// A solution of a challenge that one of the keys signed. Whether it is right is not checked yet.
+pub(crate) struct SignedSolution(UnverifiedSolution);
 
-/// Why something is no solution at all.
+/// Why a text is not a solution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
     /// More than [`SOLUTION_BYTES_MAX`].
@@ -77,37 +77,37 @@ pub(crate) enum Unreadable {
     Malformed,
 }
 
-/// Signs a challenge and puts it into the JSON that the widget reads.
-pub(crate) fn issue(work: &Work, terms: &Terms<'_>, key: &hmac::Key) -> String {
-    let parameters = form::Parameters {
+/// Signs a challenge and encodes it as the JSON that the widget reads.
+pub(crate) fn issue(work: &Work, contents: &ChallengeContents<'_>, key: &hmac::Key) -> String {
+    let parameters = form::ParametersForm {
         algorithm: ALGORITHM.into(),
         cost: work.cost,
-        data: form::Data { purpose: terms.purpose.into() },
-        expires_at: i64::try_from(terms.expires_at).unwrap_or(i64::MAX),
+        data: form::DataForm { purpose: contents.purpose.into() },
+        expires_at: i64::try_from(contents.expires_at).unwrap_or(i64::MAX),
         key_length: KEY_BYTES,
         key_prefix: work.key_prefix.into(),
-        nonce: hex(&terms.nonce),
-        salt: hex(&terms.salt),
+        nonce: hex(&contents.nonce),
+        salt: hex(&contents.salt),
     };
     let challenge = sign(&mut parameters.into(), &secret(key));
     serde_json::to_string(&challenge).expect("text and numbers are always JSON")
 }
 
-// === impl Presented ===
+// === impl UnverifiedSolution ===
 
-impl Presented {
-    /// Reads what the widget sends: JSON in base64.
-    pub(crate) fn read(text: &str) -> Result<Self, Unreadable> {
+impl UnverifiedSolution {
+    /// Parses what the widget sends: JSON in base64.
+    pub(crate) fn parse(text: &str) -> Result<Self, Unreadable> {
         if text.len() > SOLUTION_BYTES_MAX {
             return Err(Unreadable::TooLong);
         }
         let json = STANDARD.decode(text).map_err(|_| Unreadable::Malformed)?;
-        let payload: form::Payload = serde_json::from_slice(&json).map_err(|_| Unreadable::Malformed)?;
-        let form::Challenge { parameters, signature } = payload.challenge;
-        let form::Solution { counter, derived_key, time } = payload.solution;
+        let payload: form::PayloadForm = serde_json::from_slice(&json).map_err(|_| Unreadable::Malformed)?;
+        let form::ChallengeForm { parameters, signature } = payload.challenge;
+        let form::SolutionForm { counter, derived_key, time } = payload.solution;
         Ok(Self {
             purpose: parameters.data.purpose.clone(),
-            // What is before 1970 has expired too.
+            // Times before 1970 have expired too.
             expires_at: u64::try_from(parameters.expires_at).unwrap_or_default(),
             parameters: parameters.into(),
             signature,
@@ -115,39 +115,39 @@ impl Presented {
         })
     }
 
-    /// The challenge's own words, if one of these keys signed them.
-    pub(crate) fn signed_by(mut self, keys: &[hmac::Key]) -> Option<Signed> {
+    /// The solution, if one of these keys signed its challenge.
+    pub(crate) fn signed_by(mut self, keys: &[hmac::Key]) -> Option<SignedSolution> {
         let is_signed = keys.iter().any(|key| {
-            let ours = sign(&mut self.parameters, &secret(key)).signature.unwrap_or_default();
-            verify_slices_are_equal(ours.as_bytes(), self.signature.as_bytes()).is_ok()
+            let expected = sign(&mut self.parameters, &secret(key)).signature.unwrap_or_default();
+            verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_ok()
         });
-        is_signed.then_some(Signed(self))
+        is_signed.then_some(SignedSolution(self))
     }
 }
 
-// === impl Signed ===
+// === impl SignedSolution ===
 
-impl Signed {
-    /// What the challenge is good for.
+impl SignedSolution {
+    /// The call that the challenge is valid for.
     pub(crate) fn purpose(&self) -> &str {
         &self.0.purpose
     }
 
-    /// Seconds since 1970; from then on it is no longer good.
+    /// When the challenge expires, in seconds since 1970.
     pub(crate) fn expires_at(&self) -> u64 {
         self.0.expires_at
     }
 
-    /// Stands for the challenge, whatever solution comes with it: SHA-256 of its signature.
+    /// Identifies the challenge, independent of the solution: SHA-256 of its signature.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        digest(&SHA256, self.0.signature.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+        sha256(self.0.signature.as_bytes())
     }
 
-    /// Derives the key of the solution, which takes a fifth of a millisecond, and says whether it is the one that was sent and
-    /// begins as the challenge asks.
+    /// Derives the key of the solution, which takes a fifth of a millisecond. Returns whether it equals the key that was
+    /// sent and begins with the prefix of the challenge.
     pub(crate) fn is_solved(&self) -> bool {
-        // Whoever asks has asked the store's clock; the crate would ask the machine's. So it gets the same challenge without
-        // a date, signed anew.
+        // The caller compares the expiry with the clock of the store; the crate would use that of the host. So it gets the
+        // challenge without an expiry, signed again.
         const SECRET: &str = "the signature was checked";
         let mut parameters = ChallengeParameters { expires_at: None, ..self.0.parameters.clone() };
         let undated = sign(&mut parameters, SECRET);
@@ -156,7 +156,7 @@ impl Signed {
     }
 }
 
-/// The crate takes its secret as text.
+/// The secret for the crate, which expects text.
 fn secret(key: &hmac::Key) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(key, b"altcha 2"))
 }
@@ -170,7 +170,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the widget sends, field by field.
+/// The JSON that the widget sends.
 mod form {
     use serde::Deserialize;
 
@@ -178,24 +178,24 @@ mod form {
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    pub(super) struct Payload {
-        pub(super) challenge: Challenge,
-        pub(super) solution: Solution,
+    pub(super) struct PayloadForm {
+        pub(super) challenge: ChallengeForm,
+        pub(super) solution: SolutionForm,
     }
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    pub(super) struct Challenge {
-        pub(super) parameters: Parameters,
+    pub(super) struct ChallengeForm {
+        pub(super) parameters: ParametersForm,
         pub(super) signature: String,
     }
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Parameters {
+    pub(super) struct ParametersForm {
         pub(super) algorithm: String,
         pub(super) cost: u32,
-        pub(super) data: Data,
+        pub(super) data: DataForm,
         pub(super) expires_at: i64,
         pub(super) key_length: usize,
         pub(super) key_prefix: String,
@@ -203,36 +203,36 @@ mod form {
         pub(super) salt: String,
     }
 
-    impl From<Parameters> for ChallengeParameters {
-        fn from(said: Parameters) -> Self {
+    impl From<ParametersForm> for ChallengeParameters {
+        fn from(form: ParametersForm) -> Self {
             Self {
-                algorithm: said.algorithm,
-                cost: said.cost,
-                data: Some(BTreeMap::from([("purpose".to_owned(), said.data.purpose.into())])),
-                expires_at: Some(said.expires_at),
-                key_length: said.key_length,
-                key_prefix: said.key_prefix,
+                algorithm: form.algorithm,
+                cost: form.cost,
+                data: Some(BTreeMap::from([("purpose".to_owned(), form.data.purpose.into())])),
+                expires_at: Some(form.expires_at),
+                key_length: form.key_length,
+                key_prefix: form.key_prefix,
                 key_signature: None,
                 memory_cost: None,
-                nonce: said.nonce,
+                nonce: form.nonce,
                 parallelism: None,
-                salt: said.salt,
+                salt: form.salt,
             }
         }
     }
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    pub(super) struct Data {
+    pub(super) struct DataForm {
         pub(super) purpose: String,
     }
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
-    pub(super) struct Solution {
+    pub(super) struct SolutionForm {
         pub(super) counter: u32,
         pub(super) derived_key: String,
-        /// Milliseconds that it took; we do not care.
+        /// Milliseconds that the solver took. Not used.
         #[serde(default)]
         pub(super) time: Option<f64>,
     }
@@ -249,20 +249,21 @@ mod tests {
     }
 
     fn issued(key: &hmac::Key) -> String {
-        let terms = Terms { purpose: "login", expires_at: 1_800_000_000, nonce: [0xAB; 16], salt: [0xCD; 16] };
-        issue(&Work { cost: 10, key_prefix: "0" }, &terms, key)
+        let contents =
+            ChallengeContents { purpose: "login", expires_at: 1_800_000_000, nonce: [0xAB; 16], salt: [0xCD; 16] };
+        issue(&Work { cost: 10, key_prefix: "0" }, &contents, key)
     }
 
-    fn presented(key: &hmac::Key) -> Presented {
+    fn presented(key: &hmac::Key) -> UnverifiedSolution {
         let challenge: Challenge = serde_json::from_str(&issued(key)).unwrap();
         let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).unwrap().unwrap();
         let payload = serde_json::to_string(&Payload { challenge, solution }).unwrap();
-        Presented::read(&STANDARD.encode(payload)).ok().unwrap()
+        UnverifiedSolution::parse(&STANDARD.encode(payload)).ok().unwrap()
     }
 
-    /// Nodes of two versions stand side by side during an upgrade: each must take what the other signed.
+    /// During an upgrade nodes of two versions run side by side, and each must accept what the other signed.
     #[test]
-    fn a_challenge_is_what_it_always_was_to_the_byte() {
+    fn challenge_has_the_same_bytes_as_in_earlier_versions() {
         let text = concat!(
             r#"{"parameters":{"algorithm":"PBKDF2/SHA-256","cost":10,"data":{"purpose":"login"},"expiresAt":1800000000,"#,
             r#""keyLength":32,"keyPrefix":"0","nonce":"abababababababababababababababab","#,
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_solution_is_read_back_and_only_under_a_key_that_signed_its_challenge() {
+    fn solution_is_signed_only_under_a_key_that_signed_its_challenge() {
         let (mine, other) = (key(b"key"), key(b"other"));
         let signed = presented(&mine).signed_by(&[other.clone(), mine.clone()]).unwrap();
         assert_eq!((signed.purpose(), signed.expires_at(), signed.is_solved()), ("login", 1_800_000_000, true));
@@ -280,12 +281,12 @@ mod tests {
         assert!(presented(&mine).signed_by(&[]).is_none());
     }
 
-    /// The crate would look at the machine's clock, which is not the store's.
+    /// The crate would compare the expiry with the clock of the host, not of the store.
     #[test]
-    fn whether_it_is_solved_does_not_depend_on_what_time_it_is() {
+    fn expired_solution_is_still_solved() {
         let mine = key(b"key");
-        let mut long_over = presented(&mine);
-        long_over.parameters.expires_at = Some(1);
-        assert!(Signed(long_over).is_solved());
+        let mut expired = presented(&mine);
+        expired.parameters.expires_at = Some(1);
+        assert!(SignedSolution(expired).is_solved());
     }
 }

@@ -1,40 +1,40 @@
-//! Bearer tokens as text: how one stands in a header (RFC 6750), and what an access token looks like (RFC 9068).
+//! Bearer tokens as text: the `authorization` header (RFC 6750), and the form of an access token (RFC 9068).
 //!
-//! The service reads tokens with it, and so do services that check them by themselves: what counts is decided once. Only a
-//! token that Watchword could have made is one: its header must be ours byte for byte, which leaves nothing to confuse
-//! (RFC 8725: algorithms, key ids, types, critical headers), and everything after it is read only once the signature
-//! holds. Knows neither where keys are kept nor what time it is.
+//! Shared by the service and by clients that verify tokens offline, so that both accept the same tokens. The header of an
+//! access token must equal the issued form byte for byte, which prevents confusion of algorithms, key ids, types and
+//! critical headers (RFC 8725). The payload is parsed only after the signature is verified. Does not know where keys are
+//! kept, nor the time.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// Bytes of an access token at most; ours are about 600. More is not looked at.
+/// The maximum length of an access token in bytes. Issued tokens have about 600. Longer ones are not parsed.
 pub(crate) const ACCESS_BYTES_MAX: usize = 2_048;
 
-/// Something came that is not exactly one token.
+/// The header is not exactly one bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Reads the values of `authorization`: none, or exactly one, of the scheme Bearer, with one token of the characters that
-/// tokens have (RFC 6750 2.1).
+/// Parses the values of `authorization`: none, or exactly one of the scheme Bearer, whose token has only the characters of
+/// RFC 6750 section 2.1.
 pub(crate) fn token<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Malformed> {
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Malformed);
     }
     let (scheme, token) = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' ')).ok_or(Malformed)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-    let is_one = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.chars().all(fits);
-    if is_one { Ok(Some(token)) } else { Err(Malformed) }
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.chars().all(is_allowed);
+    if is_bearer { Ok(Some(token)) } else { Err(Malformed) }
 }
 
-/// The first part of every access token of the key with that id.
+/// The header, in base64url, of every access token that is signed by the key with this id.
 pub(crate) fn header(key_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(json!({"alg": "ES256", "kid": key_id, "typ": "at+jwt"}).to_string())
 }
 
-/// How long an access token lives from its making, as it says itself; nothing of it is verified.
+/// The lifetime of an access token according to its claims. Verifies nothing.
 #[cfg(feature = "client")]
 pub(crate) fn lifetime(token: &str) -> Option<std::time::Duration> {
     let payload = token.split('.').nth(1)?;
@@ -43,18 +43,18 @@ pub(crate) fn lifetime(token: &str) -> Option<std::time::Duration> {
     Some(std::time::Duration::from_secs(seconds))
 }
 
-/// The first part of a token that looks like one of ours, whatever key it names; nothing of it is verified.
+/// The header of a token, in base64url, if it has the issued form with any key id. Verifies nothing.
 #[cfg(feature = "client")]
-pub(crate) fn head(token: &str) -> Option<&str> {
-    let (head, _) = token.split_once('.').filter(|_| token.len() <= ACCESS_BYTES_MAX)?;
-    let said: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()?;
-    (header(said["kid"].as_str()?) == head).then_some(head)
+pub(crate) fn header_of(token: &str) -> Option<&str> {
+    let (encoded, _) = token.split_once('.').filter(|_| token.len() <= ACCESS_BYTES_MAX)?;
+    let decoded: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    (header(decoded["kid"].as_str()?) == encoded).then_some(encoded)
 }
 
-/// The claims of an access token, if the key that belongs to its header signed it, for these names. Whether its time is over
-/// is not asked.
+/// The claims of an access token, if the key of its header signed it and its issuer and audience are these. Does not check
+/// times.
 ///
-/// `key` answers the public key of a token's first part: a point on P-256, uncompressed.
+/// `key` returns the public key for the header of a token, in base64url: an uncompressed point on P-256.
 pub(crate) fn claims<K: AsRef<[u8]>>(
     token: &str,
     issuer: &str,
@@ -65,8 +65,8 @@ pub(crate) fn claims<K: AsRef<[u8]>>(
         return None;
     }
     let (signed, signature) = token.rsplit_once('.')?;
-    let (head, payload) = signed.split_once('.')?;
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key(head)?);
+    let (header, payload) = signed.split_once('.')?;
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key(header)?);
     key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
 
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;

@@ -1,6 +1,7 @@
-//! What every layer may use: text forms, locks, hashes, times, the host.
+//! What every layer may use: text forms of tokens and challenges, locks, hashes, times, limits of the host.
 //!
-//! Each file is a leaf: it imports only its neighbours here. Does not know accounts, sessions, stores or protocols.
+//! Guarantees that each file is a leaf: it imports only other files of this folder, so that no circle can begin here.
+//! Does not know accounts, sessions, stores or protocols.
 
 #[cfg(feature = "server")]
 pub(crate) mod altcha;
@@ -13,7 +14,7 @@ pub(crate) mod generations;
 pub mod host;
 #[cfg(feature = "server")]
 pub(crate) mod jitter;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "client"))]
 pub(crate) mod lock;
 #[cfg(feature = "server")]
 pub(crate) mod sha256;

@@ -1,4 +1,4 @@
-//! Who is asking, through which door, and until when. Plain data; it decides nothing.
+//! The call context: API, peer, client address, deadline and bearer token of a call. Plain data without rules.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,40 +7,40 @@ use std::{
 
 use crate::common::bearer;
 
-/// For calls that name no deadline.
+/// The deadline of calls that set none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
-/// One call's circumstances, made by the door that took the call.
+/// The circumstances of one call, created by the API that received it.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    /// The door.
+    /// The API.
     pub api: Api,
     /// The other end of the connection.
     pub peer: Peer,
-    /// The end user's address, where the door knows it: that is what limits by address count. A gRPC caller is a service,
-    /// whose own address is nobody's.
+    /// The client address, if the API knows it. Rate limits by address use it. A gRPC caller is a service, whose address
+    /// does not identify an end user.
     pub client: Option<IpAddr>,
-    /// When the answer is of no more use to the caller.
+    /// When the caller no longer needs the response.
     pub deadline: Instant,
-    /// The token that came with the call.
+    /// The bearer token of the call.
     pub bearer: Bearer,
-    /// What the caller says it is; empty when it does not.
+    /// The user agent that the caller sent, or empty.
     pub user_agent: String,
 }
 
-/// The access token of a call (RFC 6750 2.1).
+/// The bearer token of a call (RFC 6750 section 2.1).
 #[derive(Clone, Default)]
 pub enum Bearer {
-    /// None came.
+    /// No token.
     #[default]
     Missing,
-    /// Something came that is not exactly one token.
+    /// Not exactly one token.
     Malformed,
-    /// This one; nobody has looked at it yet.
+    /// One token, not verified yet.
     Token(String),
 }
 
-// Whoever has the token is the user.
+// Does not print the token, which authenticates the user.
 impl std::fmt::Debug for Bearer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Bearer {
     }
 }
 
-/// A way into the service.
+/// An API of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
     /// `watchword.auth.v1.Auth`.
@@ -67,14 +67,14 @@ pub enum Api {
 }
 
 impl CallContext {
-    /// Where the call comes from, as far as anybody knows: the end user, or else the service that calls for him.
+    /// The client address, or the peer if it is unknown.
     pub fn address(&self) -> Peer {
         self.client.map_or(self.peer, Peer::Ip)
     }
 }
 
 impl Api {
-    /// The door's name in logs.
+    /// The name in logs.
     pub fn name(self) -> &'static str {
         match self {
             Api::Grpc => "grpc",
@@ -89,17 +89,17 @@ impl Api {
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// An internet address. IPv4-mapped IPv6 addresses are unmapped, so that one caller has one address.
+    /// An internet address. IPv4-mapped IPv6 addresses are unmapped, so that a caller has one address.
     Ip(IpAddr),
-    /// A process on this machine, through a Unix socket; and whose it is, when the kernel said so.
+    /// A process on this host, over a Unix socket.
     Local {
-        /// The user of this machine.
+        /// The operating-system user, if the kernel reports it.
         uid: Option<u32>,
     },
 }
 
 impl Peer {
-    /// The user of this machine, if it is one.
+    /// The operating-system user of a local peer.
     pub fn uid(self) -> Option<u32> {
         match self {
             Peer::Ip(_) => None,
@@ -124,14 +124,14 @@ impl std::fmt::Display for Peer {
 }
 
 impl CallContext {
-    /// Reads the value of `user-agent`; what is not text is nothing.
+    /// Parses the value of `user-agent`. Empty if it is not ASCII.
     pub fn user_agent(value: Option<&[u8]>) -> String {
         value.and_then(|value| str::from_utf8(value).ok()).filter(|text| text.is_ascii()).unwrap_or_default().to_owned()
     }
 }
 
 impl Bearer {
-    /// Reads the values of `authorization`.
+    /// Parses the values of `authorization`.
     pub fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
         match bearer::token(values) {
             Ok(None) => Bearer::Missing,

@@ -1,7 +1,6 @@
-//! What can go wrong, one variant for each thing a caller can do about it.
+//! Errors: one variant for each way in which a caller can react.
 //!
-//! Causes are logged where they occur and never travel in the value. `wire/error.rs` says how each variant looks on
-//! the wire.
+//! Causes are logged where they occur and are not part of the value. `api` turns each variant into a response.
 
 use std::{fmt, time::Duration};
 
@@ -12,84 +11,84 @@ use super::{
     violation::{Reason, Violation, Violations},
 };
 
-/// A call's failure.
+/// The error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// Wrong password, unknown user or disabled user: nobody learns which.
+    /// Wrong password, unknown user or disabled user. The caller does not learn which.
     InvalidCredentials,
-    /// The call needs a token and brought none.
+    /// The call needs a token and has none.
     TokenMissing,
-    /// Not a token of ours, or not one for this.
+    /// Not a token of this service, or not for this call.
     TokenInvalid,
-    /// The token's time, or its session's, is over.
+    /// The token or its session has expired.
     TokenExpired,
-    /// The token's session was ended.
+    /// The session of the token has ended.
     TokenRevoked,
     /// The name is taken.
     UserAlreadyExists,
-    /// There is no such user. Only operators are told.
+    /// There is no such user. Only the admin API returns it.
     UserNotFound,
-    /// Fields that cannot be accepted, all of them at once.
+    /// All invalid fields of the request.
     Invalid(Violations),
-    /// A new password that the policy forbids, and nothing else is wrong.
+    /// A new password that the policy forbids, with no other violation.
     PasswordPolicy(Violations),
-    /// The message or body is larger than its door accepts.
+    /// The message or body is larger than the API accepts.
     RequestTooLarge,
-    /// The call needs a proof of work and brought none; nothing was executed.
+    /// The call needs a proof of work and has none. Nothing was executed.
     ChallengeRequired {
-        /// What the challenge must be for.
+        /// The purpose that the challenge must have.
         purpose: ChallengePurpose,
     },
-    /// The proof of work does not count; nothing was executed.
+    /// The proof of work is refused. Nothing was executed.
     ChallengeInvalid {
-        /// What the challenge must be for.
+        /// The purpose that the challenge must have.
         purpose: ChallengePurpose,
-        /// Why it does not count.
+        /// Why it is refused.
         fault: ChallengeFault,
     },
-    /// More calls wait for a hash than can be answered in time; nothing was executed.
+    /// The hash queue is too long. Nothing was executed.
     Overloaded {
-        /// When a new try has a chance.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// A limit on guessing; nothing was executed.
+    /// A rate limit refused the call. Nothing was executed.
     RateLimited {
-        /// Which one.
+        /// The limit.
         limit: Limit,
-        /// When there is room again, if nobody else takes it.
+        /// When the limit allows another attempt, unless other clients use it up.
         retry_after: Duration,
     },
-    /// Somebody else changed it meanwhile; nothing was changed.
+    /// Another call changed the document concurrently. Nothing was changed.
     Conflict,
-    /// This node is shutting down; nothing was executed.
+    /// This node is shutting down. Nothing was executed.
     Draining,
-    /// The store does not answer; nothing was executed.
+    /// The store does not answer. Nothing was executed.
     StoreUnavailable,
     /// A write may or may not have happened.
     OutcomeUnknown,
-    /// The caller's deadline has passed, or is too near for one hash.
+    /// The deadline has passed, or is too near for one hash.
     DeadlineExceeded,
-    /// A bug of ours. The log has the cause under this id.
+    /// A bug in Watchword. The log has the cause under this id.
     Internal(ErrorId),
-    /// A stored user that cannot be read. The log has the cause under this id.
+    /// A stored document cannot be decoded. The log has the cause under this id.
     CorruptRecord(ErrorId),
 }
 
-/// Which limit refused a call.
+/// The limit that refused a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Of the end user's address.
+    /// Attempts of the client address.
     Address,
-    /// Of the account.
+    /// Attempts at the account.
     Account,
-    /// Of the address at this account.
+    /// Attempts of the address at this account.
     AddressAndAccount,
-    /// Registrations of the address.
+    /// Registrations of the client address.
     Registrations,
 }
 
 impl Limit {
-    /// The limit's name in answers and metrics.
+    /// The name in responses and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Limit::Address => "address",
@@ -100,18 +99,18 @@ impl Limit {
     }
 }
 
-/// Why a store did not do as asked. The store has logged what happened, except where a cause travels along.
+/// The error of a store. The store has logged the cause, except for `Corrupt`, which contains it.
 #[derive(Debug, Clone)]
 pub enum StoreError {
     /// Nothing was executed.
     Unavailable,
     /// The write may have happened.
     OutcomeUnknown,
-    /// This user cannot be read; others can. The text says why, without the record's content.
+    /// This document cannot be decoded; others can. The text has the cause, without the content of the document.
     Corrupt(String),
 }
 
-/// Ties an answer to the log line with its cause.
+/// Identifies the log line with the cause of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorId(pub(crate) Uuid);
 
@@ -132,20 +131,21 @@ impl From<Violation> for Error {
 pub(crate) struct Check(Vec<Violation>);
 
 impl Check {
-    /// Keeps the good value, or the violation.
+    /// Returns the valid value, or records the violation.
     pub(crate) fn field<T>(&mut self, parsed: Result<T, Violation>) -> Option<T> {
         parsed.map_err(|violation| self.0.push(violation)).ok()
     }
 
-    /// `Ok` when nothing was violated.
+    /// `Ok` if there is no violation.
     pub(crate) fn done(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Violations(self.0))) }
     }
 
-    /// The same where a password is new: then its violations are the policy's, unless there is none at all.
+    /// Like `done`, for a request with a new password: if only the password is invalid, the error is `PasswordPolicy`. A
+    /// missing password is `Invalid`.
     pub(crate) fn done_with_new_password(self, field: &str) -> Result<(), Error> {
-        let of_policy = |violation: &Violation| violation.field == field && violation.reason != Reason::Required;
-        let only_policy = self.0.iter().all(of_policy);
+        let is_policy = |violation: &Violation| violation.field == field && violation.reason != Reason::Required;
+        let only_policy = self.0.iter().all(is_policy);
         self.done().map_err(|error| match error {
             Error::Invalid(violations) if only_policy => Error::PasswordPolicy(violations),
             other => other,

@@ -1,7 +1,6 @@
-//! All that is counted or audited, as values.
+//! Events: everything that is counted or audited, as values.
 //!
-//! The rules say what happened; `telemetry` decides how it is shown. No event holds a secret or the name that
-//! somebody tried.
+//! The rules report events; `telemetry` writes them. No event contains a secret or a username that a client sent.
 
 use std::time::Duration;
 
@@ -11,112 +10,112 @@ use super::{
     model::{ChallengeFault, ChallengePurpose, SessionId, UserId},
 };
 
-/// Something that an operator may want to know.
+/// An event that operators can observe.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "each variant says what its fields are")]
+#[expect(missing_docs, reason = "each variant describes its fields")]
 pub enum Event<'a> {
     /// A user was stored.
     Registered { context: &'a CallContext, user: UserId },
-    /// A registration was sent again and answered like the first time.
+    /// A registration was repeated and answered as before.
     RegistrationRepeated { context: &'a CallContext, user: UserId },
-    /// A registration asked for a name that is taken.
+    /// The username of a registration is taken.
     NameTaken { context: &'a CallContext },
-    /// A password was right; `session` when one began.
+    /// A password was verified. `session` is the new session, if one was created.
     LoggedIn { context: &'a CallContext, user: UserId, session: Option<SessionId> },
-    /// A login was refused. `why` is for the log alone, never for an answer.
+    /// A login was refused. `why` is only for the audit log, never for a response.
     LoginRefused { context: &'a CallContext, why: Refusal },
-    /// A session was refreshed; `again` when its answer had been lost.
+    /// A session was refreshed. `again` if this repeats a refresh whose response was lost.
     TokenRefreshed { context: &'a CallContext, user: UserId, session: SessionId, again: bool },
-    /// A refresh token was used that had been used before; its session was ended.
+    /// A refresh token was reused, and its session was ended.
     TokenReused { context: &'a CallContext, user: UserId, session: SessionId },
-    /// A token was refused. `why` is for the log.
+    /// A token was refused. `why` is for the audit log.
     TokenRefused { context: &'a CallContext, why: &'static str },
-    /// A service asked about tokens and showed no secret that is known.
+    /// A service called introspection or revocation without a known client secret.
     ClientRefused { context: &'a CallContext },
-    /// A session was ended by its user.
+    /// A user ended a session.
     SessionEnded { context: &'a CallContext, user: UserId, session: SessionId },
-    /// All sessions of a user were ended by the user.
+    /// A user ended all own sessions.
     AllSessionsEnded { context: &'a CallContext, user: UserId },
     /// A user has a new password.
     PasswordChanged { context: &'a CallContext, user: UserId },
-    /// A password was right and is stored in today's form from now on; it is the same password.
+    /// A verified password was rehashed with current parameters.
     PasswordRehashed { user: UserId },
-    /// A password did not match where the user had to show it again.
+    /// The password of a reauthentication did not match.
     ReauthenticationFailed { context: &'a CallContext, user: UserId },
-    /// A user's data were changed.
+    /// The data of a user were changed.
     UserChanged { context: &'a CallContext, user: UserId },
-    /// A user was forgotten.
+    /// A user was deleted.
     UserDeleted { context: &'a CallContext, user: UserId },
-    /// A user has a new password by a code of an operator's.
+    /// A user set a new password with a reset code.
     PasswordReset { context: &'a CallContext, user: UserId },
-    /// A code for a new password was refused. `why` is for the log alone.
+    /// A reset code was refused. `why` is only for the audit log.
     PasswordResetRefused { context: &'a CallContext, why: CodeRefusal },
-    /// An operator did something, or was refused it.
+    /// An admin action succeeded or failed.
     AdminActed { context: &'a CallContext, act: AdminAction, user: Option<UserId>, refusal: Option<&'a Error> },
-    /// The next signing key was made by an operator; `dropped` when the old ones are gone.
+    /// An operator created the next signing key. `dropped` if the old keys were removed.
     SigningKeyRotated { context: &'a CallContext, key_id: &'a str, dropped: bool },
-    /// A challenge was made.
+    /// A challenge was created.
     ChallengeCreated { context: &'a CallContext, purpose: ChallengePurpose },
-    /// A call came without the proof of work that it needs.
+    /// A call had no proof of work, but needed one.
     ChallengeMissing { context: &'a CallContext, purpose: ChallengePurpose },
-    /// A proof of work does not count.
+    /// A proof of work was refused.
     ChallengeRefused { context: &'a CallContext, purpose: ChallengePurpose, why: ChallengeFault },
-    /// A challenge was presented for the first time; whether its solution is right is seen after that.
+    /// A challenge was used for the first time. Its solution is checked after this event.
     ChallengeSpent { context: &'a CallContext, purpose: ChallengePurpose },
-    /// A proof of work counts.
+    /// A proof of work was accepted.
     ChallengeAccepted { context: &'a CallContext, purpose: ChallengePurpose },
-    /// The key of a proof of work was derived once, after waiting for a worker.
+    /// The key of a proof of work was derived in a worker.
     ChallengeChecked { queued: Duration, took: Duration },
-    /// A limit refused a call.
+    /// A rate limit refused a call.
     RateLimited { context: &'a CallContext, limit: Limit, retry_after: Duration },
-    /// A name has had so many failures in a row that its password alone opens nothing any more; `user` when there is one.
-    FailureCapReached { context: &'a CallContext, user: Option<UserId> },
-    /// Everybody together fails more often than operators said is usual.
-    ManyFailures,
-    /// A password was hashed once, after waiting for a worker.
+    /// A username reached the lockout threshold. `user` if it exists.
+    LockoutThresholdReached { context: &'a CallContext, user: Option<UserId> },
+    /// The failed attempts of all clients exceed the rate of `--failure-alert`.
+    FailureAlert,
+    /// A password hash was computed in a worker.
     Hashed { queued: Duration, took: Duration },
-    /// The store did not do as asked.
+    /// A request to the store failed.
     StoreFailed { error: &'a StoreError },
     /// A gRPC call ended: its `method` and status `code` as OpenTelemetry writes them.
     CallEnded { method: &'static str, code: &'static str, took: Duration },
     /// An HTTP request was answered: the template of its `route`, never its path.
     RequestEnded { route: &'static str, method: &'static str, status: u16, took: Duration },
-    /// A call was turned away because the hash queue is full.
+    /// A call was refused because the hash queue is too long.
     Overloaded { context: &'a CallContext, retry_after: Duration },
 }
 
-/// Why a login was refused. Callers never learn it.
+/// Why a login was refused. Never sent to callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No user has that name.
+    /// No user has the username.
     UnknownUser,
-    /// The password is another one.
+    /// The password does not match.
     WrongPassword(UserId),
-    /// The user has no password that could be right.
+    /// The user has no password.
     NoPassword(UserId),
-    /// The user is disabled; the password may have been right.
+    /// The user is disabled. The password may match.
     Disabled(UserId),
-    /// Too many passwords were wrong before; this one may have been right.
+    /// The user is locked out. The password may match.
     Locked(UserId),
 }
 
-/// Why a code was refused. Callers never learn it.
+/// Why a reset code was refused. Never sent to callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeRefusal {
-    /// No user has that name.
+    /// No user has the username.
     UnknownUser,
-    /// The user has no code, or none any more.
+    /// The user has no reset code.
     NoCode(UserId),
-    /// The user's code is another one.
+    /// The code does not match.
     WrongCode(UserId),
-    /// The right one, too late.
+    /// The code matches, but has expired.
     Expired(UserId),
-    /// The right one of somebody who is disabled.
+    /// The code matches, but the user is disabled.
     Disabled(UserId),
 }
 
 impl CodeRefusal {
-    /// The refusal's name in logs and metrics.
+    /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             CodeRefusal::UnknownUser => "unknown_user",
@@ -127,7 +126,7 @@ impl CodeRefusal {
         }
     }
 
-    /// Whose account it is, if anybody's.
+    /// The user, if the username exists.
     pub fn user(self) -> Option<UserId> {
         match self {
             CodeRefusal::UnknownUser => None,
@@ -139,24 +138,24 @@ impl CodeRefusal {
     }
 }
 
-/// What an operator does.
+/// An action of an operator on the admin API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminAction {
-    /// Looks at a user.
+    /// Reads a user.
     ReadUser,
-    /// Refuses a user's logins.
+    /// Disables a user.
     DisableUser,
-    /// Allows them again.
+    /// Enables a user.
     EnableUser,
-    /// Forgets a user's failures.
+    /// Resets the failure counter of a user.
     UnlockUser,
-    /// Makes a code with which a user sets a new password.
+    /// Creates a reset code.
     CreateResetCode {
-        /// The present one no longer counts.
+        /// Whether the current password becomes invalid.
         require_reset: bool,
     },
-    /// Looks at the server.
+    /// Reads the state of the server.
     ReadServer,
-    /// Asks for the next signing key, and is refused or has it already.
+    /// Requests a rotation of the signing key that fails, or that has nothing to do.
     RotateSigningKey,
 }

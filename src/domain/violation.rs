@@ -1,55 +1,55 @@
-//! What is wrong with a field of a request, for programs and for people.
+//! Violations: what is wrong with a field of a request, for programs and for people.
 //!
-//! A violation never holds the value of the field, which may be a secret.
+//! A violation never contains the value of the field, which may be a secret.
 
-/// Everything that is wrong with a request; never empty.
+/// All violations of a request. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations(pub(in crate::domain) Vec<Violation>);
 
-/// One thing that is wrong with one field. Never holds the field's value.
+/// One violation of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, as the contract names it.
+    /// The name of the field in the contract.
     pub field: &'static str,
-    /// Why, for programs.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// Why, for people: what to do, without a subject.
+    /// The reason and what to do, for people. A sentence without its subject.
     pub description: String,
 }
 
-/// Why a field cannot be accepted.
+/// Why a field is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Missing or empty.
     Required,
-    /// Fewer code points than the policy asks for.
+    /// Fewer code points than the policy requires.
     TooShort,
-    /// More code points or bytes than are accepted.
+    /// More code points or bytes than allowed.
     TooLong,
     /// One of the most common passwords.
     TooCommon,
-    /// A password on the operator's own list.
+    /// A password on the operator's list.
     Blocklisted,
-    /// The password is no more than a word of the product or of the operator.
+    /// The password consists of a context word.
     ContextWord,
-    /// The password is no more than the username.
+    /// The password consists of the username.
     EqualsUsername,
-    /// A character that names do not have.
+    /// A character that is forbidden in usernames.
     ForbiddenCharacter,
-    /// Letters of scripts that do not go together.
+    /// Letters of scripts that must not be mixed.
     MixedScripts,
-    /// No Latin letter, and yet it reads as ASCII.
+    /// Looks like Latin letters, but contains none.
     LooksLatin,
-    /// Canonicalisation does not settle.
+    /// Has no stable canonical form.
     Unstable,
     /// Not the text form of a UUID.
     NotAUuid,
-    /// Not what the protocol asks for.
+    /// Not in the form that the protocol requires.
     Malformed,
 }
 
 impl Reason {
-    /// The reason's name in the contract.
+    /// The name in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Required => "REQUIRED",
@@ -70,12 +70,12 @@ impl Reason {
 }
 
 impl Violation {
-    /// States that `field` cannot be accepted.
+    /// A violation of `field`.
     pub fn new(field: &'static str, reason: Reason, description: impl Into<String>) -> Self {
         Self { field, reason, description: description.into() }
     }
 
-    /// The same about another field.
+    /// Changes the field.
     pub(crate) fn of(self, field: &'static str) -> Self {
         Self { field, ..self }
     }
@@ -84,7 +84,7 @@ impl Violation {
 // === impl Violations ===
 
 impl Violations {
-    /// Each violation, in the order of the contract's fields.
+    /// The violations, in the order of the fields in the contract.
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.0.iter()
     }

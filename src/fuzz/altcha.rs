@@ -1,4 +1,4 @@
-//! Solutions of ALTCHA's challenges: only what we signed counts, and each challenge has one fingerprint, by which it is spent.
+//! ALTCHA solutions: only a signed challenge is accepted, and each challenge has one fingerprint, by which it is used once.
 
 use std::sync::LazyLock;
 
@@ -7,29 +7,33 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::texts;
-use crate::common::altcha::{Presented, SOLUTION_BYTES_MAX, Signed, Terms, Unreadable, Work, issue};
+use crate::common::altcha::{
+    ChallengeContents, SOLUTION_BYTES_MAX, SignedSolution, Unreadable, UnverifiedSolution, Work, issue,
+};
 
 const PURPOSE: &str = "login";
 const EXPIRES_AT: u64 = 1_800_000_000;
 
-/// What we issued: as it comes back solved, and by what it is known.
-struct Issued {
+/// An issued challenge: its solution, and its fingerprint.
+struct IssuedChallenge {
     payload: String,
     fingerprint: [u8; 32],
 }
 
-static ISSUED: LazyLock<Issued> = LazyLock::new(|| {
-    let terms = Terms { purpose: PURPOSE, expires_at: EXPIRES_AT, nonce: [0xAB; 16], salt: [0xCD; 16] };
-    let text = issue(&Work { cost: 10, key_prefix: "0" }, &terms, &key("ours"));
-    let challenge: Challenge = serde_json::from_str(&text).expect("our own JSON");
-    let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).expect("it can be solved").expect("and is");
-    let payload = serde_json::to_string(&Payload { challenge, solution }).expect("text and numbers");
-    let signed = signed(&STANDARD.encode(&payload), "ours").expect("we signed it");
+static ISSUED: LazyLock<IssuedChallenge> = LazyLock::new(|| {
+    let contents = ChallengeContents { purpose: PURPOSE, expires_at: EXPIRES_AT, nonce: [0xAB; 16], salt: [0xCD; 16] };
+    let text = issue(&Work { cost: 10, key_prefix: "0" }, &contents, &key("issuing"));
+    let challenge: Challenge = serde_json::from_str(&text).expect("issued JSON is valid");
+    let solution = solve_challenge(SolveChallengeOptions::new(&challenge))
+        .expect("the challenge is valid")
+        .expect("a solution exists");
+    let payload = serde_json::to_string(&Payload { challenge, solution }).expect("text and numbers are JSON");
+    let signed = signed(&STANDARD.encode(&payload), "issuing").expect("the key signed it");
     assert!(signed.is_solved());
-    Issued { payload, fingerprint: signed.fingerprint() }
+    IssuedChallenge { payload, fingerprint: signed.fingerprint() }
 });
 
-/// The JSON that is sent in base64; and texts that are tried as they are.
+/// JSON, which is sent in base64, and texts that are sent unchanged.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let good = ISSUED.payload.as_str();
     let mut seeds = texts(&[
@@ -56,18 +60,18 @@ pub(super) fn try_input(input: &[u8]) {
 }
 
 fn try_text(text: &str) {
-    let is_too_long = matches!(Presented::read(text), Err(Unreadable::TooLong));
+    let is_too_long = matches!(UnverifiedSolution::parse(text), Err(Unreadable::TooLong));
     assert_eq!(is_too_long, text.len() > SOLUTION_BYTES_MAX);
-    assert!(signed(text, "somebody else").is_none(), "under a key that signed nothing");
-    let Some(signed) = signed(text, "ours") else { return };
-    assert_eq!((signed.purpose(), signed.expires_at()), (PURPOSE, EXPIRES_AT), "a signature covers all of it");
-    assert_eq!(signed.fingerprint(), ISSUED.fingerprint, "one challenge is spent once");
-    // Right or wrong, it costs one key of our own challenge.
+    assert!(signed(text, "other").is_none(), "accepted under a key that did not sign it");
+    let Some(signed) = signed(text, "issuing") else { return };
+    assert_eq!((signed.purpose(), signed.expires_at()), (PURPOSE, EXPIRES_AT), "a signature covers every field");
+    assert_eq!(signed.fingerprint(), ISSUED.fingerprint, "a challenge has two fingerprints");
+    // Must not panic, for a right or a wrong solution.
     signed.is_solved();
 }
 
-fn signed(text: &str, secret: &str) -> Option<Signed> {
-    Presented::read(text).ok()?.signed_by(&[key(secret)])
+fn signed(text: &str, secret: &str) -> Option<SignedSolution> {
+    UnverifiedSolution::parse(text).ok()?.signed_by(&[key(secret)])
 }
 
 fn key(secret: &str) -> hmac::Key {

@@ -1,4 +1,4 @@
-//! Bearer tokens: as they stand in a header, and as they are looked at. Only what we made counts.
+//! Bearer tokens: parsing the header and checking the token. Only issued tokens are accepted.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use crate::{
     domain::{Bearer, TokenUse},
 };
 
-static SIGNED_IN: LazyLock<Sample> = LazyLock::new(sample::authenticate);
+static SAMPLE: LazyLock<Sample> = LazyLock::new(sample::authenticate);
 
-/// What stands for parts of real tokens, which are others in every process: an input must mean the same in the next one.
-const PARTS: [&str; 4] = ["{head}", "{claims}", "{signature}", "{refresh}"];
+/// Placeholders for parts of real tokens, which differ in every process: an input must have the same meaning in each.
+const PLACEHOLDERS: [&str; 4] = ["{head}", "{claims}", "{signature}", "{refresh}"];
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     texts(&[
@@ -41,7 +41,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 pub(super) fn try_input(input: &[u8]) {
     try_headers(input);
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let text = whole(text);
+    let text = with_real_parts(text);
     try_headers(text.as_bytes());
     try_token(&text);
     if let Some(token) = text.strip_prefix("Bearer ") {
@@ -52,18 +52,18 @@ pub(super) fn try_input(input: &[u8]) {
 fn try_headers(input: &[u8]) {
     let values: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let Bearer::Token(token) = Bearer::parse(values.iter().copied()) else { return };
-    assert_eq!(values.len(), 1, "which of them?");
+    assert_eq!(values.len(), 1, "several headers were accepted");
     assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','), "{token:?}");
-    assert_eq!(values[0].len(), "bearer ".len() + token.len(), "something else stood there");
+    assert_eq!(values[0].len(), "bearer ".len() + token.len(), "the header has other text");
     let again = format!("Bearer {token}");
     assert!(matches!(Bearer::parse([again.as_bytes()].into_iter()), Bearer::Token(same) if same == token));
     let twice = [again.as_bytes(), again.as_bytes()];
     assert!(matches!(Bearer::parse(twice.into_iter()), Bearer::Malformed));
 }
 
-/// Asks the service about a token, and a client's own reading.
+/// Introspects a token, and parses it as a client does.
 fn try_token(text: &str) {
-    let Sample { auth, tokens } = &*SIGNED_IN;
+    let Sample { auth, tokens } = &*SAMPLE;
     let found = sample::wait(auth.introspect_token(text)).expect("a store in memory answers");
     let is_access = text == tokens.access;
     assert_eq!(found.is_some(), is_access || text == tokens.refresh, "{text}");
@@ -71,16 +71,16 @@ fn try_token(text: &str) {
         assert_eq!((found.session_id, found.username.as_str()), (tokens.session.id, sample::NAME));
         assert_eq!(found.token_use == TokenUse::Access, is_access);
     }
-    let head = bearer::head(text);
-    assert!(head.is_none_or(|head| text.len() <= ACCESS_BYTES_MAX && text.starts_with(head)), "{text}");
-    assert!(!is_access || head.is_some() && bearer::lifetime(text).is_some(), "ours is like ours");
+    let header = bearer::header_of(text);
+    assert!(header.is_none_or(|header| text.len() <= ACCESS_BYTES_MAX && text.starts_with(header)), "{text}");
+    assert!(!is_access || header.is_some() && bearer::lifetime(text).is_some(), "an issued token was not recognized");
     bearer::lifetime(text);
 }
 
-/// The text with real parts in it.
-fn whole(text: &str) -> String {
-    let tokens = &SIGNED_IN.tokens;
+/// Replaces the placeholders with parts of real tokens.
+fn with_real_parts(text: &str) -> String {
+    let tokens = &SAMPLE.tokens;
     let access: Vec<&str> = tokens.access.split('.').collect();
     let parts = [access[0], access[1], access[2], &tokens.refresh];
-    PARTS.iter().zip(parts).fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
+    PLACEHOLDERS.iter().zip(parts).fold(text.to_owned(), |text, (name, part)| text.replace(name, part))
 }

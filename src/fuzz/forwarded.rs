@@ -1,4 +1,4 @@
-//! `X-Forwarded-For`: nobody chooses the address that he is counted under.
+//! `X-Forwarded-For`: a client cannot choose the address that its rate limits use.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::texts;
 use crate::{api::forwarded::TrustedProxies, domain::Peer};
 
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+const UNTRUSTED: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     texts(&[
@@ -25,36 +25,36 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 /// Each line of the input is one header.
 pub(super) fn try_input(input: &[u8]) {
-    // What no HTTP library lets through does not get here either.
+    // Only valid header values: the HTTP library refuses others.
     let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').filter(|line| value(line).is_some()).collect();
     let headers = headers(&lines);
     let trusted = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.9"].map(|text| text.parse().expect("a network"));
     let proxies = TrustedProxies::all(trusted);
-    let says = |headers: &HeaderMap| proxies.client(Peer::Ip(PROXY), headers).ok();
+    let client = |headers: &HeaderMap| proxies.client(Peer::Ip(PROXY), headers).ok();
 
-    for stranger in [Peer::Ip(STRANGER), Peer::Local { uid: None }] {
-        assert_eq!(proxies.client(stranger, &headers).ok(), Some(None), "a stranger was believed");
+    for peer in [Peer::Ip(UNTRUSTED), Peer::Local { uid: None }] {
+        assert_eq!(proxies.client(peer, &headers).ok(), Some(None), "the header of an untrusted peer was used");
     }
-    let answer = says(&headers);
+    let answer = client(&headers);
     assert_eq!(
-        says(&self::headers(&[&lines.join(&b", "[..])])),
+        client(&self::headers(&[&lines.join(&b", "[..])])),
         if lines.is_empty() { None } else { answer },
-        "a list"
+        "one header with a list differs from several headers"
     );
     let Some(answer) = answer else { return };
-    let Some(address) = answer else { return assert!(lines.is_empty(), "nothing was found in something") };
+    let Some(address) = answer else { return assert!(lines.is_empty(), "no address in a header that is present") };
 
-    assert_eq!(address, address.to_canonical(), "one address has one form");
-    assert!(lines.iter().any(|line| has(line, address)), "{address} does not stand there");
+    assert_eq!(address, address.to_canonical(), "the address is not canonical");
+    assert!(lines.iter().any(|line| contains(line, address)), "{address} is not in the header");
     let text = address.to_string();
-    assert_eq!(says(&self::headers(&[text.as_bytes()])), Some(answer), "the address alone");
-    // Another trusted proxy in front changes nothing, and neither does what a user writes, unless all are trusted.
+    assert_eq!(client(&self::headers(&[text.as_bytes()])), Some(answer), "the address alone gives another address");
+    // Another trusted proxy does not change the address, nor do addresses that a client adds, unless all are trusted.
     let with_proxy = [&lines[..], &[b"10.7.7.7"]].concat();
-    assert_eq!(says(&self::headers(&with_proxy)), Some(answer), "behind one more proxy");
+    assert_eq!(client(&self::headers(&with_proxy)), Some(answer), "another trusted proxy changed the address");
     let is_trusted = proxies.client(Peer::Ip(address), &self::headers(&[b"198.51.100.9"])).ok() != Some(None);
     for made_up in [&b"198.51.100.9"[..], b"garbage", b"10.0.0.3, \xff"] {
-        let spoofed = says(&self::headers(&[&[made_up], &lines[..]].concat()));
-        assert!(is_trusted || spoofed == Some(answer), "a user chose his address");
+        let spoofed = client(&self::headers(&[&[made_up], &lines[..]].concat()));
+        assert!(is_trusted || spoofed == Some(answer), "a client chose its address");
     }
 }
 
@@ -66,8 +66,8 @@ fn headers(lines: &[&[u8]]) -> HeaderMap {
     lines.iter().filter_map(|line| value(line)).map(|line| ("x-forwarded-for".parse().expect("a name"), line)).collect()
 }
 
-/// Whether that address stands in a line, in any form that there is of it.
-fn has(line: &[u8], address: IpAddr) -> bool {
+/// Whether the line contains the address, in any form.
+fn contains(line: &[u8], address: IpAddr) -> bool {
     line.split(|byte| *byte == b',').filter_map(|hop| std::str::from_utf8(hop).ok()).any(|hop| {
         let hop = hop.trim();
         let bare = hop.trim_start_matches('[').trim_end_matches(']');

@@ -1,7 +1,8 @@
-//! What strangers send, as targets for a fuzzer: each takes any bytes, and panics when a promise is broken.
+//! Fuzz targets for the parsers of untrusted input: each accepts any bytes, and panics if a property is violated.
 //!
-//! Only under the feature `fuzz`, which tests and `fuzz/` turn on and nobody else; it is here because the parsers are
-//! private, and stay so. `tests/it/fuzz.rs` is the short run, `fuzz/run` the long one.
+//! Only under the feature `fuzz`, which only the tests and `fuzz/` enable. The targets are in the crate because the parsers
+//! are private. `tests/it/abuse/fuzz.rs` is the short run, `fuzz/run` the long one. Guarantees that an input has the same
+//! result in every run. Does not know the fuzzer.
 
 mod altcha;
 mod bearer;
@@ -11,18 +12,18 @@ mod query;
 mod sample;
 mod username;
 
-/// Something to fuzz.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// What it is called on the command line, and its folder in `fuzz/regressions`.
+    /// Its name on the command line, and of its folder in `fuzz/regressions`.
     pub name: &'static str,
-    /// Tries an input; panics when a promise is broken.
+    /// Runs one input. Panics if a property is violated.
     pub try_input: fn(&[u8]),
-    /// Inputs to begin with: good ones, and those that go far.
+    /// The first inputs: valid ones, and those that reach deep code.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 6] = [
     Target { name: "altcha", try_input: altcha::try_input, seeds: altcha::seeds },
     Target { name: "bearer", try_input: bearer::try_input, seeds: bearer::seeds },

@@ -1,4 +1,4 @@
-//! Stored hashes: what is accepted keeps to the bounds, is written back as the same, and can be hashed.
+//! PHC strings: an accepted hash is within the bounds, is written back unchanged, and can be verified.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -11,8 +11,8 @@ use crate::domain::{
     password::{Cost, HashPool, Kernel, PoolSettings, Purpose},
 };
 
-/// KiB times passes of what is hashed too; dearer ones only take longer.
-const HASHED_WORK_MAX: u64 = 512;
+/// The cost, in KiB times passes, up to which a hash is also verified. Higher ones only take longer.
+const VERIFIED_WORK_MAX: u64 = 512;
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let texts_of_cost = |cost: &str| {
@@ -45,24 +45,24 @@ pub(super) fn try_input(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(hash) = PasswordHash::parse(text) else { return };
     let written = hash.to_phc();
-    let again = PasswordHash::parse(&written).expect("what we write we read");
+    let again = PasswordHash::parse(&written).expect("a written hash parses");
     assert!(again == hash && again.to_phc() == written, "{written} is another hash than {text}");
     assert!(written.len() <= 256, "{} bytes", written.len());
 
     let [memory_kib, passes, lanes] = ["m", "t", "p"].map(|name| parameter(&written, name));
     assert!((8 * lanes..=256 * 1_024).contains(&memory_kib), "{memory_kib} KiB");
     assert!((1..=16).contains(&passes) && (1..=16).contains(&lanes), "{passes} passes, {lanes} lanes");
-    if memory_kib * passes <= HASHED_WORK_MAX {
-        assert!(!verifies(hash), "a made-up tag is the tag of a password");
+    if memory_kib * passes <= VERIFIED_WORK_MAX {
+        assert!(!verifies(hash), "a random tag matches a password");
     }
 }
 
 fn parameter(phc: &str, name: &str) -> u64 {
     let mut values = phc.split(['$', ',']).filter_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-    values.next().and_then(|value| value.parse().ok()).expect("each stands there")
+    values.next().and_then(|value| value.parse().ok()).expect("the parameter is present")
 }
 
-/// As a login does it. Panics when the hash cannot be made.
+/// Verifies a password, as a login does. Panics if the hash cannot be computed.
 fn verifies(hash: PasswordHash) -> bool {
     static POOL: LazyLock<(HashPool, Arc<dyn Clock>)> = LazyLock::new(|| {
         let environment = sample::environment();
@@ -75,6 +75,6 @@ fn verifies(hash: PasswordHash) -> bool {
     sample::wait(async {
         let permit = pool.admit(Purpose::Account, clock.monotonic() + Duration::from_secs(60));
         let password = Password::parse("a password".into()).expect("a password");
-        permit.expect("nobody else is there").verify(password, hash).await.expect("what is accepted can be hashed")
+        permit.expect("the queue is empty").verify(password, hash).await.expect("an accepted hash can be verified")
     })
 }

@@ -1,4 +1,4 @@
-//! Query strings and form bodies: read as a browser's own reader reads them, or refused.
+//! Query strings and form bodies: parsed like the WHATWG URL standard does, or refused.
 
 use std::collections::HashSet;
 
@@ -19,22 +19,22 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 
 pub(super) fn try_input(input: &[u8]) {
     let read = FormFields::parse_form(input);
-    let Ok(text) = std::str::from_utf8(input) else { return assert!(read.is_err(), "what is no UTF-8 was read") };
+    let Ok(text) = std::str::from_utf8(input) else { return assert!(read.is_err(), "invalid UTF-8 was accepted") };
     assert_eq!(decode(&encode(text)).ok().as_deref(), Some(text), "decoding undoes encoding");
 
     let Ok(mut query) = read else { return };
-    // WHATWG's reader replaces what is no UTF-8; ours has refused that, and the rest must be the same.
+    // The WHATWG parser replaces invalid UTF-8, which ours refuses. Everything else must be equal.
     let theirs: Vec<_> = form_urlencoded::parse(input).into_owned().collect();
-    assert!(theirs.len() <= 32, "more parameters than are allowed");
+    assert!(theirs.len() <= 32, "too many parameters were accepted");
     let names: HashSet<_> = theirs.iter().map(|(name, _)| name).collect();
     assert_eq!(query.repeats(), names.len() < theirs.len());
     for name in names {
         let first = theirs.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-        assert_eq!(query.take(name), first, "the first of that name");
+        assert_eq!(query.take(name), first, "not the first value of the name");
     }
 }
 
-/// Every byte as `%XX`, which is always allowed.
+/// Encodes every byte as `%XX`.
 fn encode(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }

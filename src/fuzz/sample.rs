@@ -1,4 +1,4 @@
-//! A service with one user in it, for targets that need more than a parser. Its time stands still.
+//! A service with one user, for targets that need more than a parser. Its clock does not move.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -16,20 +16,20 @@ use crate::{
     store::{Memory, TypedStore},
 };
 
-/// The user.
+/// The username.
 pub(super) const NAME: &str = "ada";
 
-/// The service, and what its user got.
+/// The service, and the tokens of its user.
 pub(super) struct Sample {
     pub(super) auth: Arc<Auth>,
     pub(super) tokens: Tokens,
 }
 
-/// A clock that always shows the same.
+/// A clock that does not move.
 #[derive(Debug)]
-struct Stopped(SystemTime, Instant);
+struct StoppedClock(SystemTime, Instant);
 
-impl Clock for Stopped {
+impl Clock for StoppedClock {
     fn now(&self) -> SystemTime {
         self.0
     }
@@ -44,15 +44,15 @@ impl Clock for Stopped {
 }
 
 pub(super) fn environment() -> Environment {
-    let clock = Stopped(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), System.monotonic());
+    let clock = StoppedClock(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), System.monotonic());
     Environment { clock: Arc::new(clock), entropy: Arc::new(System), observer: Arc::new(()) }
 }
 
-/// Waits for what nothing else has to run for.
-pub(super) fn wait<T>(answer: impl Future<Output = T>) -> T {
+/// Runs a future to its end.
+pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime without sockets"));
-    RUNTIME.block_on(answer)
+    RUNTIME.block_on(future)
 }
 
 pub(super) fn authenticate() -> Sample {
@@ -84,9 +84,10 @@ pub(super) fn authenticate() -> Sample {
     };
     let password = || format!("a password of {NAME}");
     let auth = Arc::new(Auth::new(store, pool, rules, tokens, None, environment));
-    let wanted = Registration::parse(auth.rules(), NAME, password(), String::new(), "").expect("a good registration");
-    wait(auth.register(&context, wanted)).expect("nobody else is there");
-    let credentials = Credentials::parse(NAME, password()).expect("a good login");
+    let registration =
+        Registration::parse(auth.rules(), NAME, password(), String::new(), "").expect("a valid registration");
+    wait(auth.register(&context, registration)).expect("the username is free");
+    let credentials = Credentials::parse(NAME, password()).expect("valid credentials");
     let (_, tokens) = wait(auth.login(&context, credentials)).expect("the password is right");
     Sample { auth, tokens }
 }

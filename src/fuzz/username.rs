@@ -1,4 +1,4 @@
-//! Usernames: one spelling for each account, bounded, and nothing in it that a log or a key would obey.
+//! Usernames: one canonical spelling per account, of bounded length, without control characters.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -35,19 +35,19 @@ pub(super) fn try_input(input: &[u8]) {
     let name = name.as_str();
     assert!((1..=USERNAME_CHARS_MAX).contains(&name.chars().count()), "length");
     assert!(!name.chars().any(|c| c.is_control() || c.is_whitespace()), "{name:?}");
-    assert!(raw.len() <= 1_024, "more was looked at than is worth it");
+    assert!(raw.len() <= 1_024, "a long text was accepted");
 
-    let is_read_as_itself = |spelling: &str| Username::parse(spelling).is_ok_and(|read| read.as_str() == name);
-    assert!(is_read_as_itself(name), "{name:?} has another canonical form");
-    assert!(is_read_as_itself(&name.nfd().collect::<String>()), "{name:?} taken apart is somebody else");
+    let is_same_user = |spelling: &str| Username::parse(spelling).is_ok_and(|parsed| parsed.as_str() == name);
+    assert!(is_same_user(name), "{name:?} is not canonical");
+    assert!(is_same_user(&name.nfd().collect::<String>()), "{name:?} decomposed is another user");
     if name.is_ascii() {
-        assert!(is_read_as_itself(&name.to_ascii_uppercase()), "{name:?} in capitals is somebody else");
-        let wide: String = name.bytes().map(wide).collect();
-        assert!(is_read_as_itself(&wide), "{name:?} in full width is somebody else");
+        assert!(is_same_user(&name.to_ascii_uppercase()), "{name:?} in upper case is another user");
+        let full_width: String = name.bytes().map(full_width).collect();
+        assert!(is_same_user(&full_width), "{name:?} in full width is another user");
     }
 }
 
 /// The full-width form of printable ASCII.
-fn wide(byte: u8) -> char {
+fn full_width(byte: u8) -> char {
     char::from_u32(u32::from(byte) - 0x20 + 0xFF00).expect("no surrogates there")
 }

@@ -1,8 +1,8 @@
-//! One connection's life: its protocol's limits, and the five ways in which it ends.
+//! Serves one connection: protocol limits, timeouts, and graceful shutdown.
 //!
-//! The other side closes it or breaks the rules; it does not take its answers; it is idle; it is old; the node drains. The
-//! last three ask first (GOAWAY, or `connection: close`) and cut after a grace, so that no request in flight is lost to
-//! politeness without end.
+//! A connection ends for one of five reasons: the peer closes it or violates the protocol; the peer does not read its
+//! responses; it is idle; it reaches its maximum age; the node drains. In the last three cases the peer is asked to close
+//! (GOAWAY, or `connection: close`), and the connection is cut after a grace period.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,60 +17,62 @@ use hyper_util::{
 use tokio::{pin, time};
 use tower::{Service, ServiceExt};
 
-use super::{Draining, Limits, guarded::Guarded, in_flight::InFlight, listener::Stream};
+use super::{
+    Draining, Limits, activity::ConnectionActivity, limited_stream::LimitedStream, socket_stream::SocketStream,
+};
 use crate::{common::jitter::jittered, domain::Peer};
 
-/// Requests at once on one connection.
+/// Concurrent requests on one connection.
 const STREAMS_MAX: u32 = 128;
 
-/// Bytes of a request's headers.
+/// Bytes of the headers of one request.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
-/// Bytes that a peer may send ahead of our reading, on one stream and on all of a connection: no message is larger
-/// than the first, and the second bounds what a crowd of stalled peers can make us keep.
+/// Flow-control windows: bytes that a peer may send before they are read, on one stream and on the connection. No message is
+/// larger than the first. The second bounds the memory that stalled peers can occupy.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// How often a silent HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+/// An idle HTTP/2 peer is pinged at this interval, and must answer within the timeout.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<S, B>(stream: Stream, peer: Peer, service: S, limits: Limits, draining: Draining)
+pub(super) async fn serve<S, B>(stream: SocketStream, peer: Peer, service: S, limits: Limits, draining: Draining)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let requests = InFlight::default();
-    let counted = requests.clone();
+    let activity = ConnectionActivity::default();
+    let requests = activity.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        let (service, guard) = (service.clone(), counted.enter());
+        let (service, guard) = (service.clone(), requests.begin_request());
         async move {
             let response = service.oneshot(request).await?;
-            Ok::<_, Infallible>(response.map(|body| guard.until_the_end_of(body)))
+            Ok::<_, Infallible>(response.map(|body| guard.hold_until_end_of(body)))
         }
     });
     let builder = protocol(&limits);
-    let io = TokioIo::new(Guarded::new(stream, limits.handshake, requests.clone()));
+    let io = TokioIo::new(LimitedStream::new(stream, limits.handshake, activity.clone()));
     let connection = builder.serve_connection(io, service);
     pin!(connection);
 
     tokio::select! {
         ended = connection.as_mut() => return log(ended),
-        () = requests.untaken_for(limits.untaken) => {
-            return tracing::debug!("a connection did not take its answers and was cut");
+        () = activity.write_stalled_for(limits.write_stall) => {
+            return tracing::debug!("peer did not read its responses; connection cut");
         }
         () = draining.begun() => {}
-        () = requests.idle_for(limits.idle) => {}
-        () = time::sleep(spread_age(limits.age)) => {}
+        () = activity.idle_for(limits.idle) => {}
+        () = time::sleep(jittered_age(limits.age)) => {}
     }
     connection.as_mut().graceful_shutdown();
     match time::timeout(limits.grace, connection).await {
         Ok(ended) => log(ended),
-        Err(_) => tracing::debug!("a connection did not end in time and was cut"),
+        Err(_) => tracing::debug!("connection did not close within the grace period; connection cut"),
     }
 }
 
@@ -93,15 +95,15 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Whatever went wrong, it went wrong on the other side: garbage, a reset, silence.
+/// At debug level: the cause is the peer (invalid bytes, a reset, a timeout), and peers can cause any number of them.
 fn log(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(cause) = ended {
-        tracing::debug!(cause, "a connection ended badly");
+        tracing::debug!(cause, "connection error");
     }
 }
 
-/// `age`, up to a tenth shorter or longer, so that connections that came together do not leave together.
-fn spread_age(age: Duration) -> Duration {
+/// `age`, up to a tenth shorter or longer, so that connections that were opened together do not close together.
+fn jittered_age(age: Duration) -> Duration {
     let mut byte = [0];
     // Without randomness all connections have the same age.
     let random = if getrandom::fill(&mut byte).is_ok() { byte[0] } else { 127 };

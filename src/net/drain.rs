@@ -1,23 +1,23 @@
-//! Ends all connections in step: one side says so, the other hears it.
+//! The signal that begins a drain: [`Drain`] sends it, and each listener and connection waits on a [`Draining`].
 
 use tokio::sync::watch;
 
-/// Begins the drain.
+/// Begins a drain.
 #[derive(Debug)]
 pub struct Drain(watch::Sender<bool>);
 
-/// Hears that the drain began.
+/// Waits for the drain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Draining(watch::Receiver<bool>);
 
 impl Drain {
-    /// Makes both sides.
+    /// Creates both ends.
     pub fn new() -> (Drain, Draining) {
         let (begin, begun) = watch::channel(false);
         (Drain(begin), Draining(begun))
     }
 
-    /// From now on nobody is accepted and connections are asked to go.
+    /// Begins the drain: no connection is accepted any more, and peers are asked to close theirs.
     pub fn begin(&self) {
         self.0.send_replace(true);
     }
@@ -26,7 +26,7 @@ impl Drain {
 impl Draining {
     /// Waits until the drain begins.
     pub async fn begun(&self) {
-        // A drain that can no longer begin has begun: whoever could say so is gone.
+        // An error says that the `Drain` was dropped; that also begins the drain.
         drop(self.0.clone().wait_for(|begun| *begun).await);
     }
 }

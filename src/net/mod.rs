@@ -1,15 +1,19 @@
-//! Sockets. Knows nothing about users: it would serve any tower service.
+//! Sockets and connections: one accept loop for every listener, over TCP and Unix sockets, HTTP/1.1 and HTTP/2 without TLS.
 //!
-//! One accept loop for every door, over TCP and Unix sockets, HTTP/1.1 and HTTP/2 without TLS. Connections are
-//! counted and bounded; a failing accept is waited out, never the end (CVE-2024-47609). How one connection lives is
-//! `connection.rs`, what its peer may cost `guarded.rs`, how all of them end `drain.rs`.
+//! Guarantees that the number of connections is bounded, that a failing accept is retried and never ends the listener
+//! (CVE-2024-47609), and that each connection ends (`connection.rs`), whatever its peer sends or does not read
+//! (`limited_stream.rs`). `drain.rs` ends all connections. Does not know accounts or protocols above HTTP: it serves any
+//! tower service.
 
+mod activity;
+mod address;
 mod connection;
 mod drain;
-mod frames;
-mod guarded;
-mod in_flight;
+mod frame_flood;
+mod limited_stream;
 mod listener;
+mod log_limit;
+mod socket_stream;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -21,31 +25,34 @@ use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tower::Service;
 
+use self::log_limit::RateLimitedLog;
 pub use self::{
+    address::Address,
     drain::{Drain, Draining},
-    listener::{Access, Address, BindError, Listener},
+    listener::{Access, BindError, Listener},
 };
 
-/// A pause after an accept that failed for want of something, such as file descriptors, unless a connection ends sooner.
+/// The pause after an accept that failed because a resource was exhausted, such as file descriptors. Ends early when a
+/// connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two log lines about connections that were not served: their number is the attacker's choice.
+/// The time between two log lines about connections that were not served. An attacker controls their number.
 const NOT_SERVED_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a listener allows.
+/// The limits of a listener and its connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; more are closed as soon as they are accepted.
+    /// Concurrent connections. More are closed as soon as they are accepted.
     pub connections_max: usize,
-    /// Time for the first bytes; on HTTP/1 also for the head of each request, the wait for it included.
+    /// Time for the first bytes. On HTTP/1 also for the headers of each request, including the wait for it.
     pub handshake: Duration,
-    /// A connection whose peer took nothing of something for one to two times this is cut.
-    pub untaken: Duration,
+    /// A connection with a write that is pending for one to two times this is cut.
+    pub write_stall: Duration,
     /// An HTTP/2 connection without a request is closed after one to two times this.
     pub idle: Duration,
-    /// A connection is asked to go (GOAWAY) at this age, give or take a tenth, so that clients spread over new nodes.
+    /// The peer is asked to close (GOAWAY) at this age, plus or minus a tenth, so that clients spread over new nodes.
     pub age: Duration,
-    /// Time for requests in flight after the connection was asked to go; then it is cut.
+    /// Time for requests in flight after the peer was asked to close. Then the connection is cut.
     pub grace: Duration,
 }
 
@@ -54,7 +61,7 @@ impl Default for Limits {
         Self {
             connections_max: 10_000,
             handshake: Duration::from_secs(10),
-            untaken: Duration::from_secs(10),
+            write_stall: Duration::from_secs(10),
             idle: Duration::from_secs(300),
             age: Duration::from_secs(1_800),
             grace: Duration::from_secs(30),
@@ -64,7 +71,7 @@ impl Default for Limits {
 
 /// Serves `service` on `listener` until the drain begins and every connection has ended.
 ///
-/// Dropping the future cuts what is left.
+/// Dropping the future cuts the connections that are left.
 pub async fn serve<S, B>(listener: Listener, service: S, limits: Limits, draining: Draining)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -73,17 +80,18 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connections = JoinSet::new();
-    let (mut turned_away, mut not_accepted) = (Seldom::default(), Seldom::default());
-    let room = Arc::new(Semaphore::new(limits.connections_max));
+    let new_log = || RateLimitedLog::new(NOT_SERVED_LOG_INTERVAL);
+    let (mut over_limit_log, mut accept_error_log) = (new_log(), new_log());
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     loop {
         let accepted = tokio::select! {
             () = draining.begun() => break,
             accepted = listener.accept() => accepted,
-            // Reaps what has ended, so that the set holds living connections only.
+            // Removes ended connections from the set.
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, peer)) => match room.clone().try_acquire_owned() {
+            Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
                 Ok(permit) => {
                     let served = connection::serve(stream, peer, service.clone(), limits, draining.clone());
                     connections.spawn(async move {
@@ -91,25 +99,29 @@ where
                         drop(permit);
                     });
                 }
-                // Closed at once: an honest caller tries another node instead of waiting in a line without end.
+                // Closed at once, so that a client connects to another node instead of waiting.
                 Err(_) => {
-                    if let Some(closed) = turned_away.is_due() {
-                        tracing::warn!(max = limits.connections_max, closed, "too many connections; closed new ones");
+                    if let Some(closed) = over_limit_log.count() {
+                        tracing::warn!(
+                            max = limits.connections_max,
+                            closed,
+                            "too many connections; new ones were closed"
+                        );
                     }
                 }
             },
-            Err(cause) if is_shortage(&cause) => {
-                if let Some(failed) = not_accepted.is_due() {
-                    tracing::warn!(%cause, failed, "a connection could not be accepted");
+            Err(cause) if is_exhausted(&cause) => {
+                if let Some(failed) = accept_error_log.count() {
+                    tracing::warn!(%cause, failed, "connection could not be accepted");
                 }
-                // One that ends leaves what was wanted; so those who went while they waited are got through quickly.
+                // A connection that ends frees the resource, so the next accept need not wait for the pause.
                 tokio::select! {
                     Some(_) = connections.join_next() => {}
                     () = time::sleep(ACCEPT_PAUSE) => {}
                 }
             }
-            // The peer's own affair: it was gone before it was accepted.
-            Err(cause) => tracing::debug!(%cause, "a connection could not be accepted"),
+            // The peer closed the connection before it was accepted.
+            Err(cause) => tracing::debug!(%cause, "connection could not be accepted"),
         }
     }
     drop(listener);
@@ -117,27 +129,8 @@ where
     while connections.join_next().await.is_some() {}
 }
 
-/// Whether this process or machine lacks what an accept needs; the next one would fail too.
-fn is_shortage(cause: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(cause).is_some_and(|errno| shortages.contains(&errno))
-}
-
-/// Counts what is logged once in a while.
-#[derive(Default)]
-struct Seldom {
-    times: u64,
-    logged: Option<time::Instant>,
-}
-
-impl Seldom {
-    /// Counts one more; the number of them since the last log line when it is time for the next.
-    fn is_due(&mut self) -> Option<u64> {
-        self.times += 1;
-        let is_due = self.logged.is_none_or(|logged| logged.elapsed() >= NOT_SERVED_LOG_INTERVAL);
-        is_due.then(|| {
-            self.logged = Some(time::Instant::now());
-            std::mem::take(&mut self.times)
-        })
-    }
+/// Whether the process or host has exhausted a resource, so that the next accept would fail too.
+fn is_exhausted(cause: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(cause).is_some_and(|errno| exhausted.contains(&errno))
 }

@@ -1,53 +1,53 @@
-//! What was found: a table, a verdict for each pair, and one for all of them.
+//! The report: a table, a verdict for each pair, and one verdict for all.
 
 use std::fmt;
 
-use super::{Arm, Comparison, Pair, Role, THRESHOLD, Via};
+use super::{AccountPair, Comparison, Role, Series, THRESHOLD, TestedApi};
 use crate::domain::password::Cost;
 
-/// What the measurements say.
+/// The result of the measurements.
 #[derive(Debug)]
-pub struct Report {
+pub struct TimingReport {
     pub(super) cost: Cost,
-    /// The median of what a hash took in the node, in microseconds.
+    /// The median duration of a hash in the node, in microseconds.
     pub hash_us: f64,
     pub(super) samples: usize,
-    /// A finding for each pair on each door.
+    /// A finding for each pair on each API.
     pub findings: Vec<Finding>,
 }
 
-/// What was found of one pair on one door.
+/// The finding for one pair on one API.
 #[derive(Debug)]
 pub struct Finding {
-    /// The door.
-    pub via: Via,
+    /// The API.
+    pub api: TestedApi,
     /// What the second account is.
     pub name: &'static str,
-    /// What the pair is for.
+    /// The purpose of the pair.
     pub role: Role,
-    /// Hashes that each of its calls costs.
+    /// HashCounter that each call costs.
     pub hashes_each: u64,
-    /// How the times compared, in microseconds, in each measurement.
+    /// The comparison of the times in each measurement, in microseconds.
     pub times_us: Vec<Comparison>,
-    /// Whether every answer had the same bytes.
+    /// Whether all responses had the same bytes.
     pub is_same_answer: bool,
-    /// Whether every call cost as many hashes as its kind does: a login one, a reset none.
+    /// Whether every call cost the expected number of hashes: one for a login, none for a reset.
     pub is_same_cost: bool,
 }
 
-/// What all of it says.
+/// The verdict for all pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The controls are as they should be, and no pair differs.
+    /// The controls are correct, and no pair differs.
     NothingFound,
     /// A pair differs.
     Differs,
-    /// The controls are not as they should be.
+    /// The controls are not correct.
     TooNoisy,
 }
 
-impl Report {
-    /// The one word for all pairs.
+impl TimingReport {
+    /// The verdict for all pairs.
     pub fn verdict(&self) -> Verdict {
         let differs = |role| self.findings.iter().filter(move |found| found.role == role).map(Finding::differs);
         let is_sound = differs(Role::Planted).all(|found| found) && !differs(Role::Control).any(|found| found);
@@ -60,9 +60,9 @@ impl Report {
 }
 
 impl Finding {
-    pub(super) fn new(via: Via, pair: &Pair, one: &Arm, other: &Arm) -> Self {
+    pub(super) fn new(api: TestedApi, pair: &AccountPair, one: &Series, other: &Series) -> Self {
         let mut found = Self {
-            via,
+            api,
             name: pair.name,
             role: pair.role,
             hashes_each: pair.call.hashes(),
@@ -70,31 +70,31 @@ impl Finding {
             is_same_answer: true,
             is_same_cost: true,
         };
-        found.again(one, other);
+        found.add(one, other);
         found
     }
 
-    /// Takes in one more measurement.
-    pub(super) fn again(&mut self, one: &Arm, other: &Arm) {
+    /// Adds a measurement.
+    pub(super) fn add(&mut self, one: &Series, other: &Series) {
         self.times_us.push(Comparison::of(&one.times_us, &other.times_us));
-        self.is_same_answer &= one.answers.len() == 1 && one.answers == other.answers;
-        self.is_same_cost &= [one, other].iter().all(|arm| arm.hashes_each.iter().eq(&[self.hashes_each]));
+        self.is_same_answer &= one.responses.len() == 1 && one.responses == other.responses;
+        self.is_same_cost &= [one, other].iter().all(|series| series.hashes_each.iter().eq(&[self.hashes_each]));
     }
 
-    /// Whether all measurements until now say that there is a difference, and the same one.
+    /// Whether all measurements so far find a difference in the same direction.
     pub fn differs(&self) -> bool {
         let slower = self.times_us.iter().all(|times| times.t >= THRESHOLD);
         let faster = self.times_us.iter().all(|times| times.t <= -THRESHOLD);
         slower || faster || !self.is_same_answer || !self.is_same_cost
     }
 
-    /// In a few words; a difference that is of no account is not hidden.
-    fn words(&self) -> String {
+    /// The verdict in the table.
+    fn verdict_text(&self) -> String {
         if !self.is_same_answer {
-            return "ANOTHER ANSWER".into();
+            return "DIFFERENT RESPONSE".into();
         }
         if !self.is_same_cost {
-            return "ANOTHER NUMBER OF HASHES".into();
+            return "DIFFERENT NUMBER OF HASHES".into();
         }
         match (self.role, self.differs(), self.times_us.len()) {
             (Role::Planted, true, _) => "found, as it must be".into(),
@@ -107,7 +107,7 @@ impl Finding {
 }
 
 impl Verdict {
-    /// What a command exits with.
+    /// The exit code of the command.
     pub fn exit_code(self) -> u8 {
         match self {
             Verdict::NothingFound => 0,
@@ -117,7 +117,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TimingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cost, hash_us) = (self.cost, self.hash_us);
         writeln!(
@@ -130,31 +130,31 @@ impl fmt::Display for Report {
             cost.lanes,
             self.samples,
         )?;
-        writeln!(f, "door  against                           ms     ms there  difference           |t|  verdict")?;
+        writeln!(f, "api   against                           ms     ms there  difference           |t|  verdict")?;
         for found in &self.findings {
             let times = &found.times_us[0];
             let ts: Vec<_> = found.times_us.iter().map(|times| format!("{:.1}", times.t.abs())).collect();
             writeln!(
                 f,
                 "{:5} {:31} {:7.3} {:7.3} {:+8.1} µs {:+6.2} % {:>7}  {}",
-                found.via.name(),
+                found.api.name(),
                 found.name,
                 times.medians[0] / 1e3,
                 times.medians[1] / 1e3,
                 times.difference(),
                 times.difference() / hash_us * 100.0,
                 ts[0],
-                found.words(),
+                found.verdict_text(),
             )?;
         }
-        for via in Via::ALL {
-            let of_control = |found: &&Finding| found.via == via && found.role == Role::Control;
+        for api in TestedApi::ALL {
+            let of_control = |found: &&Finding| found.api == api && found.role == Role::Control;
             for control in self.findings.iter().filter(of_control) {
                 let resolution = control.times_us[0].resolution;
                 writeln!(
                     f,
                     "{}: a difference of {resolution:.0} µs, {:.1} % of a hash, would be found nine times in ten.",
-                    via.name(),
+                    api.name(),
                     resolution / hash_us * 100.0,
                 )?;
             }
@@ -171,13 +171,13 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    /// A finding whose measurements had these ts.
+    /// A finding whose measurements have these values of t.
     fn found(role: Role, ts: &[f64]) -> Finding {
         let times = |t: &f64| Comparison { medians: [4_000.0, 4_001.0], t: *t, resolution: 20.0 };
         let times_us = ts.iter().map(times).collect();
         Finding {
-            via: Via::Grpc,
-            name: "somebody",
+            api: TestedApi::Grpc,
+            name: "another user",
             role,
             hashes_each: 1,
             times_us,
@@ -186,13 +186,13 @@ mod tests {
         }
     }
 
-    fn report(secret: Finding, control: &[f64], planted: &[f64]) -> Report {
+    fn report(secret: Finding, control: &[f64], planted: &[f64]) -> TimingReport {
         let findings = vec![found(Role::Control, control), secret, found(Role::Planted, planted)];
-        Report { cost: Cost::DEFAULT, hash_us: 4_000.0, samples: 500, findings }
+        TimingReport { cost: Cost::DEFAULT, hash_us: 4_000.0, samples: 500, findings }
     }
 
     #[test]
-    fn a_difference_is_one_that_every_measurement_finds_in_the_same_direction() {
+    fn difference_needs_every_measurement_in_the_same_direction() {
         let differs = |ts: &[f64]| found(Role::Secret, ts).differs();
         assert!(differs(&[4.5, 5.0, 9.0, 30.0]) && differs(&[-4.5, -5.0, -9.0, -30.0]));
         assert!(!differs(&[4.4]) && !differs(&[9.0, 9.0, 9.0, 4.4]) && !differs(&[9.0, 9.0, -9.0]));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_trusts_no_measurement_whose_controls_fail() {
+    fn verdict_is_too_noisy_when_controls_fail() {
         let (equal, other) = (|| found(Role::Secret, &[1.0]), || found(Role::Secret, &[9.0; 4]));
         for (secret, control, planted, verdict, words) in [
             (equal(), &[1.0][..], &[9.0; 4][..], Verdict::NothingFound, "no difference found\n"),
@@ -216,6 +216,6 @@ mod tests {
         }
         assert_eq!([Verdict::NothingFound, Verdict::Differs, Verdict::TooNoisy].map(Verdict::exit_code), [0, 1, 2]);
         let text = report(Finding { is_same_answer: false, ..equal() }, &[1.0], &[9.0; 4]).to_string();
-        assert!(text.contains("ANOTHER ANSWER") && text.contains("would be found"), "{text}");
+        assert!(text.contains("DIFFERENT RESPONSE") && text.contains("would be found"), "{text}");
     }
 }

@@ -1,6 +1,6 @@
-//! The audit: who did what, when, from where, and how it ended. In the log, or as a stream of its own.
+//! The audit log: who did what, when, from where, and the outcome. Written to the log, or to a stream of its own.
 //!
-//! What it says of an event is `record.rs`, how lines get to a file `stream.rs`. It never keeps a call waiting.
+//! `audit_record.rs` turns an event into a record; `audit_stream.rs` writes lines to a file. Neither blocks a call.
 
 use std::{io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -8,76 +8,77 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use super::{
-    audit_record::{Record, Weight},
-    audit_stream::{Sink, Stream},
+    audit_record::{AuditRecord, Severity},
+    audit_stream::{AuditStream, Sink},
 };
 use crate::domain::{Clock, ConfigurationWarning, Event, Observer};
 
-/// Of the form of a line. A new field is no new form; a field that goes or means something else is.
+/// The version of the line format. Raised when a field is removed or changes its meaning, not when one is added.
 const SCHEMA: u32 = 2;
 
-/// Where the audit goes.
+/// Where the audit log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditLog {
-    /// Into the log, among everything else.
+    /// To the log.
     Log,
     /// Nowhere.
     Off,
-    /// To standard output, a JSON object a line.
+    /// To standard output, one JSON object per line.
     Stdout,
-    /// To this file, a JSON object a line.
+    /// To this file, one JSON object per line.
     File(PathBuf),
 }
 
-/// Hears every event, writes down those that are somebody's act, and passes all of them on.
+/// Writes the events that belong into the audit log, and passes every event on.
 pub struct Audit {
-    to: To,
+    target: AuditTarget,
     clock: Arc<dyn Clock>,
-    then: Arc<dyn Observer>,
+    next: Arc<dyn Observer>,
     dropped: Counter,
 }
 
-enum To {
+enum AuditTarget {
     Log,
-    Nobody,
-    Stream(Stream),
+    Off,
+    Stream(AuditStream),
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     ts: String,
     schema: u32,
     #[serde(flatten)]
-    record: &'a Record<'a>,
+    record: &'a AuditRecord<'a>,
 }
 
 impl Audit {
-    /// Opens what the audit goes to.
-    pub fn start(setting: &AuditLog, clock: Arc<dyn Clock>, then: Arc<dyn Observer>) -> io::Result<Self> {
+    /// Opens the target of the audit log. `next` receives every event after it.
+    pub fn start(setting: &AuditLog, clock: Arc<dyn Clock>, next: Arc<dyn Observer>) -> io::Result<Self> {
         let dropped = Counter::default();
-        let stream =
-            |sink: io::Result<Sink>| sink.and_then(|sink| Stream::start(sink, dropped.clone())).map(To::Stream);
-        let to = match setting {
-            AuditLog::Log => To::Log,
-            AuditLog::Off => To::Nobody,
+        let stream = |sink: io::Result<Sink>| {
+            sink.and_then(|sink| AuditStream::start(sink, dropped.clone())).map(AuditTarget::Stream)
+        };
+        let target = match setting {
+            AuditLog::Log => AuditTarget::Log,
+            AuditLog::Off => AuditTarget::Off,
             AuditLog::Stdout => stream(Sink::stdout())?,
             AuditLog::File(path) => stream(Sink::file(path))?,
         };
-        Ok(Self { to, clock, then, dropped })
+        Ok(Self { target, clock, next, dropped })
     }
 
-    /// Opens the file again, after somebody has moved it away. Returns at once.
+    /// Opens the file again, after log rotation has moved it away. Returns at once.
     pub fn reopen(&self) {
-        if let To::Stream(stream) = &self.to {
+        if let AuditTarget::Stream(stream) = &self.target {
             stream.reopen();
         }
     }
 
-    /// What an operator should look at.
+    /// The warning for operators while lines cannot be written or were lost.
     pub fn warning(&self) -> Option<ConfigurationWarning> {
-        let To::Stream(stream) = &self.to else { return None };
-        let trouble = stream.trouble()?;
-        let text = format!("{trouble}; {} lines were lost since the start", self.dropped.get());
+        let AuditTarget::Stream(stream) = &self.target else { return None };
+        let problem = stream.problem()?;
+        let text = format!("{problem}; {} lines were lost since the start", self.dropped.get());
         Some(ConfigurationWarning { setting: "--audit-log", text })
     }
 
@@ -86,36 +87,37 @@ impl Audit {
         &self.dropped
     }
 
-    /// Writes everything that waits, for at most `within`.
+    /// Writes the lines that wait, for at most `within`.
     pub async fn close(&self, within: Duration) {
-        if let To::Stream(stream) = &self.to {
+        if let AuditTarget::Stream(stream) = &self.target {
             stream.close(within).await;
         }
     }
 
-    fn write(&self, stream: &Stream, record: &Record<'_>) {
+    fn write(&self, stream: &AuditStream, record: &AuditRecord<'_>) {
         let ts = humantime::format_rfc3339_nanos(self.clock.now()).to_string();
-        let mut line = serde_json::to_vec(&Line { ts, schema: SCHEMA, record }).expect("texts and numbers are JSON");
+        let mut line =
+            serde_json::to_vec(&AuditLine { ts, schema: SCHEMA, record }).expect("texts and numbers are JSON");
         line.push(b'\n');
-        stream.push(&line, record.weight == Weight::Common);
+        stream.push(&line, record.severity == Severity::Routine);
     }
 }
 
 impl Observer for Audit {
     fn on(&self, event: &Event<'_>) {
-        if let Some(record) = Record::of(event) {
-            match &self.to {
-                To::Log => log(&record),
-                To::Nobody => {}
-                To::Stream(stream) => self.write(stream, &record),
+        if let Some(record) = AuditRecord::of(event) {
+            match &self.target {
+                AuditTarget::Log => log(&record),
+                AuditTarget::Off => {}
+                AuditTarget::Stream(stream) => self.write(stream, &record),
             }
         }
-        self.then.on(event);
+        self.next.on(event);
     }
 }
 
-/// Writes a record to the log. What a caller calls itself is left out there.
-fn log(record: &Record<'_>) {
+/// Writes a record to the log, without the user agent, which the caller chooses.
+fn log(record: &AuditRecord<'_>) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -133,10 +135,10 @@ fn log(record: &Record<'_>) {
             )
         };
     }
-    match record.weight {
-        Weight::Alarming => line!(warn),
-        Weight::Notable => line!(info),
-        Weight::Common => line!(debug),
+    match record.severity {
+        Severity::Warning => line!(warn),
+        Severity::Notice => line!(info),
+        Severity::Routine => line!(debug),
     }
 }
 

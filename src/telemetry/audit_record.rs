@@ -1,7 +1,7 @@
-//! What the audit says of an event: one arm an event, one form for the log and for the stream.
+//! The audit record of each event: one arm per event, one form for the log and for the stream.
 //!
-//! Names are of OWASP's logging vocabulary where it has one. No record holds a name that was tried or a secret: a refused
-//! name may be a password typed into the wrong field.
+//! Event names follow the OWASP logging vocabulary where it has one. No record contains a secret or a username that a client
+//! sent: a refused username may be a password typed into the wrong field.
 
 use std::{fmt::Display, net::IpAddr};
 
@@ -9,32 +9,32 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::{AdminAction, CallContext, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
 
-/// Bytes of a user agent that are kept.
+/// Bytes of a user agent that are recorded.
 const USER_AGENT_BYTES_MAX: usize = 256;
 
-/// What happened, and how it ended for whoever did it. What is not known is left out.
+/// One event of the audit log. Unknown fields are left out.
 #[derive(Debug, Serialize)]
-pub(super) struct Record<'a> {
+pub(super) struct AuditRecord<'a> {
     pub(super) event: &'static str,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AuditOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub(super) peer: Option<Peer>,
-    /// The end user's address, where it is not the other end's.
+    /// The client address, where it differs from the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client: Option<IpAddr>,
-    /// The user of this machine at the other end of a Unix socket.
+    /// The operating-system user of a peer on a Unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uid: Option<u32>,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(super) user_agent: &'a str,
-    /// The user who did it or whose account it is, known by a password, a token or an operator.
+    /// The authenticated user, or the account that an operator named.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub(super) subject_id: Option<UserId>,
-    /// The user whom somebody tried to be.
+    /// The account that an unauthenticated attempt was made at.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
     pub(super) target_id: Option<UserId>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
@@ -42,51 +42,52 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key_id: Option<&'a str>,
     #[serde(skip)]
-    pub(super) weight: Weight,
+    pub(super) severity: Severity,
 }
 
-/// How it ended.
+/// The outcome of the event.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Outcome {
+pub(super) enum AuditOutcome {
     Success,
     Failure,
 }
 
-/// How much it matters.
+/// How much an event matters to operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Weight {
-    /// Somebody should look: a warning in the log.
-    Alarming,
-    Notable,
-    /// Anybody can cause it as fast as he can send: `debug` in the log, and the first to be dropped from the stream.
-    Common,
+pub(super) enum Severity {
+    /// Needs attention: `warn` in the log.
+    Warning,
+    /// `info` in the log.
+    Notice,
+    /// Any client can cause any number of them: `debug` in the log, and dropped first from the stream.
+    Routine,
 }
 
-impl<'a> Record<'a> {
-    /// What to say of `event`; nothing, when it is no act of anybody's and only counted.
+impl<'a> AuditRecord<'a> {
+    /// The record of `event`; `None` for events that are only counted.
     pub(super) fn of(event: &'a Event<'_>) -> Option<Self> {
         Some(match event {
             Event::Registered { context, user } => success("user_created", context).by(*user),
             Event::RegistrationRepeated { context, user } => success("user_created_again", context).by(*user),
-            Event::NameTaken { context } => failure("user_create_refused", context).because("name_taken").common(),
+            Event::NameTaken { context } => failure("user_create_refused", context).because("name_taken").routine(),
             Event::LoggedIn { context, user, session } => {
                 let record = success("authn_login_success", context).by(*user);
                 Self { session_id: *session, ..record }
             }
             Event::LoginRefused { context, why } => login_refused(context, *why),
             Event::Overloaded { context, .. } => {
-                failure("excess_rate_limit_exceeded", context).because("hash_queue").common()
+                failure("excess_rate_limit_exceeded", context).because("hash_queue").routine()
             }
             Event::TokenRefreshed { context, user, session, again } => {
                 let record = success("authn_token_created", context).by(*user).in_session(*session);
                 if *again { record.because("repeated") } else { record }
             }
             Event::TokenReused { context, user, session } => {
-                failure("authn_token_reuse", context).at(*user).in_session(*session).alarming()
+                failure("authn_token_reuse", context).aimed_at(*user).in_session(*session).warning()
             }
-            Event::TokenRefused { context, why } => failure("authn_token_refused", context).because(why).common(),
-            Event::ClientRefused { context } => failure("authn_client_fail", context).common(),
+            Event::TokenRefused { context, why } => failure("authn_token_refused", context).because(why).routine(),
+            Event::ClientRefused { context } => failure("authn_client_fail", context).routine(),
             Event::SessionEnded { context, user, session } => {
                 success("authn_token_revoked", context).by(*user).in_session(*session)
             }
@@ -99,28 +100,30 @@ impl<'a> Record<'a> {
             Event::UserDeleted { context, user } => success("user_deleted", context).by(*user),
             Event::PasswordReset { context, user } => success("authn_password_reset", context).by(*user),
             Event::PasswordResetRefused { context, why } => reset_refused(context, *why),
-            Event::AdminActed { context, act, user, refusal } => operated(context, *act, *user, *refusal),
+            Event::AdminActed { context, act, user, refusal } => admin_action(context, *act, *user, *refusal),
             Event::SigningKeyRotated { context, key_id, dropped } => {
-                let record = success("sys_signing_key_rotated", context).of_key(key_id).alarming();
+                let record = success("sys_signing_key_rotated", context).of_key(key_id).warning();
                 if *dropped { record.because("old_keys_dropped") } else { record }
             }
-            Event::PasswordRehashed { user } => by_nobody("authn_password_rehashed").by(*user),
+            Event::PasswordRehashed { user } => without_call("authn_password_rehashed").by(*user),
             Event::RateLimited { context, limit, .. } => {
-                failure("excess_rate_limit_exceeded", context).because(limit.name()).common()
+                failure("excess_rate_limit_exceeded", context).because(limit.name()).routine()
             }
-            Event::FailureCapReached { context, user } => {
-                Self { target_id: *user, ..failure("authn_login_lock", context).alarming() }
+            Event::LockoutThresholdReached { context, user } => {
+                Self { target_id: *user, ..failure("authn_login_lock", context).warning() }
             }
-            Event::ManyFailures => Self { outcome: Outcome::Failure, ..by_nobody("authn_login_fail_max").alarming() },
-            // A flood of them costs the caller nothing.
-            Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).common(),
+            Event::FailureAlert => {
+                Self { outcome: AuditOutcome::Failure, ..without_call("authn_login_fail_max").warning() }
+            }
+            // Costs the caller no work, so a flood is possible.
+            Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).routine(),
             Event::ChallengeRefused { context, why, .. } => {
-                failure("challenge_fail", context).because(why.name()).common()
+                failure("challenge_fail", context).because(why.name()).routine()
             }
             Event::ChallengeAccepted { context, purpose } => {
                 success("challenge_accepted", context).because(purpose.name())
             }
-            // The store has logged why.
+            // Counted only; the store logs the cause.
             Event::StoreFailed { .. }
             | Event::ChallengeCreated { .. }
             | Event::ChallengeSpent { .. }
@@ -139,7 +142,7 @@ impl<'a> Record<'a> {
         Self { subject_id: Some(user), ..self }
     }
 
-    fn at(self, user: UserId) -> Self {
+    fn aimed_at(self, user: UserId) -> Self {
         Self { target_id: Some(user), ..self }
     }
 
@@ -151,35 +154,35 @@ impl<'a> Record<'a> {
         Self { key_id: Some(key_id), ..self }
     }
 
-    fn alarming(self) -> Self {
-        Self { weight: Weight::Alarming, ..self }
+    fn warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
     }
 
-    fn common(self) -> Self {
-        Self { weight: Weight::Common, ..self }
+    fn routine(self) -> Self {
+        Self { severity: Severity::Routine, ..self }
     }
 }
 
-fn success<'a>(event: &'static str, context: &'a CallContext) -> Record<'a> {
-    Record {
+fn success<'a>(event: &'static str, context: &'a CallContext) -> AuditRecord<'a> {
+    AuditRecord {
         api: Some(context.api.name()),
         peer: Some(context.peer),
         client: context.client.filter(|client| context.peer != Peer::Ip(*client)),
         uid: context.peer.uid(),
-        user_agent: beginning(&context.user_agent),
-        ..by_nobody(event)
+        user_agent: shortened(&context.user_agent),
+        ..without_call(event)
     }
 }
 
-fn failure<'a>(event: &'static str, context: &'a CallContext) -> Record<'a> {
-    Record { outcome: Outcome::Failure, ..success(event, context) }
+fn failure<'a>(event: &'static str, context: &'a CallContext) -> AuditRecord<'a> {
+    AuditRecord { outcome: AuditOutcome::Failure, ..success(event, context) }
 }
 
-/// What no call did.
-fn by_nobody<'a>(event: &'static str) -> Record<'a> {
-    Record {
+/// An event that no call caused.
+fn without_call<'a>(event: &'static str) -> AuditRecord<'a> {
+    AuditRecord {
         event,
-        outcome: Outcome::Success,
+        outcome: AuditOutcome::Success,
         reason: None,
         api: None,
         peer: None,
@@ -190,28 +193,28 @@ fn by_nobody<'a>(event: &'static str) -> Record<'a> {
         target_id: None,
         session_id: None,
         key_id: None,
-        weight: Weight::Notable,
+        severity: Severity::Notice,
     }
 }
 
-fn login_refused(context: &CallContext, why: Refusal) -> Record<'_> {
+fn login_refused(context: &CallContext, why: Refusal) -> AuditRecord<'_> {
     let record = failure("authn_login_fail", context);
     match why {
         Refusal::UnknownUser => record.because("unknown_user"),
-        Refusal::WrongPassword(user) => record.because("wrong_password").at(user),
-        Refusal::NoPassword(user) => record.because("no_password").at(user),
-        Refusal::Locked(user) => record.because("locked").at(user),
-        Refusal::Disabled(user) => record.because("disabled").at(user),
+        Refusal::WrongPassword(user) => record.because("wrong_password").aimed_at(user),
+        Refusal::NoPassword(user) => record.because("no_password").aimed_at(user),
+        Refusal::Locked(user) => record.because("locked").aimed_at(user),
+        Refusal::Disabled(user) => record.because("disabled").aimed_at(user),
     }
 }
 
-fn operated<'a>(
+fn admin_action<'a>(
     context: &'a CallContext,
-    act: AdminAction,
+    action: AdminAction,
     user: Option<UserId>,
     refusal: Option<&Error>,
-) -> Record<'a> {
-    let (event, how) = match act {
+) -> AuditRecord<'a> {
+    let (event, reason) = match action {
         AdminAction::ReadUser => ("admin_user_read", None),
         AdminAction::DisableUser => ("user_disabled", None),
         AdminAction::EnableUser => ("user_enabled", None),
@@ -222,14 +225,14 @@ fn operated<'a>(
         AdminAction::RotateSigningKey => ("sys_signing_key_rotation_asked", None),
     };
     let record = match refusal {
-        None => Record { reason: how, ..success(event, context) },
-        Some(error) => failure(event, context).because(word(error)),
+        None => AuditRecord { reason, ..success(event, context) },
+        Some(error) => failure(event, context).because(error_reason(error)),
     };
-    Record { subject_id: user, ..record }
+    AuditRecord { subject_id: user, ..record }
 }
 
-/// Why an operator was refused.
-fn word(error: &Error) -> &'static str {
+/// Why an admin action failed.
+fn error_reason(error: &Error) -> &'static str {
     match error {
         Error::UserNotFound => "unknown_user",
         Error::Invalid(_) | Error::PasswordPolicy(_) | Error::RequestTooLarge => "invalid_field",
@@ -238,7 +241,7 @@ fn word(error: &Error) -> &'static str {
         Error::StoreUnavailable => "store_unavailable",
         Error::CorruptRecord(_) => "corrupt_record",
         Error::Internal(_) => "internal",
-        // None of them is said to operators.
+        // No admin action returns these.
         Error::InvalidCredentials
         | Error::TokenMissing
         | Error::TokenInvalid
@@ -254,26 +257,26 @@ fn word(error: &Error) -> &'static str {
     }
 }
 
-fn reset_refused(context: &CallContext, why: CodeRefusal) -> Record<'_> {
+fn reset_refused(context: &CallContext, why: CodeRefusal) -> AuditRecord<'_> {
     let record = failure("authn_password_reset_fail", context).because(why.name());
-    let weight = match why {
-        // Costs the caller no hash.
-        CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => Weight::Common,
-        // Somebody has the right code.
-        CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => Weight::Notable,
+    let severity = match why {
+        // Costs the caller no work.
+        CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => Severity::Routine,
+        // The code was right.
+        CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => Severity::Notice,
     };
-    Record { target_id: why.user(), weight, ..record }
+    AuditRecord { target_id: why.user(), severity, ..record }
 }
 
-fn beginning(user_agent: &str) -> &str {
+fn shortened(user_agent: &str) -> &str {
     &user_agent[..user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX)]
 }
 
-impl Outcome {
+impl AuditOutcome {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
+            AuditOutcome::Success => "success",
+            AuditOutcome::Failure => "failure",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Lines on their way to a file: callers leave them in memory, and a thread of its own writes them.
+//! The stream of audit lines to a file: calls append lines to a buffer in memory, and a thread writes them.
 //!
-//! A disk that is full, slow or stuck costs lines, which are counted, and never a caller's time. After an error the writer
-//! tries again, with a file that it opens anew, and goes on where it was: no line is torn but by the end of the process.
+//! When the disk is full, slow or stuck, lines are dropped and counted; calls never wait. After an error the writer opens
+//! the file again and continues at the same byte, so only the end of the process can cut a line in two.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::Duration,
 };
@@ -19,121 +19,125 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::{sync::watch, time};
 
-/// Bytes of lines that may wait for the writer: some 10 000 lines, which is seconds of a machine's logins.
-const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::common::lock::{ignore_poison, lock};
 
-/// The part of it that lines may fill which anybody can cause: a flood of refusals must not push logins out.
-const COMMON_BYTES_MAX: usize = WAITING_BYTES_MAX / 2;
+/// Bytes of lines that may wait for the writer: about 10 000 lines, or seconds of logins.
+const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that a buffer keeps when it is empty.
-const KEPT_BYTES: usize = 64 * 1024;
+/// The part of it for routine lines, which any client can cause: a flood of refusals must not displace logins.
+const ROUTINE_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
 
-/// Between two attempts to write what could not be written.
+/// The capacity in bytes that an empty buffer keeps.
+const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
+
+/// The time between two attempts to write after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Lines under way. Dropping it ends its writer, once that has written what waits.
-pub(super) struct Stream {
-    shared: Arc<Shared>,
-    /// Ends with the writer.
-    ended: watch::Receiver<()>,
+/// The stream. Dropping it ends the writer after it has written the lines that wait.
+pub(super) struct AuditStream {
+    buffer: Arc<SharedBuffer>,
+    /// Closes when the writer ends.
+    writer_ended: watch::Receiver<()>,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
+/// What calls and the writer share.
+struct SharedBuffer {
+    state: Mutex<BufferState>,
     changed: Condvar,
     dropped: Counter,
 }
 
 #[derive(Default)]
-struct Queue {
+struct BufferState {
     lines: Vec<u8>,
     reopen: bool,
     closing: bool,
     /// Whether the last attempt to write failed.
     is_failing: bool,
-    /// What an operator should know: that it failed, or that lines were lost since the last one.
-    trouble: Option<String>,
+    /// For operators: writing failed, or lines were lost since the last write.
+    problem: Option<String>,
 }
 
-/// What lines are written to.
+/// Where lines are written.
 pub(super) struct Sink {
     file: File,
-    /// None when it is standard output.
+    /// `None` for standard output.
     path: Option<PathBuf>,
 }
 
-/// Lines that are being written.
+/// The lines that the writer is writing.
 #[derive(Default)]
-struct Batch {
+struct LineBatch {
     lines: Vec<u8>,
     written: usize,
 }
 
-// === impl Stream ===
+// === impl AuditStream ===
 
-impl Stream {
+impl AuditStream {
     /// Starts the writer.
     pub(super) fn start(sink: Sink, dropped: Counter) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), dropped });
-        let (alive, ended) = watch::channel(());
-        let writer = shared.clone();
+        let buffer = Arc::new(SharedBuffer { state: Mutex::default(), changed: Condvar::new(), dropped });
+        let (alive, writer_ended) = watch::channel(());
+        let writer = buffer.clone();
         thread::Builder::new().name("audit".into()).spawn(move || {
-            writer.write(sink);
+            writer.run_writer(sink);
             drop(alive);
         })?;
-        Ok(Self { shared, ended })
+        Ok(Self { buffer, writer_ended })
     }
 
-    /// Takes a line, or drops it when there is no room.
-    pub(super) fn push(&self, line: &[u8], is_common: bool) {
-        let room = if is_common { COMMON_BYTES_MAX } else { WAITING_BYTES_MAX };
-        let mut queue = self.shared.lock();
-        if queue.lines.len() + line.len() > room {
-            queue.trouble.get_or_insert_with(|| "lines come faster than they can be written".into());
-            drop(queue);
-            // Their number is in the metrics; how many they are may be an attacker's choice.
-            if self.shared.dropped.inc() == 0 {
-                tracing::error!("a line of the audit was lost: they come faster than they can be written");
+    /// Appends a line, or drops it when the buffer is full.
+    pub(super) fn push(&self, line: &[u8], is_routine: bool) {
+        let bytes_max = if is_routine { ROUTINE_BYTES_MAX } else { BUFFER_BYTES_MAX };
+        let mut state = self.buffer.lock();
+        if state.lines.len() + line.len() > bytes_max {
+            state.problem.get_or_insert_with(|| "audit lines arrive faster than they can be written".into());
+            drop(state);
+            // Logged once: an attacker may control their number, which is in the metrics.
+            if self.buffer.dropped.inc() == 0 {
+                tracing::error!("audit line lost: lines arrive faster than they can be written");
             }
             return;
         }
-        queue.lines.extend_from_slice(line);
-        drop(queue);
-        self.shared.changed.notify_one();
+        state.lines.extend_from_slice(line);
+        drop(state);
+        self.buffer.changed.notify_one();
     }
 
+    /// Makes the writer open the file again.
     pub(super) fn reopen(&self) {
-        self.shared.lock().reopen = true;
-        self.shared.changed.notify_one();
+        self.buffer.lock().reopen = true;
+        self.buffer.changed.notify_one();
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.shared.lock().trouble.clone()
+    /// What operators should know of the stream.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.buffer.lock().problem.clone()
     }
 
-    /// Writes what waits and ends the writer, or gives up after `within`.
+    /// Writes the lines that wait and ends the writer, or gives up after `within`.
     pub(super) async fn close(&self, within: Duration) {
-        tracing::info!("writing what is left of the audit");
-        self.shared.close();
-        let mut ended = self.ended.clone();
+        tracing::info!("writing the last audit lines");
+        self.buffer.close();
+        let mut ended = self.writer_ended.clone();
         if time::timeout(within, async { while ended.changed().await.is_ok() {} }).await.is_err() {
-            tracing::error!(after = ?within, "the audit could not be written to its end; is the disk stuck?");
+            tracing::error!(after = ?within, "the last audit lines could not be written in time; is the disk stuck?");
         }
     }
 }
 
-impl Drop for Stream {
+impl Drop for AuditStream {
     fn drop(&mut self) {
-        self.shared.close();
+        self.buffer.close();
     }
 }
 
-// === impl Shared ===
+// === impl SharedBuffer ===
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that can panic runs under the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedBuffer {
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
+        lock(&self.state)
     }
 
     fn close(&self) {
@@ -141,54 +145,56 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// The writer's life.
-    fn write(&self, mut sink: Sink) {
-        let (mut batch, mut has_failed) = (Batch::default(), false);
+    /// Writes lines until the stream is closed: the writer thread.
+    fn run_writer(&self, mut sink: Sink) {
+        let (mut batch, mut has_failed) = (LineBatch::default(), false);
         while let Some(reopen) = self.next(&mut batch, has_failed) {
             let opened = if reopen || has_failed { sink.reopen(&mut batch) } else { Ok(()) };
             let written = opened.and_then(|()| batch.write_to(&mut sink.file));
             has_failed = written.is_err();
-            if self.note(written) && has_failed {
+            if self.record_result(written) && has_failed {
                 let lost = batch.lines_left() + lines_in(&self.lock().lines);
                 self.dropped.inc_by(lost);
-                return tracing::error!(lost, "the last lines of the audit were lost");
+                return tracing::error!(lost, "the last audit lines were lost");
             }
         }
     }
 
-    /// Waits until there is something to write, or to try again, and whether to open the file anew; `None` at the end.
-    fn next(&self, batch: &mut Batch, has_failed: bool) -> Option<bool> {
-        let is_left_alone = |queue: &mut Queue| !queue.reopen && !queue.closing;
-        let queue = self.lock();
-        let mut queue = if has_failed {
-            let waited = self.changed.wait_timeout_while(queue, RETRY_AFTER, is_left_alone);
-            waited.unwrap_or_else(PoisonError::into_inner).0
+    /// Waits until there are lines to write or a write to repeat. Returns whether to open the file again, or `None` at the
+    /// end.
+    fn next(&self, batch: &mut LineBatch, has_failed: bool) -> Option<bool> {
+        let has_no_request = |state: &mut BufferState| !state.reopen && !state.closing;
+        let state = self.lock();
+        let mut state = if has_failed {
+            let waited = self.changed.wait_timeout_while(state, RETRY_AFTER, has_no_request);
+            ignore_poison(waited).0
         } else {
-            let waited = self.changed.wait_while(queue, |queue| is_left_alone(queue) && queue.lines.is_empty());
-            waited.unwrap_or_else(PoisonError::into_inner)
+            let waited = self.changed.wait_while(state, |state| has_no_request(state) && state.lines.is_empty());
+            ignore_poison(waited)
         };
         if batch.lines.is_empty() {
-            std::mem::swap(&mut batch.lines, &mut queue.lines);
+            std::mem::swap(&mut batch.lines, &mut state.lines);
         }
-        if queue.closing && batch.lines.is_empty() {
+        if state.closing && batch.lines.is_empty() {
             return None;
         }
-        Some(std::mem::take(&mut queue.reopen))
+        Some(std::mem::take(&mut state.reopen))
     }
 
-    /// Takes notice of what became of an attempt; whether it was the last. An error is logged once, until it has gone.
-    fn note(&self, written: io::Result<()>) -> bool {
-        let failing = written.err();
+    /// Records the result of a write. Returns whether the stream is closing. An error is logged once, until a write
+    /// succeeds.
+    fn record_result(&self, written: io::Result<()>) -> bool {
+        let error = written.err();
         let (had_failed, closing) = {
-            let mut queue = self.lock();
-            let had_failed = std::mem::replace(&mut queue.is_failing, failing.is_some());
-            queue.trouble = failing.as_ref().map(|cause| format!("the audit cannot be written: {cause}"));
-            (had_failed, queue.closing)
+            let mut state = self.lock();
+            let had_failed = std::mem::replace(&mut state.is_failing, error.is_some());
+            state.problem = error.as_ref().map(|cause| format!("the audit log cannot be written: {cause}"));
+            (had_failed, state.closing)
         };
-        // Without the lock: whoever reads the log may be as slow as whoever reads the audit.
-        match failing {
-            Some(cause) if !had_failed => tracing::error!(%cause, "the audit cannot be written; trying again"),
-            None if had_failed => tracing::warn!("the audit is written again"),
+        // Not under the lock: the log may be as slow as the audit log.
+        match error {
+            Some(cause) if !had_failed => tracing::error!(%cause, "audit log cannot be written; retrying"),
+            None if had_failed => tracing::warn!("audit log is written again"),
             Some(_) | None => {}
         }
         closing
@@ -198,22 +204,22 @@ impl Shared {
 // === impl Sink ===
 
 impl Sink {
-    /// Standard output, past the buffer that `println!` has.
+    /// Standard output, without the buffer of `println!`.
     pub(super) fn stdout() -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Self { file, path: None })
     }
 
-    /// A file, for this user alone; made when it is missing.
+    /// A file that only its owner can read. Created when it is missing.
     pub(super) fn file(path: &Path) -> io::Result<Self> {
         Ok(Self { file: open(path)?, path: Some(path.to_owned()) })
     }
 
-    /// Opens the file again. In another one, `batch` goes on with a whole line.
-    fn reopen(&mut self, batch: &mut Batch) -> io::Result<()> {
+    /// Opens the file again. If it is another file, `batch` continues with a whole line.
+    fn reopen(&mut self, batch: &mut LineBatch) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let file = open(path)?;
-        if identity(&file)? != identity(&self.file)? {
+        if device_and_inode(&file)? != device_and_inode(&self.file)? {
             batch.rewind();
         }
         self.file = file;
@@ -225,15 +231,14 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// Device and inode.
-fn identity(file: &File) -> io::Result<(u64, u64)> {
+fn device_and_inode(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|file| (file.dev(), file.ino()))
 }
 
-// === impl Batch ===
+// === impl LineBatch ===
 
-impl Batch {
-    /// Writes what is left.
+impl LineBatch {
+    /// Writes the bytes that are left.
     fn write_to(&mut self, file: &mut impl Write) -> io::Result<()> {
         while self.written < self.lines.len() {
             match file.write(&self.lines[self.written..]) {
@@ -244,12 +249,12 @@ impl Batch {
             }
         }
         self.lines.clear();
-        self.lines.shrink_to(KEPT_BYTES);
+        self.lines.shrink_to(CAPACITY_KEPT_BYTES);
         self.written = 0;
         Ok(())
     }
 
-    /// Back to the beginning of a line.
+    /// Goes back to the beginning of the current line.
     fn rewind(&mut self) {
         let line_ends = self.lines[..self.written].iter().rposition(|byte| *byte == b'\n');
         self.written = line_ends.map_or(0, |at| at + 1);
@@ -268,10 +273,10 @@ fn lines_in(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// A file that takes so many bytes.
-    struct Small(Vec<u8>, usize);
+    /// A file on a disk with this many free bytes.
+    struct SmallDisk(Vec<u8>, usize);
 
-    impl Write for Small {
+    impl Write for SmallDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let taken = bytes.len().min(self.1 - self.0.len());
             if taken == 0 {
@@ -287,21 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_full_disk_tore_goes_on_in_the_same_file_and_is_whole_in_another() {
+    fn line_cut_by_a_full_disk_continues_in_the_same_file_and_restarts_in_another() {
         for (taken, in_another) in [(0, "one\ntwo\n"), (2, "one\ntwo\n"), (4, "two\n"), (6, "two\n")] {
-            let batch = || Batch { lines: b"one\ntwo\n".to_vec(), written: 0 };
+            let batch = || LineBatch { lines: b"one\ntwo\n".to_vec(), written: 0 };
             let (mut same, mut other) = (batch(), batch());
-            let (mut file, mut full) = (Small(Vec::new(), taken), Small(Vec::new(), taken));
+            let (mut file, mut full) = (SmallDisk(Vec::new(), taken), SmallDisk(Vec::new(), taken));
             assert!(same.write_to(&mut file).is_err() && other.write_to(&mut full).is_err());
             file.1 = usize::MAX;
             same.write_to(&mut file).unwrap();
             assert_eq!(file.0, b"one\ntwo\n", "{taken}");
             other.rewind();
             assert_eq!(other.lines_left(), u64::try_from(in_another.lines().count()).unwrap());
-            let mut new = Small(Vec::new(), usize::MAX);
+            let mut new = SmallDisk(Vec::new(), usize::MAX);
             other.write_to(&mut new).unwrap();
             assert_eq!(new.0, in_another.as_bytes(), "{taken}");
-            assert!(same.lines.is_empty() && other.lines.is_empty(), "what is written is not written again");
+            assert!(same.lines.is_empty() && other.lines.is_empty(), "written lines are not written again");
         }
     }
 }

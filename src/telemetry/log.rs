@@ -1,26 +1,26 @@
-//! The log: one line an event on standard error, as text or JSON.
+//! The log: one line per event on standard error, as text or JSON.
 
 use tracing::{Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
 
-/// How a line looks.
+/// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For machines: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// Starts the log of this process. Later calls change nothing.
+/// Starts the log of this process. Later calls have no effect.
 pub fn start(format: Format, level: Level, colours: bool) {
-    // Libraries speak at ERROR only. Below it h2 logs a line for each odd frame, which a peer can send a million of,
-    // and whole paths, which hold passwords on the original routes.
+    // Libraries log at ERROR only. At lower levels h2 logs each invalid frame, of which a peer can send millions, and
+    // whole paths, which contain passwords on the original routes.
     let filter = Targets::new().with_target("watchword", level).with_default(LevelFilter::ERROR);
     let lines = Registry::default().with(lines(format, colours).with_filter(filter));
-    // Fails only when a log was started before, and that one serves.
+    // Fails only when a log was started before.
     drop(lines.try_init());
 }
 

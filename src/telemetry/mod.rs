@@ -1,4 +1,7 @@
-//! What operators see. Implements `domain::Observer`.
+//! What operators see: the log, the audit log, and metrics.
+//!
+//! Receives every event of the rules as a `domain::Observer`. Guarantees that no line and no label contains a secret or a
+//! username that a client sent, and that writing never blocks a call. Does not know how events come about, nor any protocol.
 
 mod audit;
 mod audit_record;
@@ -9,5 +12,5 @@ mod metrics;
 pub use self::{
     audit::{Audit, AuditLog},
     log::{Format, start},
-    metrics::{Metrics, Now},
+    metrics::{Metrics, MetricsSnapshot},
 };

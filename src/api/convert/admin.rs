@@ -66,8 +66,8 @@ impl From<PoolSettings> for pb::HashInfo {
 impl From<&RateLimitSettings> for pb::ThrottleInfo {
     fn from(settings: &RateLimitSettings) -> Self {
         let rate = |rate: Rate| {
-            let period = prost_types::Duration::try_from(rate.per).expect("a day at most");
-            Some(pb::ThrottleRate { count: rate.most, period: Some(period) })
+            let period = prost_types::Duration::try_from(rate.period).expect("a day at most");
+            Some(pb::ThrottleRate { count: rate.events, period: Some(period) })
         };
         Self {
             per_address: rate(settings.per_address),
@@ -75,8 +75,8 @@ impl From<&RateLimitSettings> for pb::ThrottleInfo {
             per_address_and_account: rate(settings.per_address_and_account),
             registrations: rate(settings.registrations),
             alert: rate(settings.alert),
-            failure_cap: settings.failure_cap,
-            failure_cap_strict: settings.failure_cap_is_strict,
+            failure_cap: settings.lockout_threshold,
+            failure_cap_strict: settings.lockout_is_strict,
         }
     }
 }

@@ -72,8 +72,8 @@ impl AbuseArgs {
             per_address_and_account: self.throttle_per_address_and_account,
             registrations: self.throttle_registrations,
             alert: self.failure_alert,
-            failure_cap: self.failure_cap,
-            failure_cap_is_strict: self.failure_cap_strict,
+            lockout_threshold: self.failure_cap,
+            lockout_is_strict: self.failure_cap_strict,
         };
         (self.throttle == Switch::On).then_some(settings)
     }
@@ -86,10 +86,11 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || "expected COUNT/TIME such as 10/5m: 1 to 1000000 in 1s to 24h".to_owned();
-        let (most, per) = text.split_once('/').ok_or_else(expected)?;
-        let most = most.parse().ok().filter(|most| (1..=1_000_000).contains(most)).ok_or_else(expected)?;
-        let per = duration_between(per, Duration::from_secs(1), Duration::from_secs(86_400)).map_err(|_| expected())?;
-        Ok(Self { most, per })
+        let (events, period) = text.split_once('/').ok_or_else(expected)?;
+        let events = events.parse().ok().filter(|events| (1..=1_000_000).contains(events)).ok_or_else(expected)?;
+        let period =
+            duration_between(period, Duration::from_secs(1), Duration::from_secs(86_400)).map_err(|_| expected())?;
+        Ok(Self { events, period })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::domain::{
 
 /// Attempts with proof of work at one account: as many as eleven machines of two cores can pay for. A victim finds room, and
 /// no botnet finds more.
-const PROVEN_PER_ACCOUNT: Rate = Rate { most: 100_000, per: Duration::from_secs(3_600) };
+const PROVEN_PER_ACCOUNT: Rate = Rate { events: 100_000, period: Duration::from_secs(3_600) };
 
 /// The limits of attempts on this node. Without settings nothing is limited.
 pub(in crate::domain) struct AttemptLimits {
@@ -93,7 +93,7 @@ impl AttemptLimits {
         settings: Option<RateLimitSettings>,
     ) -> Self {
         let active = settings.map(|settings| ActiveLimits {
-            counter: FailureCounter::new(settings.per_account.per),
+            counter: FailureCounter::new(settings.per_account.period),
             limiter: RateLimiter::new(environment.clock.clone()),
             settings,
         });
@@ -209,14 +209,14 @@ impl AttemptLimits {
         // Counted before it stops being in flight, so that every reader sees it in one of the two.
         let consecutive = active.counter.failed(username, gcra_increase, read.as_ref(), self.store.now());
         address.into_iter().chain(reservations).for_each(Reservation::keep);
-        if consecutive == active.settings.failure_cap {
-            self.environment.note(&Event::FailureCapReached { context, user });
+        if consecutive == active.settings.lockout_threshold {
+            self.environment.note(&Event::LockoutThresholdReached { context, user });
         }
         let alert = active.settings.alert;
         let is_unusual = active.limiter.count(RateLimitKey::AllFailures, alert).is_err();
         // One alert in that time: more would fill the log.
-        if is_unusual && active.limiter.count(RateLimitKey::AlertsSent, Rate { most: 1, ..alert }).is_ok() {
-            self.environment.note(&Event::ManyFailures);
+        if is_unusual && active.limiter.count(RateLimitKey::AlertsSent, Rate { events: 1, ..alert }).is_ok() {
+            self.environment.note(&Event::FailureAlert);
         }
     }
 
@@ -224,7 +224,7 @@ impl AttemptLimits {
     /// operator ends a lockout.
     pub(in crate::domain) fn succeeded(&self, mut hold: LimitHold) {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        if (1..active.settings.failure_cap).contains(&held.state.count) {
+        if (1..active.settings.lockout_threshold).contains(&held.state.count) {
             active.counter.succeeded(held.username, self.store.now());
         }
     }
@@ -248,8 +248,8 @@ impl ActiveLimits {
         loop {
             let state = self.counter.state(username, stored, now);
             (held.state, held.read) = (state, stored.copied());
-            let is_over_threshold = state.count >= settings.failure_cap;
-            let is_locked = is_over_threshold && settings.failure_cap_is_strict;
+            let is_over_threshold = state.count >= settings.lockout_threshold;
+            let is_locked = is_over_threshold && settings.lockout_is_strict;
             let limit = match evidence {
                 Evidence::None if is_over_threshold && !is_locked => return Decision::MoreThanPassword,
                 Evidence::None => Some((RateLimitKey::Account(username), settings.per_account, Some(state.gcra))),
@@ -259,7 +259,7 @@ impl ActiveLimits {
             };
             let request = limit.map(|(key, rate, stored)| LimitRequest { key, rate, stored });
             // No more in flight than may still fail before the lockout.
-            let in_flight_max = if is_over_threshold { u32::MAX } else { settings.failure_cap - state.count };
+            let in_flight_max = if is_over_threshold { u32::MAX } else { settings.lockout_threshold - state.count };
             let in_flight = RateLimitKey::InFlight(username);
             let reserved = match self.limiter.try_reserve_in_flight(in_flight, in_flight_max, request) {
                 Ok(reserved) => reserved,

@@ -1,4 +1,5 @@
-//! Proof of work: computation that a client spends on an attempt, negligible for a person and costly for a bot (ALTCHA, version 2).
+//! Proof of work: computation that a client spends on an attempt, negligible for a person and costly for a bot (ALTCHA,
+//! version 2).
 //!
 //! A challenge is signed and not stored: creating one takes microseconds, so a flood of requests for challenges gains
 //! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is checked
@@ -11,7 +12,7 @@ use aws_lc_rs::hmac;
 
 use crate::{
     common::{
-        altcha::{self, Presented, Signed, Terms, Unreadable, Work},
+        altcha::{self, ChallengeContents, SignedSolution, Unreadable, UnverifiedSolution, Work},
         time::{from_unix_seconds, unix_seconds},
     },
     domain::{
@@ -87,8 +88,8 @@ impl ProofOfWork {
         let now = unix_seconds(self.store.now());
         let [nonce, salt] = [self.environment.entropy.bytes(), self.environment.entropy.bytes()];
         let expires_at = now + LIFETIME.as_secs();
-        let terms = Terms { purpose: purpose.name(), expires_at, nonce, salt };
-        let text = altcha::issue(&self.rules.work, &terms, &signing_key(&ring, day(now)));
+        let contents = ChallengeContents { purpose: purpose.name(), expires_at, nonce, salt };
+        let text = altcha::issue(&self.rules.work, &contents, &signing_key(&ring, day(now)));
         self.environment.note(&Event::ChallengeCreated { context, purpose });
         Ok(NewChallenge { text, expire_time: from_unix_seconds(expires_at) })
     }
@@ -138,8 +139,8 @@ impl ProofOfWork {
         &self,
         purpose: ChallengePurpose,
         solution: &str,
-    ) -> Result<Result<Signed, ChallengeFault>, Error> {
-        let presented = match Presented::read(solution) {
+    ) -> Result<Result<SignedSolution, ChallengeFault>, Error> {
+        let presented = match UnverifiedSolution::parse(solution) {
             Ok(presented) => presented,
             Err(Unreadable::TooLong) => return Ok(Err(ChallengeFault::TooLong)),
             Err(Unreadable::Malformed) => return Ok(Err(ChallengeFault::Malformed)),
@@ -163,7 +164,7 @@ impl ProofOfWork {
         &self,
         context: &CallContext,
         purpose: ChallengePurpose,
-        signed: Signed,
+        signed: SignedSolution,
     ) -> Result<Result<QueuePermit, ChallengeFault>, Error> {
         // Before it is spent: a client that is refused here can send the same solution again.
         let permit = self.pool.admit_call(context, pool_purpose(purpose))?;

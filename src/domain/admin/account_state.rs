@@ -1,49 +1,48 @@
-//! Whether and how a user can sign in, in one place; and why, for operators.
+//! The state of an account: whether and how the user can log in, and the reason for operators.
 
 use crate::domain::{abuse::RateLimitSettings, model::User};
 
 /// The state of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountState {
-    /// The password opens it.
+    /// The user can log in with the password.
     Active,
     /// An operator has disabled it.
     Disabled,
-    /// Too many passwords in a row were wrong.
+    /// Too many consecutive failed attempts.
     Locked {
-        /// The password opens it nowhere, rather than nowhere new.
+        /// Whether the lockout also applies to familiar addresses.
         strict: bool,
     },
-    /// No password counts until one is set with a reset code.
+    /// No password is valid until one is set with a reset code.
     ResetRequired,
 }
 
 impl AccountState {
-    /// The state of a user's account, given how many passwords in a row were wrong: the first that holds of those in which
-    /// less is possible.
-    pub fn of(user: &User, failures: u32, throttle: Option<&RateLimitSettings>) -> Self {
-        let cap = throttle.filter(|settings| failures >= settings.failure_cap);
-        match cap {
+    /// The state of an account with this number of consecutive failed attempts. If several apply, the most restrictive one.
+    pub fn of(user: &User, failures: u32, limits: Option<&RateLimitSettings>) -> Self {
+        let lockout = limits.filter(|settings| failures >= settings.lockout_threshold);
+        match lockout {
             _ if user.disabled => AccountState::Disabled,
             _ if user.password.is_none() => AccountState::ResetRequired,
-            Some(settings) => AccountState::Locked { strict: settings.failure_cap_is_strict },
+            Some(settings) => AccountState::Locked { strict: settings.lockout_is_strict },
             None => AccountState::Active,
         }
     }
 
-    /// Why it is so and what ends it, for people; empty while nothing has to end.
+    /// The reason and what ends the state, for people. Empty for an active account.
     pub fn reason(self) -> &'static str {
         match self {
             AccountState::Active => "",
             AccountState::Disabled => "disabled by an operator, until one enables it",
             AccountState::Locked { strict: false } => {
-                "too many wrong passwords in a row: the password opens it only from where the user signed in before, or with \
-                 proof of work, until it is reset or an operator unlocks it"
+                "too many consecutive failed attempts: the password is accepted only from familiar addresses or with proof of \
+                 work, until it is reset or an operator unlocks the account"
             }
             AccountState::Locked { strict: true } => {
-                "too many wrong passwords in a row: the password opens it nowhere until it is reset or an operator unlocks it"
+                "too many consecutive failed attempts: no password is accepted until it is reset or an operator unlocks the account"
             }
-            AccountState::ResetRequired => "no password counts until one is set with a reset code",
+            AccountState::ResetRequired => "no password is valid until one is set with a reset code",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What operators do with accounts and keys: the second facade beside `Auth`.
 //!
-//! Each admin action runs to completion and is noted with the operator who asked, whatever its outcome: a refused action is
-//! noted too. Does not know the API over which operators call.
+//! Each admin action runs to completion and is reported to the observer with its outcome, also if it is
+//! refused. Does not know the API over which operators call.
 
 mod account_state;
 mod server_info;

@@ -1,4 +1,4 @@
-//! What operators read about the server.
+//! What the admin API reads about the server.
 
 use super::Admin;
 use crate::domain::{
@@ -8,13 +8,13 @@ use crate::domain::{
 };
 
 impl Admin {
-    /// Notes that an operator has read the server's state.
+    /// Reports that an operator has read the state of the server.
     pub fn note_server_read(&self, context: &CallContext) {
         let action = AdminAction::ReadServer;
         self.environment.note(&Event::AdminActed { context, act: action, user: None, refusal: None });
     }
 
-    /// The rate limits; none where nothing is limited.
+    /// The rate limits. `None` if they are off.
     pub fn rate_limit_settings(&self) -> Option<&RateLimitSettings> {
         self.limits.settings()
     }

@@ -12,11 +12,11 @@ use crate::domain::{
 };
 
 impl Admin {
-    /// Makes the next signing key, or answers the one that waits already. With `drop_old_keys` it signs at once and every
-    /// token of the old ones is refused: for a key that was stolen.
+    /// Creates the next signing key, or returns the one that is published already. With `drop_old_keys` it signs at once,
+    /// and all tokens of the old keys are refused: for a stolen key.
     ///
     /// # Errors
-    /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`: try again.
+    /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`. It is safe to retry.
     pub async fn rotate_signing_key(
         self: &Arc<Self>,
         context: &CallContext,
@@ -42,12 +42,11 @@ impl Admin {
     }
 
     async fn rotate(&self, drop_old_keys: bool) -> Result<(PublicKey, StoredKey, bool), Error> {
-        let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::hastened };
+        let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::rotated_early };
         let changed = self.keys.change(change).await.or_report(&self.environment)?;
         let (key, is_new) = changed.ok_or(Error::Conflict)?;
         let public = key.public();
-        let public =
-            public.ok_or_else(|| self.environment.internal_error("a key that was just made cannot be read"))?;
+        let public = public.ok_or_else(|| self.environment.internal_error("a new signing key cannot be decoded"))?;
         Ok((public, key, is_new))
     }
 }

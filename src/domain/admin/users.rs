@@ -1,6 +1,6 @@
-//! What operators do with somebody else's account: look at it, disable, enable and unlock it, make a code for a new password.
+//! Admin actions on accounts: read, disable, enable and unlock an account, and create a reset code.
 //!
-//! Each is done to the end and noted with the operator who asked, whatever becomes of it: what was refused is an act too.
+//! Each runs to completion and is reported to the observer with its outcome, also if it is refused.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -13,12 +13,12 @@ use crate::domain::{
     ports::{StoreResult, Stored},
 };
 
-/// Which user an operator means.
+/// The user that an admin action selects.
 #[derive(Debug)]
 pub enum UserSelector {
-    /// The one with this id.
+    /// By id.
     Id(UserId),
-    /// The one of this name.
+    /// By username.
     Name(Username),
 }
 
@@ -27,24 +27,24 @@ pub enum UserSelector {
 pub struct AdminUser {
     /// The user.
     pub user: User,
-    /// Whether and how the user can sign in.
+    /// The state of the account.
     pub state: AccountState,
-    /// Wrong passwords in a row.
+    /// Consecutive failed attempts.
     pub failures: u32,
-    /// When the last one was.
+    /// The time of the last one.
     pub last_failure_time: Option<SystemTime>,
-    /// Until when an outstanding reset code is good.
+    /// When the current reset code expires.
     pub reset_expire_time: Option<SystemTime>,
 }
 
-/// A user who was found.
+/// The user and the failed attempts.
 struct FoundUser {
     user: Stored<User>,
     failures: Option<FailedAttempts>,
 }
 
 impl Admin {
-    /// Answers a user with the state of the account.
+    /// Returns a user with the state of the account.
     ///
     /// # Errors
     /// `UserNotFound`; `StoreUnavailable`; `CorruptRecord`.
@@ -60,7 +60,7 @@ impl Admin {
         read.await
     }
 
-    /// Refuses a user's logins and ends all sessions. One who is disabled stays so.
+    /// Disables a user and ends all sessions. A disabled user stays disabled.
     ///
     /// # Errors
     /// As for `read_user`; `Conflict`; `OutcomeUnknown`.
@@ -71,8 +71,8 @@ impl Admin {
     ) -> Result<AdminUser, Error> {
         let disabled =
             self.act(context, AdminAction::DisableUser, selector, |this, FoundUser { user, failures }| async move {
-                // Whatever the user does meanwhile must not prevent it. Once more when it is done already: no session and no code of
-                // before is to count again.
+                // Concurrent changes by the user must not prevent it. Repeated if the user is disabled already, so that no
+                // earlier session or reset code becomes valid again.
                 let changed = this.users.change_if(
                     user,
                     |_, _| true,
@@ -87,7 +87,7 @@ impl Admin {
         disabled.await
     }
 
-    /// Allows a disabled user's logins again.
+    /// Enables a disabled user.
     ///
     /// # Errors
     /// As for `disable_user`.
@@ -111,7 +111,7 @@ impl Admin {
         enabled.await
     }
 
-    /// Forgets how often a user's password was wrong, here at once and in the store when it answers.
+    /// Resets the failure counter of a user, on this node at once and in the store.
     ///
     /// # Errors
     /// As for `disable_user`.
@@ -128,8 +128,8 @@ impl Admin {
         unlocked.await
     }
 
-    /// Makes a code with which a user sets a new password; an older one is void. With `require_reset` the present password
-    /// no longer counts and all sessions end.
+    /// Creates a reset code, which replaces an older one. With `require_reset` the current password becomes invalid and all
+    /// sessions end.
     ///
     /// # Errors
     /// As for `disable_user`.
@@ -150,7 +150,7 @@ impl Admin {
                     user.reset = Some(kept);
                     if require_reset {
                         user.password = None;
-                        // Whoever knew the password may have signed in from anywhere.
+                        // An attacker who knew the password may have added addresses.
                         user.known_addresses.clear();
                         user.end_sessions(None);
                     }
@@ -162,7 +162,7 @@ impl Admin {
         made.await
     }
 
-    /// Runs an admin action on a user, and notes it. `selector` may be no valid username.
+    /// Runs an admin action on a user and reports it. `selector` may be an invalid username.
     async fn act<T, F>(
         self: &Arc<Self>,
         context: &CallContext,
@@ -192,7 +192,7 @@ impl Admin {
         done.await
     }
 
-    /// Reads a user and the failures, before anything is changed: after that nothing may fail any more.
+    /// Reads a user and the failed attempts, before anything is changed.
     async fn find(&self, selector: UserSelector) -> Result<FoundUser, Error> {
         let (name, id) = match selector {
             UserSelector::Name(name) => (name, None),
@@ -202,11 +202,11 @@ impl Admin {
             }
         };
         let user = self.store.user(&name).await.or_report(&self.environment)?;
-        // An id may outlive its user, whose name somebody else has then.
+        // The username of a deleted user may belong to another user.
         let user = user.filter(|user| id.is_none_or(|id| user.value.id == id)).ok_or(Error::UserNotFound)?;
-        // They are only shown, and what contains an attack must not depend on them.
+        // The failed attempts are only shown. An admin action against an attack must not depend on them.
         let failures = self.limits.consecutive_failures(&name).await.unwrap_or_else(|error| {
-            tracing::warn!(?error, "an operator is shown a user without the failures, which cannot be read");
+            tracing::warn!(?error, "failed attempts cannot be read; the user is shown without them");
             None
         });
         Ok(FoundUser { user, failures })

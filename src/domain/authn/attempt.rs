@@ -138,8 +138,8 @@ impl Authenticator {
         Ok(Begun(Attempt { pipeline: self, context, username, challenge, hold, refusal_time }))
     }
 
-    /// Begins an attempt with a reset code. No limit is asked before the code is verified: 128 bits cannot be guessed, and an
-    /// attacker must not keep the user of the right code out. Wrong codes count when the attempt settles.
+    /// Begins an attempt with a reset code. No limit applies before the code is verified: 128 random bits exclude brute
+    /// force, and an attacker must not keep the user of the right code out. Wrong codes count when the attempt settles.
     pub(in crate::domain) fn begin_with_code<'a>(
         &'a self,
         context: &'a CallContext,

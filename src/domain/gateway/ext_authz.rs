@@ -17,15 +17,16 @@ use crate::domain::{
 /// How long the store may take for one request: half of what Envoy waits for us when its settings do not say.
 pub const STORE_BUDGET: Duration = Duration::from_millis(100);
 
-/// Taken off what is left of the call, so that the answer is there before the door ends the call without one.
+/// Subtracted from the remaining time of the call, so that the response is sent before the API ends the call without one.
 const MARGIN: Duration = Duration::from_millis(5);
 
-/// Whom the gateway lets pass to where the request goes.
+/// The requests that the gateway forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// Users.
     Required,
-    /// Users, and whoever shows no credentials at all. Bad ones are refused here too: their client must learn of it.
+    /// Those of authenticated users, and those without credentials. Invalid credentials are refused, so that the client
+    /// learns of it.
     Optional,
 }
 

@@ -1,8 +1,8 @@
-//! Challenges of proof of work, as values: what one is for, and why a solution does not count.
+//! Proof-of-work challenges as values: the purpose of a challenge, and why a solution is refused.
 
 use std::time::SystemTime;
 
-/// What a challenge is good for; for nothing else.
+/// The call that a challenge is valid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengePurpose {
     /// A registration.
@@ -14,33 +14,33 @@ pub enum ChallengePurpose {
 /// A challenge to solve.
 #[derive(Debug)]
 pub struct NewChallenge {
-    /// The JSON that ALTCHA's widget and libraries take.
+    /// The JSON for the ALTCHA widget and libraries.
     pub text: String,
-    /// From then on it is no longer good.
+    /// When it expires.
     pub expire_time: SystemTime,
 }
 
-/// Why a solution does not count.
+/// Why a solution is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengeFault {
     /// More than 4 KiB.
     TooLong,
-    /// Not what ALTCHA's widget, version 2 of the protocol, sends for a challenge of ours.
+    /// Not a solution of an issued challenge in version 2 of the ALTCHA protocol.
     Malformed,
-    /// We did not sign the challenge, or somebody changed it.
+    /// No key of the key ring signed the challenge, or it was changed.
     Forged,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// The challenge was made for something else.
+    /// The challenge is for another purpose.
     OtherPurpose,
-    /// It was presented before.
+    /// It was used before.
     Spent,
-    /// The key is not the one of the counter, or does not begin as it must.
+    /// The key does not belong to the counter, or does not have the prefix.
     Unsolved,
 }
 
 impl ChallengePurpose {
-    /// The purpose's name in a challenge, and in errors.
+    /// The name in challenges and errors.
     pub fn name(self) -> &'static str {
         match self {
             ChallengePurpose::Register => "register",
@@ -48,14 +48,14 @@ impl ChallengePurpose {
         }
     }
 
-    /// The purpose of that name.
+    /// The purpose with this name.
     pub fn parse(name: &str) -> Option<Self> {
         [ChallengePurpose::Register, ChallengePurpose::Login].into_iter().find(|purpose| purpose.name() == name)
     }
 }
 
 impl ChallengeFault {
-    /// The fault's name in logs and counters.
+    /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             ChallengeFault::TooLong => "too_long",

@@ -2,23 +2,23 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long a count of one is kept, and how long any is at most.
+/// How long a count of one is kept, and the maximum for any count.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
 
-/// What is stored of a name's failures.
+/// The stored failed attempts of a username.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempts {
-    /// In a row.
+    /// Consecutive failed attempts.
     pub count: u32,
-    /// When the last one was.
+    /// The time of the last one.
     pub last_time: SystemTime,
-    /// Until when the account's backlog lasts (`throttle/`).
+    /// When the GCRA state of the account is empty (`abuse/rate_limit/`).
     pub clear_time: SystemTime,
 }
 
 impl FailedAttempts {
-    /// When they are of no more use.
+    /// When the count is no longer needed.
     pub fn forget_time(&self) -> SystemTime {
         let kept_for = KEPT_FOR.saturating_mul(self.count.saturating_mul(self.count)).min(KEPT_FOR_MAX);
         (self.last_time + kept_for).max(self.clear_time)

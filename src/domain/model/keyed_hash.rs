@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 
 use super::{UserId, Username};
 
-/// What one end user has for an address: all of an IPv4 address, and of an IPv6 address the 64 bits that a network gets.
+/// The part of an address that belongs to one client: a whole IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::domain) struct IpPrefix(pub(in crate::domain) IpAddr);
 
@@ -21,7 +21,7 @@ impl IpPrefix {
     }
 }
 
-/// Stands for an address of a user: a reader of the store learns neither the address nor that two users share it.
+/// The keyed hash of an address of a user. A reader of the store learns neither the address nor that two users share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressHash(pub(crate) [u8; 8]);
 
@@ -39,7 +39,7 @@ impl AddressHash {
     }
 }
 
-/// Stands for a username where failed attempts are kept: a reader of the store does not learn which names were tried.
+/// The keyed hash of a username with failed attempts. A reader of the store does not learn which usernames were attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UsernameHash(pub(crate) [u8; 16]);
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ipv6_network_and_every_spelling_of_an_ipv4_address_are_one_address() {
+    fn ipv6_network_and_spellings_of_an_ipv4_address_have_one_prefix() {
         let of = |text: &str| IpPrefix::of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));

@@ -1,7 +1,7 @@
-//! The values that the rules are about: users, names, passwords, sessions, keys.
+//! The values of the rules: users, usernames, passwords, sessions and keys.
 //!
-//! A value is valid once it exists: `parse` is the only way to it from outside. Values do no I/O, read no clock and draw no
-//! random numbers: both come as arguments. Does not know stores, protocols or rules that need more than one value.
+//! Guarantees that a value is valid: `parse` is the only constructor for untrusted input. Values do no I/O; times and random
+//! bytes are arguments. Does not know stores, protocols, or rules that need more than one value.
 
 mod challenge;
 mod failed_attempts;

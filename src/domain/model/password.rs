@@ -1,4 +1,4 @@
-//! A password as a user typed it, in NFC: bounded, wiped when it is dropped, never printed.
+//! A password in NFC: bounded, wiped when it is dropped, never printed.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use zeroize::Zeroizing;
 
 use crate::domain::violation::{Reason, Violation};
 
-/// Bytes of a password at most, after NFC. Longer ones are refused, never cut (CVE-2025-22228).
+/// The maximum length of a password in bytes, after NFC. Longer ones are refused, never truncated (CVE-2025-22228).
 pub(in crate::domain) const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// Bytes of a password before NFC at most; bounds the work on hostile input. Composition makes three bytes of nine at best,
-/// so whatever is longer has too many bytes afterwards, too.
+/// The maximum length before NFC. Bounds the work on hostile input: composition shortens a text to a third at most, so a
+/// longer one is too long afterwards, too.
 const PASSWORD_BYTES_RAW_MAX: usize = 4 * PASSWORD_BYTES_MAX;
 
-/// A password as somebody typed it, in NFC (NIST SP 800-63B-4 3.1.1.2); 1 to 1 024 bytes.
+/// A password in NFC (NIST SP 800-63B-4 section 3.1.1.2), 1 to 1 024 bytes.
 #[derive(Clone)]
 pub struct Password(pub(super) Zeroizing<String>);
 
 impl Password {
-    /// Normalises `raw` and bounds its length. The policy for new passwords is `policy.rs`.
+    /// Normalizes `raw` and checks its length. The policy for new passwords is in `password/policy.rs`.
     pub fn parse(raw: String) -> Result<Self, Violation> {
         let raw = Zeroizing::new(raw);
         if raw.is_empty() {

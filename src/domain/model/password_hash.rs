@@ -1,9 +1,9 @@
-//! The stored form of a password: Argon2id as PHC text, of the password or of its MD5.
+//! The stored hash of a password: Argon2id as a PHC string, over the password or over its MD5.
 //!
-//! `$argon2id-md5$…` is Argon2id over the lower-case hexadecimal MD5 of the password, for users of a database that kept
-//! the MD5 alone (OWASP Password Storage: layer the hashes, and replace them at the next login). It costs one Argon2id to
-//! check, like every other. Stored parameters are bounded: a record with `m=4 GiB` must not take the node down (RUSTSEC-2026-0199 is the
-//! same mistake elsewhere).
+//! `$argon2id-md5$…` is Argon2id over the lower-case hexadecimal MD5 of the password, for users of a database that stored
+//! only the MD5 (OWASP Password Storage: layer the hashes, and replace them at the next login). A check costs one Argon2id,
+//! as for every other hash. Stored parameters are bounded: a document with `m=4 GiB` must not exhaust the memory of the
+//! node (RUSTSEC-2026-0199 is this mistake elsewhere).
 
 use std::fmt::{self, Write};
 
@@ -14,43 +14,43 @@ use zeroize::Zeroizing;
 
 use super::Password;
 
-/// Bytes of a new salt: 128 bits (RFC 9106 4).
+/// Bytes of a new salt: 128 bits (RFC 9106 section 4).
 pub(in crate::domain) const SALT_BYTES: usize = 16;
 
-/// Bytes of a new tag: 256 bits (RFC 9106 4).
+/// Bytes of a new tag: 256 bits (RFC 9106 section 4).
 pub(in crate::domain) const TAG_BYTES: usize = 32;
 
-/// What one hash costs.
+/// The cost of one hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Memory in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Passes over the memory.
     pub passes: u32,
-    /// Lanes; hashed one after the other.
+    /// Lanes, which are computed one after the other.
     pub lanes: u32,
 }
 
 impl Cost {
-    /// OWASP's minimum, and ASVS 5.0 Appendix C's: 19 MiB, two passes, one lane.
+    /// The minimum of OWASP and of ASVS 5.0 Appendix C: 19 MiB, two passes, one lane.
     pub const DEFAULT: Cost = Cost { memory_kib: 19_456, passes: 2, lanes: 1 };
 
-    /// The most that a stored hash may ask for: 256 MiB, 16 passes, 16 lanes.
+    /// The maximum cost of a stored hash: 256 MiB, 16 passes, 16 lanes.
     const MAX: Cost = Cost { memory_kib: 262_144, passes: 16, lanes: 16 };
 
-    fn is_bearable(self) -> bool {
+    fn is_within_bounds(self) -> bool {
         (1..=Self::MAX.lanes).contains(&self.lanes)
             && (1..=Self::MAX.passes).contains(&self.passes)
             && (8 * self.lanes..=Self::MAX.memory_kib).contains(&self.memory_kib)
     }
 }
 
-/// What Argon2id was given; each makes a stored form of its own.
+/// The input of Argon2id. Each has its own PHC identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::domain) enum Scheme {
-    /// The password: how every new one is stored.
+    /// The password. Every new hash has this scheme.
     Argon2id,
-    /// Its MD5, as an older program had it.
+    /// The MD5 of the password, from the original service.
     Argon2idOfMd5,
 }
 
@@ -64,7 +64,7 @@ impl Scheme {
         }
     }
 
-    /// What is hashed for that password.
+    /// The input of the hash for this password.
     pub(in crate::domain) fn input(self, password: Password) -> Zeroizing<String> {
         match self {
             Scheme::Argon2id => password.0,
@@ -73,12 +73,12 @@ impl Scheme {
     }
 }
 
-/// The MD5 of a password, as older programs kept it: 32 hexadecimal digits. It is tried with the NFC form of what is shown. As good as the password itself, so it is never
-/// stored and never printed.
+/// The MD5 of a password in NFC, from the original service: 32 hexadecimal digits. Never stored and never printed, because
+/// it is equivalent to the password.
 pub struct Md5Hex(Zeroizing<String>);
 
 impl Md5Hex {
-    /// Reads the digits, in either case; says what is wrong with them, without the digits.
+    /// Parses the digits in either case. The error does not contain the digits.
     pub fn parse(hex: &str) -> Result<Self, &'static str> {
         if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("is not 32 hexadecimal digits");
@@ -90,12 +90,12 @@ impl Md5Hex {
         let digest = Zeroizing::new(<[u8; 16]>::from(Md5::digest(password.as_str())));
         let mut hex = Zeroizing::new(String::with_capacity(32));
         for byte in *digest {
-            write!(hex, "{byte:02x}").expect("a string takes any text");
+            write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
         }
         Self(hex)
     }
 
-    /// What is hashed of it.
+    /// The input of the hash.
     pub(in crate::domain) fn into_input(self) -> Zeroizing<String> {
         self.0
     }
@@ -122,9 +122,9 @@ impl PasswordHash {
         Self { scheme, cost, salt, tag: Output::new(&tag).expect("32 bytes are a tag") }
     }
 
-    /// Reads PHC text as it is stored; says what is wrong with it, without its content.
+    /// Parses a stored PHC string. The error does not contain its content.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let phc = phc::PasswordHash::new(text).map_err(|_| "is not PHC text")?;
+        let phc = phc::PasswordHash::new(text).map_err(|_| "is not a PHC string")?;
         let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.name() == phc.algorithm.as_str());
         let scheme = scheme.filter(|_| phc.version == Some(19)).ok_or("is not Argon2id of version 19")?;
         let number = |name: &str| phc.params.get_decimal(name).ok_or("lacks a parameter");
@@ -132,13 +132,13 @@ impl PasswordHash {
         if phc.params.iter().count() != 3 {
             return Err("has unknown parameters");
         }
-        if !cost.is_bearable() {
+        if !cost.is_within_bounds() {
             return Err("has parameters out of bounds");
         }
         Ok(Self { scheme, cost, salt: phc.salt.ok_or("has no salt")?, tag: phc.hash.ok_or("has no tag")? })
     }
 
-    /// The PHC text to store.
+    /// The PHC string to store.
     pub fn to_phc(&self) -> String {
         let mut params = ParamsString::new();
         for (name, value) in [("m", self.cost.memory_kib), ("t", self.cost.passes), ("p", self.cost.lanes)] {
@@ -158,7 +158,7 @@ impl PasswordHash {
         self.tag.len()
     }
 
-    /// Whether `tag` is this hash's tag, in constant time.
+    /// Compares `tag` with the tag of this hash, in constant time.
     pub(in crate::domain) fn has_tag(&self, tag: &[u8]) -> bool {
         self.tag.as_bytes().ct_eq(tag).into()
     }
@@ -178,7 +178,7 @@ mod tests {
         "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
     #[test]
-    fn stored_text_is_read_and_written_back_unchanged() {
+    fn phc_string_is_parsed_and_written_back_unchanged() {
         let hash = PasswordHash::parse(TEXT).unwrap();
         assert_eq!(hash.cost, Cost::DEFAULT);
         assert_eq!(hash.to_phc(), TEXT);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_md5_is_read_in_either_case_and_made_of_the_same_bytes() {
+    fn md5_is_parsed_in_either_case_and_equals_the_computed_one() {
         let read = |hex| Md5Hex::parse(hex).map(|md5| md5.0.to_string());
         assert_eq!(read("900150983CD24FB0D6963F7D28E17F72"), Ok("900150983cd24fb0d6963f7d28e17f72".into()));
         // RFC 1321 A.5.
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_or_foreign_text_is_refused() {
+    fn phc_string_out_of_bounds_or_of_another_scheme_is_refused() {
         for (from, to) in [
             ("m=19456", "m=4194304"),
             ("m=19456", "m=4"),

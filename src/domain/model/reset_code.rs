@@ -1,4 +1,4 @@
-//! The code with which a user sets a new password: its text, shown once, and what is stored of it.
+//! The reset code with which a user sets a new password: its text, which is shown once, and its stored hash.
 //!
 //! Sources: ASVS 5.0 6.4.2, 6.5.1 to 6.5.5.
 
@@ -13,42 +13,42 @@ use zeroize::Zeroizing;
 use super::UserId;
 use crate::common::{sha256::sha256_of, time::to_the_millisecond};
 
-/// Tells people and scanners of secrets what it is, and keeps it from beginning with a dash.
+/// The prefix, by which operators and secret scanners recognize a code. A code never begins with a dash.
 const PREFIX: &str = "wwc_";
 
-/// What cannot be guessed; from 112 bits on a plain hash does to keep it (ASVS 6.5.2).
+/// Random bytes. From 112 bits on a plain hash is sufficient for storing it (ASVS 6.5.2).
 const SECRET_BYTES: usize = 16;
 
-/// How long a code is good.
+/// How long a code is valid.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// A code that was made and is shown once.
+/// A new code, which is shown once.
 pub struct ResetCode {
-    /// What the user sends.
+    /// The text that the user sends.
     pub text: Zeroizing<String>,
-    /// From then on it is no longer good.
+    /// When it expires.
     pub expire_time: SystemTime,
 }
 
-// Whoever has it is the user.
+// Does not print the code, which authenticates the user.
 impl fmt::Debug for ResetCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResetCode")
     }
 }
 
-/// What is kept of a code.
+/// The stored form of a code.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeptCode {
-    /// SHA-256 of whose it is and its text.
+    /// SHA-256 of the user id and the text.
     pub(crate) hash: [u8; 32],
-    /// From then on it is no longer good.
+    /// When it expires.
     pub expire_time: SystemTime,
 }
 
 impl KeptCode {
-    /// What is kept of a code that nobody has, good from `now` on for as long as any.
-    pub(crate) fn made_up(now: SystemTime, hash: [u8; 32]) -> Self {
+    /// The stored form of a code that no user has, valid from `now` for the usual time.
+    pub(crate) fn unknown(now: SystemTime, hash: [u8; 32]) -> Self {
         Self { hash, expire_time: to_the_millisecond(now + LIFETIME) }
     }
 }
@@ -60,7 +60,7 @@ impl fmt::Debug for KeptCode {
 }
 
 impl ResetCode {
-    /// A new code for a user, and what is stored of it.
+    /// A new code for a user, and its stored form.
     pub(in crate::domain) fn new(
         user: UserId,
         now: SystemTime,
@@ -74,7 +74,7 @@ impl ResetCode {
     }
 }
 
-/// What is stored of a code. It is bound to its user: copied to another record, it opens nothing.
+/// The hash of a code. It includes the user, so that it is useless when copied to another user.
 pub(in crate::domain) fn hash_of(user: Option<UserId>, text: &str) -> [u8; 32] {
     sha256_of([&user.map_or([0; 16], UserId::bytes)[..], text.as_bytes()])
 }

@@ -1,26 +1,26 @@
-//! A session: what a login begins, a refresh prolongs, and logout, password change or time ends.
+//! A session: a login creates it, a refresh extends it, and logout, a password change or expiry ends it.
 //!
-//! Decides whether a session lives; what its tokens look like is `token/`. Sources: ASVS 5.0 7.3.1, 7.3.2, 7.4.1; RFC 9700
-//! 4.14.2.
+//! Decides whether a session is active. `token/` has the form of its tokens. Sources: ASVS 5.0 7.3.1, 7.3.2, 7.4.1; RFC 9700
+//! section 4.14.2.
 
 use std::time::{Duration, SystemTime};
 
 use super::{SessionId, SessionListEntry, User, UserId, Username};
 
-/// Sessions of one user at once; a login beyond it ends the oldest.
+/// The maximum number of sessions of one user. A login beyond it ends the oldest.
 pub const SESSIONS_MAX: usize = 100;
 
-/// Bytes that are kept of a caller's user agent.
+/// The maximum length of a stored user agent in bytes.
 const USER_AGENT_BYTES_MAX: usize = 256;
 
-/// How long tokens and sessions live.
+/// The lifetimes of tokens and sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
     /// An access token.
     pub access: Duration,
-    /// A session that nobody refreshes.
+    /// A session that is not refreshed.
     pub idle: Duration,
-    /// A session, whatever happens.
+    /// A session, even if it is refreshed.
     pub absolute: Duration,
 }
 
@@ -38,36 +38,36 @@ impl Default for Lifetimes {
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Which one.
+    /// The identifier.
     pub id: SessionId,
-    /// Whose.
+    /// The user.
     pub user_id: UserId,
-    /// The user's canonical name.
+    /// The canonical username.
     pub username: Username,
-    /// The user's epoch when the password was checked; a later one has ended the session.
+    /// The epoch of the user when the password was verified. A later epoch ends the session.
     pub epoch: u64,
     /// How often it was refreshed.
     pub generation: u32,
     /// SHA-256 of the refresh secret of this generation.
     pub secret_hash: [u8; 32],
-    /// When the user signed in.
+    /// When the user logged in.
     pub create_time: SystemTime,
     /// When this generation began.
     pub refresh_time: SystemTime,
-    /// When it ends whatever happens.
+    /// When it ends even if it is refreshed.
     pub expire_time: SystemTime,
-    /// What the caller said it was, shortened.
+    /// The user agent of the caller, shortened.
     pub user_agent: String,
-    /// Where the caller was, as far as its door knew.
+    /// The client address, as far as the API knew it.
     pub client_address: String,
 }
 
-/// Why a session is no longer one.
+/// Why a session has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Somebody ended it, or its user is gone, changed or disabled.
+    /// It was revoked, or its user was deleted, changed or disabled.
     Revoked,
 }
 
@@ -79,23 +79,23 @@ impl Session {
         (self.refresh_time + lifetimes.idle).min(self.expire_time)
     }
 
-    /// Whether it lives beside its user, as both were read.
+    /// Whether it is active, given its user.
     pub fn check(&self, user: Option<&User>, now: SystemTime, lifetimes: &Lifetimes) -> Result<(), SessionEnd> {
         let Some(user) = user else { return Err(SessionEnd::Revoked) };
-        // A deleted user's name may belong to somebody else by now.
+        // The name of a deleted user may belong to another user.
         if user.id != self.user_id || !user.is_current(self.list_entry()) || user.disabled {
             return Err(SessionEnd::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(SessionEnd::Expired) } else { Ok(()) }
     }
 
-    /// What the list says of it.
+    /// Its entry in the list of sessions.
     pub fn list_entry(&self) -> SessionListEntry {
         SessionListEntry { id: self.id, epoch: self.epoch }
     }
 }
 
-/// What is kept of a user agent: its beginning, without what could break a terminal or a log.
+/// The stored form of a user agent: shortened, without control characters.
 pub(in crate::domain) fn shortened(user_agent: &str) -> String {
     let mut kept = String::new();
     for c in user_agent.chars().filter(|c| !c.is_control()) {

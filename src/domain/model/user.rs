@@ -1,45 +1,45 @@
-//! A registered user, and the values it is made of.
+//! A registered user and its identifiers.
 
 use std::time::SystemTime;
 
 use super::{AddressHash, KeptCode, PasswordHash, RequestId, SessionListEntry, UserData, UserId, Username};
 
-/// A registered user, as the rules see it.
+/// A registered user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Who it is, for ever.
+    /// The permanent identifier.
     pub id: UserId,
-    /// The canonical name.
+    /// The canonical username.
     pub username: Username,
-    /// The stored form of the password; without one no password is right.
+    /// The password hash. Without one no password matches.
     pub password: Option<PasswordHash>,
-    /// The caller's own text.
+    /// The text that the client keeps with the user.
     pub data: UserData,
     /// Raised to end every session of the user at once.
     pub epoch: u64,
-    /// The one session that the present epoch did not end.
+    /// The one session that the current epoch did not end.
     pub kept_session: Option<SessionListEntry>,
     /// When the user was registered.
     pub create_time: SystemTime,
-    /// When the user was last changed; a login is no change.
+    /// When the user was last changed, except by a login.
     pub update_time: SystemTime,
-    /// The last login, to the hour.
+    /// The last login, rounded to the hour.
     pub last_login_time: Option<SystemTime>,
-    /// Which request made the user, when it said.
+    /// The request id of the registration, if it had one.
     pub request_id: Option<RequestId>,
     /// Whether logins are refused.
     pub disabled: bool,
-    /// Where the user has signed in from, the latest last.
+    /// Familiar addresses: those of the latest logins, newest last.
     pub known_addresses: Vec<AddressHash>,
-    /// The outstanding code for a new password.
+    /// The current reset code.
     pub reset: Option<KeptCode>,
 }
 
-/// Addresses that are kept of a user.
+/// The maximum number of familiar addresses of a user.
 const KNOWN_ADDRESSES_MAX: usize = 16;
 
 impl User {
-    /// Somebody who registers at `now`, and has done nothing since.
+    /// A user who registers at `now`.
     pub fn new(username: Username, password: PasswordHash, data: UserData, now: SystemTime, random: [u8; 10]) -> Self {
         Self {
             id: UserId::new(now, random),
@@ -58,19 +58,19 @@ impl User {
         }
     }
 
-    /// Remembers where the user has signed in from; the oldest is forgotten for it.
+    /// Adds a familiar address, and removes the oldest beyond the limit.
     pub(in crate::domain) fn learn(&mut self, address: AddressHash) {
         self.known_addresses.retain(|known| *known != address);
         self.known_addresses.push(address);
-        let over = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
-        self.known_addresses.drain(..over);
+        let excess = self.known_addresses.len().saturating_sub(KNOWN_ADDRESSES_MAX);
+        self.known_addresses.drain(..excess);
     }
 
-    /// Another password: all sessions of the one before end, and a code for a new one is spent or void.
+    /// Sets a new password. Ends all sessions and removes the reset code.
     pub(in crate::domain) fn set_password(&mut self, password: PasswordHash) {
         self.password = Some(password);
         self.reset = None;
-        // Whoever knew the one before may have signed in from anywhere.
+        // An attacker who knew the old password may have added addresses.
         self.known_addresses.clear();
         self.end_sessions(None);
     }
@@ -80,12 +80,12 @@ impl User {
         entry.epoch == self.epoch || self.kept_session == Some(entry)
     }
 
-    /// Whether the epoch has ended this session for good. A later epoch is one that this reader does not know yet.
+    /// Whether it has ended for certain. A session with a later epoch has not: this record was read before it was created.
     pub(in crate::domain) fn has_ended(&self, entry: SessionListEntry) -> bool {
         entry.epoch < self.epoch && self.kept_session != Some(entry)
     }
 
-    /// Ends all sessions, or all but one.
+    /// Ends all sessions except `keep`.
     pub(in crate::domain) fn end_sessions(&mut self, keep: Option<SessionListEntry>) {
         self.epoch += 1;
         self.kept_session = keep;

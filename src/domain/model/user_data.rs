@@ -7,12 +7,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use crate::common::sha256::sha256;
 use crate::domain::violation::{Reason, Violation};
 
-/// The caller's own text: any UTF-8, never parsed.
+/// Text of a client: any UTF-8, never parsed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct UserData(String);
 
 impl UserData {
-    /// Takes `raw` as it is, when it has at most `bytes_max` bytes.
+    /// Accepts `raw` unchanged if it has at most `bytes_max` bytes.
     pub fn parse(raw: String, bytes_max: usize) -> Result<Self, Violation> {
         if raw.len() > bytes_max {
             return Err(Violation::new("data", Reason::TooLong, format!("has more than {bytes_max} bytes")));
@@ -20,7 +20,7 @@ impl UserData {
         Ok(Self(raw))
     }
 
-    /// What is stored was accepted once, perhaps under another limit.
+    /// Text from the store, which may have been accepted under another limit.
     pub(crate) fn stored(text: String) -> Self {
         Self(text)
     }
@@ -30,20 +30,20 @@ impl UserData {
         &self.0
     }
 
-    /// Stands for this very text (AIP-154): another text has another etag.
+    /// The etag of this text (AIP-154).
     pub fn etag(&self) -> String {
         fingerprint(&self.0)
     }
 }
 
-// May hold anything, so it never reaches a log.
+// May contain secrets, so it is never printed.
 impl fmt::Debug for UserData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UserData")
     }
 }
 
-/// A short text that stands for a long one: 96 bits of SHA-256.
+/// Identifies a text: 96 bits of its SHA-256.
 pub(crate) fn fingerprint(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(&sha256(text.as_bytes())[..12])
 }

@@ -1,8 +1,8 @@
-//! The one way to a username: canonical, bounded, and not made to deceive.
+//! Usernames: canonical, bounded, and without deceptive characters.
 //!
-//! Store keys and throttle keys take only this type, so no spelling of a name reaches another account (CVE-2025-6004,
-//! CVE-2025-24806). Idea: RFC 8265 UsernameCaseMapped; scripts: UTS #39. Names that are pure ASCII and merely look
-//! alike (`user1`, `userl`) stay distinct.
+//! Store keys and rate-limit keys use only this type, so that two spellings of a name never reach two accounts
+//! (CVE-2025-6004, CVE-2025-24806). Based on RFC 8265 UsernameCaseMapped; scripts by UTS #39. ASCII names that look alike
+//! (`user1`, `userl`) stay distinct.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ use unicode_security::{
 
 use crate::domain::violation::{Reason, Violation};
 
-/// Code points of a canonical username at most.
+/// The maximum length of a canonical username in code points.
 pub const USERNAME_CHARS_MAX: usize = 64;
 
-/// Bytes of a username before canonicalisation at most; bounds the work on hostile input. Canonicalisation can shrink a
-/// name (combining marks), but no name that fits shrinks this much.
+/// The maximum length before canonicalization in bytes. Bounds the work on hostile input: canonicalization can shorten a
+/// name (combining marks), but no valid name by this much.
 const USERNAME_BYTES_MAX: usize = 1_024;
 
-/// Canonicalisation rounds before a name counts as unstable. Real names settle in one.
+/// The maximum number of mapping rounds, after which a name is unstable. Real names need one.
 const ROUNDS_MAX: usize = 4;
 
 /// A canonical username: width-mapped, lower case, NFC, 1 to 64 code points.
@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 4;
 pub struct Username(String);
 
 impl Username {
-    /// Canonicalises `raw`, or says what is wrong with it.
+    /// Canonicalizes `raw`, or returns the violation.
     pub fn parse(raw: &str) -> Result<Self, Violation> {
         let name = canonical(raw)?;
         check_characters(&name)?;
@@ -44,14 +44,14 @@ impl Username {
     }
 }
 
-// Names are personal data: they reach a log only where somebody writes `as_str` on purpose.
+// Usernames are personal data: only an explicit `as_str` prints them.
 impl fmt::Debug for Username {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Username")
     }
 }
 
-/// Maps `raw` until nothing changes any more. An unstable form would give one person two accounts, or two people one.
+/// Maps `raw` until it no longer changes. With an unstable form, one user could have two accounts, or two users one.
 fn canonical(raw: &str) -> Result<String, Violation> {
     if raw.is_empty() {
         return Err(violation(Reason::Required, "is required"));
@@ -73,7 +73,7 @@ fn canonical(raw: &str) -> Result<String, Violation> {
 fn map_once(name: &str) -> String {
     let mut narrow = String::with_capacity(name.len());
     for c in name.chars() {
-        // The blocks in which every compatibility mapping is a width mapping (RFC 8265 3.1 maps no other ones).
+        // The blocks in which every compatibility mapping is a width mapping (RFC 8265 section 3.1 maps no others).
         if matches!(c, '\u{FF01}'..='\u{FFEE}' | '\u{3000}') {
             decompose_compatible(c, |part| narrow.push(part));
         } else {
@@ -85,9 +85,9 @@ fn map_once(name: &str) -> String {
 
 fn check_characters(name: &str) -> Result<(), Violation> {
     for c in name.chars() {
-        // Identifier_Status=Allowed leaves out controls, blanks, invisible, unassigned and obsolete characters.
-        let fits = if c.is_ascii() { c.is_ascii_graphic() } else { c.identifier_allowed() };
-        if !fits {
+        // Identifier_Status=Allowed excludes controls, blanks, and invisible, unassigned and obsolete characters.
+        let is_allowed = if c.is_ascii() { c.is_ascii_graphic() } else { c.identifier_allowed() };
+        if !is_allowed {
             let what = format!("has the character U+{:04X}, which names must not have", u32::from(c));
             return Err(violation(Reason::ForbiddenCharacter, what));
         }
@@ -99,7 +99,7 @@ fn check_scripts(name: &str) -> Result<(), Violation> {
     if name.is_ascii() {
         return Ok(());
     }
-    // ASCII punctuation belongs to every script but to no identifier, so it is left out of the question.
+    // ASCII punctuation belongs to every script, so it is ignored.
     let letters: String = name.chars().filter(|c| !c.is_ascii() || c.is_ascii_alphanumeric()).collect();
     if letters.as_str().detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
         return Err(violation(Reason::MixedScripts, "mixes scripts that do not go together"));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_name_become_one_name() {
+    fn spellings_of_a_name_have_one_canonical_form() {
         for spelling in ["josé", "JOSÉ", "jose\u{301}", "JOSE\u{301}", "ｊｏｓé"] {
             assert_eq!(canon(spelling), Ok("josé".into()), "{spelling}");
         }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_people_have_are_accepted() {
+    fn real_names_are_accepted() {
         for name in
             ["soham", "user1", "o'brien", "ada+x@example.com", "日本", "さくら", "김철수", "мария", "ısparta", "!~"]
         {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_deceive_or_break_logs_are_refused() {
+    fn deceptive_names_and_control_characters_are_refused() {
         for (name, reason) in [
             ("", Reason::Required),
             ("a b", Reason::ForbiddenCharacter),
@@ -166,10 +166,10 @@ mod tests {
         assert!(canon(&"日".repeat(64)).is_ok());
     }
 
-    /// A canonical form that changes when it is taken again is an account takeover (T4 asks for 100 000 strings).
+    /// A canonical form that changes when it is canonicalized again allows account takeover (T4 requires 100 000 strings).
     #[test]
-    fn taking_the_canonical_form_twice_changes_nothing() {
-        // A small generator with a fixed seed: the same strings every time.
+    fn canonical_form_is_stable() {
+        // A generator with a fixed seed, so that the strings are the same in every run.
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
         let mut next = |bound: u32| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -185,6 +185,6 @@ mod tests {
             accepted += 1;
             assert_eq!(canon(&once), Ok(once.clone()), "{raw:?}");
         }
-        assert!(accepted > 10_000, "only {accepted} names were tried");
+        assert!(accepted > 10_000, "only {accepted} names were accepted");
     }
 }

@@ -1,7 +1,7 @@
-//! Lists of passwords that nobody may choose: the 10 000 most common ones, compiled in, and the operator's own.
+//! Lists of forbidden passwords: the 10 000 most common ones, compiled in, and a list of the operator.
 //!
-//! A list is text, lower case, one password a line, sorted by bytes, and is bisected as it stands: no table is built, and
-//! what it takes in memory is what it takes as a file. `COMMON.md` says where the common ones come from.
+//! A list is text in lower case with one password per line, sorted by bytes. It is searched by bisection without an index,
+//! so it needs as much memory as its file. `COMMON.md` names the source of the common passwords.
 
 use std::{cmp::Ordering, fmt};
 
@@ -12,8 +12,8 @@ use crate::domain::model::PASSWORD_BYTES_MAX;
 /// The 10 000 most common passwords.
 const COMMON: &str = include_str!("common.txt");
 
-/// Bytes of the operator's list at most: some three million passwords. Longer lists stop hardly anybody more (NIST SP
-/// 800-63B-4 3.1.1.2) and make every start slower.
+/// The maximum size of the operator's list in bytes: about three million passwords. Longer lists add little security (NIST
+/// SP 800-63B-4 section 3.1.1.2) and slow down every start.
 pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
 /// The operator's own list.
@@ -21,8 +21,8 @@ pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 pub struct Blocklist(String);
 
 impl Blocklist {
-    /// Reads one password a line, in UTF-8 and any order; case does not count, blanks do. Says which line is wrong, without
-    /// what stands there.
+    /// Parses one password per line, UTF-8, in any order. Case is ignored; blanks are significant. An error names the line,
+    /// not its content.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
         if bytes.len() > BLOCKLIST_BYTES_MAX {
             return Err(format!("has more than {BLOCKLIST_BYTES_MAX} bytes"));
@@ -31,42 +31,45 @@ impl Blocklist {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             format!("line {} is not UTF-8", 1 + before.iter().filter(|byte| **byte == b'\n').count())
         })?;
-        // What some editors write before everything else.
+        // Some editors write a byte order mark.
         let text = whole.strip_prefix('\u{feff}').unwrap_or(&whole);
         let too_long = text.lines().position(|line| line.len() > PASSWORD_BYTES_MAX);
         if let Some(before) = too_long {
-            return Err(format!("line {} has more than {PASSWORD_BYTES_MAX} bytes, as no password has", before + 1));
+            return Err(format!(
+                "line {} has more than {PASSWORD_BYTES_MAX} bytes, more than a password may have",
+                before + 1
+            ));
         }
         let lower = if is_nfc(text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
         drop(whole);
         let mut lines: Vec<_> = lower.lines().filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {
-            return Err("holds no password".into());
+            return Err("contains no password".into());
         }
         lines.sort_unstable();
         lines.dedup();
         Ok(Self(lines.join("\n")))
     }
 
-    /// Whether the list has `lower`, a password in lower case.
-    pub(super) fn has(&self, lower: &str) -> bool {
-        has_line(&self.0, lower)
+    /// Whether the list contains `lower`, a password in lower case.
+    pub(super) fn contains(&self, lower: &str) -> bool {
+        contains_line(&self.0, lower)
     }
 }
 
-// Somebody's passwords.
+// Does not print passwords.
 impl fmt::Debug for Blocklist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Blocklist")
     }
 }
 
-/// Whether `lower`, a password in lower case, is one of the most common.
+/// Whether `lower`, a password in lower case, is one of the most common passwords.
 pub(super) fn is_common(lower: &str) -> bool {
-    has_line(COMMON, lower)
+    contains_line(COMMON, lower)
 }
 
-fn has_line(list: &str, wanted: &str) -> bool {
+fn contains_line(list: &str, wanted: &str) -> bool {
     let list = list.as_bytes();
     let (mut low, mut high) = (0, list.len());
     while low < high {
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_sorted_and_whole_and_every_line_is_found() {
+    fn common_list_is_sorted_and_every_line_is_found() {
         let lines: Vec<&str> = COMMON.lines().collect();
         assert_eq!(lines.len(), 10_000);
         assert!(lines.is_sorted());
@@ -99,31 +102,31 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_list_is_taken_as_it_comes() {
+    fn operator_list_is_normalized() {
         let list = parse(
             "\u{feff}zebra-crossing\r\nAbracadabra\n\n  with blanks \nstra\u{df}e\ncafe\u{301} noir\nabracadabra",
         )
         .unwrap();
-        for there in ["zebra-crossing", "abracadabra", "  with blanks ", "stra\u{df}e", "caf\u{e9} noir"] {
-            assert!(list.has(there), "{there:?}");
+        for present in ["zebra-crossing", "abracadabra", "  with blanks ", "stra\u{df}e", "caf\u{e9} noir"] {
+            assert!(list.contains(present), "{present:?}");
         }
         for absent in
             ["", "zebra", "zebra-crossing\r", "with blanks", "abracadabra\nzebra-crossing", "\u{feff}zebra-crossing"]
         {
-            assert!(!list.has(absent), "{absent:?}");
+            assert!(!list.contains(absent), "{absent:?}");
         }
-        assert!(!Blocklist::default().has(""));
+        assert!(!Blocklist::default().contains(""));
         assert_eq!(format!("{list:?}"), "Blocklist");
     }
 
     #[test]
-    fn a_fault_names_its_line_and_not_what_stands_there() {
+    fn parse_error_names_the_line_but_not_its_content() {
         let fault = |bytes: &[u8]| Blocklist::parse(bytes.to_vec()).unwrap_err();
-        assert_eq!(fault(b""), "holds no password");
-        assert_eq!(fault(b"\n\r\n"), "holds no password");
+        assert_eq!(fault(b""), "contains no password");
+        assert_eq!(fault(b"\n\r\n"), "contains no password");
         assert_eq!(fault(b"fine\nfine too\nsecret \xff\n"), "line 3 is not UTF-8");
         let long = format!("fine\n{}\n", "x".repeat(1_025));
-        assert_eq!(fault(long.as_bytes()), "line 2 has more than 1024 bytes, as no password has");
+        assert_eq!(fault(long.as_bytes()), "line 2 has more than 1024 bytes, more than a password may have");
         let large = vec![b'\n'; BLOCKLIST_BYTES_MAX + 1];
         assert_eq!(Blocklist::parse(large).unwrap_err(), "has more than 33554432 bytes");
     }

@@ -1,14 +1,14 @@
-//! The bounded hash workers: as many hashes at once as there are workers, and no queue that outlives its callers.
+//! The hash pool: a fixed number of workers that compute password hashes, and a bounded queue before them.
 //!
-//! [`HashPool::admit`] is the only way to a [`QueuePermit`], and only a `QueuePermit` can hash. Admission is decided by the time
-//! the queue would take against the caller's deadline: a queue that fills to the deadline spends a third of its
-//! hashes on answers that come too late. Token checks never wait here, and registrations yield to logins. Workers run at a
-//! lower priority than the threads that do I/O.
+//! [`HashPool::admit`] is the only way to a [`QueuePermit`], and only a `QueuePermit` can hash. Admission compares the
+//! expected wait with the caller's deadline: a queue that is filled up to the deadline would spend a third of its hashes on
+//! answers that are too late. Token checks never use the pool, and registrations yield to logins. Workers run at a lower
+//! priority than the I/O threads.
 
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +18,10 @@ use zeroize::Zeroizing;
 
 use super::kernel::{Derive, Kernel, Workspace};
 use crate::{
-    common::{jitter::jittered, lock::lock},
+    common::{
+        jitter::jittered,
+        lock::{ignore_poison, lock},
+    },
     domain::{
         context::CallContext,
         error::Error,
@@ -28,74 +31,75 @@ use crate::{
     },
 };
 
-/// Hash jobs that may wait, whatever their deadlines. Time decides first; this bounds memory.
+/// The maximum number of waiting jobs. Bounds memory; usually the wait limits the queue first.
 const QUEUE_JOBS_MAX: usize = 1_000;
 
-/// How long a job may wait for a worker, however far its caller's deadline is. Beyond this an honest "later" serves
-/// the caller better.
+/// The longest wait for a worker, for any deadline. A longer queue would help no caller: refusing with a retry time is
+/// better.
 const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
 
-/// The same for a registration: while logins come faster than they can be hashed nobody registers, and the last third of
-/// the queue is theirs, if their callers have time for it.
-const QUEUE_WAIT_OF_REGISTRATIONS_MAX: Duration = Duration::from_millis(200);
+/// The longest wait of a registration. The last third of the queue is reserved for logins, so while logins arrive faster
+/// than they can be hashed, registrations are refused.
+const REGISTRATION_QUEUE_WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// What a hash is thought to take before the first one was measured.
-const HASH_TIME_GUESS: Duration = Duration::from_millis(10);
+/// The assumed duration of a hash before the first measurement.
+const HASH_TIME_INITIAL: Duration = Duration::from_millis(10);
 
-/// A measured average above this refuses nobody by itself: the machine may have stood still for a while.
-const HASH_TIME_TRUSTED: Duration = Duration::from_millis(50);
+/// An average above this does not refuse a call by itself, because the machine may have been suspended.
+const HASH_TIME_TRUSTED_MAX: Duration = Duration::from_millis(50);
 
-/// One hash raises the average as if it had taken this many times the average at most, for the same reason.
-const HASH_TIME_OUTLIER: u32 = 4;
+/// One hash changes the average by at most this many times the average, for the same reason.
+const HASH_TIME_OUTLIER_FACTOR: u32 = 4;
 
-/// While others wait, results are held and answered a few together: an answer wakes threads of I/O whose code and data the
-/// hashes have driven out of the processor's caches, which costs as much for one as for some. So long are they held, but
-/// for a hash that takes longer than usual, and no longer than this part of what a newcomer waits.
+/// While other jobs wait, results are held and sent in batches: sending wakes I/O threads whose code and data the hashes
+/// have evicted from the CPU caches, which costs the same for one result as for several. A result is held at most this
+/// long, and at most this part of the wait of a new job. The queue is flushed before a hash of higher cost.
 const HOLD_MAX: Duration = Duration::from_millis(40);
 const HOLD_PART_OF_WAIT: u32 = 2;
 
-/// Whose deadline is nearer than this is not held.
+/// A result whose deadline is nearer than this is not held.
 const HOLD_DEADLINE_MIN: Duration = Duration::from_millis(200);
 
-/// For a hash that could not be made: memory for an arena was not to be had, or a worker panicked.
+/// The error of a hash that could not be computed: memory for the arena was not available, or a worker panicked.
 const NOT_HASHED: Error = Error::Overloaded { retry_after: Duration::from_secs(1) };
 
-/// How much lower the workers' priority is (`nice`), so that a storm of logins does not slow the cheap calls.
+/// The `nice` value of the workers, so that many logins do not slow down cheap calls.
 const WORKER_NICENESS: i32 = 10;
 
-/// How the pool is set up.
+/// The settings of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
-    /// Hashes at once; each keeps one arena of the current cost.
+    /// Concurrent hashes. Each worker keeps one arena of the current cost.
     pub workers: usize,
-    /// What a new hash costs.
+    /// The cost of a new hash.
     pub cost: Cost,
 }
 
-/// The hash workers. Dropping it ends them after the hash that each is at.
+/// The hash pool. Dropping it ends each worker after its current hash.
 pub struct HashPool {
-    shared: Arc<PoolShared>,
+    shared: Arc<PoolState>,
     decoy: PasswordHash,
 }
 
-struct PoolShared {
+/// What the pool, its permits and its workers share.
+struct PoolState {
     settings: PoolSettings,
-    queue: Mutex<HashQueue>,
+    queue: Mutex<JobQueue>,
     work: Condvar,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
 }
 
-struct HashQueue {
+struct JobQueue {
     jobs: VecDeque<Job>,
-    /// Admitted and not finished: slots that are held, jobs that wait, jobs that run.
+    /// Admitted and not finished: unused permits, waiting jobs and running jobs.
     admitted: usize,
-    /// A moving average of what one hash takes.
+    /// The moving average of the duration of one hash.
     hash_time: Duration,
-    /// The same over many hashes: a crowd would fill the queue by the fastest few, and then wait for the others.
+    /// The moving average over more hashes, so that a few fast hashes do not admit too many jobs.
     usual_hash_time: Duration,
-    /// Results that nobody was told yet, and since when there is each.
+    /// Results that are held, and the time of each.
     held: Vec<(Instant, Reply)>,
     draining: bool,
     closed: bool,
@@ -105,8 +109,8 @@ struct Job {
     task: Task,
     deadline: Instant,
     queued_at: Instant,
-    // The permit moves into the job: if the client hangs up, a running hash still counts until it ends.
-    permit: Permit,
+    // Released when the job ends: if the client disconnects, a running hash still occupies its worker.
+    admission: Admission,
 }
 
 enum Task {
@@ -120,50 +124,51 @@ enum Task {
         hash: PasswordHash,
         answer: oneshot::Sender<Result<bool, Error>>,
     },
-    /// Something else that takes the processor for a while, and says yes or no.
+    /// Another check that uses the CPU as long as a hash.
     Check {
         work: Box<dyn FnOnce() -> bool + Send>,
         answer: oneshot::Sender<Result<(bool, QueuePermit), Error>>,
     },
 }
 
-/// What became of a job, and who waits for it.
+/// The result of a job, and the channel of its caller.
 enum Reply {
     Hashed(oneshot::Sender<Result<PasswordHash, Error>>, Result<PasswordHash, Error>),
     Verified(oneshot::Sender<Result<bool, Error>>, Result<bool, Error>),
     Checked(oneshot::Sender<Result<(bool, QueuePermit), Error>>, Result<(bool, QueuePermit), Error>),
 }
 
-/// Whom a hash is for, which says who yields when there is not room for all.
+/// The purpose of a hash, which decides the priority when the queue is nearly full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Somebody who has an account: a login, or whatever asks for the password again.
+    /// A login or a reauthentication.
     Account,
-    /// Somebody who registers, for the first time or again.
+    /// A registration, new or repeated.
     Registration,
 }
 
-/// Room for one hash. Dropped unused, it gives the room back.
+/// Permission to compute one hash. Dropped unused, it is released.
 #[must_use]
 pub struct QueuePermit {
     deadline: Instant,
-    permit: Permit,
+    admission: Admission,
 }
 
-struct Permit(Arc<PoolShared>);
+/// One admitted job. Dropping it releases the capacity.
+struct Admission(Arc<PoolState>);
 
 // === impl HashPool ===
 
 impl HashPool {
     /// Starts the workers. Their arenas are allocated at their first hash.
     pub fn start(settings: PoolSettings, kernel: Kernel, environment: &Environment) -> Self {
-        let shared = Arc::new(PoolShared {
+        let shared = Arc::new(PoolState {
             settings,
-            queue: Mutex::new(HashQueue {
+            queue: Mutex::new(JobQueue {
                 jobs: VecDeque::new(),
                 admitted: 0,
-                hash_time: HASH_TIME_GUESS,
-                usual_hash_time: HASH_TIME_GUESS,
+                hash_time: HASH_TIME_INITIAL,
+                usual_hash_time: HASH_TIME_INITIAL,
                 held: Vec::new(),
                 draining: false,
                 closed: false,
@@ -177,17 +182,17 @@ impl HashPool {
             let shared = shared.clone();
             thread::Builder::new()
                 .name(format!("hash-{number}"))
-                .spawn(move || shared.work(kernel))
-                .expect("a machine that cannot start a thread cannot serve");
+                .spawn(move || shared.run_worker(kernel))
+                .expect("the operating system can start a thread");
         }
-        let decoy = shared.made_up_hash();
+        let decoy = shared.random_hash();
         Self { shared, decoy }
     }
 
-    /// Asks for room for one hash that ends before `deadline`.
+    /// Admits one hash that must end before `deadline`.
     ///
     /// # Errors
-    /// `DeadlineExceeded` when not even one hash fits; `Overloaded` when the queue would take too long; `Draining`.
+    /// `DeadlineExceeded` if not even one hash fits; `Overloaded` if the wait would be too long; `Draining`.
     pub fn admit(&self, purpose: Purpose, deadline: Instant) -> Result<QueuePermit, Error> {
         let mut queue = self.shared.lock();
         if queue.draining {
@@ -195,10 +200,10 @@ impl HashPool {
         }
         let workers = self.shared.settings.workers;
         let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
-        if left < queue.hash_time.min(HASH_TIME_TRUSTED) {
+        if left < queue.hash_time.min(HASH_TIME_TRUSTED_MAX) {
             return Err(Error::DeadlineExceeded);
         }
-        // Whoever finds a free worker is let in whatever the average says: only a hash can correct it.
+        // With a free worker the average is ignored: only a new hash can correct it.
         if queue.admitted >= workers {
             let wait = queue.wait(workers);
             if wait > purpose.wait_max().max(queue.hash_time).min(left / 2)
@@ -212,10 +217,10 @@ impl HashPool {
             }
         }
         queue.admitted += 1;
-        Ok(QueuePermit { deadline, permit: Permit(self.shared.clone()) })
+        Ok(QueuePermit { deadline, admission: Admission(self.shared.clone()) })
     }
 
-    /// The same for a call; notes an overload.
+    /// Admits one hash for a call, and reports an overload to the observer.
     pub(in crate::domain) fn admit_call(&self, context: &CallContext, purpose: Purpose) -> Result<QueuePermit, Error> {
         self.admit(purpose, context.deadline).inspect_err(|error| {
             if let Error::Overloaded { retry_after } = error {
@@ -224,12 +229,12 @@ impl HashPool {
         })
     }
 
-    /// A hash that no password has, to spend on unknown users what known ones cost.
+    /// The decoy hash, which no password matches: it makes a login of an unknown user cost as much as of a known one.
     pub(crate) fn decoy(&self) -> PasswordHash {
         self.decoy.clone()
     }
 
-    /// Whether a new hash of the same password would have the same form and cost.
+    /// Whether the hash has the current scheme and cost.
     pub(crate) fn is_current(&self, hash: &PasswordHash) -> bool {
         hash.scheme == Scheme::Argon2id && hash.cost == self.shared.settings.cost
     }
@@ -239,12 +244,12 @@ impl HashPool {
         self.shared.lock().admitted == 0
     }
 
-    /// How many hashes wait for a worker.
+    /// The number of waiting jobs.
     pub fn depth(&self) -> usize {
         self.shared.lock().jobs.len()
     }
 
-    /// Admits nobody from now on. What is admitted is finished.
+    /// Refuses new jobs. Admitted ones are finished.
     pub fn drain(&self) {
         self.shared.lock().draining = true;
     }
@@ -259,7 +264,7 @@ impl Drop for HashPool {
         drop(queue);
         self.shared.work.notify_all();
         held.into_iter().for_each(|(_, reply)| reply.send());
-        // Outside the lock, which each job's permit takes.
+        // Outside the lock, which dropping an admission takes.
         drop(abandoned);
     }
 }
@@ -270,12 +275,12 @@ impl Purpose {
     fn wait_max(self) -> Duration {
         match self {
             Purpose::Account => QUEUE_WAIT_MAX,
-            Purpose::Registration => QUEUE_WAIT_OF_REGISTRATIONS_MAX,
+            Purpose::Registration => REGISTRATION_QUEUE_WAIT_MAX,
         }
     }
 }
 
-// === impl Slot ===
+// === impl QueuePermit ===
 
 impl QueuePermit {
     /// Hashes a new password.
@@ -283,42 +288,42 @@ impl QueuePermit {
         self.hash_input(Scheme::Argon2id, Scheme::Argon2id.input(password)).await
     }
 
-    /// Hashes the MD5 of a password that nobody here knows; whoever shows the password is let in by it.
+    /// Hashes the MD5 of an unknown password. The password then verifies against this hash.
     pub async fn wrap_md5(self, md5: Md5Hex) -> Result<PasswordHash, Error> {
         self.hash_input(Scheme::Argon2idOfMd5, md5.into_input()).await
     }
 
     async fn hash_input(self, scheme: Scheme, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, received) = oneshot::channel();
         self.submit(Task::Hash { scheme, input, answer });
-        answered.await.unwrap_or(Err(NOT_HASHED))
+        received.await.unwrap_or(Err(NOT_HASHED))
     }
 
-    /// Whether `password` is the one that `hash` was made of.
+    /// Whether `password` matches `hash`.
     pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, received) = oneshot::channel();
         self.submit(Task::Verify { input: hash.scheme.input(password), hash, answer });
-        answered.await.unwrap_or(Err(NOT_HASHED))
+        received.await.unwrap_or(Err(NOT_HASHED))
     }
 
-    /// What `work` says. It takes the place of a hash and should take no longer; the slot comes back, for the hash that it
-    /// was asked for.
+    /// Runs `work` in a worker, which should take no longer than a hash. Returns its result, and the permit for a hash.
     pub(in crate::domain) async fn check(
         self,
         work: impl FnOnce() -> bool + Send + 'static,
     ) -> Result<(bool, QueuePermit), Error> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, received) = oneshot::channel();
         self.submit(Task::Check { work: Box::new(work), answer });
-        answered.await.unwrap_or(Err(NOT_HASHED))
+        received.await.unwrap_or(Err(NOT_HASHED))
     }
 
     fn submit(self, task: Task) {
-        let shared = self.permit.0.clone();
+        let shared = self.admission.0.clone();
         let queued_at = shared.clock.monotonic();
-        let job = Job { task, deadline: self.deadline, queued_at, permit: self.permit };
+        let job = Job { task, deadline: self.deadline, queued_at, admission: self.admission };
         let mut queue = shared.lock();
         if queue.closed {
-            // A slot that outlived its pool. Dropped outside the lock, which its permit takes, the job is answered.
+            // The pool was dropped before its permit. Dropping the job answers it, outside the lock that its admission
+            // takes.
             drop(queue);
             return drop(job);
         }
@@ -328,55 +333,55 @@ impl QueuePermit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.0.lock().admitted -= 1;
     }
 }
 
-// === impl HashQueue ===
+// === impl JobQueue ===
 
-impl HashQueue {
-    /// How long a newcomer would wait for a worker.
+impl JobQueue {
+    /// The expected wait of a new job.
     fn wait(&self, workers: usize) -> Duration {
         let ahead = (self.admitted + 1).saturating_sub(workers);
         let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
         let hash_time = self.hash_time.max(self.usual_hash_time);
-        shared_out(hash_time.saturating_mul(rounds), workers)
+        divided_among(hash_time.saturating_mul(rounds), workers)
     }
 
+    /// Updates the averages.
     fn learn(&mut self, took: Duration) {
-        let took = took.min(self.hash_time * HASH_TIME_OUTLIER);
+        let took = took.min(self.hash_time * HASH_TIME_OUTLIER_FACTOR);
         self.hash_time = (self.hash_time * 7 + took) / 8;
-        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(HASH_TIME_TRUSTED)) / 64;
+        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(HASH_TIME_TRUSTED_MAX)) / 64;
     }
 }
 
-/// What all workers together take for what would take one so long.
-fn shared_out(time: Duration, workers: usize) -> Duration {
+/// The time that all workers together need for the work of one worker.
+fn divided_among(time: Duration, workers: usize) -> Duration {
     time / u32::try_from(workers).unwrap_or(1).max(1)
 }
 
-// === impl PoolShared ===
+// === impl PoolState ===
 
-impl PoolShared {
-    fn lock(&self) -> MutexGuard<'_, HashQueue> {
-        // Nothing that can panic runs under the lock, and numbers are whole after every line.
+impl PoolState {
+    fn lock(&self) -> MutexGuard<'_, JobQueue> {
         lock(&self.queue)
     }
 
-    /// A worker's life.
-    fn work(&self, kernel: Kernel) {
-        // Elsewhere it is the whole process that would be slowed.
+    /// Runs jobs until the pool is closed: a worker thread.
+    fn run_worker(&self, kernel: Kernel) {
+        // On other systems this would apply to the whole process.
         #[cfg(target_os = "linux")]
         if let Err(cause) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
-            tracing::debug!(%cause, "hash workers keep the normal priority");
+            tracing::debug!(%cause, "hash workers run at normal priority");
         }
         let mut workspace = Workspace::new(kernel);
         while let Some(job) = self.next() {
             let deadline = job.deadline;
             let reply = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace))).unwrap_or_else(|_| {
-                tracing::error!("a hash panicked; the panic is logged above");
+                tracing::error!("hash worker panicked; the panic is logged above");
                 workspace = Workspace::new(kernel);
                 None
             });
@@ -393,24 +398,24 @@ impl PoolShared {
             if let Some(job) = queue.jobs.pop_front() {
                 return Some(job);
             }
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = ignore_poison(self.work.wait(queue));
         }
     }
 
-    /// Gives the room back, so that a caller who hears the answer and asks again finds it.
+    /// Runs a job. Releases its admission before the caller receives the result, so that a retry is admitted.
     fn run(&self, job: Job, workspace: &mut Workspace) -> Option<Reply> {
-        let Job { task, deadline, queued_at, permit } = job;
+        let Job { task, deadline, queued_at, admission } = job;
         let started = self.clock.monotonic();
-        let late = started >= deadline;
+        let is_late = started >= deadline;
         let queued = started.saturating_duration_since(queued_at);
         match task {
-            // Nobody waits for the answer any more: the hash would only keep others waiting.
+            // The caller has gone.
             Task::Hash { answer, .. } if answer.is_closed() => None,
             Task::Verify { answer, .. } if answer.is_closed() => None,
             Task::Check { answer, .. } if answer.is_closed() => None,
-            Task::Hash { answer, .. } if late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
-            Task::Verify { answer, .. } if late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
-            Task::Check { answer, .. } if late => Some(Reply::Checked(answer, Err(Error::DeadlineExceeded))),
+            Task::Hash { answer, .. } if is_late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
+            Task::Verify { answer, .. } if is_late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
+            Task::Check { answer, .. } if is_late => Some(Reply::Checked(answer, Err(Error::DeadlineExceeded))),
             Task::Hash { scheme, input, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
@@ -425,15 +430,15 @@ impl PoolShared {
             }
             Task::Check { work, answer } => {
                 let is_right = work();
-                // It says nothing about what a hash takes, so nothing is learnt of it.
+                // Does not update the averages, since it is not a hash.
                 let took = self.clock.monotonic().saturating_duration_since(started);
                 self.observer.on(&Event::ChallengeChecked { queued, took });
-                Some(Reply::Checked(answer, Ok((is_right, QueuePermit { deadline, permit }))))
+                Some(Reply::Checked(answer, Ok((is_right, QueuePermit { deadline, admission }))))
             }
         }
     }
 
-    /// Answers a job that has ended, and those that were held; or holds it, when another one follows.
+    /// Sends the result of a job and the held results, or holds it if another job follows soon.
     fn answer(&self, reply: Option<Reply>, deadline: Instant) {
         let now = self.clock.monotonic();
         let mut queue = self.lock();
@@ -444,9 +449,9 @@ impl PoolShared {
         if may_wait && queue.jobs.front().is_some_and(is_usual) && !queue.closed {
             let workers = self.settings.workers;
             let hold = HOLD_MAX.min(queue.wait(workers) / HOLD_PART_OF_WAIT);
-            // The next to end answers for this one too.
-            let until_the_next = shared_out(queue.hash_time, workers);
-            if now.saturating_duration_since(since) + until_the_next <= hold {
+            // The next job to end sends this result too.
+            let until_next = divided_among(queue.hash_time, workers);
+            if now.saturating_duration_since(since) + until_next <= hold {
                 return;
             }
         }
@@ -466,15 +471,15 @@ impl PoolShared {
     ) -> Result<(), Error> {
         let started = self.clock.monotonic();
         workspace.derive(cost, input.as_bytes(), salt, tag).map_err(|cause| {
-            // Parameters were checked when they were read, so it can only be memory.
-            tracing::error!(cause, ?cost, "a password could not be hashed; is memory short?");
+            // The parameters were checked when the hash was parsed, so memory is the only cause.
+            tracing::error!(cause, ?cost, "password could not be hashed; is memory exhausted?");
             NOT_HASHED
         })?;
         let took = self.clock.monotonic().saturating_duration_since(started);
         if cost.memory_kib > self.settings.cost.memory_kib {
             workspace.shrink();
         }
-        // A stored hash of other parameters says nothing about the next one.
+        // Hashes of other costs do not update the averages.
         if cost == self.settings.cost {
             self.lock().learn(took);
         }
@@ -482,14 +487,14 @@ impl PoolShared {
         Ok(())
     }
 
-    fn made_up_hash(&self) -> PasswordHash {
+    fn random_hash(&self) -> PasswordHash {
         let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
         self.entropy.fill(&mut salt);
         self.entropy.fill(&mut tag);
         PasswordHash::new(Scheme::Argon2id, self.settings.cost, salt, tag)
     }
 
-    /// `wait` plus up to a quarter, so that callers who were refused together do not come back together.
+    /// `wait` plus up to a quarter, so that callers that were refused together do not retry together.
     fn jittered(&self, wait: Duration) -> Duration {
         let [random] = self.entropy.bytes();
         jittered(wait, wait / 4, random)
@@ -499,7 +504,7 @@ impl PoolShared {
 // === impl Task, Reply ===
 
 impl Task {
-    /// What a stored hash costs; a new one costs the usual, and nothing costs more.
+    /// The cost of a stored hash. `None` for jobs of the current cost.
     fn cost(&self) -> Option<Cost> {
         match self {
             Task::Hash { .. } | Task::Check { .. } => None,
@@ -510,7 +515,7 @@ impl Task {
 
 impl Reply {
     fn send(self) {
-        // The caller may have gone meanwhile.
+        // An error says that the caller has gone.
         match self {
             Reply::Hashed(answer, result) => drop(answer.send(result)),
             Reply::Verified(answer, result) => drop(answer.send(result)),
@@ -537,29 +542,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_takes_the_place_of_a_hash_keeps_it_and_says_nothing_about_what_one_takes() {
+    async fn check_occupies_a_worker_returns_its_permit_and_does_not_change_the_average() {
         let pool = pool();
         let before = pool.shared.lock().hash_time;
         let (held, release) = std::sync::mpsc::channel::<()>();
         let slow = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let slow = tokio::spawn(slow.check(move || release.recv().is_ok()));
-        assert_eq!(pool.shared.lock().admitted, 1, "it counts");
+        assert_eq!(pool.shared.lock().admitted, 1, "it is admitted");
         let waiting = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let waiting = tokio::spawn(waiting.check(|| false));
         held.send(()).unwrap();
         let [(yes, permit), (no, other)] = [slow.await.unwrap().ok().unwrap(), waiting.await.unwrap().ok().unwrap()];
         assert!(yes && !no);
-        assert_eq!(pool.shared.lock().admitted, 2, "the places are for the hashes that come next");
+        assert_eq!(pool.shared.lock().admitted, 2, "the permits are for the hashes that follow");
         drop((permit, other));
-        assert_eq!(pool.shared.lock().admitted, 0, "or are given back");
+        assert_eq!(pool.shared.lock().admitted, 0, "or they are released");
         assert_eq!(pool.shared.lock().hash_time, before);
     }
 
     #[tokio::test]
-    async fn a_check_that_panics_or_comes_too_late_says_neither_yes_nor_no() {
+    async fn check_that_panics_or_is_too_late_returns_an_error() {
         let pool = pool();
         let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
-        assert_eq!(permit.check(|| panic!("a bug on order")).await.err(), Some(NOT_HASHED));
+        assert_eq!(permit.check(|| panic!("planted panic")).await.err(), Some(NOT_HASHED));
         let late = QueuePermit { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
         assert_eq!(late.check(|| true).await.err(), Some(Error::DeadlineExceeded));
     }
@@ -569,9 +574,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_machine_that_stood_still_for_a_minute_hashes_again() {
+    async fn pool_admits_hashes_again_after_the_machine_was_suspended() {
         let pool = pool();
-        // What one hash looks like that the machine slept through, again and again.
+        // Durations of hashes during which the machine was suspended.
         for _ in 0..50 {
             pool.shared.lock().learn(Duration::from_secs(60));
         }
@@ -584,7 +589,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slot_that_is_dropped_gives_its_room_back_and_so_does_a_caller_who_leaves() {
+    async fn dropped_permit_and_dropped_call_release_their_capacity() {
         let pool = pool();
         for _ in 0..2_000 {
             drop(pool.admit(Purpose::Account, in_seconds(5)).unwrap());
@@ -599,52 +604,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_held_is_answered_when_those_who_follow_have_left() {
+    async fn held_result_is_sent_when_the_following_caller_has_gone() {
         let pool = pool();
         let verify = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
         let mut rounds = 0;
         while rounds < 200 {
-            // Room that nobody uses yet: newcomers would wait long, so results are held long.
+            // Unused permits make the expected wait long, so results are held long.
             let waiting: Vec<_> = (0..5).map(|_| verify()).collect();
             let stays = verify().verify(Password::parse("any".into()).unwrap(), pool.decoy());
             let leaves = verify().verify(Password::parse("any".into()).unwrap(), pool.decoy());
             let (mut stays, mut leaves) = (Box::pin(stays), Box::pin(leaves));
-            // On a busy machine the worker may be done with both before they are looked at.
+            // On a busy machine the worker may have finished both before they are polled.
             if futures_util::poll!(&mut stays).is_ready() || futures_util::poll!(&mut leaves).is_ready() {
                 continue;
             }
             rounds += 1;
             drop(leaves);
-            let answered = tokio::time::timeout(Duration::from_secs(5), stays).await;
-            assert_eq!(answered.expect("it is answered"), Ok(false));
+            let result = tokio::time::timeout(Duration::from_secs(5), stays).await;
+            assert_eq!(result.expect("the result is sent"), Ok(false));
             drop(waiting);
         }
     }
 
     #[tokio::test]
-    async fn a_result_is_held_while_others_wait_but_not_near_its_deadline_nor_for_a_costly_hash() {
+    async fn result_is_not_held_near_its_deadline_or_before_a_hash_of_higher_cost() {
         let usual = Cost { memory_kib: 64, passes: 1, lanes: 1 };
         let costly = Cost { memory_kib: 1_024, ..usual };
         for (seconds, next, is_held) in [(5, usual, true), (0, usual, false), (5, costly, false)] {
-            // Nobody works, so what waits goes on waiting.
+            // Without workers the jobs keep waiting.
             let pool = pool_of(0);
             let permit = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
             let _waiting: Vec<_> = (0..10).map(|_| permit()).collect();
             let hash = PasswordHash::new(Scheme::Argon2id, next, [0; SALT_BYTES], [0; TAG_BYTES]);
             let mut other = Box::pin(permit().verify(Password::parse("any".into()).unwrap(), hash));
             assert!(futures_util::poll!(&mut other).is_pending());
-            let (answer, mut answered) = oneshot::channel();
+            let (answer, mut received) = oneshot::channel();
             pool.shared.answer(Some(Reply::Verified(answer, Ok(true))), in_seconds(seconds));
-            assert_eq!(answered.try_recv().is_err(), is_held, "{seconds} s left, then {next:?}");
+            assert_eq!(received.try_recv().is_err(), is_held, "{seconds} s left, then {next:?}");
         }
     }
 
     #[tokio::test]
-    async fn registrations_yield_to_logins() {
+    async fn registrations_are_refused_before_logins() {
         let pool = pool();
         let admitted = |purpose| {
-            let slots: Vec<_> = iter::from_fn(|| pool.admit(purpose, in_seconds(5)).ok()).collect();
-            (slots.len(), slots)
+            let permits: Vec<_> = iter::from_fn(|| pool.admit(purpose, in_seconds(5)).ok()).collect();
+            (permits.len(), permits)
         };
         let (registrations, held) = admitted(Purpose::Registration);
         let (logins, held_too) = admitted(Purpose::Account);
@@ -655,8 +660,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_that_wait_when_the_pool_ends_are_answered() {
-        // Nobody works, so what waits goes on waiting.
+    async fn waiting_jobs_are_answered_when_the_pool_is_dropped() {
+        // Without workers the jobs keep waiting.
         let pool = pool_of(0);
         let [permit, late] = [(), ()].map(|()| pool.admit(Purpose::Account, in_seconds(5)).unwrap());
         let waiting = tokio::spawn(permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
@@ -665,6 +670,10 @@ mod tests {
         }
         drop(pool);
         assert_eq!(waiting.await.unwrap(), Err(NOT_HASHED));
-        assert_eq!(late.hash(Password::parse("any".into()).unwrap()).await, Err(NOT_HASHED), "after its end");
+        assert_eq!(
+            late.hash(Password::parse("any".into()).unwrap()).await,
+            Err(NOT_HASHED),
+            "after the pool was dropped"
+        );
     }
 }

@@ -1,26 +1,26 @@
-//! The one place that computes Argon2id.
+//! Computes Argon2id. No other file does.
 //!
-//! Two implementations behind one call: `argon2-rust`, fast and young, and `argon2`, the reference. At start they are
-//! compared on small inputs; when they differ the reference is used and the log says so.
+//! Two implementations: `argon2-rust`, fast and new, and `argon2`, the reference. At start they are compared on small
+//! inputs. If they differ, the reference is used and an error is logged.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::domain::model::Cost;
 
-/// Which implementation hashes.
+/// The implementation that hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// `argon2-rust`: SIMD chosen at run time.
+    /// `argon2-rust`, with SIMD instructions selected at run time.
     Fast,
     /// `argon2`.
     Reference,
 }
 
-/// Inputs for the comparison: KiB, passes, lanes. Small, so that start-up hashes nothing large.
+/// The costs of the comparison. Low, so that the start is fast.
 const PROBES: [Cost; 2] = [Cost { memory_kib: 64, passes: 2, lanes: 1 }, Cost { memory_kib: 72, passes: 1, lanes: 2 }];
 
 impl Kernel {
-    /// Picks the fast kernel, unless it disagrees with the reference.
+    /// Selects the fast kernel, unless its results differ from the reference.
     pub fn choose() -> Self {
         Self::choose_between(&mut Workspace::new(Kernel::Fast))
     }
@@ -28,12 +28,15 @@ impl Kernel {
     fn choose_between(candidate: &mut dyn Derive) -> Self {
         let mut reference = Workspace::new(Kernel::Reference);
         for cost in PROBES {
-            let (mut ours, mut theirs) = ([0; 32], [1; 32]);
-            let agree = candidate.derive(cost, b"kernel check", b"sixteen bytes...", &mut ours).is_ok()
-                && reference.derive(cost, b"kernel check", b"sixteen bytes...", &mut theirs).is_ok()
-                && ours == theirs;
+            let (mut tested, mut expected) = ([0; 32], [1; 32]);
+            let agree = candidate.derive(cost, b"kernel check", b"sixteen bytes...", &mut tested).is_ok()
+                && reference.derive(cost, b"kernel check", b"sixteen bytes...", &mut expected).is_ok()
+                && tested == expected;
             if !agree {
-                tracing::error!(?cost, "the fast Argon2 kernel is wrong on this machine; using the reference");
+                tracing::error!(
+                    ?cost,
+                    "the fast Argon2 kernel computes wrong hashes on this machine; using the reference"
+                );
                 return Kernel::Reference;
             }
         }
@@ -47,7 +50,7 @@ pub(super) trait Derive {
     fn derive(&mut self, cost: Cost, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), &'static str>;
 }
 
-/// A worker's memory: one arena, allocated at the first hash and kept.
+/// The memory of a worker: one arena, allocated at the first hash and reused.
 pub(super) enum Workspace {
     Fast(Box<argon2_rust::Hasher>),
     Reference(Vec<Block>),
@@ -63,7 +66,7 @@ impl Workspace {
         }
     }
 
-    /// Gives memory back that only a costlier stored hash needed.
+    /// Frees memory that only a stored hash of higher cost needed.
     pub(super) fn shrink(&mut self) {
         match self {
             Workspace::Fast(hasher) => hasher.clear(),
@@ -99,7 +102,7 @@ fn fast_setup(cost: Cost, tag_bytes: usize) -> Result<argon2_rust::Argon2, &'sta
         .memory(Memory::kib(cost.memory_kib.into()))
         .passes(cost.passes)
         .lanes(cost.lanes)
-        // A worker is one core; more threads would take another worker's.
+        // Each worker uses one core.
         .threads(1)
         .tag_len(TagLen::bytes(tag_bytes as u64))
         .build()
@@ -111,8 +114,8 @@ fn fast_setup(cost: Cost, tag_bytes: usize) -> Result<argon2_rust::Argon2, &'sta
 mod tests {
     use super::*;
 
-    struct Wrong;
-    impl Derive for Wrong {
+    struct WrongKernel;
+    impl Derive for WrongKernel {
         fn derive(&mut self, _: Cost, _: &[u8], _: &[u8], tag: &mut [u8]) -> Result<(), &'static str> {
             tag.fill(7);
             Ok(())
@@ -120,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_computes_wrong_tags_is_not_used() {
-        assert_eq!(Kernel::choose_between(&mut Wrong), Kernel::Reference);
+    fn kernel_with_wrong_tags_is_not_used() {
+        assert_eq!(Kernel::choose_between(&mut WrongKernel), Kernel::Reference);
         assert_eq!(Kernel::choose(), Kernel::Fast);
     }
 
     #[test]
-    fn both_kernels_agree_at_the_default_cost_and_after_other_costs() {
+    fn kernels_agree_at_the_default_cost_and_after_other_costs() {
         let (mut fast, mut reference) = (Workspace::new(Kernel::Fast), Workspace::new(Kernel::Reference));
         let other = Cost { memory_kib: 32_768, passes: 1, lanes: 4 };
         for cost in [Cost::DEFAULT, other, PROBES[0], Cost::DEFAULT] {
@@ -137,9 +140,9 @@ mod tests {
         }
     }
 
-    /// The reference implementation's own vector (phc-winner-argon2, test.c, version 0x13, Argon2id).
+    /// The test vector of the reference implementation (phc-winner-argon2, test.c, version 0x13, Argon2id).
     #[test]
-    fn the_published_vector_holds() {
+    fn kernel_computes_the_published_test_vector() {
         let mut tag = [0; 32];
         let cost = Cost { memory_kib: 65_536, passes: 2, lanes: 1 };
         Workspace::new(Kernel::Fast).derive(cost, b"password", b"somesalt", &mut tag).unwrap();

@@ -1,8 +1,8 @@
-//! What a new password must be: long enough, uncommon, and more than a word that everybody would try here.
+//! The password policy: a new password is long enough, not common, and not a word that an attacker tries first here.
 //!
-//! No composition rules and no expiry (NIST SP 800-63B-4 3.1.1.2, ASVS 6.2.5 and 6.2.10). Whole passwords are compared with
-//! whole words, never parts of them (NIST, the same place): a password that mentions the user is as good as any. Context
-//! words: ASVS 6.1.2 and 6.2.11.
+//! No composition rules and no expiry (NIST SP 800-63B-4 section 3.1.1.2, ASVS 6.2.5 and 6.2.10). Whole passwords are
+//! compared with whole words, never parts of them (NIST, same section): a password may contain the username. Context words:
+//! ASVS 6.1.2 and 6.2.11.
 
 use std::sync::Arc;
 
@@ -15,32 +15,32 @@ use crate::domain::{
     violation::{Reason, Violation},
 };
 
-/// The word that stands for this product.
+/// The name of this product, a context word.
 const PRODUCT: &str = "watchword";
 
-/// Characters of an operator's word at most.
+/// The maximum length of a context word in characters.
 const CONTEXT_WORD_CHARS_MAX: usize = 64;
 
-/// What a refused person should do (NIST: offer guidance).
+/// What the user should do after a refusal (NIST: offer guidance).
 const ADVICE: &str = "choose another, such as a few unrelated words";
 
-/// What a new password must be; operators set it.
+/// The policy for new passwords, set by operators.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Code points at least.
+    /// The minimum length in code points.
     pub chars_min: usize,
-    /// What the operator forbids beside the most common ones.
+    /// Passwords that the operator forbids, beside the most common ones.
     pub blocklist: Arc<Blocklist>,
-    /// Words that everybody would try here, beside the product's name and the user's.
+    /// Words that an attacker tries first here, beside the product name and the username.
     pub context_words: Arc<[ContextWord]>,
 }
 
-/// A word that no password may consist of: lower case, without what is no letter at its ends; never empty.
+/// A word that no password may consist of: lower case, begins and ends with a letter, not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextWord(String);
 
 impl Policy {
-    /// Checks a new password; the first thing to mend is named. Without a username `check_name` is for later.
+    /// Checks a new password and returns the first violation. Without a username the caller also calls `check_name` later.
     pub(crate) fn check(&self, password: &Password, username: Option<&Username>) -> Result<(), Violation> {
         let chars_min = self.chars_min;
         if password.as_str().chars().count() < chars_min {
@@ -50,7 +50,7 @@ impl Policy {
         if is_common(&lower) {
             return refuse(Reason::TooCommon, format!("is one of the most common passwords; {ADVICE}"));
         }
-        if self.blocklist.has(&lower) {
+        if self.blocklist.contains(&lower) {
             return refuse(
                 Reason::Blocklisted,
                 format!("is on this service's list of passwords that are tried first; {ADVICE}"),
@@ -64,26 +64,27 @@ impl Policy {
     }
 }
 
-/// The part of the policy that needs to know whose password it is.
+/// The part of the policy that needs the username.
 pub(crate) fn check_name(password: &Password, username: &Username) -> Result<(), Violation> {
     let lower = Zeroizing::new(password.as_str().to_lowercase());
     let name = username.as_str();
-    // Of an e-mail address, what stands before the last @.
+    // Of an e-mail address the part before the last @.
     let local = name.rsplit_once('@').map_or(name, |(local, _)| local);
     let is_derived = [name, local].iter().any(|word| is_made_of(core(&lower), core(word)));
-    // In canonical form: `Ada@Example.com` is no password for `ada@example.com`, nor digits for a name of digits.
+    // Compares canonical forms: `Ada@Example.com` is forbidden for `ada@example.com`, and a username of digits as a
+    // password.
     if is_derived || Username::parse(password.as_str()).ok().as_ref() == Some(username) {
         return refuse(Reason::EqualsUsername, format!("is no more than the username; {ADVICE}"));
     }
     Ok(())
 }
 
-/// A text in lower case without the digits, signs and blanks at both ends, which people add to a word that was refused.
+/// A text in lower case without the digits, signs and blanks at both ends, which users add to a forbidden word.
 fn core(lower: &str) -> &str {
     lower.trim_matches(|c: char| !c.is_alphabetic())
 }
 
-/// Whether `text` is `word`, once or several times.
+/// Whether `text` is `word`, repeated one or more times.
 fn is_made_of(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
     !text.is_empty() && !word.is_empty() && text.chunks(word.len()).all(|part| part == word)
@@ -96,7 +97,7 @@ fn refuse(reason: Reason, what: String) -> Result<(), Violation> {
 // === impl ContextWord ===
 
 impl ContextWord {
-    /// Takes an operator's word; says what is wrong with it.
+    /// Parses a context word. The error says what is wrong with it.
     pub fn parse(raw: &str) -> Result<Self, String> {
         if raw.chars().count() > CONTEXT_WORD_CHARS_MAX {
             return Err(format!("expected words of at most {CONTEXT_WORD_CHARS_MAX} characters"));
@@ -128,11 +129,11 @@ mod tests {
         assert_eq!(reason("PassWord1", "ada"), Some(Reason::TooCommon));
         assert_eq!(reason("seven77", "ada"), Some(Reason::TooShort));
         assert_eq!(reason("letmein-at-ACME", "ada"), Some(Reason::Blocklisted));
-        assert_eq!(reason("letmein-at-acme!", "ada"), None, "whole passwords alone");
+        assert_eq!(reason("letmein-at-acme!", "ada"), None, "only whole passwords are compared");
     }
 
     #[test]
-    fn a_password_that_is_no_more_than_a_word_of_this_place_is_refused() {
+    fn password_made_of_a_context_word_is_refused() {
         for made in [
             "Watchword",
             "watchword2026",
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_no_more_than_the_username_is_refused() {
+    fn password_made_of_the_username_is_refused() {
         for (made, name) in [
             ("Ada@Example.com", "ada@example.com"),
             ("ada@example.com99", "ada@example.com"),
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_word_has_a_letter_and_is_no_essay() {
+    fn context_word_without_a_letter_or_too_long_is_refused() {
         assert_eq!(ContextWord::parse("Acme-2026"), Ok(ContextWord("acme".into())));
         for wrong in ["", "  ", "2026", "x".repeat(65).as_str()] {
             assert!(ContextWord::parse(wrong).is_err(), "{wrong}");
@@ -187,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn length_counts_characters_not_bytes() {
+    fn minimum_length_is_in_characters() {
         assert_eq!(reason("päßwörtü", "ada"), None);
         assert_eq!(reason("日本日本日本日", "ada"), Some(Reason::TooShort));
     }
 
     #[test]
-    fn the_tutorials_password_is_accepted() {
+    fn password_of_the_original_service_is_accepted() {
         assert_eq!(reason("insecure", "soham"), None);
     }
 }

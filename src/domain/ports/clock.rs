@@ -8,12 +8,12 @@ use std::{
 
 use crate::common::time;
 
-/// Where time comes from.
+/// The source of time.
 pub trait Clock: Debug + Send + Sync {
     /// The time of day, for what is stored.
     fn now(&self) -> SystemTime;
 
-    /// Time that never goes back, for deadlines and waits.
+    /// Monotonic time, for deadlines and waits.
     fn monotonic(&self) -> Instant;
 
     /// Ends after `duration`.
@@ -41,17 +41,17 @@ impl dyn Clock + '_ {
     }
 }
 
-/// The clock and the CSPRNG of the machine.
+/// The clock and the CSPRNG of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System;
 
 impl Clock for System {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of the service")]
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of the service")]
     fn monotonic(&self) -> Instant {
         Instant::now()
     }

@@ -21,6 +21,6 @@ impl dyn Entropy + '_ {
 
 impl Entropy for System {
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("a machine without random numbers cannot keep a secret");
+        getrandom::fill(bytes).expect("the operating system has random numbers");
     }
 }

@@ -24,7 +24,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Tells the observer about `event`.
+    /// Reports `event` to the observer.
     pub fn note(&self, event: &Event<'_>) {
         self.observer.on(event);
     }

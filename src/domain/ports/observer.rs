@@ -1,14 +1,14 @@
-//! Where events go.
+//! The receiver of events.
 
 use crate::domain::event::Event;
 
-/// Who wants to know. Called on the path of a request, so it must not block.
+/// Receives events. Called while a request is served, so it must not block.
 pub trait Observer: Send + Sync {
-    /// Takes notice of `event`.
+    /// Receives `event`.
     fn on(&self, event: &Event<'_>);
 }
 
-/// Nobody wants to know.
+/// Ignores all events.
 impl Observer for () {
     fn on(&self, _: &Event<'_>) {}
 }

@@ -1,11 +1,11 @@
-//! The one port of the rules: where users are kept.
+//! The store, as the rules need it.
 //!
-//! What every store promises, and `tests/it/stores.rs` holds each of them to:
-//! - an acknowledged write survives `kill -9` and, when the store is durable, power loss;
-//! - a name is claimed exactly once under any race;
-//! - `replace` changes a user only while it is as it was read;
-//! - a single-use secret is spent exactly once under any race;
-//! - a user that cannot be read is reported by itself and touches no other user.
+//! Every store guarantees the following; `tests/it/store/contract.rs` tests it for each of them:
+//! - an acknowledged write survives `kill -9` and, if the store is durable, power loss;
+//! - a username is claimed exactly once, also by concurrent calls;
+//! - `replace` changes a user only if it has not changed since it was read;
+//! - a single-use secret is used exactly once, also by concurrent calls;
+//! - a user that cannot be decoded is an error of its own and affects no other user.
 
 use std::{
     sync::Arc,
@@ -20,29 +20,29 @@ use crate::domain::{
     model::{FailedAttempts, KeyRing, Session, SessionId, SessionListEntry, User, UserId, Username, UsernameHash},
 };
 
-/// Where users are kept.
+/// The store.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Reads the user of that name.
+    /// Reads the user with this username.
     async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError>;
 
-    /// The name of the user who has, or once had, that id.
+    /// The username of the user who has, or had, this id.
     async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError>;
 
-    /// Stores a new user, unless the name is taken.
+    /// Stores a new user, unless the username is taken.
     async fn claim(&self, user: &User) -> Result<Claim<User>, StoreError>;
 
-    /// Stores the changed `user`, unless somebody changed it since `seen` was read.
+    /// Stores the changed `user`, unless it has changed since `seen` was read.
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
 
-    /// Forgets a user, unless somebody changed it since `seen` was read. The name is free then.
+    /// Deletes a user, unless it has changed since `seen` was read. The username is then free.
     async fn remove(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError>;
 
     /// Reads a session.
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError>;
 
-    /// Stores new sessions, and forgets those that `end`, whatever becomes of the list; and the list of
-    /// the user's sessions, unless somebody changed that since `seen` was read.
+    /// Stores new sessions and deletes the sessions in `end`, in any case. Stores the list of the sessions of the user,
+    /// unless it has changed since `seen` was read.
     async fn change_sessions(
         &self,
         user: UserId,
@@ -52,17 +52,17 @@ pub trait Store: Send + Sync {
         list: &[SessionListEntry],
     ) -> Result<Replace, StoreError>;
 
-    /// Stores the changed session, unless somebody changed it since `seen` was read.
+    /// Stores the changed session, unless it has changed since `seen` was read.
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError>;
 
-    /// Which sessions a user has, the newest last: a hint, since a session is stored before it is listed. One that cannot
-    /// be read is an empty one.
+    /// The list of the sessions of a user, newest last. A hint, since a session is stored before it is listed. A list that
+    /// cannot be decoded is an empty list.
     async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionListEntry>>>, StoreError>;
 
-    /// Reads how often a name's password was not the right one.
+    /// Reads the failed attempts of a username.
     async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError>;
 
-    /// Stores or forgets them, unless somebody changed them since `seen` was read, or stored some when there were none.
+    /// Stores or deletes the failed attempts, unless they have changed since `seen` was read; `None` is for none.
     async fn replace_failures(
         &self,
         name: UsernameHash,
@@ -70,134 +70,132 @@ pub trait Store: Send + Sync {
         failures: Option<&FailedAttempts>,
     ) -> Result<Replace, StoreError>;
 
-    /// Reads the keys that tokens are made with.
+    /// Reads the key ring.
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError>;
 
-    /// Stores the first keys, unless another node did.
+    /// Stores the first key ring, unless another node has stored one.
     async fn claim_keys(&self, keys: &KeyRing) -> Result<Claim<KeyRing>, StoreError>;
 
-    /// Stores the changed keys, unless somebody changed them since `seen` was read.
+    /// Stores the changed key ring, unless it has changed since `seen` was read.
     async fn replace_keys(&self, seen: &Revision, keys: &KeyRing) -> Result<Replace, StoreError>;
 
-    /// Remembers until `expire_time` that the single-use secret of that SHA-256 was spent; `false` when somebody else did,
-    /// on any node.
+    /// Records until `expire_time` that the single-use secret with this SHA-256 was used. `false` if it was used before, on
+    /// any node.
     async fn spend(&self, hash: &[u8; 32], expire_time: SystemTime) -> Result<bool, StoreError>;
 
-    /// What time it is for everybody who shares this store; stored times come from here.
+    /// The clock of the store, which all nodes share. Stored times come from it.
     fn now(&self) -> SystemTime;
 
-    /// Whether the store answers, now and whenever that changes.
+    /// The health of the store, and its changes.
     fn health(&self) -> watch::Receiver<StoreHealth>;
 
-    /// The same as `session`, for a check that is kept: told of when it is changed (`watch`).
+    /// Like `session`, for a result that is cached: later changes are reported to `watch`.
     async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
         self.session(id).await
     }
 
-    /// The same as `user`, for a check that is kept.
+    /// Like `user`, for a result that is cached.
     async fn watched_user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
         self.user(name).await
     }
 
-    /// Tells what others change in what is watched, from now on, where the store can hear of it. One that cannot says
-    /// nothing.
-    fn watch(&self, _hear: ChangeHandler<Changed>) {}
+    /// Reports changes by other nodes to watched documents from now on, if the store supports it.
+    fn watch(&self, _handler: ChangeHandler<Changed>) {}
 
-    /// What is wrong with the store although it answers.
+    /// Settings of the store that can lose data.
     fn warnings(&self) -> Vec<ConfigurationWarning> {
         Vec::new()
     }
 
-    /// Ends all work and lets go of files and connections.
+    /// Ends all work and closes files and connections.
     async fn close(&self);
 }
 
-/// A user, or whatever is kept, as it was read.
+/// A stored value, as it was read.
 #[derive(Debug, Clone)]
 pub struct Stored<T> {
-    /// It.
+    /// The value.
     pub value: T,
-    /// Which state of it this is.
+    /// Its revision.
     pub revision: Revision,
 }
 
-/// One state of something stored: its bytes. Only stores look inside.
+/// The revision of a stored value: its bytes. Only stores read it.
 #[derive(Clone)]
 pub struct Revision(pub(crate) Box<[u8]>);
 
-// Holds the whole record.
+// Does not print the document.
 impl std::fmt::Debug for Revision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Revision")
     }
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug)]
 pub enum Claim<T> {
-    /// It is stored.
+    /// The value is stored.
     Claimed,
-    /// This one has the place.
+    /// This value was stored before.
     Taken(Box<Stored<T>>),
 }
 
-/// What became of a replacement.
+/// The result of a replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
-    /// The changed user is stored.
+    /// The changed value is stored.
     Replaced,
-    /// The user is no longer as it was read; nothing was stored.
+    /// The value has changed since it was read. Nothing was stored.
     Changed,
 }
 
-/// How long after it was read a change of something must still be told; a change that time alone makes, and that is
-/// nearer, is told when it is read.
+/// How long after a read a change must be reported. An expiry within this time is reported at the read.
 pub const WATCH_DURATION: Duration = Duration::from_secs(60);
 
-/// Hears of changes. Called before any answer is given that the store made after the change, so it must not wait.
+/// Receives changes. Called before any response that the store gave after the change is returned, so it must not block.
 pub type ChangeHandler<T> = Arc<dyn Fn(ChangeNotice<T>) + Send + Sync>;
 
-/// What a store that watches has to tell.
+/// A report of a store that watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeNotice<T> {
-    /// This was changed, or may have been.
+    /// This has changed, or may have changed.
     Changed(T),
-    /// Anything may have been.
+    /// Any document may have changed.
     Anything,
-    /// Of all that was asked for after `since` and is watched, every change before `until` has been told.
+    /// For documents that were read after `since`, every change before `until` has been reported.
     Complete {
-        /// When the store began to watch.
+        /// When the watch began.
         since: Instant,
-        /// When it was asked whether it still does.
+        /// When the store last confirmed the watch.
         until: Instant,
     },
 }
 
-/// What a check of a token depends on.
+/// A document that the validity of a token depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
     /// A session.
     Session(SessionId),
-    /// The user of that name.
+    /// The user with this username.
     User(Username),
 }
 
-/// A setting of the store with which acknowledged users can be lost.
+/// A setting with which acknowledged data can be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationWarning {
-    /// The setting, as the store calls it.
+    /// The name of the setting.
     pub setting: &'static str,
-    /// What it is, what that does and how to change it. Holds no secret.
+    /// Its value, the consequence and the fix. Contains no secret.
     pub text: String,
 }
 
 /// Whether a store answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreHealth {
-    /// It does.
+    /// It answers.
     Up,
-    /// It does not, and may again.
+    /// It does not answer, but may recover.
     Down,
-    /// It does not, and will not in this process.
+    /// It failed, and cannot recover in this process.
     Failed,
 }

@@ -1,7 +1,7 @@
 //! The introspection cache: positive checks of sessions, so that the same tokens do not ask the store each time.
 //!
-//! A check is valid for less than a second from when the store was asked. A store that watches what was read extends that: it
-//! says that it has reported every change up to a moment, and the check is valid from that moment for as long. What this
+//! A check is valid for less than a second from when the store was asked. A store that watches what was read extends that:
+//! it says that it has reported every change up to a moment, and the check is valid from that moment for as long. What this
 //! node ends and what the store reports is evicted at once: a check that was asked before the end is never answered after
 //! it, even when its answer came later. Negative checks are not cached.
 
@@ -273,16 +273,16 @@ mod tests {
     fn full_generation_is_replaced_soon_although_its_checks_are_valid() {
         let (cache, clock) = cache(REUSE);
         let since = clock.go(STEP);
-        let vouch = |until| cache.apply(ChangeNotice::Complete { since, until });
+        let complete = |until| cache.apply(ChangeNotice::Complete { since, until });
         let asked = clock.go(STEP);
         for number in 0..CHECKS_MAX as u128 {
             cache.insert_today(number, &owner(number), asked);
         }
         cache.insert_today(1_000_000, &owner(1), asked);
         assert_eq!(cache.get_today(1_000_000), None, "too soon");
-        vouch(clock.go(REUSE / 2));
+        complete(clock.go(REUSE / 2));
         let later = clock.go(REUSE / 2);
-        vouch(later);
+        complete(later);
         cache.insert_today(1_000_000, &owner(1), later);
         assert_eq!(cache.get_today(1_000_000), Some(owner(1)));
         assert_eq!(cache.get_today(0), Some(owner(0)), "the full half is still there");
@@ -313,7 +313,7 @@ mod tests {
         cache.insert_today(1, &owner(1), asked);
         cache.apply(ChangeNotice::Complete { since, until: clock.go(STEP) });
         clock.go(REUSE);
-        assert_eq!(cache.get_today(1), None, "nobody validity for it any more");
+        assert_eq!(cache.get_today(1), None, "it is no longer validated");
         cache.apply(ChangeNotice::Complete { since, until: clock.monotonic() });
         assert!(cache.get_today(1).is_some(), "nothing was missed meanwhile");
     }
@@ -433,10 +433,7 @@ mod tests {
                 let asked =
                     state.table.find(|generation| generation.checks.get(&session(number as u128))).unwrap().asked;
                 assert!(asked > *ended, "session {number} has ended");
-                assert!(
-                    now - validity.of(asked) < REUSE && now - asked < WATCH_DURATION,
-                    "nobody vouches for {number}"
-                );
+                assert!(now - validity.of(asked) < REUSE && now - asked < WATCH_DURATION, "{number} is not validated");
                 counted += 1;
             }
         }

@@ -21,26 +21,26 @@ use crate::{
     },
 };
 
-/// The sessions that wait to be stored; as many as there are logins under way.
+/// The session writer: holds the sessions that wait, one for each running login.
 pub(in crate::domain) struct SessionWriter {
     store: Arc<dyn Store>,
     cache: Arc<IntrospectionCache>,
-    /// Whoever has an entry here is being stored for.
+    /// The waiting sessions. While a user has an entry, a task stores them.
     waiting: Mutex<HashMap<UserId, Vec<PendingSession>>>,
 }
 
-/// A session, the user as the login knew him, and who waits.
+/// A session, the user as the login has read it, and the channel of the login.
 struct PendingSession {
     user: User,
     session: Session,
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// The task that stores for one user; nobody waits for it when it has ended, however that was.
+/// The task that stores the sessions of one user. Dropping it removes the entry of the user, also after a panic.
 struct BatchTask {
-    all: Arc<SessionWriter>,
+    writer: Arc<SessionWriter>,
     user: UserId,
-    /// Nobody waited any more.
+    /// Whether the entry of the user was removed.
     ended: bool,
 }
 
@@ -49,46 +49,46 @@ impl SessionWriter {
         Self { store, cache, waiting: Mutex::default() }
     }
 
-    /// Stores a session and its place in the list; the oldest ones beyond the limit end.
+    /// Stores a session and its list entry. The oldest sessions beyond the limit end.
     pub(super) async fn store(self: &Arc<Self>, user: &User, session: &Session) -> Result<(), StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let beginning = PendingSession { user: user.clone(), session: session.clone(), answer };
+        let (answer, received) = oneshot::channel();
+        let pending = PendingSession { user: user.clone(), session: session.clone(), answer };
         let is_first = {
             let mut waiting = self.waiting();
             let is_first = !waiting.contains_key(&user.id);
-            waiting.entry(user.id).or_default().push(beginning);
+            waiting.entry(user.id).or_default().push(pending);
             is_first
         };
         if is_first {
-            tokio::spawn(BatchTask { all: self.clone(), user: user.id, ended: false }.run());
+            tokio::spawn(BatchTask { writer: self.clone(), user: user.id, ended: false }.run());
         }
-        answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+        received.await.unwrap_or(Err(StoreError::OutcomeUnknown))
     }
 
-    /// Stores sessions of one user.
-    async fn store_together(&self, together: &[PendingSession]) -> Result<(), StoreError> {
-        let sessions = || together.iter().map(|beginning| &beginning.session);
-        let newest = together.iter().map(|beginning| &beginning.user).max_by_key(|user| user.epoch);
+    /// Stores a batch of sessions of one user.
+    async fn store_batch(&self, batch: &[PendingSession]) -> Result<(), StoreError> {
+        let sessions = || batch.iter().map(|pending| &pending.session);
+        let newest = batch.iter().map(|pending| &pending.user).max_by_key(|user| user.epoch);
         let Some(user) = newest else { return Ok(()) };
         let created: Vec<SessionListEntry> = sessions().map(Session::list_entry).collect();
         for () in cas_attempts() {
             let seen = self.store.sessions(user.id).await?;
             let entries = seen.iter().flat_map(|seen| &seen.value).copied();
-            // Sessions that the epoch has ended take no place. The newest last.
+            // Without the sessions that the epoch has ended. Newest last.
             let others = entries.filter(|entry| !created.contains(entry) && !user.has_ended(*entry));
             let list: Vec<_> = others.chain(created.iter().copied()).collect();
-            let (over, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
-            let over: Vec<_> = over.iter().map(|entry| entry.id).collect();
+            let (excess, kept) = list.split_at(list.len().saturating_sub(SESSIONS_MAX));
+            let excess: Vec<_> = excess.iter().map(|entry| entry.id).collect();
             let revision = seen.as_ref().map(|seen| &seen.revision);
-            // Of a batch above the limit the first sessions end before they are stored.
-            let active: Vec<_> = sessions().filter(|session| !over.contains(&session.id)).cloned().collect();
-            let changed = self.store.change_sessions(user.id, &active, &over, revision, kept).await;
-            over.iter().for_each(|ended| self.cache.evict_session(*ended));
+            // If the batch alone exceeds the limit, its first sessions are not stored.
+            let active: Vec<_> = sessions().filter(|session| !excess.contains(&session.id)).cloned().collect();
+            let changed = self.store.change_sessions(user.id, &active, &excess, revision, kept).await;
+            excess.iter().for_each(|ended| self.cache.evict_session(*ended));
             if changed? == Replace::Replaced {
                 return Ok(());
             }
         }
-        // Other nodes were always faster. The sessions that were stored are unusable: their tokens were never answered.
+        // Other nodes were always faster. The stored sessions are unusable, because their tokens were never returned.
         Err(StoreError::Unavailable)
     }
 
@@ -99,36 +99,36 @@ impl SessionWriter {
 
 impl BatchTask {
     async fn run(mut self) {
-        while let Some(together) = self.next() {
-            let stored = self.all.store_together(&together).await;
-            for beginning in together {
-                // Whoever has left does not hear it.
-                drop(beginning.answer.send(stored.clone()));
+        while let Some(batch) = self.next_batch() {
+            let stored = self.writer.store_batch(&batch).await;
+            for pending in batch {
+                // An error says that the login has gone.
+                drop(pending.answer.send(stored.clone()));
             }
         }
     }
 
-    /// Those that wait now, no more than a user may have; ends the round, under the same lock, when nobody does.
-    fn next(&mut self) -> Option<Vec<PendingSession>> {
-        let mut all = self.all.waiting();
+    /// The sessions that wait now, at most as many as a user may have. If none waits, removes the entry under the same lock.
+    fn next_batch(&mut self) -> Option<Vec<PendingSession>> {
+        let mut all = self.writer.waiting();
         let waiting = all.get_mut(&self.user)?;
-        // Whoever has left wants no session, and must not push another one out.
-        waiting.retain(|beginning| !beginning.answer.is_closed());
-        let together: Vec<_> = waiting.drain(..waiting.len().min(SESSIONS_MAX)).collect();
-        if together.is_empty() {
+        // A login whose caller has gone needs no session, and must not displace another one.
+        waiting.retain(|pending| !pending.answer.is_closed());
+        let batch: Vec<_> = waiting.drain(..waiting.len().min(SESSIONS_MAX)).collect();
+        if batch.is_empty() {
             all.remove(&self.user);
             self.ended = true;
             return None;
         }
-        Some(together)
+        Some(batch)
     }
 }
 
 impl Drop for BatchTask {
     fn drop(&mut self) {
-        // A panic, or the end of the runtime: otherwise the entry is gone, or already the next round's.
+        // After a panic or the end of the runtime. Otherwise the entry is removed, or belongs to a newer task.
         if !self.ended {
-            self.all.waiting().remove(&self.user);
+            self.writer.waiting().remove(&self.user);
         }
     }
 }

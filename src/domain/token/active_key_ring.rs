@@ -115,7 +115,7 @@ impl ActiveKeyRing {
 
     /// Reads a refresh token; `None` unless a node with this key ring made it.
     pub(in crate::domain) fn read_refresh(&self, text: &str) -> Option<RefreshToken> {
-        self.refresh.read(text)
+        self.refresh.parse(text)
     }
 
     /// Reads an access token; `None` unless a key of this ring signed it, for these names. An expired token is read too.

@@ -27,7 +27,7 @@ pub struct Claims {
     pub expires_at: u64,
 }
 
-/// Who makes tokens, and for whom.
+/// The issuer and the audience of tokens.
 #[derive(Debug, Clone)]
 pub struct Names {
     /// `iss`

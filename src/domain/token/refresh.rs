@@ -1,7 +1,7 @@
-//! Refresh tokens: session, generation, secret, tag.
+//! Refresh tokens: session, generation, secret and tag.
 //!
-//! The tag lets garbage be refused without touching a session. The next secret is made of the present one with a key that
-//! only servers have: the store keeps a hash alone, and yet the same successor can be answered again when its answer was
+//! With the tag, a forged token is refused without reading a session. The next secret is derived from the current one with a
+//! key that only the nodes have: the store keeps only a hash, and the same successor can be returned again if a response was
 //! lost.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::{common::sha256::sha256, domain::model::SessionId};
 
-/// What the token begins with, so that scanners for leaked secrets know it.
+/// The prefix of a token, by which secret scanners recognize it.
 const PREFIX: &str = "wwr_";
 
 const SECRET_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 const BYTES: usize = 16 + 4 + SECRET_BYTES + TAG_BYTES;
 
-/// A refresh token that some server of ours made.
+/// A refresh token that a node with this key ring has issued.
 #[derive(Clone)]
 pub(in crate::domain) struct RefreshToken {
     pub(in crate::domain) session: SessionId,
@@ -26,7 +26,7 @@ pub(in crate::domain) struct RefreshToken {
     secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
-/// What makes and knows refresh tokens.
+/// Creates and parses refresh tokens.
 pub(in crate::domain) struct RefreshKey(hmac::Key);
 
 impl RefreshKey {
@@ -39,7 +39,7 @@ impl RefreshKey {
         RefreshToken { session, generation: 0, secret: secret.into() }
     }
 
-    /// The token after `token`; always the same.
+    /// The token after `token`. Deterministic.
     pub(in crate::domain) fn successor(&self, token: &RefreshToken) -> RefreshToken {
         let generation = token.generation.saturating_add(1);
         let mut mac = hmac::Context::with_key(&self.0);
@@ -51,8 +51,8 @@ impl RefreshKey {
         RefreshToken { session: token.session, generation, secret }
     }
 
-    /// Reads a token; `None` unless a server with this key made it.
-    pub(in crate::domain) fn read(&self, text: &str) -> Option<RefreshToken> {
+    /// Parses a token. `None` unless it was created with this key.
+    pub(in crate::domain) fn parse(&self, text: &str) -> Option<RefreshToken> {
         let encoded = text.strip_prefix(PREFIX)?;
         let mut bytes = Zeroizing::new([0; BYTES]);
         let length = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
@@ -70,7 +70,7 @@ impl RefreshKey {
         })
     }
 
-    /// The text that the caller keeps.
+    /// The text form, which the client keeps.
     pub(in crate::domain) fn write(&self, token: &RefreshToken) -> String {
         let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES));
         bytes.extend_from_slice(token.session.0.as_bytes());
@@ -87,12 +87,12 @@ impl RefreshKey {
         let mut mac = hmac::Context::with_key(&self.0);
         mac.update(b"tag");
         mac.update(body);
-        mac.sign().as_ref()[..TAG_BYTES].try_into().expect("a tag of SHA-256 is longer")
+        mac.sign().as_ref()[..TAG_BYTES].try_into().expect("the tag of SHA-256 is longer")
     }
 }
 
 impl RefreshToken {
-    /// What is stored of the secret.
+    /// The stored hash of the secret.
     pub(in crate::domain) fn secret_hash(&self) -> [u8; 32] {
         sha256(&*self.secret)
     }
@@ -107,34 +107,34 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_read_back_and_its_successor_is_always_the_same() {
+    fn token_is_parsed_and_its_successor_is_deterministic() {
         let key = RefreshKey::new(b"key");
         let text = key.write(&token(&key));
-        let read = key.read(&text).unwrap();
+        let parsed = key.parse(&text).unwrap();
         assert_eq!(
-            (read.session, read.generation, read.secret_hash()),
+            (parsed.session, parsed.generation, parsed.secret_hash()),
             (token(&key).session, 0, token(&key).secret_hash())
         );
-        let (one, other) = (key.successor(&read), key.successor(&token(&key)));
+        let (one, other) = (key.successor(&parsed), key.successor(&token(&key)));
         assert_eq!(key.write(&one), key.write(&other));
         assert_eq!(one.generation, 1);
-        assert_ne!(one.secret_hash(), read.secret_hash());
+        assert_ne!(one.secret_hash(), parsed.secret_hash());
     }
 
     #[test]
-    fn whatever_was_changed_or_made_elsewhere_is_no_token() {
+    fn changed_or_foreign_token_is_refused() {
         let key = RefreshKey::new(b"key");
         let text = key.write(&token(&key));
-        assert!(RefreshKey::new(b"other").read(&text).is_none());
+        assert!(RefreshKey::new(b"other").parse(&text).is_none());
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-            assert!(key.read(std::str::from_utf8(&changed).unwrap()).is_none(), "byte {at}");
+            assert!(key.parse(std::str::from_utf8(&changed).unwrap()).is_none(), "byte {at}");
         }
         for hostile in
             ["", "wwr_", &text[4..], &text[..text.len() - 1], &format!("{text}A"), &format!("{text}="), "wwr_é"]
         {
-            assert!(key.read(hostile).is_none(), "{hostile}");
+            assert!(key.parse(hostile).is_none(), "{hostile}");
         }
     }
 }

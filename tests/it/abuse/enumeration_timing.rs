@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use watchword::{
     config::Config,
     domain::password::Cost,
-    selftest::{self, Report, Role},
+    selftest::{self, Role, TimingReport},
 };
 
 use crate::support::{command, is_full, run_command};
@@ -26,7 +26,7 @@ const PLANTED_LEAK_T_MIN: f64 = 20.0;
 /// The largest time difference that T1 allows, as a fraction of one hash.
 const DIFFERENCE_MAX: f64 = 0.01;
 
-async fn measure(cost: Cost, samples: usize) -> Report {
+async fn measure(cost: Cost, samples: usize) -> TimingReport {
     let mut config = Config::from_args(["watchword"]).unwrap();
     config.hashing.cost = cost;
     selftest::timing(&config, samples, &mut io::sink()).await.unwrap()
@@ -57,18 +57,18 @@ async fn refusal_time_does_not_reveal_its_reason_and_planted_leaks_are_detected(
 }
 
 /// Checks that do not depend on noise: equal answers and equal numbers of hashes.
-fn assert_same_answers(report: &Report) {
+fn assert_same_answers(report: &TimingReport) {
     let count = |role: Role| report.findings.iter().filter(|found| found.role == role).count();
     let expected = "five pairs and a control on two APIs, and three pairs of resets on one";
     assert_eq!((count(Role::Secret), count(Role::Control)), (13, 2), "{expected}:\n{report}");
     for found in &report.findings {
-        assert!(found.is_same_answer, "{:?}, {}: different answers\n{report}", found.via, found.name);
-        assert!(found.is_same_cost, "{:?}, {}: different numbers of hashes\n{report}", found.via, found.name);
+        assert!(found.is_same_answer, "{:?}, {}: different answers\n{report}", found.api, found.name);
+        assert!(found.is_same_cost, "{:?}, {}: different numbers of hashes\n{report}", found.api, found.name);
     }
 }
 
 /// Differences that must not exist.
-fn leaks_in(report: &Report) -> String {
+fn leaks_in(report: &TimingReport) -> String {
     let mut leaks = String::new();
     for found in &report.findings {
         let difference = found.times_us[0].difference().abs() / report.hash_us;
@@ -78,14 +78,14 @@ fn leaks_in(report: &Report) -> String {
             Role::Planted => false,
         };
         if is_leak {
-            leaks.push_str(&format!("{:?}, {}: {:?}\n", found.via, found.name, found.times_us));
+            leaks.push_str(&format!("{:?}, {}: {:?}\n", found.api, found.name, found.times_us));
         }
     }
     leaks
 }
 
 /// Planted differences that were not detected as clearly as required.
-fn undetected_in(report: &Report) -> String {
+fn undetected_in(report: &TimingReport) -> String {
     let mut undetected = String::new();
     for found in report.findings.iter().filter(|found| found.role == Role::Planted) {
         let is_detected = match found.name {
@@ -94,7 +94,7 @@ fn undetected_in(report: &Report) -> String {
             _ => !is_full() || found.differs(),
         };
         if !is_detected {
-            undetected.push_str(&format!("{:?}, {}: {:?}\n", found.via, found.name, found.times_us));
+            undetected.push_str(&format!("{:?}, {}: {:?}\n", found.api, found.name, found.times_us));
         }
     }
     undetected

@@ -176,7 +176,7 @@ async fn calls_with_window(bytes: u32, to: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn client_that_does_not_read_its_answers_is_disconnected() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(200)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(200)).start().await;
     // With a window of 0 bytes the answer waits in hyper, with a window of 1 byte in h2.
     for window in [0, 1] {
         closed(calls_with_window(window, app.grpc_socket()).await).await;
@@ -191,7 +191,7 @@ async fn send_until_closed(to_server: &mut OwnedWriteHalf, bytes: &[u8]) {
 
 #[tokio::test]
 async fn client_that_never_reads_its_socket_is_disconnected() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(200)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(200)).start().await;
     let (_unread, mut to_server) = TcpStream::connect(app.http_socket()).await.unwrap().into_split();
     // Answers without a body, so that only the full socket makes the server wait.
     let request = b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
@@ -203,7 +203,7 @@ async fn client_that_never_reads_its_socket_is_disconnected() {
 
 #[tokio::test]
 async fn quiet_health_watch_survives_the_disconnection_of_stalled_connections() {
-    let app = limited(|limits| limits.untaken = Duration::from_millis(100)).start().await;
+    let app = limited(|limits| limits.write_stall = Duration::from_millis(100)).start().await;
     let mut health = HealthClient::new(app.channel().await);
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert!(watch.message().await.unwrap().is_some());
@@ -280,7 +280,7 @@ async fn is_served_soon(node: &Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_survives_more_connections_than_its_limit_of_open_files() {
     // The test itself needs open files for its connections.
-    host::connections_possible(1);
+    host::connections_max(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\"", BINARY]);
@@ -301,7 +301,7 @@ async fn node_survives_more_connections_than_its_limit_of_open_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_without_a_free_file_descriptor_recovers_and_serves_again() {
     // The test itself needs open files for its connections.
-    host::connections_possible(1);
+    host::connections_max(1);
     let folder = tempfile::TempDir::new().unwrap();
     let mut node = Node::start(folder.path(), &[]);
     let pid = Pid::from_raw(node.pid().try_into().unwrap());
@@ -312,7 +312,7 @@ async fn node_without_a_free_file_descriptor_recovers_and_serves_again() {
     for _ in 0..500 {
         connections.push(TcpStream::connect(&node.grpc).await.unwrap());
     }
-    assert!(node.wait_for_line("a connection could not be accepted").is_some());
+    assert!(node.wait_for_line("connection could not be accepted").is_some());
     drop(connections);
     is_served_soon(&node).await;
     node.signal("TERM");

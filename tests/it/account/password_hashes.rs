@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use watchword::{
     api::pb::{self, auth_client::AuthClient},
-    app::Ended,
+    app::StopReason,
     config::Config,
     domain::{
         Clock, HashPool, PasswordHash, StoreError, StoreHealth, System, User,
@@ -88,7 +88,7 @@ async fn imported_md5_hash_verifies_with_one_hash_and_is_rehashed_after_login() 
                 assert!(api.login(&app, "soham", "Insecure").await.is_wrong_credentials());
             }
             assert_eq!(app.events.count("hashed"), 8, "a hash with current parameters is not rehashed");
-            assert_eq!(app.stopped().await, Ended::Asked);
+            assert_eq!(app.stopped().await, StopReason::Requested);
             let record: serde_json::Value = serde_json::from_str(&place.stored_user("soham")).unwrap();
             let phc = record["password"].as_str().unwrap();
             assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{kind:?}: {phc}");

@@ -303,7 +303,7 @@ async fn locked_out_user_resets_the_password_and_can_log_in_on_every_node() {
                 .args(flags)
                 .change(move |config| {
                     if let Some(throttle) = &mut config.throttle {
-                        throttle.failure_cap_is_strict = is_strict;
+                        throttle.lockout_is_strict = is_strict;
                     }
                 })
                 .with_admin()

@@ -225,7 +225,7 @@ async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_
     app.registered("ada").await;
     app.authenticate("ada").await;
     until("the alarm is told", async || {
-        page(&app, "/readyz").await.contains("alarm: the audit cannot be written: No space")
+        page(&app, "/readyz").await.contains("alarm: the audit log cannot be written: No space")
     })
     .await;
     assert!(page(&app, "/readyz").await.starts_with("ready\n"), "calls are answered all the same");
@@ -271,7 +271,7 @@ async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_tim
         !page(&app, "/metrics").await.contains("watchword_audit_dropped_total 0")
     })
     .await;
-    assert!(page(&app, "/readyz").await.contains("alarm: lines come faster than they can be written; "));
+    assert!(page(&app, "/readyz").await.contains("alarm: audit lines arrive faster than they can be written; "));
     app.authenticate("ada").await;
     Api::Legacy.login(&app, "ada", "a wrong guess").await;
 
@@ -305,7 +305,7 @@ async fn a_node_that_is_asked_to_stop_writes_what_waits_before_it_ends() {
         .unwrap_err();
     node.signal("TERM");
     // Nobody has read yet, and a pipe takes 64 KiB: if the process is gone now, so are lines.
-    assert!(node.wait_for_line("writing what is left of the audit").is_some(), "it ended without");
+    assert!(node.wait_for_line("writing the last audit lines").is_some(), "it ended without");
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).contains("authn_login_fail\"") || !text.ends_with(b"\n") {
         let mut piece = [0; 4_096];

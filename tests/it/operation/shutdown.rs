@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 use tonic::Code;
-use watchword::{api::pb, app::Ended};
+use watchword::{api::pb, app::StopReason};
 
 use crate::support::{
     App, Node, StoreKind, channel,
@@ -36,7 +36,7 @@ async fn logins_that_run_when_the_drain_begins_are_answered() {
             }
         }
     }
-    assert_eq!(app.ended().await, Ended::Asked);
+    assert_eq!(app.ended().await, StopReason::Requested);
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_call_that_never_ends_is_cut_at_the_limit() {
     let call = tokio::spawn(async move { client.login(request).await });
     entered.await;
     app.stop();
-    assert_eq!(app.ended().await, Ended::Asked);
+    assert_eq!(app.ended().await, StopReason::Requested);
     assert!(call.await.unwrap().is_err());
 }
 
@@ -70,7 +70,7 @@ async fn readiness_says_draining_while_load_balancers_look_away() {
         }
     }
     app.registered("ada").await;
-    assert_eq!(app.ended().await, Ended::Asked);
+    assert_eq!(app.ended().await, StopReason::Requested);
 }
 
 #[tokio::test(flavor = "multi_thread")]

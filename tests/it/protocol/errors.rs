@@ -10,7 +10,7 @@ use watchword::{
         pb::{self, auth_client::AuthClient},
         rpc,
     },
-    app::Ended,
+    app::StopReason,
     domain::{StoreHealth, password::Cost},
 };
 
@@ -357,5 +357,5 @@ async fn permanently_failed_store_ends_the_node() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     store.set_health(StoreHealth::Failed);
-    assert_eq!(app.ended().await, Ended::StoreFailed);
+    assert_eq!(app.ended().await, StopReason::StoreFailed);
 }

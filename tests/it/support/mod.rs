@@ -23,7 +23,7 @@ use watchword::{
         methods::{ServerView, Services},
         pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient},
     },
-    app::{Addresses, App as Service, Ended},
+    app::{Addresses, App as Service, StopReason},
     config::Config,
     domain::{
         Auth, Environment, Store, Work,
@@ -59,7 +59,7 @@ pub struct App {
     _store: TestStore,
     _admin_folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<Ended>,
+    running: JoinHandle<StopReason>,
 }
 
 /// A server to start.
@@ -164,7 +164,7 @@ impl App {
     }
 
     /// Stops the server and waits until it has ended.
-    pub async fn stopped(mut self) -> Ended {
+    pub async fn stopped(mut self) -> StopReason {
         if self.stop.is_some() {
             self.stop();
         }
@@ -172,7 +172,7 @@ impl App {
     }
 
     /// Waits until the server has ended.
-    pub async fn ended(self) -> Ended {
+    pub async fn ended(self) -> StopReason {
         tokio::time::timeout(WAIT_MAX, self.running).await.expect("the server ends").expect("the server does not panic")
     }
 }

@@ -9,20 +9,20 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Events; at least one.
-    pub most: u32,
+    pub events: u32,
     /// The period.
-    pub per: Duration,
+    pub period: Duration,
 }
 
 impl Rate {
     /// What one event adds to the state.
     pub(in crate::domain) fn increment(self) -> Duration {
-        self.per / self.most.max(1)
+        self.period / self.events.max(1)
     }
 
     /// The wait until one more event is allowed.
     pub(super) fn wait(self, state: Duration) -> Option<Duration> {
-        let wait = (state + self.increment()).saturating_sub(self.per);
+        let wait = (state + self.increment()).saturating_sub(self.period);
         (!wait.is_zero()).then_some(wait)
     }
 }
@@ -31,7 +31,7 @@ impl Rate {
 mod tests {
     use super::*;
 
-    const TEN_IN_FIVE_MINUTES: Rate = Rate { most: 10, per: Duration::from_secs(300) };
+    const TEN_IN_FIVE_MINUTES: Rate = Rate { events: 10, period: Duration::from_secs(300) };
 
     #[test]
     fn burst_is_allowed_then_one_event_per_increment() {

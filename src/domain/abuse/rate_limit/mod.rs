@@ -31,9 +31,9 @@ pub struct RateLimitSettings {
     /// logins.
     pub alert: Rate,
     /// Lockout threshold: consecutive failed attempts after which the password alone no longer opens an account.
-    pub failure_cap: u32,
+    pub lockout_threshold: u32,
     /// Whether a lockout also applies to familiar addresses.
-    pub failure_cap_is_strict: bool,
+    pub lockout_is_strict: bool,
 }
 
 /// Where an attempt comes from.

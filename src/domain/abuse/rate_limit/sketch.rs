@@ -1,9 +1,9 @@
-//! The backlogs of any number of keys in a fixed amount of memory.
+//! The GCRA states of any number of rate-limit keys in a fixed amount of memory.
 //!
-//! A count-min sketch with conservative update (Estan and Varghese 2002): each key has a cell in each of four rows, chosen
-//! by a hash that nobody outside knows, and its backlog is the least of the four. Nothing is ever evicted or lowered, so a
-//! flood of keys takes no key's backlog away; keys that share cells can only be held to be busier than they are. With a million
-//! busy keys one in some thousands is, by a share or two.
+//! A count-min sketch with conservative update (Estan and Varghese 2002): each key has one cell in each of four rows,
+//! selected by a keyed hash, and its state is the minimum of the four. Cells are never evicted or lowered, so a flood of
+//! keys removes no key's state. Keys that share cells can only have a higher state than their own: with a million busy
+//! keys, one in some thousands by one or two increments.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -12,13 +12,13 @@ use std::{
 
 const ROWS: usize = 4;
 
-/// Cells of a row. Eight bytes each: 8 MiB in all, which the system gives when they are used.
+/// Cells per row. Eight bytes each: 8 MiB in total, which the system allocates when they are used.
 const CELLS: usize = 1 << 18;
 
-/// Backlogs by key.
+/// GCRA states by key.
 pub(super) struct Sketch {
     start: Instant,
-    /// When each cell's backlog is over, in nanoseconds since the start.
+    /// When the state of each cell is empty, in nanoseconds since the start.
     cells: Box<[u64]>,
     seed: RandomState,
 }
@@ -28,17 +28,17 @@ impl Sketch {
         Self { start, cells: vec![0; ROWS * CELLS].into(), seed: RandomState::new() }
     }
 
-    /// How much time a key's backlog takes.
+    /// The state of a key.
     pub(super) fn get(&self, key: &impl Hash, now: Instant) -> Duration {
-        let over = self.cells_of(key).map(|cell| self.cells[cell]).into_iter().min().unwrap_or(0);
-        Duration::from_nanos(over.saturating_sub(self.nanos(now)))
+        let empty_at = self.cells_of(key).map(|cell| self.cells[cell]).into_iter().min().unwrap_or(0);
+        Duration::from_nanos(empty_at.saturating_sub(self.nanos(now)))
     }
 
-    /// Makes a key's backlog at least so long.
+    /// Raises the state of a key to at least `state`.
     pub(super) fn raise(&mut self, key: &impl Hash, now: Instant, state: Duration) {
-        let over = self.nanos(now).saturating_add(u64::try_from(state.as_nanos()).unwrap_or(u64::MAX));
+        let empty_at = self.nanos(now).saturating_add(u64::try_from(state.as_nanos()).unwrap_or(u64::MAX));
         for cell in self.cells_of(key) {
-            self.cells[cell] = self.cells[cell].max(over);
+            self.cells[cell] = self.cells[cell].max(empty_at);
         }
     }
 
@@ -59,31 +59,31 @@ mod tests {
     use super::*;
     use crate::domain::ports::{Clock, System};
 
-    const SHARE: Duration = Duration::from_secs(60);
+    const INCREMENT: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_backlog_drains_and_is_nobody_elses() {
+    fn state_drains_and_belongs_to_one_key() {
         let start = System.monotonic();
         let mut sketch = Sketch::new(start);
-        sketch.raise(&"ada", start, 2 * SHARE);
-        assert_eq!(sketch.get(&"ada", start + SHARE / 2), SHARE + SHARE / 2);
-        assert_eq!(sketch.get(&"ada", start + 3 * SHARE), Duration::ZERO);
+        sketch.raise(&"ada", start, 2 * INCREMENT);
+        assert_eq!(sketch.get(&"ada", start + INCREMENT / 2), INCREMENT + INCREMENT / 2);
+        assert_eq!(sketch.get(&"ada", start + 3 * INCREMENT), Duration::ZERO);
         assert_eq!(sketch.get(&"bob", start), Duration::ZERO);
     }
 
-    /// T46: an attacker who makes up keys takes nobody's backlog away, and gives hardly anybody one.
+    /// T46: an attacker with made-up keys removes no state of other keys, and raises few of them.
     #[test]
-    fn a_million_keys_take_no_backlog_away_and_give_hardly_anybody_one() {
+    fn million_keys_remove_no_state_and_raise_few_others() {
         let start = System.monotonic();
         let mut sketch = Sketch::new(start);
-        sketch.raise(&"honest", start, 3 * SHARE);
+        sketch.raise(&"honest", start, 3 * INCREMENT);
         for key in 0..1_000_000_u32 {
-            let backlog = sketch.get(&key, start) + SHARE;
-            sketch.raise(&key, start, backlog);
+            let state = sketch.get(&key, start) + INCREMENT;
+            sketch.raise(&key, start, state);
         }
-        assert!(sketch.get(&"honest", start) >= 3 * SHARE, "kept");
-        let strangers = 1_000_000..1_100_000_u32;
-        let refused = strangers.filter(|key| sketch.get(key, start) > 4 * SHARE).count();
-        assert!(refused < 100, "{refused} of 100 000 who did nothing would be refused");
+        assert!(sketch.get(&"honest", start) >= 3 * INCREMENT, "kept");
+        let other_keys = 1_000_000..1_100_000_u32;
+        let refused = other_keys.filter(|key| sketch.get(key, start) > 4 * INCREMENT).count();
+        assert!(refused < 100, "{refused} of 100 000 unused keys would be refused");
     }
 }

@@ -89,7 +89,7 @@ async fn lockout_refuses_the_password_alone_except_from_familiar_addresses() {
 async fn strict_lockout_refuses_every_address_and_looks_like_a_wrong_password() {
     let app = with_lowest_lockout_threshold(StoreKind::Memory).change(|config| {
         let throttle = config.throttle.as_mut().unwrap();
-        throttle.failure_cap_is_strict = true;
+        throttle.lockout_is_strict = true;
     });
     let app = app.start().await;
     app.registered("ada").await;

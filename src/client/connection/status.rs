@@ -1,4 +1,4 @@
-//! Reads Watchword's refusals.
+//! Reads the refusals of Watchword from a `tonic::Status`.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tonic::Status;
 
 use crate::api::{DOMAIN, PUSHBACK, pb::ErrorReason, rpc};
 
-/// What Watchword says in a `tonic::Status` beyond its code. The text is for people, this is for programs.
+/// What a `tonic::Status` of Watchword contains beyond its code and its text, for programs.
 pub trait StatusExt {
-    /// Why Watchword refused; `None` for what is not Watchword's own word, such as a connection that broke, and for reasons
+    /// The reason of a refusal. `None` for errors that are not from Watchword, such as a connection error, and for reasons
     /// that this version does not know.
     fn auth_reason(&self) -> Option<ErrorReason>;
 
-    /// How long to wait before the call is sent again (gRFC A6); `None` when the server does not say so, or says not to.
+    /// How long to wait before a retry (gRFC A6). `None` if the server sends no time, or asks not to retry.
     fn retry_after(&self) -> Option<Duration>;
 }
 
@@ -28,19 +28,19 @@ impl StatusExt for Status {
 
     fn retry_after(&self) -> Option<Duration> {
         let pushback = self.metadata().get(PUSHBACK)?.to_str().ok()?;
-        // A signed 32-bit number; one below zero means: do not.
+        // A signed 32-bit number. A negative one means: do not retry.
         let millis = u64::try_from(pushback.parse::<i32>().ok()?).ok()?;
         Some(Duration::from_millis(millis))
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "statuses as another server sends them")]
+#[expect(clippy::disallowed_methods, reason = "statuses of another server")]
 mod tests {
     use super::*;
 
     #[test]
-    fn pushback_is_read_as_the_protocol_defines_it() {
+    fn pushback_is_parsed_as_in_grfc_a6() {
         for (text, wait) in [
             ("0", Some(0)),
             ("250", Some(250)),
@@ -58,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn what_others_put_into_details_is_nobodys_reason() {
+    fn details_of_other_domains_have_no_auth_reason() {
         assert_eq!(Status::ok("").auth_reason(), None);
-        for (domain, reason) in [("another.example", "TOKEN_EXPIRED"), (DOMAIN, "NOT_ONE_OF_OURS")] {
+        for (domain, reason) in [("another.example", "TOKEN_EXPIRED"), (DOMAIN, "UNKNOWN_REASON")] {
             let info = rpc::ErrorInfo { reason: reason.into(), domain: domain.into(), ..Default::default() };
-            assert_eq!(crate::client::refusal::packed(tonic::Code::Unknown, &info, "").auth_reason(), None);
+            assert_eq!(super::super::refusal::packed(tonic::Code::Unknown, &info, "").auth_reason(), None);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lets nobody through without a valid access token: in front of axum and of tonic services alike.
+//! Refuses requests without a valid access token, in front of axum and tonic services.
 
 use std::{
     fmt, future,
@@ -11,36 +11,37 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use tonic::{Code, server::NamedService};
 use tower::{Layer, Service};
 
-use super::{Verifier, VerifyError, refusal};
-use crate::{api::pb::ErrorReason, common::bearer};
+use super::{Verifier, VerifyError};
+use crate::{api::pb::ErrorReason, client::connection::refusal, common::bearer};
 
-/// When to come back while tokens cannot be checked.
+/// The time after which a client should retry while tokens cannot be checked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Verifies the one `authorization: Bearer` value of every request, and puts an [`Identity`](super::Identity) into the
 /// request's extensions.
 ///
-/// Refuses with 401 and `WWW-Authenticate` (RFC 6750 3), or 503 and `Retry-After` when nobody can know; a gRPC call with
-/// UNAUTHENTICATED or UNAVAILABLE and an `ErrorInfo`, as Watchword itself does. Every path behind the layer is protected.
+/// Refuses with 401 and `WWW-Authenticate` (RFC 6750 section 3), or 503 and `Retry-After` while tokens cannot be checked. A
+/// gRPC call is refused with UNAUTHENTICATED or UNAVAILABLE and an `ErrorInfo`, as by Watchword itself. Every path behind
+/// the layer is protected.
 #[derive(Debug, Clone)]
 pub struct VerifyLayer(Verifier);
 
-/// The service that [`VerifyLayer`] makes.
+/// The service of a [`VerifyLayer`].
 #[derive(Clone)]
 pub struct Verify<S> {
     inner: S,
     verifier: Verifier,
 }
 
-/// Why a request goes no further.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy)]
-enum Refusal {
+enum RequestRefusal {
     NoToken,
     Token(VerifyError),
 }
 
 impl VerifyLayer {
-    /// A layer for what this verifier lets through.
+    /// A layer that admits the tokens of this verifier.
     pub fn new(verifier: Verifier) -> Self {
         Self(verifier)
     }
@@ -60,7 +61,7 @@ impl<S> fmt::Debug for Verify<S> {
     }
 }
 
-// A tonic router asks a service for its name.
+// A tonic router needs the name of the service.
 impl<S: NamedService> NamedService for Verify<S> {
     const NAME: &'static str = S::NAME;
 }
@@ -77,8 +78,8 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The place of a call is taken when the call is ready for it: whoever holds one while he waits for a token may keep
-        // it from the very call that brings the token.
+        // The inner service is polled after the token is verified: a request that reserves capacity while it waits for keys
+        // may block other requests.
         Poll::Ready(Ok(()))
     }
 
@@ -88,7 +89,7 @@ where
         let token = token(request.headers());
         Box::pin(async move {
             let verified = match token {
-                Ok(token) => verifier.verify(&token).await.map_err(Refusal::Token),
+                Ok(token) => verifier.verify(&token).await.map_err(RequestRefusal::Token),
                 Err(refusal) => Err(refusal),
             };
             match verified {
@@ -104,51 +105,55 @@ where
     }
 }
 
-fn token(headers: &HeaderMap) -> Result<String, Refusal> {
+fn token(headers: &HeaderMap) -> Result<String, RequestRefusal> {
     let values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     match bearer::token(values) {
         Ok(Some(token)) => Ok(token.to_owned()),
-        Ok(None) => Err(Refusal::NoToken),
-        Err(bearer::Malformed) => Err(Refusal::Token(VerifyError::Invalid)),
+        Ok(None) => Err(RequestRefusal::NoToken),
+        Err(bearer::Malformed) => Err(RequestRefusal::Token(VerifyError::Invalid)),
     }
 }
 
-/// gRPC over HTTP/2: `application/grpc`, alone or with a suffix for the encoding; gRPC-Web is not it.
+/// Whether this is gRPC over HTTP/2: `application/grpc`, alone or with a suffix for the encoding. Not gRPC-Web.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
-// === impl Refusal ===
+// === impl RequestRefusal ===
 
-impl Refusal {
+impl RequestRefusal {
     fn http<R: Default>(self) -> Response<R> {
         let mut response = Response::new(R::default());
         let (status, name, value) = match self {
-            // Whoever brought nothing made no mistake: RFC 6750 3.1.
-            Refusal::NoToken => (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer realm="watchword""#),
-            Refusal::Token(VerifyError::Invalid | VerifyError::Expired | VerifyError::Revoked) => {
+            // No `error` without a token (RFC 6750 section 3.1).
+            RequestRefusal::NoToken => {
+                (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer realm="watchword""#)
+            }
+            RequestRefusal::Token(VerifyError::Invalid | VerifyError::Expired | VerifyError::Revoked) => {
                 (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)
             }
-            Refusal::Token(VerifyError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, header::RETRY_AFTER, "1"),
+            RequestRefusal::Token(VerifyError::Unavailable) => {
+                (StatusCode::SERVICE_UNAVAILABLE, header::RETRY_AFTER, "1")
+            }
         };
         *response.status_mut() = status;
         response.headers_mut().insert(name, HeaderValue::from_static(value));
         response
     }
 
-    /// Only trailers, in the place of headers.
+    /// A trailers-only response.
     fn grpc<R: Default>(self) -> Response<R> {
         let (code, reason) = match self {
-            Refusal::NoToken => (Code::Unauthenticated, ErrorReason::TokenMissing),
-            Refusal::Token(VerifyError::Invalid) => (Code::Unauthenticated, ErrorReason::TokenInvalid),
-            Refusal::Token(VerifyError::Expired) => (Code::Unauthenticated, ErrorReason::TokenExpired),
-            Refusal::Token(VerifyError::Revoked) => (Code::Unauthenticated, ErrorReason::TokenRevoked),
-            Refusal::Token(VerifyError::Unavailable) => (Code::Unavailable, ErrorReason::StoreUnavailable),
+            RequestRefusal::NoToken => (Code::Unauthenticated, ErrorReason::TokenMissing),
+            RequestRefusal::Token(VerifyError::Invalid) => (Code::Unauthenticated, ErrorReason::TokenInvalid),
+            RequestRefusal::Token(VerifyError::Expired) => (Code::Unauthenticated, ErrorReason::TokenExpired),
+            RequestRefusal::Token(VerifyError::Revoked) => (Code::Unauthenticated, ErrorReason::TokenRevoked),
+            RequestRefusal::Token(VerifyError::Unavailable) => (Code::Unavailable, ErrorReason::StoreUnavailable),
         };
         let text = match self {
-            Refusal::NoToken => "send an access token: authorization: Bearer <token>".to_owned(),
-            Refusal::Token(why) => why.to_string(),
+            RequestRefusal::NoToken => "send an access token: authorization: Bearer <token>".to_owned(),
+            RequestRefusal::Token(why) => why.to_string(),
         };
         let status = refusal::status(code, reason, &text);
         match code {

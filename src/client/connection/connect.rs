@@ -1,4 +1,4 @@
-//! The connection to Watchword, and the calls that most programs need.
+//! Opens the connection to Watchword, and has methods for the most common calls.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -6,29 +6,31 @@ use tonic::{
     Status,
     transport::{Certificate, ClientTlsConfig, Endpoint},
 };
-use tower::Layer;
 
-use super::{Authorize, Calls, Clock, SetupError, System, TokenSource, refusal, setup};
-use crate::api::pb::{self, auth_client::AuthClient};
+use super::{Calls, refusal};
+use crate::{
+    api::pb::{self, auth_client::AuthClient},
+    client::{Clock, SetupError, System, setup_error},
+};
 
-/// How long a connection may take, when the program does not say.
+/// The default timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a call may take, when neither the program nor the call says.
+/// The default deadline of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection without traffic is asked whether it is still there, and given up when it does not answer.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// An idle connection is pinged at this interval, and closed if it does not answer within the timeout.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection to Watchword. Cheap to clone; all clones share one HTTP/2 connection, which is opened again when it broke.
+/// A connection to Watchword. Cheap to clone: all clones share one HTTP/2 connection, which is reopened after an error.
 #[derive(Clone)]
 pub struct Client {
     calls: Calls,
     clock: Arc<dyn Clock>,
 }
 
-/// A connection to be made.
+/// The settings of a new connection.
 #[derive(Debug)]
 pub struct Builder {
     address: String,
@@ -38,12 +40,12 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
 }
 
-/// A user who signed in.
+/// The result of a login.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {
-    /// Who it is.
+    /// The user.
     pub user: pb::User,
-    /// What he stays signed in with; [`TokenSource`] keeps it fresh.
+    /// The tokens of the new session. [`TokenSource`](crate::client::TokenSource) refreshes them.
     pub tokens: pb::Tokens,
 }
 
@@ -61,41 +63,40 @@ impl Client {
         }
     }
 
-    /// Every method of the contract. Calls without a deadline of their own get this client's.
+    /// A client for every method of the contract. Calls without a deadline get the default of this client.
     pub fn auth(&self) -> AuthClient<Calls> {
         AuthClient::new(self.calls.clone())
     }
 
-    /// The same, as the user of these tokens: each call carries a valid access token.
-    pub fn auth_as(&self, tokens: &TokenSource) -> AuthClient<Authorize<Calls>> {
-        AuthClient::new(tokens.layer().layer(self.calls.clone()))
-    }
-
-    /// Signs a user in.
+    /// Authenticates a user and creates a session.
     ///
     /// # Errors
     ///
-    /// Those of the contract's Login; [`StatusExt::auth_reason`](super::StatusExt::auth_reason) says which.
+    /// Those of the contract's Login. [`StatusExt::auth_reason`](super::StatusExt::auth_reason) returns the reason.
     pub async fn login(&self, username: impl Into<String>, password: impl Into<String>) -> Result<Login, Status> {
         let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
-        let answer = self.auth().login(request).await?.into_inner();
-        let (Some(user), Some(tokens)) = (answer.user, answer.tokens) else {
-            return Err(refusal::broken_answer("the answer lacks the user or the tokens"));
+        let response = self.auth().login(request).await?.into_inner();
+        let (Some(user), Some(tokens)) = (response.user, response.tokens) else {
+            return Err(refusal::invalid_response("the response lacks the user or the tokens"));
         };
         Ok(Login { user, tokens })
     }
 
-    /// Asks whether a token of either kind counts now. One that does not is no error: its answer is not `active`.
+    /// Introspects an access token or a refresh token. For an invalid token it returns `active: false`, not an error.
     ///
     /// # Errors
     ///
-    /// Those of the contract's IntrospectToken: when nobody can know.
+    /// Those of the contract's IntrospectToken, when the token cannot be checked.
     pub async fn introspect(&self, token: impl Into<String>) -> Result<pb::IntrospectTokenResponse, Status> {
         let request = pb::IntrospectTokenRequest { token: token.into() };
         Ok(self.auth().introspect_token(request).await?.into_inner())
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
+    pub(in crate::client) fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    pub(in crate::client) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 }
@@ -109,27 +110,27 @@ impl fmt::Debug for Client {
 // === impl Builder ===
 
 impl Builder {
-    /// How long to wait for a connection; 5 s by default.
+    /// The timeout for connecting. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a call may take that has no deadline of its own; 5 s by default. The server is told (`grpc-timeout`), and
-    /// takes 30 s at most; what is not answered by then is DEADLINE_EXCEEDED here.
+    /// The deadline of calls that set none. Default: 5 s. It is sent to the server (`grpc-timeout`), which allows 30 s at
+    /// most. A call that is not answered by then returns DEADLINE_EXCEEDED.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
     }
 
-    /// A PEM file of the authorities that sign the server's certificate, for https://. Default: those that the machine
-    /// trusts.
+    /// A PEM file of the CA certificates that sign the server's certificate, for https://. Default: the CA certificates of
+    /// the host.
     pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(file.into());
         self
     }
 
-    /// Where time comes from, for tests of programs that keep tokens.
+    /// The clock, for tests of programs that keep tokens.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -139,23 +140,23 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When a setting is wrong, or nobody answers in time.
+    /// When a setting is wrong, or no server answers in time.
     pub async fn connect(self) -> Result<Client, SetupError> {
         let endpoint = self.endpoint()?;
         let connected = endpoint.connect().await;
         let channel =
             connected.map_err(|cause| SetupError::because(format!("no connection to {}", self.address), cause));
-        Ok(Client { calls: Calls::over(channel?, self.call_timeout), clock: self.clock })
+        Ok(Client { calls: Calls::new(channel?, self.call_timeout), clock: self.clock })
     }
 
-    /// Connects when the first call comes; until somebody answers, calls are UNAVAILABLE. Needs a tokio runtime.
+    /// Connects at the first call. Calls return UNAVAILABLE until the server answers. Needs a tokio runtime.
     ///
     /// # Errors
     ///
     /// When a setting is wrong.
     pub fn connect_lazy(self) -> Result<Client, SetupError> {
         let channel = self.endpoint()?.connect_lazy();
-        Ok(Client { calls: Calls::over(channel, self.call_timeout), clock: self.clock })
+        Ok(Client { calls: Calls::new(channel, self.call_timeout), clock: self.clock })
     }
 
     fn endpoint(&self) -> Result<Endpoint, SetupError> {
@@ -166,15 +167,17 @@ impl Builder {
             .map_err(wrong)?
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE_ANSWER)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         if !self.address.starts_with("https:") {
             return Ok(endpoint);
         }
         let tls = match &self.ca_file {
             None => ClientTlsConfig::new().with_native_roots(),
-            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(setup::authorities(file)?)),
+            Some(file) => {
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(setup_error::read_ca_file(file)?))
+            }
         };
         endpoint.tls_config(tls).map_err(|cause| SetupError::because("TLS", cause))
     }

@@ -1,7 +1,7 @@
-//! Gives every call a deadline, and holds the answer to it.
+//! Gives every call a deadline, which also limits the response body.
 //!
-//! tonic alone looks at the time until an answer's head is there, and calls what is late CANCELLED. Here the body counts
-//! too, and what is late is DEADLINE_EXCEEDED, as the server itself says it.
+//! tonic itself applies a timeout only until the response headers arrive, and then returns CANCELLED. Here the deadline
+//! includes the body, and a late call returns DEADLINE_EXCEEDED, as from the server.
 
 use std::{
     error::Error,
@@ -27,10 +27,10 @@ use crate::api::{pb::ErrorReason, timeout};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The longest time that the header can say in milliseconds: eight digits.
+/// The longest time in milliseconds that the header can hold: eight digits.
 const MILLIS_MAX: u64 = 99_999_999;
 
-/// A channel on which every call has a deadline: its own, or else the client's.
+/// A channel on which every call has a deadline: its own, or the default of the client.
 #[derive(Clone)]
 pub struct Calls {
     channel: Channel,
@@ -40,7 +40,7 @@ pub struct Calls {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn over(channel: Channel, timeout: Duration) -> Self {
+    pub(super) fn new(channel: Channel, timeout: Duration) -> Self {
         let millis = timeout.as_millis().clamp(1, MILLIS_MAX.into());
         let timeout = HeaderValue::from_str(&format!("{millis}m")).expect("digits and a letter are a header value");
         Self { channel, timeout }
@@ -64,27 +64,26 @@ impl Service<Request<Body>> for Calls {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let timeout = request.headers_mut().entry(GRPC_TIMEOUT).or_insert_with(|| self.timeout.clone());
-        // One that cannot be read is for the server to refuse.
+        // The server refuses a value that cannot be parsed.
         let timeout = timeout.to_str().ok().and_then(timeout::parse).unwrap_or(Duration::from_millis(MILLIS_MAX));
         let deadline = Instant::now() + timeout;
-        let answer = self.channel.call(request);
+        let response = self.channel.call(request);
         Box::pin(async move {
-            match timeout_at(deadline, answer).await {
-                Ok(Ok(answer)) => {
-                    Ok(answer.map(|body| Body::new(InTime { body, ends: Box::pin(sleep_until(deadline)) })))
-                }
+            match timeout_at(deadline, response).await {
+                Ok(Ok(response)) => Ok(response
+                    .map(|body| Body::new(BodyWithDeadline { body, deadline: Box::pin(sleep_until(deadline)) }))),
                 Ok(Err(error)) if !is_timeout(&error) => Err(error),
-                Ok(Err(_)) | Err(_) => Ok(too_late().into_http()),
+                Ok(Err(_)) | Err(_) => Ok(deadline_exceeded().into_http()),
             }
         })
     }
 }
 
-fn too_late() -> Status {
-    refusal::status(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, "the deadline passed before the answer")
+fn deadline_exceeded() -> Status {
+    refusal::status(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, "the deadline passed before the response")
 }
 
-/// tonic's own clock runs beside ours, and may be the first.
+/// Whether tonic's own timeout, which runs in parallel, was first.
 fn is_timeout(error: &transport::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -96,21 +95,21 @@ fn is_timeout(error: &transport::Error) -> bool {
     false
 }
 
-/// An answer's body that ends with the deadline.
-struct InTime {
+/// A response body that ends with an error at the deadline.
+struct BodyWithDeadline {
     body: Body,
-    ends: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
 }
 
-impl http_body::Body for InTime {
+impl http_body::Body for BodyWithDeadline {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => {
-                ready!(self.ends.as_mut().poll(cx));
-                Poll::Ready(Some(Err(too_late())))
+                ready!(self.deadline.as_mut().poll(cx));
+                Poll::Ready(Some(Err(deadline_exceeded())))
             }
             frame => frame,
         }

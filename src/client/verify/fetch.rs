@@ -1,4 +1,4 @@
-//! Fetches one document over HTTP, with limits.
+//! Fetches one document over HTTP, with a timeout and a size limit.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -16,74 +16,76 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::{SetupError, setup};
+use crate::client::{SetupError, setup_error};
 
-/// How long a fetch may take in all.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of a fetch.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a document at most; two keys are 400.
-const BYTES_MAX: usize = 64 * 1_024;
+/// The maximum size of a document in bytes. Two keys have 400.
+const DOCUMENT_BYTES_MAX: usize = 64 * 1_024;
 
-/// An address whose document is fetched now and then.
+/// The URL of a document.
 #[derive(Debug)]
-pub(super) struct Source {
-    address: Uri,
+pub(super) struct DocumentSource {
+    url: Uri,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
-/// What was fetched.
+/// A fetched document.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(super) struct FetchedDocument {
     pub(super) bytes: Bytes,
-    /// How long it may be kept, as the server says.
+    /// How long it may be cached, if the server sends a time.
     pub(super) max_age: Option<Duration>,
 }
 
-impl Source {
-    pub(super) fn new(address: &str, ca_file: Option<&Path>) -> Result<Self, SetupError> {
-        let wrong = |what: &str| SetupError::new(format!("the address of the keys, {address}: {what}"));
-        let uri: Uri = address.parse().map_err(|_| wrong("is no URL"))?;
-        let host = uri.host().ok_or_else(|| wrong("names no host"))?;
+impl DocumentSource {
+    pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, SetupError> {
+        let wrong = |what: &str| SetupError::new(format!("the URL of the keys, {url}: {what}"));
+        let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
+        let host = uri.host().ok_or_else(|| wrong("has no host"))?;
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if ["127.0.0.1", "[::1]", "localhost"].contains(&host) => {}
-            Some("http") => tracing::warn!(host, "keys come in plain text: whoever is on the way can make tokens"),
+            Some("http") => {
+                tracing::warn!(host, "keys are fetched without TLS: an attacker on the network can forge tokens")
+            }
             _ => return Err(wrong("is neither http:// nor https://")),
         }
         let builder = match ca_file {
             None => HttpsConnectorBuilder::new()
                 .with_provider_and_native_roots(aws_lc_rs::default_provider())
-                .map_err(|cause| SetupError::because("the authorities that this machine trusts", cause))?,
-            Some(file) => HttpsConnectorBuilder::new().with_tls_config(trusting(file)?),
+                .map_err(|cause| SetupError::because("the CA certificates of the host", cause))?,
+            Some(file) => HttpsConnectorBuilder::new().with_tls_config(tls_config(file)?),
         };
         let connector = builder.https_or_http().enable_http1().build();
-        // Minutes lie between two fetches: no connection is kept.
+        // Fetches are minutes apart, so no connection is kept.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { address: uri, client })
+        Ok(Self { url: uri, client })
     }
 
-    /// The document. Redirections are not followed.
-    pub(super) async fn fetch(&self) -> Result<Document, Box<dyn Error + Send + Sync>> {
-        tokio::time::timeout(TIMEOUT, self.fetch_without_end()).await?
+    /// Fetches the document. Redirects are not followed.
+    pub(super) async fn fetch(&self) -> Result<FetchedDocument, Box<dyn Error + Send + Sync>> {
+        tokio::time::timeout(FETCH_TIMEOUT, self.fetch_without_timeout()).await?
     }
 
-    async fn fetch_without_end(&self) -> Result<Document, Box<dyn Error + Send + Sync>> {
-        let response = self.client.get(self.address.clone()).await?;
+    async fn fetch_without_timeout(&self) -> Result<FetchedDocument, Box<dyn Error + Send + Sync>> {
+        let response = self.client.get(self.url.clone()).await?;
         if response.status() != StatusCode::OK {
-            return Err(format!("the answer was {}", response.status()).into());
+            return Err(format!("the response status was {}", response.status()).into());
         }
         let max_age = max_age(response.headers());
-        let bytes = Limited::new(response.into_body(), BYTES_MAX).collect().await?.to_bytes();
-        Ok(Document { bytes, max_age })
+        let bytes = Limited::new(response.into_body(), DOCUMENT_BYTES_MAX).collect().await?.to_bytes();
+        Ok(FetchedDocument { bytes, max_age })
     }
 }
 
-fn trusting(file: &Path) -> Result<ClientConfig, SetupError> {
-    let pem = setup::authorities(file)?;
+fn tls_config(file: &Path) -> Result<ClientConfig, SetupError> {
+    let pem = setup_error::read_ca_file(file)?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
     if roots.is_empty() {
-        return Err(SetupError::new(format!("the CA file {} holds no certificate", file.display())));
+        return Err(SetupError::new(format!("the CA file {} contains no certificate", file.display())));
     }
     let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -91,7 +93,7 @@ fn trusting(file: &Path) -> Result<ClientConfig, SetupError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// RFC 9111 5.2.2.1; what must not be kept has no age.
+/// The max-age (RFC 9111 section 5.2.2.1). Zero for documents that must not be cached.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let directives: Vec<_> =
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_keys_may_be_kept_is_read_as_http_defines_it() {
+    fn max_age_is_parsed_as_in_rfc_9111() {
         for (value, seconds) in [
             ("public, max-age=300", Some(300)),
             ("Max-Age=\"60\"", Some(60)),

@@ -1,8 +1,8 @@
-//! What can be wrong with a setting, for whoever set it.
+//! The error of a wrong setting of a client or a verifier.
 
 use std::{error::Error, fmt, fs, path::Path};
 
-/// A client or a verifier cannot be made as it was asked for. The text names the setting and what is wrong with it.
+/// A client or a verifier cannot be created. The text names the setting and the problem.
 #[derive(Debug)]
 pub struct SetupError {
     what: String,
@@ -32,7 +32,7 @@ impl Error for SetupError {
     }
 }
 
-/// Reads the certificates of authorities, PEM.
-pub(super) fn authorities(file: &Path) -> Result<Vec<u8>, SetupError> {
+/// Reads the file of CA certificates, PEM.
+pub(super) fn read_ca_file(file: &Path) -> Result<Vec<u8>, SetupError> {
     fs::read(file).map_err(|cause| SetupError::because(format!("the CA file {}", file.display()), cause))
 }

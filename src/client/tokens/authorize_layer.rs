@@ -1,4 +1,4 @@
-//! Puts a valid access token on calls, and sends a call once more whose token was over when it came.
+//! Puts a valid access token on calls, and repeats a call whose token had expired when it arrived.
 
 use std::{
     fmt, future,
@@ -10,17 +10,20 @@ use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tower::{Layer, Service};
 
-use super::{StatusExt, TokenSource, refusal};
-use crate::api::pb::ErrorReason;
+use super::TokenSource;
+use crate::{
+    api::pb::{ErrorReason, auth_client::AuthClient},
+    client::{Calls, Client, StatusExt, connection::refusal},
+};
 
-/// Puts `authorization: Bearer` on every call of a gRPC client; made by [`TokenSource::layer`].
+/// Puts `authorization: Bearer` on every call of a gRPC client. Created by [`TokenSource::layer`].
 ///
-/// A call is sent once: its body may be a stream, which cannot be sent again. [`TokenSource::call`] sends a unary call twice
-/// when it must.
+/// A call is sent once, because its body may be a stream. [`TokenSource::call`] repeats a unary call if necessary.
 #[derive(Debug, Clone)]
 pub struct AuthorizeLayer(TokenSource);
 
-/// The service that [`AuthorizeLayer`] makes. A call without a token is refused here, in gRPC's form: see [`TokenError`](super::TokenError).
+/// The service of an [`AuthorizeLayer`]. Without a token it refuses the call with a gRPC status: see
+/// [`TokenError`](super::TokenError).
 #[derive(Clone)]
 pub struct Authorize<S> {
     inner: S,
@@ -59,8 +62,8 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // The place of a call is taken when the call is ready for it: whoever holds one while he waits for a token may keep
-        // it from the very call that brings the token.
+        // The inner service is polled after the token is available: a call that reserves capacity while it waits for a token
+        // may block the call that refreshes the token.
         Poll::Ready(Ok(()))
     }
 
@@ -68,12 +71,12 @@ where
         let mut inner = self.inner.clone();
         let tokens = self.tokens.clone();
         Box::pin(async move {
-            let bearer = match tokens.access_token().await {
+            let header = match tokens.access_token().await {
                 Ok(token) => bearer(&token),
                 Err(error) => return Ok(Status::from(error).into_http()),
             };
-            match bearer {
-                Ok(bearer) => drop(request.headers_mut().insert(AUTHORIZATION, bearer)),
+            match header {
+                Ok(header) => drop(request.headers_mut().insert(AUTHORIZATION, header)),
                 Err(refusal) => return Ok(refusal.into_http()),
             }
             future::poll_fn(|cx| inner.poll_ready(cx)).await?;
@@ -82,13 +85,20 @@ where
     }
 }
 
+impl Client {
+    /// A client whose calls carry a valid access token of `tokens`.
+    pub fn auth_as(&self, tokens: &TokenSource) -> AuthClient<Authorize<Calls>> {
+        AuthClient::new(tokens.layer().layer(self.calls()))
+    }
+}
+
 impl TokenSource {
-    /// Sends a unary call with a valid access token, and once more with a new one if the server took it for expired
-    /// (TOKEN_EXPIRED, no other refusal): the server's clock may be ahead, or the way long.
+    /// Sends a unary call with a valid access token, and repeats it once with a new one if the server refuses the token as
+    /// expired (TOKEN_EXPIRED only): the server's clock may be ahead, or the network slow.
     ///
     /// ```ignore
     /// let message = pb::GetUserRequest {};
-    /// let answer = tokens.call(message, |request| {
+    /// let response = tokens.call(message, |request| {
     ///     let mut auth = client.auth();
     ///     async move { auth.get_user(request).await }
     /// });
@@ -96,7 +106,7 @@ impl TokenSource {
     ///
     /// # Errors
     ///
-    /// What the call answers, or why there is no token.
+    /// The error of the call, or why there is no access token.
     pub async fn call<M, R, F>(
         &self,
         message: M,
@@ -107,35 +117,35 @@ impl TokenSource {
         F: Future<Output = Result<tonic::Response<R>, Status>>,
     {
         let token = self.access_token().await.map_err(Status::from)?;
-        let answer = call(authorized(message.clone(), &token)?).await;
+        let response = call(authorized(message.clone(), &token)?).await;
         let is_expired = |status: &Status| {
             status.code() == Code::Unauthenticated && status.auth_reason() == Some(ErrorReason::TokenExpired)
         };
-        match answer {
+        match response {
             Err(status) if is_expired(&status) => {
-                self.has_expired(&token);
+                self.report_expired(&token);
                 let token = self.access_token().await.map_err(Status::from)?;
                 call(authorized(message, &token)?).await
             }
-            answer => answer,
+            response => response,
         }
     }
 }
 
 fn authorized<M>(message: M, token: &str) -> Result<tonic::Request<M>, Status> {
     let mut request = tonic::Request::new(message);
-    let mut bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| no_header())?;
+    let mut bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| header_error())?;
     bearer.set_sensitive(true);
     request.metadata_mut().insert("authorization", bearer);
     Ok(request)
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, Status> {
-    let mut bearer = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| no_header())?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| header_error())?;
     bearer.set_sensitive(true);
     Ok(bearer)
 }
 
-fn no_header() -> Status {
-    refusal::broken_answer("the access token does not fit into a header")
+fn header_error() -> Status {
+    refusal::invalid_response("the access token is not a valid header value")
 }

@@ -1,13 +1,13 @@
-//! Who is calling, for handlers behind [`VerifyLayer`](super::VerifyLayer).
+//! The authenticated user of a request, for handlers behind [`VerifyLayer`](super::VerifyLayer).
 
 use std::time::SystemTime;
 
 use axum_core::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 
-/// Whom a verified access token speaks for.
+/// The user and the session of a verified access token.
 ///
-/// The layer puts it into the request's extensions. An axum handler takes it as an argument; a tonic method finds it with
+/// The layer puts it into the request's extensions. An axum handler takes it as an argument; a tonic method reads it with
 /// `request.extensions().get::<Identity>()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,19 +16,19 @@ pub struct Identity {
     pub user_id: String,
     /// The session that the token belongs to (`sid`).
     pub session_id: String,
-    /// The user's name in its canonical form; only when Watchword was asked, since tokens hold no names.
+    /// The canonical username. Only after introspection, since tokens contain no username.
     pub username: Option<String>,
     /// When the token expires (`exp`).
     pub expire_time: SystemTime,
 }
 
 impl<S: Sync> FromRequestParts<S> for Identity {
-    /// 500: without the layer nobody can be let in, and no token that a caller could send would mend it.
+    /// 500: without the layer no request can be authenticated, whatever token a client sends.
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         parts.extensions.get::<Identity>().cloned().ok_or_else(|| {
-            tracing::error!("a handler asks for an Identity, and no VerifyLayer is in front of it");
+            tracing::error!("handler takes an Identity, but there is no VerifyLayer in front of it");
             StatusCode::INTERNAL_SERVER_ERROR
         })
     }

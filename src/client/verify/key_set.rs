@@ -1,4 +1,4 @@
-//! The published keys (RFC 7517), read once they were fetched.
+//! The published keys, parsed from a JWK set (RFC 7517).
 
 use std::collections::HashMap;
 
@@ -10,29 +10,29 @@ use crate::common::bearer;
 /// Bytes of a coordinate on P-256.
 const COORDINATE_BYTES: usize = 32;
 
-/// Public keys, each under the first part of the tokens that it signs.
+/// Public keys by the header, in base64url, of the tokens that they sign.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct KeySet(HashMap<String, Vec<u8>>);
 
 impl KeySet {
-    /// Reads a document; `None` when it is none, or has no key that a token of ours could be signed with. Keys of other kinds
-    /// are left out: more algorithms may come.
+    /// Parses a document. `None` if it is not a JWK set or has no key that can sign an access token of Watchword. Keys of
+    /// other kinds are ignored, because other algorithms may be added.
     pub(super) fn parse(document: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(document).ok()?;
         let keys: HashMap<_, _> = document["keys"].as_array()?.iter().filter_map(key).collect();
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    /// The key of a token's first part: its point, uncompressed.
-    pub(super) fn get(&self, head: &str) -> Option<&[u8]> {
-        self.0.get(head).map(Vec::as_slice)
+    /// The key for the header of a token: its point, uncompressed.
+    pub(super) fn get(&self, header: &str) -> Option<&[u8]> {
+        self.0.get(header).map(Vec::as_slice)
     }
 }
 
 fn key(key: &Value) -> Option<(String, Vec<u8>)> {
     let is = |name: &str, expected: &str| key[name] == expected;
-    let is_or_unsaid = |name: &str, expected: &str| key[name].is_null() || is(name, expected);
-    if !(is("kty", "EC") && is("crv", "P-256") && is_or_unsaid("alg", "ES256") && is_or_unsaid("use", "sig")) {
+    let is_or_absent = |name: &str, expected: &str| key[name].is_null() || is(name, expected);
+    if !(is("kty", "EC") && is("crv", "P-256") && is_or_absent("alg", "ES256") && is_or_absent("use", "sig")) {
         return None;
     }
     let mut point = vec![4];
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_keys_that_can_sign_a_token_of_ours_are_taken() {
+    fn only_keys_that_can_sign_access_tokens_are_parsed() {
         let half = URL_SAFE_NO_PAD.encode([1; 32]);
         let good = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "a", "x": half, "y": half});
         let read = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());

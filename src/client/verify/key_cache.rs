@@ -1,0 +1,174 @@
+//! Caches the published keys.
+//!
+//! A known key is returned without waiting, from a document up to an hour old. For an unknown key there is one
+//! fetch for all callers, and then none for a while, so that tokens with made-up key ids cause no flood of fetches. When a
+//! fetch fails, the last document stays valid for an hour.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use super::{fetch::DocumentSource, key_set::KeySet};
+use crate::{
+    client::{
+        Clock,
+        single_flight::{FlightEnd, SingleFlight},
+    },
+    common::lock::lock,
+};
+
+/// How long a document is fresh: the bounds for its max-age, and the default without one.
+const FRESH_MIN: Duration = Duration::from_secs(10);
+const FRESH_MAX: Duration = Duration::from_secs(3_600);
+const FRESH_DEFAULT: Duration = Duration::from_secs(300);
+
+/// How long a document is valid while no new one can be fetched: the longest lifetime of a token. A longer time has no use,
+/// since an unreachable Watchword issues no tokens, and would keep a stolen key valid after it was dropped.
+const VALID_MAX: Duration = Duration::from_secs(3_600);
+
+/// The time between two fetches for unknown keys.
+const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The time between a failed fetch and the next.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The keys could not be fetched.
+#[derive(Debug)]
+pub(super) struct KeysUnavailable;
+
+/// The cached keys of one issuer. Clones share them.
+#[derive(Clone)]
+pub(super) struct KeyCache(Arc<SharedKeys>);
+
+struct SharedKeys {
+    source: DocumentSource,
+    clock: Arc<dyn Clock>,
+    state: Mutex<KeyCacheState>,
+}
+
+#[derive(Default)]
+struct KeyCacheState {
+    document: Option<CachedKeySet>,
+    /// When the last fetch began or ended, and whether it has succeeded.
+    last_fetch: Option<(Instant, bool)>,
+    fetch: SingleFlight,
+}
+
+struct CachedKeySet {
+    keys: Arc<KeySet>,
+    fetched_at: Instant,
+    fresh_for: Duration,
+}
+
+/// What the caller does next.
+enum CacheStep {
+    Use(Arc<KeySet>),
+    Wait(FlightEnd),
+}
+
+// === impl KeyCache ===
+
+impl KeyCache {
+    pub(super) fn new(source: DocumentSource, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(SharedKeys { source, clock, state: Mutex::default() }))
+    }
+
+    /// A key set with the key for this token header, or the newest key set if there is no such key.
+    pub(super) async fn with(&self, header: &str) -> Result<Arc<KeySet>, KeysUnavailable> {
+        match self.next_step(header)? {
+            CacheStep::Use(keys) => Ok(keys),
+            CacheStep::Wait(fetch) => {
+                fetch.wait().await;
+                self.after_fetch(header)
+            }
+        }
+    }
+
+    fn next_step(&self, header: &str) -> Result<CacheStep, KeysUnavailable> {
+        let now = self.0.clock.monotonic();
+        // Held until the fetch has started, so that it starts once.
+        let mut state = self.state();
+        let keys = state.keys(now);
+        let has_key = keys.as_ref().is_some_and(|keys| keys.get(header).is_some());
+        let is_fresh = state.document.as_ref().is_some_and(|document| document.age(now) < document.fresh_for);
+        let never = (Duration::MAX, true);
+        let (since_fetch, succeeded) = state.last_fetch.map_or(never, |(at, ok)| (now.duration_since(at), ok));
+        let may_fetch = since_fetch >= if succeeded { UNKNOWN_KEY_INTERVAL } else { RETRY_INTERVAL };
+        match keys {
+            Some(keys) if has_key => {
+                if !is_fresh && may_fetch {
+                    self.fetch(&mut state, now);
+                }
+                Ok(CacheStep::Use(keys))
+            }
+            _ if may_fetch || state.fetch.is_running() => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
+            // Only after a successful fetch is it certain that there is no such key.
+            Some(keys) if succeeded => Ok(CacheStep::Use(keys)),
+            Some(_) | None => Err(KeysUnavailable),
+        }
+    }
+
+    /// The keys after a fetch.
+    fn after_fetch(&self, header: &str) -> Result<Arc<KeySet>, KeysUnavailable> {
+        let state = self.state();
+        let keys = state.keys(self.0.clock.monotonic()).ok_or(KeysUnavailable)?;
+        let has_succeeded = matches!(state.last_fetch, Some((_, true)));
+        if has_succeeded || keys.get(header).is_some() { Ok(keys) } else { Err(KeysUnavailable) }
+    }
+
+    fn fetch(&self, state: &mut KeyCacheState, now: Instant) -> FlightEnd {
+        if !state.fetch.is_running() {
+            // Not successful until it ends.
+            state.last_fetch = Some((now, false));
+        }
+        let cache = self.clone();
+        state.fetch.join(async move { cache.fetch_once().await })
+    }
+
+    /// The fetch task: stores the new document, or the failure.
+    async fn fetch_once(&self) {
+        let document = self.0.source.fetch().await;
+        let parsed = document.and_then(|document| {
+            let keys = KeySet::parse(&document.bytes).ok_or("the response has no key for access tokens")?;
+            Ok((keys, document.max_age))
+        });
+        let now = self.0.clock.monotonic();
+        match parsed {
+            Ok((keys, max_age)) => {
+                let fresh_for = max_age.unwrap_or(FRESH_DEFAULT).clamp(FRESH_MIN, FRESH_MAX);
+                let mut state = self.state();
+                state.document = Some(CachedKeySet { keys: Arc::new(keys), fetched_at: now, fresh_for });
+                state.last_fetch = Some((now, true));
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, "the keys of access tokens could not be fetched");
+                self.state().last_fetch = Some((now, false));
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, KeyCacheState> {
+        lock(&self.0.state)
+    }
+}
+
+impl fmt::Debug for KeyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyCache").field(&self.0.source).finish()
+    }
+}
+
+impl KeyCacheState {
+    /// The keys of the last document, while it is valid.
+    fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
+        self.document.as_ref().filter(|document| document.age(now) < VALID_MAX).map(|document| document.keys.clone())
+    }
+}
+
+impl CachedKeySet {
+    fn age(&self, now: Instant) -> Duration {
+        now.duration_since(self.fetched_at)
+    }
+}
