@@ -33,8 +33,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /usr/local/bin/watchword /usr/local/bin/watchword
 
 # Loopback of a container cannot be reached from outside, so the listeners use all addresses. With these settings alone
-# the start fails: the binary refuses plain text beyond loopback without --insecure-plaintext. The image does not set it;
-# the operator decides.
+# the start fails: the binary refuses plain text beyond loopback without --insecure-plaintext. Only the operator may set
+# that.
 ENV WATCHWORD_DATA_DIR=/var/lib/watchword \
     WATCHWORD_GRPC_ADDR=0.0.0.0:50051 \
     WATCHWORD_HTTP_ADDR=0.0.0.0:5000 \
@@ -46,7 +46,7 @@ VOLUME ["/var/lib/watchword"]
 EXPOSE 50051 5000 50052
 # SIGTERM starts the drain.
 STOPSIGNAL SIGTERM
-# The binary checks itself, so the image needs no shell and no curl. Its time limits are 2 s to connect and 2 s to read.
+# The binary checks itself, so the image needs no shell and no curl. Time limits: 2 s to connect and 2 s to read.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["watchword", "healthcheck"]
 ENTRYPOINT ["watchword"]
 
@@ -54,7 +54,7 @@ ENTRYPOINT ["watchword"]
 ARG VERSION=unversioned
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Watchword" \
-      org.opencontainers.image.description="A gRPC authentication microservice: register users and sign them in." \
+      org.opencontainers.image.description="A gRPC authentication microservice: registers and authenticates users." \
       org.opencontainers.image.licenses="Apache-2.0 OR MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

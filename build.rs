@@ -1,7 +1,8 @@
 //! Compiles `proto/` without protoc.
 //!
-//! Writes the generated Rust types and one descriptor set with every comment in it, which reflection serves and
-//! `watchword descriptor` prints. Only what a door serves is in the set. And the names of all methods, for metrics.
+//! Writes the generated Rust types, one descriptor set with all comments, and the names of all methods for metrics.
+//! Reflection serves the descriptor set and `watchword descriptor` prints it. It contains only the services of the
+//! APIs.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -10,17 +11,17 @@ const FILES: [&str; 8] = [
     "watchword/auth/v1/auth_admin.proto",
     "watchword/auth/v1/error_reason.proto",
     "envoy/service/auth/v3/external_auth.proto",
-    // Clients that use reflection resolve error details by these two.
+    // Clients that use reflection need these two to decode error details.
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
     "grpc/health/v1/health.proto",
     "grpc/reflection/v1/reflection.proto",
 ];
 
-/// The old name of reflection: the same messages under another package, so it is described but not generated.
+/// The old version of reflection: equal messages in another package, so it is described but not generated.
 const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 
-/// Messages with secrets: their `Debug` is written by hand in `wire/mod.rs` and shows no field.
+/// Messages with secrets: their `Debug` is implemented in `src/api/mod.rs` and shows no field.
 const SECRET: [&str; 14] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
@@ -32,7 +33,7 @@ const SECRET: [&str; 14] = [
     "watchword.auth.v1.ResetPasswordRequest",
     "watchword.auth.v1.CreatePasswordResetCodeResponse",
     "watchword.auth.v1.Tokens",
-    // They hold the headers, the address and the user of somebody else's request.
+    // They contain the headers, the client address and the user of a request to another service.
     "envoy.service.auth.v3.CheckRequest",
     "envoy.service.auth.v3.CheckResponse",
     "envoy.service.auth.v3.AttributeContext.HttpRequest",
@@ -41,18 +42,18 @@ const SECRET: [&str; 14] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names the folder")?);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
 
     let mut described = protox::Compiler::new(["proto"])?;
     described.include_imports(true).include_source_info(true).open_files(FILES.iter().chain(&DESCRIBED_ONLY))?;
-    // The encoded form keeps custom options such as google.api.field_behavior; the decoded one would lose them.
+    // The encoded form keeps custom options such as google.api.field_behavior; the decoded form loses them.
     fs::write(out.join("watchword.binpb"), described.encode_file_descriptor_set())?;
     fs::write(out.join("methods.rs"), format!("{:?}", methods(&described)))?;
 
     let mut generated = protox::Compiler::new(["proto"])?;
     generated.include_imports(true).include_source_info(false).open_files(FILES)?;
     let mut files = generated.file_descriptor_set();
-    // Annotations for readers of the contract; no code needs them.
+    // Annotations for readers of the contract; the code does not use them.
     files.file.retain(|file| !file.package().starts_with("google.api"));
     tonic_prost_build::configure()
         .build_transport(false)
@@ -62,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every method as metrics name it, such as `watchword.auth.v1.Auth/Login`; sorted.
+/// The names of all methods in metrics, such as `watchword.auth.v1.Auth/Login`, sorted.
 fn methods(described: &protox::Compiler) -> Vec<String> {
     let files = described.file_descriptor_set().file;
     let mut methods = Vec::new();

@@ -108,7 +108,7 @@ def dockerfile_lint():
 
 
 def dockerfile_rules():
-    """The image builds with Cargo.toml's Rust version, has a numeric user, needs no shell, keeps TLS required"""
+    """The image builds with Cargo.toml's Rust, has a numeric user, needs no shell and does not allow plain text"""
     commands = dockerfile.parse_file(str(ROOT / "Dockerfile"))
     rust = re.search(r'(?m)^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text())[1]
     stages = [index for index, command in enumerate(commands) if command.cmd == "FROM"]
