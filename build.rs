@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut described = protox::Compiler::new(["proto"])?;
     described.include_imports(true).include_source_info(true).open_files(FILES.iter().chain(&DESCRIBED_ONLY))?;
-    // The encoded form keeps custom options such as google.api.field_behavior.
+    // The encoded form keeps custom options such as google.api.field_behavior; the decoded form loses them.
     fs::write(out.join("watchword.binpb"), described.encode_file_descriptor_set())?;
     fs::write(out.join("methods.rs"), format!("{:?}", methods(&described)))?;
 

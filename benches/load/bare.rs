@@ -1,10 +1,9 @@
-//! Two servers to compare with, each this program in a process of its own: tonic's own accept loop and codec, the
+//! Two servers for comparison, each this program in a separate process: tonic's own accept loop and codec, the
 //! messages of the contract and the runtime settings of the binary.
 //!
-//! The bare one answers every check alike and refuses every login, as we do most of a storm's: what the protocol alone
-//! costs. The naive one hashes for each login, as the
-//! `argon2` crate's example does, on tokio's threads for blocking work and without a queue of its own: what most
-//! services do.
+//! The bare server gives one answer to all token checks and refuses all logins, as Watchword refuses most logins of a
+//! storm: it measures the cost of the protocol. The naive server computes a hash for each login as in the example of
+//! the `argon2` crate, on tokio's blocking threads and without its own queue: it does what most services do.
 
 use std::{
     convert::Infallible,
@@ -31,10 +30,11 @@ use watchword::{
 
 use crate::raw;
 
-/// Threads for hashes of the naive server: a fourth of tokio's default, so that its arenas take 2.4 GiB and not 9.5.
+/// Blocking threads of the naive server: a quarter of tokio's default, so that its hash memory is 2.4 GiB instead of
+/// 9.5.
 const NAIVE_THREADS: usize = 128;
 
-/// What a server that is compared with does for a login.
+/// The servers for comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bare,
@@ -49,27 +49,27 @@ impl Kind {
         }
     }
 
-    /// What this process was started as.
-    pub(crate) fn asked() -> Option<Self> {
+    /// The server that the arguments of this process select.
+    pub(crate) fn from_args() -> Option<Self> {
         [Kind::Bare, Kind::Naive].into_iter().find(|kind| env::args().any(|argument| argument == kind.flag()))
     }
 
-    /// This program as that server.
+    /// The command that runs this program as this server.
     pub(crate) fn command(self) -> Command {
         let mut command = Command::new(env::current_exe().expect("this program has a file"));
         command.arg(self.flag());
         command
     }
 
-    /// Serves until somebody ends the process.
-    #[expect(clippy::print_stderr, reason = "says where it listens as the binary does")]
+    /// Serves until the process is killed.
+    #[expect(clippy::print_stderr, reason = "prints its address in the form of the binary's log")]
     pub(crate) fn serve(self) {
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(host::cores())
             .max_blocking_threads(NAIVE_THREADS)
             .enable_all()
             .build();
-        runtime.expect("a runtime can be had").block_on(async {
+        runtime.expect("a runtime starts").block_on(async {
             let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
             let incoming = incoming.with_nodelay(Some(true));
             eprintln!("api=\"grpc\" address={}", incoming.local_addr().expect("it is bound"));
@@ -79,11 +79,11 @@ impl Kind {
     }
 }
 
-/// The service under the real one's name.
+/// A service with the name of the real one.
 #[derive(Clone)]
 struct Auth(Kind);
 
-type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type BoxedResult<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 impl NamedService for Auth {
     const NAME: &str = "watchword.auth.v1.Auth";
@@ -92,7 +92,7 @@ impl NamedService for Auth {
 impl Service<http::Request<Body>> for Auth {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Answer<Self::Response, Infallible>;
+    type Future = BoxedResult<Self::Response, Infallible>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -116,14 +116,14 @@ struct Check;
 impl Service<Request<IntrospectTokenRequest>> for Check {
     type Response = Response<IntrospectTokenResponse>;
     type Error = Status;
-    type Future = Answer<Self::Response, Status>;
+    type Future = BoxedResult<Self::Response, Status>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Request<IntrospectTokenRequest>) -> Self::Future {
-        Box::pin(async { Ok(Response::new(introspection())) })
+        Box::pin(async { Ok(Response::new(introspection_response())) })
     }
 }
 
@@ -133,7 +133,7 @@ struct Login(Kind);
 impl Service<Request<LoginRequest>> for Login {
     type Response = Response<LoginResponse>;
     type Error = Status;
-    type Future = Answer<Self::Response, Status>;
+    type Future = BoxedResult<Self::Response, Status>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
@@ -147,7 +147,7 @@ impl Service<Request<LoginRequest>> for Login {
             }
             let hashed = task::spawn_blocking(|| raw::tag_of(&mut raw::one_shot())).await;
             hashed.expect("a hash does not panic");
-            Ok(Response::new(authenticate()))
+            Ok(Response::new(login_response()))
         })
     }
 }
@@ -155,8 +155,8 @@ impl Service<Request<LoginRequest>> for Login {
 const ID: &str = "01a20bc1-9a26-7fd7-8244-47753f447d05";
 const TIME: prost_types::Timestamp = prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 };
 
-/// As long as a real one.
-fn introspection() -> IntrospectTokenResponse {
+/// A response with the size of a real one.
+fn introspection_response() -> IntrospectTokenResponse {
     IntrospectTokenResponse {
         active: true,
         user_id: ID.into(),
@@ -170,8 +170,8 @@ fn introspection() -> IntrospectTokenResponse {
     }
 }
 
-/// As long as a real one.
-fn authenticate() -> LoginResponse {
+/// A response with the size of a real one.
+fn login_response() -> LoginResponse {
     let user = User {
         user_id: ID.into(),
         username: "user-1".into(),

@@ -1,4 +1,4 @@
-//! Calls in closed loops, for rates: each caller makes his next call when he has the answer to the last.
+//! Calls in closed loops, for rates: each caller makes its next call after the response to its last one.
 
 use std::{
     fmt,
@@ -18,50 +18,51 @@ use watchword::api::pb::{LoginRequest, RegisterRequest, auth_client::AuthClient}
 
 use crate::server::{Server, cpu_of_threads};
 
-/// Calls in flight in a closed loop, spread over some connections.
+/// Concurrent calls in a closed loop, spread over [`CONNECTIONS`].
 pub(crate) const CONCURRENCY: usize = 32;
 const CONNECTIONS: usize = 4;
 
-/// All at once: logins that are all on their way before the first answer is waited for.
+/// A crowd: logins that are all sent before the first response is awaited.
 const CROWD_CONNECTIONS: usize = 50;
 const CROWD_CALLS_PER_CONNECTION: usize = 100;
 
-/// How long a closed loop leaves the server alone when it is asked to.
+/// The delay of a caller after a response that the server is overloaded.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) type Client = AuthClient<Channel>;
 
-/// A client of one server.
+/// A load generator for one server.
 pub(crate) struct Load<'a> {
     runtime: &'a Runtime,
     server: &'a Server,
     clients: Vec<Client>,
     users: u64,
-    /// Who signs in next.
+    /// The number of the user that logs in next.
     next: Arc<AtomicU64>,
-    /// Numbers new names.
+    /// The number of the next new username.
     names: Arc<AtomicU64>,
 }
 
-/// A closed loop and what it cost.
+/// The results of a closed loop, and the CPU time that it took.
 pub(crate) struct Loop {
     pub(crate) tally: Tally,
     took: Duration,
     server_hash: Duration,
-    server_beside_hash: Duration,
+    server_other: Duration,
     client: Duration,
 }
 
-/// What became of calls.
+/// The numbers of calls by outcome.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) succeeded: u64,
-    /// Answered that the server is too busy.
+    /// Refused because the server is overloaded.
     overloaded: u64,
-    /// Answered anything else, or not at all; with the first one's words.
+    /// All other errors.
     failed: u64,
+    /// The code and message of the first of them.
     failure: Option<String>,
 }
 
@@ -80,13 +81,13 @@ pub(crate) fn user(number: u64) -> String {
 // === impl Load ===
 
 impl<'a> Load<'a> {
-    /// Connects to a server that has so many users.
+    /// Connects to a server that has `users` users.
     pub(crate) fn connect(runtime: &'a Runtime, server: &'a Server, users: u64) -> Self {
         let clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(runtime.block_on(server.channel()))).collect();
         Self { runtime, server, clients, users, next: Arc::default(), names: Arc::default() }
     }
 
-    /// Connects to a server that has no users and can be given none but by its door.
+    /// Connects to a server without users and registers them over its API, for a store that cannot be filled directly.
     pub(crate) fn register_and_connect(runtime: &'a Runtime, server: &'a Server, users: u64) -> Self {
         let load = Self::connect(runtime, server, users);
         for number in 0..users {
@@ -95,7 +96,7 @@ impl<'a> Load<'a> {
         load
     }
 
-    /// One user after the other signs in.
+    /// Logs in the users in turn.
     pub(crate) fn login(&self, time: Duration) -> Loop {
         let (next, users) = (self.next.clone(), self.users);
         self.closed_loop(time, move |client, _| login(client, user(next.fetch_add(1, Ordering::Relaxed) % users)))
@@ -107,28 +108,32 @@ impl<'a> Load<'a> {
         self.closed_loop(time, move |client, _| register(client, name()))
     }
 
-    /// Keeps [`CONCURRENCY`] calls in flight for `time`, and counts to the last answer.
+    /// Keeps [`CONCURRENCY`] calls running for `time`, and measures until the last response.
     pub(crate) fn closed_loop<C, F>(&self, time: Duration, call: C) -> Loop
     where
         C: Fn(Client, usize) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let clients = self.clients.clone();
-        let hashes = |thread: &str| thread.starts_with("hash-");
+        let is_hash_worker = |thread: &str| thread.starts_with("hash-");
         let cpu = || {
             let of_server = |wanted: &dyn Fn(&str) -> bool| cpu_of_threads(self.server.id(), wanted);
-            [of_server(&hashes), of_server(&|thread| !hashes(thread)), cpu_of_threads(process::id(), |_| true)]
+            [
+                of_server(&is_hash_worker),
+                of_server(&|thread| !is_hash_worker(thread)),
+                cpu_of_threads(process::id(), |_| true),
+            ]
         };
         let before = cpu();
         let (tally, took) =
             drive(self.runtime, time, move |number| call(clients[number % CONNECTIONS].clone(), number));
         let after = cpu();
-        // A thread may have ended.
-        let [server_hash, server_beside_hash, client] = [0, 1, 2].map(|of| after[of].saturating_sub(before[of]));
-        Loop { tally, took, server_hash, server_beside_hash, client }
+        // The sum is lower if a thread has ended.
+        let [server_hash, server_other, client] = [0, 1, 2].map(|of| after[of].saturating_sub(before[of]));
+        Loop { tally, took, server_hash, server_other, client }
     }
 
-    /// The same on two nodes, half of the callers on each; answers successes a second, and how many.
+    /// Logs in users on two nodes, with half of the callers on each; returns successes per second, and their number.
     pub(crate) fn login_on_both(nodes: &[Self; 2], time: Duration) -> (f64, u64) {
         let [one, other] = nodes;
         let clients: Vec<_> =
@@ -141,7 +146,7 @@ impl<'a> Load<'a> {
         (tally.succeeded as f64 / took.as_secs_f64(), tally.succeeded)
     }
 
-    /// 5 000 logins at once, on connections of their own.
+    /// Sends 5 000 logins at once, on new connections.
     pub(crate) fn crowd(&self) -> Tally {
         self.runtime.block_on(async {
             let mut clients = Vec::new();
@@ -164,7 +169,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Keeps [`CONCURRENCY`] calls in flight for `time`, and says how long it took to the last answer.
+/// Keeps [`CONCURRENCY`] calls running for `time`; returns the time until the last response too.
 pub(crate) fn drive<C, F>(runtime: &Runtime, time: Duration, call: C) -> (Tally, Duration)
 where
     C: Fn(usize) -> F + Clone + Send + 'static,
@@ -204,27 +209,27 @@ pub(crate) fn is_overloaded(answer: &Result<(), Status>) -> bool {
 // === impl Loop, Tally ===
 
 impl Loop {
-    /// Successes a second.
+    /// Successes per second.
     pub(crate) fn rate(&self) -> f64 {
         self.tally.succeeded as f64 / self.took.as_secs_f64()
     }
 
-    /// CPU of the server's hash workers, for each success.
+    /// CPU time of the server's hash workers for each success, in microseconds.
     pub(crate) fn hash_micros(&self) -> f64 {
         self.micros(self.server_hash)
     }
 
-    /// CPU of the server's other threads, for each success.
+    /// CPU time of the server's other threads for each success, in microseconds.
     pub(crate) fn server_micros(&self) -> f64 {
-        self.micros(self.server_beside_hash)
+        self.micros(self.server_other)
     }
 
-    /// The part of its one core that this process's thread had.
+    /// The share of its one core that the client's thread used.
     pub(crate) fn client_share(&self) -> f64 {
         self.client.as_secs_f64() / self.took.as_secs_f64()
     }
 
-    /// CPU of this process, for each success.
+    /// CPU time of this process for each success, in microseconds.
     pub(crate) fn client_micros(&self) -> f64 {
         self.micros(self.client)
     }
@@ -262,6 +267,6 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { succeeded, overloaded, failed, failure } = self;
         write!(f, "{succeeded} succeeded, {overloaded} overloaded, {failed} failed")?;
-        failure.iter().try_for_each(|words| write!(f, " ({words})"))
+        failure.iter().try_for_each(|failure| write!(f, " ({failure})"))
     }
 }

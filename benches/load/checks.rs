@@ -1,6 +1,6 @@
-//! What happens between logins: token checks against a bare tonic server, refreshes, and what hostile tokens make of it.
+//! Calls between logins: token checks compared with a bare tonic server, refreshes, and checks of hostile tokens.
 //!
-//! Checks are over 10 000 distinct tokens. The cold arm is a node that was just started: it has seen none of them.
+//! Checks use 10 000 distinct tokens. The cold arm is a new node without cached tokens.
 
 use std::{
     sync::{
@@ -30,28 +30,29 @@ use crate::{
     users::{Populated, Population, Setup},
 };
 
-/// Users whose tokens are checked, each with as many sessions as there may be: 10 000 distinct tokens.
-const POPULATION: Population = Population { users: 0, authenticate: 100, sessions: 100 };
+/// The users whose tokens are checked, each with the maximum number of sessions: 10 000 distinct tokens.
+const POPULATION: Population = Population { users: 0, with_sessions: 100, sessions: 100 };
 
-/// How long the cold arm takes: too short to see a token twice, up to 20 000 checks a second.
+/// The duration of the cold arm: too short to check a token twice, up to 20 000 checks per second.
 const COLD_ARM: Duration = Duration::from_millis(500);
 
-/// What one repetition measured.
+/// The measurements of one repetition.
 struct Repetition {
-    /// Before and after the others.
+    /// Before and after the other arms.
     bare: [Loop; 2],
-    /// Embedded, the same without reuse, Redis, the same without reuse, and embedded by a node that was just started.
+    /// Embedded, embedded without cache, Redis, Redis without cache, and embedded on a new node.
     checks: [Loop; 5],
     refresh: Loop,
 }
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
-    println!("checks: {} users with {} sessions each, for each server", POPULATION.authenticate, POPULATION.sessions);
+    println!("checks: {} users with {} sessions each, for each server", POPULATION.with_sessions, POPULATION.sessions);
     let redis = [Redis::start(), Redis::start()];
-    let ask = ["--token-check-reuse", "0s"];
+    let no_cache = ["--token-check-reuse", "0s"];
     let start =
         |redis, flags: &[&str]| Populated::start(runtime, Setup { redis, flags, ..Setup::default() }, POPULATION);
-    let servers = [start(None, &[]), start(None, &ask), start(Some(&redis[0]), &[]), start(Some(&redis[1]), &ask)];
+    let servers =
+        [start(None, &[]), start(None, &no_cache), start(Some(&redis[0]), &[]), start(Some(&redis[1]), &no_cache)];
     let arms = servers.each_ref().map(|of| (Load::connect(runtime, &of.server, 0), of.tokens.clone()));
     let mut cold = start(None, &[]);
     let bare = Server::spawn(Kind::Bare.command());
@@ -62,18 +63,18 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     for number in 0..=plan.repetitions {
         println!("checks: repetition {number} of {}", plan.repetitions);
         let before = check(&bare, plan.arm);
-        let [embedded, embedded_asked, shared, shared_asked] = arms.each_ref().map(|arm| check(arm, plan.arm));
+        let [embedded, embedded_uncached, shared, shared_uncached] = arms.each_ref().map(|arm| check(arm, plan.arm));
         cold.restart();
         let cold = check(&(Load::connect(runtime, &cold.server, 0), cold.tokens.clone()), plan.arm.min(COLD_ARM));
         let after = check(&bare, plan.arm);
         let refresh = refresh(&arms[0].0, &refresh_tokens, plan.arm);
-        // The first one warms up.
+        // The first repetition is a warm-up.
         if number > 0 {
-            let checks = [embedded, embedded_asked, shared, shared_asked, cold];
+            let checks = [embedded, embedded_uncached, shared, shared_uncached, cold];
             measured.push(Repetition { bare: [before, after], checks, refresh });
         }
     }
-    tell(&measured, report);
+    report_figures(&measured, report);
     measure_hostile(runtime, &servers[0], report);
 }
 
@@ -91,7 +92,7 @@ impl Repetition {
     }
 }
 
-fn tell(done: &[Repetition], report: &mut Report) {
+fn report_figures(done: &[Repetition], report: &mut Report) {
     let each = |figure: &dyn Fn(&Repetition) -> f64| done.iter().map(figure).collect::<Vec<_>>();
     report.show("bare / bare (control)", "", each(&|r| r.bare[1].rate() / r.bare[0].rate()));
     report.gate("checks/s / bare calls/s, embedded", "", AtLeast(0.9, 1.0), each(&|r| r.rate(0)));
@@ -100,7 +101,7 @@ fn tell(done: &[Repetition], report: &mut Report) {
     report.gate("CPU of a check, Redis / embedded", "", AtMost(1.5, 1.1), each(&|r| r.micros(2) / r.micros(0)));
     report.show("client's share of its core, bare calls", "%", each(&|r| r.bare[0].client_share() * 100.0));
     report.show("server CPU, a bare call", "us", each(&Repetition::bare_micros));
-    let arms = ["embedded", "embedded, always asked", "Redis", "Redis, always asked", "embedded, never seen before"];
+    let arms = ["embedded", "embedded, no cache", "Redis", "Redis, no cache", "embedded, new tokens"];
     for (arm, name) in arms.into_iter().enumerate() {
         report.show(format!("checks/s / bare calls/s: {name}"), "", each(&|r| r.rate(arm)));
         report.show(format!("server CPU, a check: {name}"), "us", each(&|r| r.micros(arm)));
@@ -117,22 +118,22 @@ fn check((load, tokens): &(Load<'_>, Arc<Vec<Tokens>>), time: Duration) -> Loop 
         let token = tokens[next.fetch_add(1, Ordering::Relaxed) % tokens.len()].access.clone();
         async move {
             let answer = client.introspect_token(IntrospectTokenRequest { token }).await?;
-            assert!(answer.into_inner().active, "the token counts");
+            assert!(answer.into_inner().active, "the token is active");
             Ok(())
         }
     })
 }
 
-/// Each call in flight refreshes a session of its own.
+/// Each caller refreshes a separate session.
 fn refresh(load: &Load<'_>, tokens: &Arc<Vec<Mutex<String>>>, time: Duration) -> Loop {
     let tokens = tokens.clone();
     load.closed_loop(time, move |mut client, number| {
         let tokens = tokens.clone();
         async move {
-            let refresh_token = tokens[number].lock().expect("nobody panics").clone();
+            let refresh_token = tokens[number].lock().expect("no other holder panics").clone();
             let answer = client.refresh_token(RefreshTokenRequest { refresh_token }).await?.into_inner();
-            let next = answer.tokens.expect("a refresh answers tokens").refresh_token;
-            *tokens[number].lock().expect("nobody panics") = next;
+            let next = answer.tokens.expect("a refresh returns tokens").refresh_token;
+            *tokens[number].lock().expect("no other holder panics") = next;
             Ok(())
         }
     })
@@ -140,34 +141,35 @@ fn refresh(load: &Load<'_>, tokens: &Arc<Vec<Mutex<String>>>, time: Duration) ->
 
 // === hostile tokens ===
 
-/// How often each hostile token is shown; the least of its times counts, since others only say what else went on.
-const SHOWN: usize = 20;
+/// The number of checks of each hostile token. The minimum is reported, because other values contain the noise of the
+/// machine.
+const CHECKS: usize = 20;
 
-fn measure_hostile(runtime: &Runtime, signed: &Populated, report: &mut Report) {
+fn measure_hostile(runtime: &Runtime, populated: &Populated, report: &mut Report) {
     println!("hostile tokens");
-    let good = signed.tokens[0].access.clone();
-    let (mut worst, mut honest) = ((0.0, String::new()), f64::MAX);
+    let valid = populated.tokens[0].access.clone();
+    let (mut worst, mut of_valid) = ((0.0, String::new()), f64::MAX);
     runtime.block_on(async {
-        let mut client = Client::new(signed.server.channel().await);
-        let large = [("1 MB".to_owned(), "a".repeat(1 << 20)), ("the good one".to_owned(), good.clone())];
-        for (what, token) in hostile::hostile(&good).into_iter().chain(large) {
+        let mut client = Client::new(populated.server.channel().await);
+        let large = [("1 MB".to_owned(), "a".repeat(1 << 20)), ("the valid token".to_owned(), valid.clone())];
+        for (what, token) in hostile::hostile(&valid).into_iter().chain(large) {
             let mut least = f64::MAX;
-            for _ in 0..SHOWN {
+            for _ in 0..CHECKS {
                 let request = IntrospectTokenRequest { token: token.clone() };
-                let begun = Instant::now();
+                let start = Instant::now();
                 let answer = client.introspect_token(request).await;
-                least = least.min(begun.elapsed().as_secs_f64() * 1e3);
+                least = least.min(start.elapsed().as_secs_f64() * 1e3);
                 let active = answer.is_ok_and(|answer| answer.into_inner().active);
-                assert_eq!(active, token == good, "{what}");
+                assert_eq!(active, token == valid, "{what}");
             }
-            if token == good {
-                honest = least;
+            if token == valid {
+                of_valid = least;
             } else if least > worst.0 {
                 worst = (least, what);
             }
         }
     });
     report.gate("slowest hostile token, round trip", "ms", AtMost(1.0, 1.0), vec![worst.0]);
-    report.show("a good token, round trip", "ms", vec![honest]);
-    report.note(format!("the slowest hostile token: {}", worst.1));
+    report.show("valid token, round trip", "ms", vec![of_valid]);
+    report.note(format!("slowest hostile token: {}", worst.1));
 }

@@ -1,4 +1,4 @@
-//! The store alone: how many acknowledgements share a commit.
+//! The store alone: the number of acknowledgements for each commit.
 
 use std::{
     fs, io,
@@ -24,12 +24,12 @@ use crate::{
     users::claim,
 };
 
-/// Registrations that wait at once.
+/// Concurrent registrations.
 const WRITERS: u64 = 64;
 
-/// A file that counts how often it is synced.
+/// A file that counts its syncs.
 #[derive(Debug)]
-struct Counted {
+struct SyncCounter {
     file: FileBackend,
     syncs: Arc<AtomicU64>,
 }
@@ -38,7 +38,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let (folder, syncs) = (scratch(), Arc::new(AtomicU64::new(0)));
     let file = fs::File::options().read(true).write(true).create_new(true).open(folder.path().join("counted.redb"));
     let file = FileBackend::new(file.expect("the folder is new")).expect("it is not locked");
-    let counted = Counted { file, syncs: syncs.clone() };
+    let counted = SyncCounter { file, syncs: syncs.clone() };
     let _runtime = runtime.enter();
     let embedded = Embedded::open_on(counted, Arc::new(System)).expect("a new file can be opened");
     let (mut per_commit, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
         println!("commits: repetition {number} of {}", plan.repetitions);
         let before = syncs.load(Ordering::Relaxed);
         let acknowledged = runtime.block_on(claim_for(&embedded, arm, &names)) as f64;
-        // Two-phase commit: one sync for what is new, one to make it count.
+        // Two-phase commit: one sync for the new data, one for the commit.
         let commits = (syncs.load(Ordering::Relaxed) - before) as f64 / 2.0;
         per_commit.push(acknowledged / commits);
         rates.push(acknowledged / arm.as_secs_f64());
@@ -61,7 +61,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     report.show("store alone, 64 writers: claims/s, embedded", "/s", rates);
 }
 
-/// Claims new names, 64 at once, for a while; answers how many.
+/// Claims new usernames with 64 concurrent writers for `time`; returns their number.
 async fn claim_for(store: &Arc<dyn Store>, time: Duration, names: &AtomicU64) -> u64 {
     let (end, first) = (Instant::now() + time, names.fetch_add(1 << 32, Ordering::Relaxed));
     let mut writers = JoinSet::new();
@@ -79,7 +79,7 @@ async fn claim_for(store: &Arc<dyn Store>, time: Duration, names: &AtomicU64) ->
     writers.join_all().await.into_iter().sum()
 }
 
-impl StorageBackend for Counted {
+impl StorageBackend for SyncCounter {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }

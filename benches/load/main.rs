@@ -1,23 +1,25 @@
-//! Measures what the service promises, and prints it as one table: how much of the machine reaches the hash, what a token
-//! check costs, what a storm of logins does to everybody else, how much memory it takes and how soon it answers.
+//! Measures the performance targets of the service and prints one table: the share of the CPU that computes hashes, the
+//! cost of a token check, the effect of a login storm on other calls, memory, and start-up time.
 //!
-//! `cargo bench --bench load` takes about ten minutes. `-- --quick` takes two and proves nothing; `-- --scale` adds a
-//! million users and a second node; `-- --only rates,storm` measures some parts; `-- --peer NAME=URL` measures another
-//! product's login over plain HTTP in the same run (`peers.rs` says how), and `-- --build PATH` another build's.
+//! `cargo bench --bench load` takes about ten minutes. `-- --quick` takes two, but its figures are not significant.
+//! `-- --scale` adds a million users and a second node. `-- --only rates,storm` measures some parts. `-- --peer
+//! NAME=URL` measures the login of another product over plain HTTP in the same run (see `peers.rs`), and `-- --build
+//! PATH` that of another build.
 //!
-//! Servers are real processes on the disk of the target folder, with their default settings and somebody who reads their
-//! log; Redis is a real redis-server that syncs its file at every write. Server and client share the cores.
+//! Servers are real processes on the disk of the target folder, with default settings; their log is read. Redis is a
+//! real redis-server that syncs its file at every write. Server and client share the cores.
 //!
-//! Machines differ, and one differs from itself an hour later, so gates are on ratios of arms that take turns in one run;
-//! rates, checks, starts and nodes have a control, an arm over itself, and the storm has the same flood beside a bare
-//! server. A ratio that misses its gate by less than the control's interval says nothing, nor do rates when other processes
-//! took more than a few percent of the cores, nor checks when the client had all of its one. A figure is the median of
-//! its repetitions, its interval a bootstrap of that median. Only answers that succeeded count as calls.
+//! Machines differ, and the speed of one machine changes within an hour. So gates are on ratios of arms that
+//! alternate in one run. Rates, checks, starts and nodes have a control, which is an arm divided by itself; the storm
+//! has a control with the same flood on a bare server. A result is not significant if a ratio misses its gate by less
+//! than the interval of the control, if other processes used more than a few percent of the cores during rates, or if
+//! the client used all of its core during checks. A figure is the median of its repetitions, its interval a bootstrap
+//! of that median. Only successful calls are counted.
 //!
-//! The table also goes to `bench/load.json` in the target folder, and the plot of the storm to `bench/storm.svg`. A missed
-//! gate fails nothing.
+//! The table is also written to `bench/load.json` in the target folder, and the plot of the storm to
+//! `bench/storm.svg`. A missed gate does not change the exit code.
 
-#![expect(clippy::disallowed_methods, reason = "measures the real time, and waits for it to pass")]
+#![expect(clippy::disallowed_methods, reason = "measures real time, and sleeps")]
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 
 mod bare;
@@ -25,7 +27,7 @@ mod calls;
 mod checks;
 mod commits;
 #[path = "../../tests/it/support/hostile.rs"]
-#[expect(clippy::unwrap_used, unreachable_pub, reason = "made for tests")]
+#[expect(clippy::unwrap_used, unreachable_pub, reason = "shared with the tests")]
 mod hostile;
 mod peers;
 mod plot;
@@ -47,21 +49,21 @@ use watchword::common::host;
 
 use self::{bare::Kind, peers::Peer, report::Report};
 
-/// How much to measure.
+/// The amount of measurements.
 pub(crate) struct Plan {
-    /// Of the rates and the checks.
+    /// Repetitions of the rates and the checks.
     repetitions: usize,
-    /// How long one arm of a repetition takes.
+    /// The duration of one arm of a repetition.
     arm: Duration,
-    /// Servers that see storms.
+    /// The number of servers with storms.
     storms: usize,
-    /// How long each storm takes.
+    /// The duration of each storm.
     storm: Duration,
-    /// How long after a storm memory is looked at again.
+    /// The delay after a storm until memory is measured again.
     calm: Duration,
-    /// Of each kind of server.
+    /// The number of starts of each kind of server.
     starts: usize,
-    /// How long the plot stays at one offered load.
+    /// The duration of one offered load of the plot.
     point: Duration,
 }
 
@@ -88,29 +90,29 @@ const QUICK: Plan = Plan {
 const PARTS: [&str; 6] = ["rates", "commits", "checks", "starts", "storm", "plot"];
 
 fn main() {
-    if let Some(kind) = Kind::asked() {
+    if let Some(kind) = Kind::from_args() {
         return kind.serve();
     }
     let arguments: Vec<String> = env::args().collect();
-    let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    // `cargo test --all-targets` runs this program too, without the flag that `cargo bench` adds.
-    if !asked("--bench") {
+    let has_flag = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    // `cargo test --all-targets` also runs this program, without the flag of `cargo bench`.
+    if !has_flag("--bench") {
         return;
     }
     let values = |flag: &str| -> Vec<&str> {
         arguments.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1].as_str()).collect()
     };
-    let plan = if asked("--quick") { QUICK } else { FULL };
+    let plan = if has_flag("--quick") { QUICK } else { FULL };
     let peers: Vec<_> = values("--peer").into_iter().map(Peer::parse).collect();
     let only: Vec<_> = values("--only").iter().flat_map(|parts| parts.split(',')).collect();
     assert!(only.iter().all(|part| PARTS.contains(part) || *part == "scale"), "--only takes {PARTS:?} and scale");
     let wanted = |part: &str| if only.is_empty() { PARTS.contains(&part) } else { only.contains(&part) };
 
-    // One thread: a client with more takes more of the server's cores.
+    // One thread: a client with more threads would take more of the server's cores.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("a runtime can be had");
+    let runtime = runtime.expect("a runtime starts");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&folder).expect("cargo writes beside it");
+    fs::create_dir_all(&folder).expect("cargo writes into the target folder");
     let mut report = Report::default();
     let load_average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     report.note(format!("{} cores; load average before: {}", host::cores(), load_average.trim()));
@@ -132,7 +134,7 @@ fn main() {
     if wanted("plot") {
         plot::measure(&plan, &runtime, &folder);
     }
-    if asked("--scale") || wanted("scale") {
+    if has_flag("--scale") || wanted("scale") {
         scale::measure(&plan, &runtime, &mut report);
     }
     report.publish(&folder);

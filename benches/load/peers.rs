@@ -1,9 +1,9 @@
-//! Another product's login, so that it is measured in the same run on the same machine.
+//! The login of another product, measured in the same run on the same machine.
 //!
-//! `--peer NAME=URL` calls `POST URL` from as many callers as our own logins have. What follows a `#` in the URL is the
-//! body: JSON when it begins with `{`, else a form. So `--peer 'Keycloak=http://127.0.0.1:8080/realms/r/protocol/
-//! openid-connect/token#grant_type=password&client_id=c&username=ada&password=…'` (without the line break). Any 2xx counts
-//! as a success, 429 and 503 as overloaded.
+//! `--peer NAME=URL` calls `POST URL` with the concurrency of Watchword's own logins. The text after `#` in the URL is
+//! the body: JSON if it begins with `{`, otherwise a form. Any 2xx counts as a success, 429 and 503 as overloaded.
+//! An example, without the line break: `--peer 'Keycloak=http://127.0.0.1:8080/realms/r/protocol/openid-connect/token
+//! #grant_type=password&client_id=c&username=ada&password=…'`.
 
 use std::{error::Error, time::Duration};
 
@@ -19,7 +19,7 @@ use tonic::Status;
 
 use crate::calls::{Tally, drive};
 
-/// Somebody else's login.
+/// The login of another product.
 pub(crate) struct Peer {
     pub(crate) name: String,
     url: String,
@@ -33,7 +33,7 @@ impl Peer {
         Self { name: name.into(), url: url.into(), body: body.into() }
     }
 
-    /// Logs in for a while; answers what became of it, and successes a second.
+    /// Logs in for `time`; returns the outcomes, and successes per second.
     pub(crate) fn login(&self, runtime: &Runtime, time: Duration) -> (Tally, f64) {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -43,11 +43,11 @@ impl Peer {
         let (url, body) = (self.url.clone(), Bytes::from(self.body.clone()));
         let (tally, took) = drive(runtime, time, move |_| {
             let request = Request::post(&url).header(CONTENT_TYPE, media_type).body(Full::new(body.clone()));
-            let answer = client.request(request.expect("--peer holds a URL"));
+            let response = client.request(request.expect("--peer has a valid URL"));
             async move {
-                let answer = answer.await.map_err(|cause| unavailable(&cause))?;
-                let status = answer.status();
-                answer.into_body().collect().await.map_err(|cause| unavailable(&cause))?;
+                let response = response.await.map_err(|cause| unavailable(&cause))?;
+                let status = response.status();
+                response.into_body().collect().await.map_err(|cause| unavailable(&cause))?;
                 outcome(status)
             }
         });

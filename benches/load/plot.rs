@@ -1,5 +1,5 @@
-//! The storm as a picture: logins a second in time and the p99 of token checks against the load that is offered, ours
-//! beside the naive server's. The naive server stores nothing, so our store is in memory that looks like a disk.
+//! A plot of the storm: timely logins per second and the p99 of token checks by offered load, for Watchword and the
+//! naive server. The naive server stores nothing, so Watchword's store is on a memory file system.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -16,27 +16,27 @@ use crate::{
     users::{Populated, Setup},
 };
 
-/// Offered logins for each one that there can be.
+/// Offered loads, as multiples of the capacity.
 const LOADS: [f64; 7] = [0.25, 0.5, 1.0, 2.0, 4.0, 7.0, 10.0];
 
-/// Token checks a second meanwhile.
+/// Concurrent token checks per second.
 const CHECKS: f64 = 100.0;
 
 const CONNECTIONS: usize = 20;
 
-/// Memory that looks like a disk, so that a disk's pauses are not measured.
+/// A memory file system, so that pauses of a disk are not measured.
 const MEMORY: &str = "/dev/shm";
 
-/// What was measured at one load.
+/// The measurements at one offered load.
 struct Point {
     load: f64,
-    /// Logins in time for each one that Watchword can make.
+    /// Timely logins divided by Watchword's capacity.
     goodput: f64,
-    /// Milliseconds.
+    /// In milliseconds.
     checks_p99: f64,
 }
 
-/// Measures the curves and draws them into `folder`; a point is the median of its repetitions.
+/// Measures the curves and writes the plot to `folder`; a point is the median of its repetitions.
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
     let ours = Populated::start(runtime, Setup { within: MEMORY, ..Setup::default() }, POPULATION);
     let capacity = Load::connect(runtime, &ours.server, POPULATION.users).login(plan.arm).rate();
@@ -49,14 +49,14 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
     let (mut of_ours, mut of_naive) = (Vec::new(), Vec::new());
     for load in LOADS {
         println!("plot: {load} times capacity");
-        let (mut here, mut there) = (Vec::new(), Vec::new());
+        let (mut ours_here, mut naive_here) = (Vec::new(), Vec::new());
         for _ in 0..plan.storms {
-            here.push(point(&ours.server, load));
-            // A new one each time: its queue outlives its callers.
-            there.push(point(&Server::spawn(Kind::Naive.command()), load));
+            ours_here.push(point(&ours.server, load));
+            // A new naive server for each point: its queue remains after its callers have left.
+            naive_here.push(point(&Server::spawn(Kind::Naive.command()), load));
         }
-        of_ours.push(Point::median(load, &here));
-        of_naive.push(Point::median(load, &there));
+        of_ours.push(Point::median(load, &ours_here));
+        of_naive.push(Point::median(load, &naive_here));
     }
     for (name, points) in [("Watchword", &of_ours), ("naive", &of_naive)] {
         for Point { load, goodput, checks_p99 } in points {
@@ -65,7 +65,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, folder: &Path) {
             );
         }
     }
-    fs::write(folder.join("storm.svg"), draw(&of_ours, &of_naive)).expect("cargo writes beside it");
+    fs::write(folder.join("storm.svg"), draw(&of_ours, &of_naive)).expect("cargo writes into the target folder");
 }
 
 impl Point {
@@ -79,9 +79,9 @@ impl Point {
     }
 }
 
-// === drawing ===
+// === Drawing ===
 
-/// The size of each of the two panels, and where it begins.
+/// The size of each of the two panels, and its distance from the top.
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 200.0;
 const TOP: f64 = 40.0;
@@ -89,7 +89,7 @@ const TOP: f64 = 40.0;
 const OURS: &str = "#1a7f37";
 const NAIVE: &str = "#cf222e";
 
-/// A panel's vertical axis.
+/// The vertical axis of a panel.
 struct Axis {
     title: &'static str,
     ticks: &'static [f64],
@@ -138,7 +138,7 @@ fn panel(svg: &mut String, left: f64, axis: &Axis) {
         line(svg, format_args!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", left - 6.0, y + 4.0));
     }
     for load in LOADS {
-        let (x, y) = (across(left, load), TOP + HEIGHT + 18.0);
+        let (x, y) = (x_position(left, load), TOP + HEIGHT + 18.0);
         line(svg, format_args!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{load}</text>"));
     }
     let (x, y) = (left + WIDTH / 2.0, TOP + HEIGHT + 36.0);
@@ -149,24 +149,24 @@ fn panel(svg: &mut String, left: f64, axis: &Axis) {
 }
 
 fn curve(svg: &mut String, left: f64, axis: &Axis, colour: &str, points: &[Point], value: fn(&Point) -> f64) {
-    let places = points.iter().map(|point| {
+    let positions = points.iter().map(|point| {
         let height = (axis.height)(value(point)).clamp(0.0, 1.0);
-        (across(left, point.load), TOP + HEIGHT * (1.0 - height))
+        (x_position(left, point.load), TOP + HEIGHT * (1.0 - height))
     });
-    let path: Vec<_> = places.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let path: Vec<_> = positions.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let path = path.join(" ");
     line(svg, format_args!("<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"));
-    for (x, y) in places {
+    for (x, y) in positions {
         line(svg, format_args!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"));
     }
 }
 
-/// Loads are drawn as powers of two.
-fn across(left: f64, load: f64) -> f64 {
+/// The x position of a load, on a logarithmic axis.
+fn x_position(left: f64, load: f64) -> f64 {
     let [least, most] = [LOADS[0].log2(), LOADS[LOADS.len() - 1].log2()];
     left + WIDTH * (load.log2() - least) / (most - least)
 }
 
 fn line(svg: &mut String, text: std::fmt::Arguments<'_>) {
-    writeln!(svg, "{text}").expect("a string takes everything");
+    writeln!(svg, "{text}").expect("writing to a string does not fail");
 }

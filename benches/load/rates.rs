@@ -1,4 +1,4 @@
-//! Logins and registrations a second beside the hashes that the machine could make, and the CPU that they cost.
+//! Logins and registrations per second compared with the raw hash rate of the machine, and their CPU cost.
 
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,15 @@ use crate::{
     users::{Populated, Population, Setup},
 };
 
-/// Who signs in, one after the other: most logins are a user's first in this hour, which costs a write, unless the machine
-/// makes more than this in all.
+/// The number of users that log in, in turn. Most logins are the first of a user in this hour, which costs a write,
+/// unless the machine makes more logins than this in total.
 const USERS: u64 = 10_000;
 
-/// What one repetition measured.
+/// The measurements of one repetition.
 struct Repetition {
-    /// Hashes a second of the service's kernel, before and after the logins.
+    /// Hashes per second of the service's kernel, before and after the logins.
     raw: [f64; 2],
-    /// Hashes a second of the `argon2` crate.
+    /// Hashes per second of the `argon2` crate.
     one_shot: f64,
     login: Loop,
     register: Loop,
@@ -36,33 +36,33 @@ struct Repetition {
     register_on_redis: Loop,
     peers: Vec<(Tally, f64)>,
     builds: Vec<Loop>,
-    /// The part of all cores that other processes had in the first four arms.
+    /// The share of all cores that other processes used during the first four arms.
     others: f64,
 }
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], builds: &[&str], report: &mut Report) {
     let (mut pooled, mut one_shot) = (raw::workers(raw::pooled), raw::workers(raw::one_shot));
-    assert_eq!(raw::tag_of(&mut pooled[0]), raw::tag_of(&mut one_shot[0]), "both kernels compute the same");
+    assert_eq!(raw::tag_of(&mut pooled[0]), raw::tag_of(&mut one_shot[0]), "both kernels compute equal hashes");
     let population = Population { users: USERS, ..Population::default() };
     let (redis, folder) = (Redis::start(), scratch());
-    let start = |setup| Populated::start(runtime, setup, population);
-    let embedded = start(Setup::default());
-    let shared = start(Setup { redis: Some(&redis), ..Setup::default() });
+    let populated = |setup| Populated::start(runtime, setup, population);
+    let embedded = populated(Setup::default());
+    let shared = populated(Setup { redis: Some(&redis), ..Setup::default() });
     let in_memory = Server::start_on(folder.path(), &["--store", "memory:"]);
     let load = Load::connect(runtime, &embedded.server, USERS);
     let load_on_redis = Load::connect(runtime, &shared.server, USERS);
     let load_in_memory = Load::register_and_connect(runtime, &in_memory, CONCURRENCY as u64);
-    let of_builds: Vec<_> = builds.iter().map(|build| start(Setup { build, ..Setup::default() })).collect();
+    let of_builds: Vec<_> = builds.iter().map(|build| populated(Setup { build, ..Setup::default() })).collect();
     let loads_of_builds: Vec<_> = of_builds.iter().map(|of| Load::connect(runtime, &of.server, USERS)).collect();
 
     let mut repeat = |arm| {
-        let (others, begun) = (cpu_of_others(&[&embedded.server]), Instant::now());
+        let (others, start) = (cpu_of_others(&[&embedded.server]), Instant::now());
         let raw_before = on_all_cores(&mut pooled, arm);
         let login = load.login(arm);
         let raw = [raw_before, on_all_cores(&mut pooled, arm)];
         let register = load.register(arm);
         let others =
-            (cpu_of_others(&[&embedded.server]) - others) / begun.elapsed().as_secs_f64() / host::cores() as f64;
+            (cpu_of_others(&[&embedded.server]) - others) / start.elapsed().as_secs_f64() / host::cores() as f64;
         Repetition {
             raw,
             login,
@@ -76,30 +76,30 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, peers: &[Peer], builds: &[
             peers: peers.iter().map(|peer| peer.login(runtime, arm)).collect(),
         }
     };
-    // Warms up: arenas and caches.
+    // A warm-up of arenas and caches.
     repeat(Duration::from_millis(500));
     let mut done = Vec::new();
     for number in 1..=plan.repetitions {
         println!("rates: repetition {number} of {}", plan.repetitions);
         done.push(repeat(plan.arm));
     }
-    tell(&done, report);
+    report_figures(&done, report);
     for (number, build) in builds.iter().enumerate() {
         let each =
             |figure: &dyn Fn(&Repetition, &Loop) -> f64| done.iter().map(|r| figure(r, &r.builds[number])).collect();
-        report.show(format!("logins/s / those of {build}"), "", each(&|r, other| r.login.rate() / other.rate()));
+        report.show(format!("logins/s / logins/s of {build}"), "", each(&|r, other| r.login.rate() / other.rate()));
         report.show(format!("server CPU beside the hash, {build}"), "us", each(&|_, other| other.server_micros()));
     }
     for (number, peer) in peers.iter().enumerate() {
         let each =
             |figure: &dyn Fn(&Repetition, f64) -> f64| done.iter().map(|r| figure(r, r.peers[number].1)).collect();
         report.show(format!("logins/s of {} / raw hashes/s", peer.name), "", each(&|r, rate| rate / r.raw_mean()));
-        report.show(format!("logins/s / those of {}", peer.name), "", each(&|r, rate| r.login.rate() / rate));
+        report.show(format!("logins/s / logins/s of {}", peer.name), "", each(&|r, rate| r.login.rate() / rate));
         report.note(format!("{}: {}", peer.name, done.iter().map(|r| &r.peers[number].0).sum::<Tally>()));
     }
 }
 
-fn tell(done: &[Repetition], report: &mut Report) {
+fn report_figures(done: &[Repetition], report: &mut Report) {
     let each = |figure: fn(&Repetition) -> f64| done.iter().map(figure).collect::<Vec<_>>();
     report.show("other processes", "% CPU", each(|r| r.others * 100.0));
     report.show("raw / raw (control)", "", each(|r| r.raw[1] / r.raw[0]));
@@ -107,9 +107,9 @@ fn tell(done: &[Repetition], report: &mut Report) {
     report.show("logins/s / raw hashes/s, 32 users in memory", "", each(|r| r.login_in_memory.rate() / r.raw_mean()));
     report.show("logins/s / raw hashes/s, Redis", "", each(|r| r.login_on_redis.rate() / r.raw_mean()));
     report.gate("server CPU beside the hash, a login", "us", AtMost(250.0, 120.0), each(|r| r.login.server_micros()));
-    report.show("the same, 32 users in memory", "us", each(|r| r.login_in_memory.server_micros()));
-    report.show("the same, Redis", "us", each(|r| r.login_on_redis.server_micros()));
-    report.show("the same, a registration", "us", each(|r| r.register.server_micros()));
+    report.show("server CPU beside the hash, 32 users in memory", "us", each(|r| r.login_in_memory.server_micros()));
+    report.show("server CPU beside the hash, Redis", "us", each(|r| r.login_on_redis.server_micros()));
+    report.show("server CPU beside the hash, a registration", "us", each(|r| r.register.server_micros()));
     report.show("CPU in the hash, a login / a raw hash", "", each(|r| r.login.hash_micros() / r.raw_micros()));
     report.show("client CPU, a login", "us", each(|r| r.login.client_micros()));
     report.gate("raw hashes/s / argon2 one-shot", "", AtLeast(1.6, 2.0), each(|r| r.raw_mean() / r.one_shot));
@@ -130,7 +130,7 @@ impl Repetition {
         f64::midpoint(self.raw[0], self.raw[1])
     }
 
-    /// What a hash takes of a core when every core hashes.
+    /// CPU time of a hash while all cores compute hashes, in microseconds.
     fn raw_micros(&self) -> f64 {
         1e6 * host::cores() as f64 / self.raw_mean()
     }

@@ -1,4 +1,4 @@
-//! Hashes without a service around them: what the machine could do at most.
+//! Hashes without a service: the maximum rate of the machine.
 
 use std::{
     hint, thread,
@@ -8,7 +8,7 @@ use std::{
 use rustix::process::setpriority_process;
 use watchword::{common::host, domain::password::Cost};
 
-/// What the server's hash workers have, so that whatever else runs on the machine hits both alike.
+/// The priority of the server's hash workers, so that other processes of the machine affect both equally.
 const NICENESS: i32 = 10;
 
 const PASSWORD: &[u8] = crate::calls::PASSWORD.as_bytes();
@@ -16,7 +16,7 @@ pub(crate) const SALT: &[u8] = b"sixteen bytes...";
 
 pub(crate) type Tag = [u8; 32];
 
-/// The service's kernel as a worker of its pool uses it: one arena for all hashes.
+/// The service's kernel, used as in a worker of its hash pool: one arena for all hashes.
 pub(crate) fn pooled() -> impl FnMut(&mut Tag) + Send {
     use argon2_rust::{Algorithm, Argon2, Params, Version, params::Memory};
     let Cost { memory_kib, passes, lanes } = Cost::DEFAULT;
@@ -26,7 +26,7 @@ pub(crate) fn pooled() -> impl FnMut(&mut Tag) + Send {
     move |tag| hasher.hash_into(PASSWORD, SALT, tag).expect("the default is valid")
 }
 
-/// The `argon2` crate as its own example uses it: new memory for each hash.
+/// The `argon2` crate, used as in its own example: new memory for each hash.
 pub(crate) fn one_shot() -> impl FnMut(&mut Tag) + Send {
     use argon2::{Algorithm, Argon2, Params, Version};
     let Cost { memory_kib, passes, lanes } = Cost::DEFAULT;
@@ -35,7 +35,7 @@ pub(crate) fn one_shot() -> impl FnMut(&mut Tag) + Send {
     move |tag| argon2.hash_password_into(PASSWORD, SALT, tag).expect("the default is valid")
 }
 
-/// One for each core.
+/// One worker for each core.
 pub(crate) fn workers<W>(new: fn() -> W) -> Vec<W> {
     (0..host::cores()).map(|_| new()).collect()
 }
@@ -46,7 +46,7 @@ pub(crate) fn tag_of(hash: &mut impl FnMut(&mut Tag)) -> Tag {
     tag
 }
 
-/// Hashes a second of all workers together, each on a thread of its own.
+/// Hashes per second of all workers together, each on a separate thread.
 pub(crate) fn on_all_cores(workers: &mut [impl FnMut(&mut Tag) + Send], time: Duration) -> f64 {
     thread::scope(|scope| {
         let threads: Vec<_> = workers.iter_mut().map(|hash| scope.spawn(move || rate(hash, time))).collect();
@@ -55,7 +55,7 @@ pub(crate) fn on_all_cores(workers: &mut [impl FnMut(&mut Tag) + Send], time: Du
 }
 
 fn rate(hash: &mut impl FnMut(&mut Tag), time: Duration) -> f64 {
-    // Of this thread alone.
+    // Sets the priority of this thread only.
     setpriority_process(None, NICENESS).expect("a lower priority is never refused");
     let start = Instant::now();
     let mut hashes = 0_u32;

@@ -1,4 +1,4 @@
-//! A redis-server that keeps users, with its file synced at every write.
+//! A durable redis-server, which syncs its file at every write.
 
 use std::{
     net::TcpListener,
@@ -20,7 +20,7 @@ use crate::{
     users::environment,
 };
 
-/// A redis-server that keeps users; killed when dropped.
+/// A durable redis-server; killed when dropped.
 pub(crate) struct Redis {
     child: Child,
     port: u16,
@@ -74,12 +74,12 @@ impl Redis {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
     }
 
-    /// CPU time so far.
+    /// The CPU time of redis-server so far.
     pub(crate) fn cpu(&self) -> Duration {
         cpu_of_threads(self.child.id(), |_| true)
     }
 
-    /// A number in what Redis says of itself.
+    /// A numeric field of INFO.
     pub(crate) fn info(&self, field: &str) -> f64 {
         let info: String = self.ask(&["INFO"]).expect("Redis answers");
         let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -89,8 +89,8 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.child.kill().expect("it is ours and not waited for");
-        self.child.wait().expect("it is ours and not waited for");
+        self.child.kill().expect("it is a child that was not awaited");
+        self.child.wait().expect("it is a child that was not awaited");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The table, for people and as JSON.
+//! The table of results, as text and as JSON.
 
 use std::{fs, path::Path};
 
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use self::Gate::{AtLeast, AtMost};
 
-/// Resamples behind an interval.
+/// The number of bootstrap resamples for an interval.
 const RESAMPLES: usize = 2_000;
 
-/// What was measured, in the order in which it was told.
+/// All figures and notes, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Report {
     figures: Vec<Figure>,
     notes: Vec<String>,
 }
 
-/// What a figure must be, and what it should be.
+/// A gate: the required value of a figure, and a stretch goal.
 #[derive(Clone, Copy)]
 pub(crate) enum Gate {
     AtLeast(f64, f64),
@@ -27,29 +27,29 @@ struct Figure {
     name: String,
     unit: &'static str,
     gate: Option<Gate>,
-    /// In order; at least one.
+    /// Sorted; at least one.
     samples: Vec<f64>,
 }
 
 // === impl Report ===
 
 impl Report {
-    /// Takes a figure's samples.
+    /// Adds a figure without a gate.
     pub(crate) fn show(&mut self, name: impl Into<String>, unit: &'static str, samples: Vec<f64>) {
-        self.take(name.into(), unit, None, samples);
+        self.add(name.into(), unit, None, samples);
     }
 
-    /// Takes the samples of a figure that has a gate.
+    /// Adds a figure with a gate.
     pub(crate) fn gate(&mut self, name: impl Into<String>, unit: &'static str, gate: Gate, samples: Vec<f64>) {
-        self.take(name.into(), unit, Some(gate), samples);
+        self.add(name.into(), unit, Some(gate), samples);
     }
 
-    fn take(&mut self, name: String, unit: &'static str, gate: Option<Gate>, mut samples: Vec<f64>) {
+    fn add(&mut self, name: String, unit: &'static str, gate: Option<Gate>, mut samples: Vec<f64>) {
         samples.sort_by(f64::total_cmp);
         self.figures.push(Figure { name, unit, gate, samples });
     }
 
-    /// Takes a line of text.
+    /// Adds a line of text.
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
@@ -65,24 +65,24 @@ impl Report {
         }
         let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
         let text = format!("{:#}\n", json!({ "figures": figures, "notes": self.notes }));
-        fs::write(folder.join("load.json"), text).expect("cargo writes beside it");
+        fs::write(folder.join("load.json"), text).expect("cargo writes into the target folder");
     }
 }
 
 // === impl Figure ===
 
 impl Figure {
-    /// Where the median of all runs may well be, judged by medians of samples drawn from ours (bootstrap).
+    /// The 95 % confidence interval of the median: a bootstrap with resamples of the samples.
     fn interval(&self) -> [f64; 2] {
-        let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut medians: Vec<_> = (0..RESAMPLES)
             .map(|_| {
                 let drawn = self.samples.iter().map(|_| {
-                    // Xorshift: the same interval from the same samples.
-                    chance ^= chance << 13;
-                    chance ^= chance >> 7;
-                    chance ^= chance << 17;
-                    self.samples[(chance % self.samples.len() as u64) as usize]
+                    // Xorshift with a fixed seed: equal samples give equal intervals.
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    self.samples[(random % self.samples.len() as u64) as usize]
                 });
                 let mut drawn: Vec<_> = drawn.collect();
                 drawn.sort_by(f64::total_cmp);
@@ -128,18 +128,18 @@ impl Figure {
     }
 }
 
-/// Of numbers in order; at least one.
+/// The median of sorted numbers; at least one.
 pub(crate) fn median(sorted: &[f64]) -> f64 {
     f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }
 
-/// The number that the given part of the numbers in order does not exceed. Nothing meets no gate: it is infinite.
+/// The quantile of sorted numbers. Infinite without numbers, so that it meets no upper gate.
 pub(crate) fn quantile(sorted: &[f64], part: f64) -> f64 {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::INFINITY)
 }
 
-/// About four digits.
+/// The number with about four digits.
 fn short(number: f64) -> String {
     match number {
         ..10.0 => format!("{number:.3}"),

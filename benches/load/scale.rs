@@ -1,5 +1,5 @@
-//! A million users, who are loaded through the store and not by hashing: what they do to logins and lists, to start-up, disk
-//! and memory. And two nodes on one Redis.
+//! The effect of a million users on logins, lists, start-up, disk and memory; and two nodes on one Redis. The users are
+//! written directly to the store, without hashing.
 
 use std::{
     fs,
@@ -27,13 +27,13 @@ use crate::{
 
 const SESSIONS: usize = 100;
 
-const FEW: Population = Population { users: 1_000, authenticate: CONCURRENCY, sessions: SESSIONS };
+const FEW: Population = Population { users: 1_000, with_sessions: CONCURRENCY, sessions: SESSIONS };
 const MANY: Population = Population { users: 1_000_000, ..FEW };
 
-/// Lone logins of each kind in a repetition.
+/// Sequential logins on each server in a repetition.
 const LOGINS: u64 = 60;
 
-/// Starts after a `kill -9`, and after an ordinary end.
+/// Starts after `kill -9`, and after a normal shutdown.
 const STARTS: usize = 10;
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
@@ -41,7 +41,7 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let few = Populated::start(runtime, Setup::default(), FEW);
     let mut many = Populated::start(runtime, Setup::default(), MANY);
     compare(plan, runtime, "embedded", [&few, &many], report);
-    let file = fs::metadata(many.folder().join("watchword.redb")).expect("the store is there");
+    let file = fs::metadata(many.folder().join("watchword.redb")).expect("the store file exists");
     let on_disk = file.blocks() as f64 * 512.0 / MANY.users as f64;
     report.show("1 000 000 users: redb, on disk", "B/user", vec![on_disk]);
     measure_starts(runtime, &mut many, report);
@@ -61,86 +61,87 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     measure_two_nodes(plan, runtime, report);
 }
 
-/// A server with few users beside one with many.
+/// Compares a server with few users and one with many.
 fn compare(plan: &Plan, runtime: &Runtime, store: &str, servers: [&Populated; 2], report: &mut Report) {
     let arms = servers.map(|of| Load::connect(runtime, &of.server, FEW.users));
     let mut clients = servers.map(|of| Client::new(runtime.block_on(of.server.channel())));
-    let (mut ratios, mut lists, mut chance) = (Vec::new(), Vec::new(), 1_u64);
+    let (mut ratios, mut lists, mut random) = (Vec::new(), Vec::new(), 1_u64);
     for number in 0..=plan.repetitions {
         println!("scale: {store}, repetition {number} of {}", plan.repetitions);
         let mut took = [Vec::new(), Vec::new()];
         for _ in 0..LOGINS {
-            // A user whom nobody asked for before (a linear congruential generator).
-            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // A random user, probably not cached (linear congruential generator).
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             for (at, users) in [FEW.users, MANY.users].into_iter().enumerate() {
-                let begun = Instant::now();
-                let answer = runtime.block_on(calls::login(clients[at].clone(), user((chance >> 33) % users)));
+                let start = Instant::now();
+                let answer = runtime.block_on(calls::login(clients[at].clone(), user((random >> 33) % users)));
                 answer.expect("the password is right");
-                took[at].push(begun.elapsed().as_secs_f64());
+                took[at].push(start.elapsed().as_secs_f64());
             }
         }
         let [few, many] = took.map(|mut took| {
             took.sort_by(f64::total_cmp);
             median(&took)
         });
-        let list_entry = [0, 1].map(|at| list(&arms[at], newest(runtime, &mut clients[at]), plan.arm).rate());
-        // The first one warms up.
+        let list_rates =
+            [0, 1].map(|at| list(&arms[at], new_access_tokens(runtime, &mut clients[at]), plan.arm).rate());
+        // The first repetition is a warm-up.
         if number > 0 {
             ratios.push(many / few);
-            lists.push(list_entry[1] / list_entry[0]);
+            lists.push(list_rates[1] / list_rates[0]);
         }
     }
     report.gate(format!("login p50, 1 000 000 users / 1 000: {store}"), "", AtMost(1.05, 1.01), ratios);
     report.gate(format!("ListSessions/s, 1 000 000 users / 1 000: {store}"), "", AtLeast(0.9, 0.97), lists);
 }
 
-/// An access token of the newest session of each of those who are signed in: their logins end the older ones.
-fn newest(runtime: &Runtime, client: &mut Client) -> Arc<Vec<String>> {
-    let tokens = (0..FEW.authenticate).map(|number| {
+/// Logs in each user with sessions and returns the access tokens. The new session ends the oldest one.
+fn new_access_tokens(runtime: &Runtime, client: &mut Client) -> Arc<Vec<String>> {
+    let tokens = (0..FEW.with_sessions).map(|number| {
         let request =
             LoginRequest { username: format!("signed-{number}"), password: PASSWORD.into(), ..Default::default() };
         let answer = runtime.block_on(client.login(request)).expect("the password is right").into_inner();
-        answer.tokens.expect("a login answers tokens").access_token
+        answer.tokens.expect("a login returns tokens").access_token
     });
     Arc::new(tokens.collect())
 }
 
-/// Each call in flight lists the hundred sessions of a user of its own.
+/// Each caller lists the 100 sessions of a separate user.
 fn list(load: &Load<'_>, tokens: Arc<Vec<String>>, time: Duration) -> Loop {
     load.closed_loop(time, move |mut client, number| {
         let mut request = Request::new(ListSessionsRequest { page_size: 100, page_token: String::new() });
         let value = format!("Bearer {}", tokens[number]).parse().expect("a token is a header value");
         request.metadata_mut().insert("authorization", value);
         async move {
-            let list_entry = client.list_sessions(request).await?.into_inner().sessions.len();
-            assert_eq!(list_entry, SESSIONS);
+            let sessions = client.list_sessions(request).await?.into_inner().sessions;
+            assert_eq!(sessions.len(), SESSIONS);
             Ok(())
         }
     })
 }
 
-/// Kills a node in the middle of registrations and starts it again.
+/// Kills a node during registrations and starts it again; then shuts it down and starts it again.
 fn measure_starts(runtime: &Runtime, many: &mut Populated, report: &mut Report) {
-    let (mut after_kill, mut after_end, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut after_kill, mut after_shutdown, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STARTS {
         Load::connect(runtime, &many.server, 1).register(Duration::from_millis(200));
         many.server.kill();
-        let begun = Instant::now();
+        let start = Instant::now();
         many.restart();
-        after_kill.push(begun.elapsed().as_secs_f64() * 1e3);
+        after_kill.push(start.elapsed().as_secs_f64() * 1e3);
         thread::sleep(Duration::from_millis(200));
         memory.push(many.server.memory_mib("VmRSS:"));
         many.server.stop();
-        let begun = Instant::now();
+        let start = Instant::now();
         many.restart();
-        after_end.push(begun.elapsed().as_secs_f64() * 1e3);
+        after_shutdown.push(start.elapsed().as_secs_f64() * 1e3);
     }
     report.gate("1 000 000 users: exec to listening, killed", "ms", AtMost(2_000.0, 50.0), after_kill);
-    report.show("1 000 000 users: exec to listening and end", "ms", after_end);
-    report.show("1 000 000 users: memory then", "MiB", memory);
+    report.show("1 000 000 users: shutdown and exec to listening", "ms", after_shutdown);
+    report.show("1 000 000 users: memory after the start", "MiB", memory);
 }
 
-/// One node with all cores' hashes, beside two that share them and one Redis.
+/// Compares one node, whose hash workers use all cores, with two nodes that share the cores and one Redis.
 fn measure_two_nodes(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("scale: two nodes");
     let (alone, shared) = (Redis::start(), Redis::start());
@@ -153,7 +154,7 @@ fn measure_two_nodes(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let second = Server::start_on(&first.folder().with_file_name("second"), &first.flags());
     let load = Load::connect(runtime, &one.server, population.users);
     let both = [&first.server, &second].map(|server| Load::connect(runtime, server, population.users));
-    let (mut ratios, mut controls, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut controls, mut redis_micros) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..=plan.repetitions {
         println!("scale: two nodes, repetition {number} of {}", plan.repetitions);
         let before = load.login(plan.arm).rate();
@@ -164,10 +165,10 @@ fn measure_two_nodes(plan: &Plan, runtime: &Runtime, report: &mut Report) {
         if number > 0 {
             controls.push(after / before);
             ratios.push(two / f64::midpoint(before, after));
-            kept.push(used.as_secs_f64() * 1e6 / logins as f64);
+            redis_micros.push(used.as_secs_f64() * 1e6 / logins as f64);
         }
     }
     report.show("one node / one node (control)", "", controls);
     report.gate("logins/s, two nodes on one Redis / one node", "", AtLeast(0.95, 1.0), ratios);
-    report.show("CPU of redis-server, a login", "us", kept);
+    report.show("CPU of redis-server, a login", "us", redis_micros);
 }

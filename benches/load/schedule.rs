@@ -1,5 +1,5 @@
-//! Calls on a fixed schedule, for storms: when a call is due does not depend on how the others fared (open loop), and it
-//! is timed from when it was due, so that a server that stalls cannot hide it (coordinated omission).
+//! Calls on a fixed schedule, for storms: calls are due independently of earlier responses (open loop), and latency is
+//! measured from the due time, so that a stalled server cannot hide it (coordinated omission).
 
 use std::{
     future::Future,
@@ -12,26 +12,27 @@ use tonic::{Code, Status};
 
 use crate::report::quantile;
 
-/// A schedule counts only when almost all of its calls (99 %) began at most this late.
+/// A schedule is valid only if 99 % of its calls began at most this late.
 const LATE_MAX: Duration = Duration::from_millis(10);
 
-/// Between the making of a schedule and its first call.
+/// The delay before the first call of a schedule.
 const LEAD: Duration = Duration::from_millis(20);
 
-/// So many calls a second, for so long.
+/// A fixed rate of calls for a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Schedule {
+    /// Calls per second.
     pub(crate) rate: f64,
     pub(crate) time: Duration,
 }
 
-/// One call.
+/// The timing and outcome of one call.
 pub(crate) struct Call {
-    /// When it was to begin, after the schedule's start.
+    /// When the call was due, after the start of the schedule.
     pub(crate) due: Duration,
-    /// How much later it began.
+    /// The delay from the due time to the actual start.
     late: Duration,
-    /// From when it was due to its answer.
+    /// The time from the due time to the response.
     pub(crate) took: Duration,
     pub(crate) end: End,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Succeeded,
-    /// For want of room.
+    /// RESOURCE_EXHAUSTED.
     Refused,
     DeadlinePassed,
     Failed(Code),
@@ -48,21 +49,21 @@ pub(crate) enum End {
 
 /// All calls of a schedule.
 pub(crate) struct Calls {
-    /// When the first was due.
+    /// When the first call was due.
     pub(crate) start: Instant,
     pub(crate) schedule: Schedule,
     pub(crate) all: Vec<Call>,
 }
 
-/// Runs a future on a runtime of this thread's own: whoever measures latencies shares no thread with a flood.
-pub(crate) fn alone<T>(task: impl Future<Output = T>) -> T {
-    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be had").block_on(task)
+/// Runs a future on a new single-threaded runtime, so that latencies are measured on a separate thread from the flood.
+pub(crate) fn on_own_runtime<T>(task: impl Future<Output = T>) -> T {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts").block_on(task)
 }
 
 // === impl Schedule ===
 
 impl Schedule {
-    /// Makes the calls, and waits for the last one's end.
+    /// Makes the calls, and waits until all have ended.
     pub(crate) async fn run<F>(self, call: impl Fn(usize) -> F) -> Calls
     where
         F: Future<Output = Result<(), Status>> + Send + 'static,
@@ -71,7 +72,7 @@ impl Schedule {
         let due = move |number: usize| Duration::from_secs_f64(number as f64 / self.rate);
         let start = Instant::now() + LEAD;
         let (is_due, mut dues) = mpsc::unbounded_channel();
-        // A thread that sleeps is more exact than a runtime's timer, which counts milliseconds.
+        // A sleeping thread is more precise than the timer of the runtime, which has a resolution of one millisecond.
         let pacer = thread::spawn(move || {
             for number in 0..count {
                 thread::sleep((start + due(number)).saturating_duration_since(Instant::now()));
@@ -111,7 +112,7 @@ impl End {
         match answer.as_ref().map_err(Status::code) {
             Ok(()) => End::Succeeded,
             Err(Code::ResourceExhausted) => End::Refused,
-            // The client's own timer says CANCELLED.
+            // The client's own timer ends the call with CANCELLED.
             Err(Code::DeadlineExceeded | Code::Cancelled) => End::DeadlinePassed,
             Err(code) => End::Failed(code),
         }
@@ -123,13 +124,14 @@ impl Calls {
         self.all.iter().filter(|call| wanted(call.end)).count()
     }
 
-    /// Successes a second until the schedule's end: what is answered after it, nothing comes beside it any more.
+    /// Successes per second until the end of the schedule. Later responses are not counted, because no new calls
+    /// compete with them.
     pub(crate) fn goodput(&self) -> f64 {
         let in_it = |call: &&Call| call.end == End::Succeeded && call.due + call.took <= self.schedule.time;
         self.all.iter().filter(in_it).count() as f64 / self.schedule.time.as_secs_f64()
     }
 
-    /// What so large a part of the calls with a wanted end took at most, in milliseconds.
+    /// The latency quantile of the calls with a wanted outcome, in milliseconds.
     pub(crate) fn millis(&self, wanted: impl Fn(End) -> bool, part: f64) -> f64 {
         let took = self.all.iter().filter(|call| wanted(call.end)).map(|call| call.took.as_secs_f64() * 1e3);
         let mut took: Vec<_> = took.collect();
@@ -137,27 +139,27 @@ impl Calls {
         quantile(&took, part)
     }
 
-    /// Milliseconds by which almost all calls were late at most.
+    /// The 99th percentile of the start delay, in milliseconds.
     pub(crate) fn late_millis(&self) -> f64 {
         let mut late: Vec<_> = self.all.iter().map(|call| call.late.as_secs_f64() * 1e3).collect();
         late.sort_by(f64::total_cmp);
         quantile(&late, 0.99)
     }
 
-    /// Whether the load was the one that was meant.
+    /// Whether the generator kept to the schedule.
     pub(crate) fn was_punctual(&self) -> bool {
         self.late_millis() <= LATE_MAX.as_secs_f64() * 1e3
     }
 
-    /// Every kind of end with its count, in a line.
+    /// The number of calls by outcome, in one line.
     pub(crate) fn ends(&self) -> String {
         let failed = self.all.iter().find_map(|call| match call.end {
             End::Failed(code) => Some(code),
             End::Succeeded | End::Refused | End::DeadlinePassed => None,
         });
-        let words = failed.map(|code| format!(" ({code:?})")).unwrap_or_default();
+        let code = failed.map(|code| format!(" ({code:?})")).unwrap_or_default();
         format!(
-            "{} succeeded, {} refused, {} past their deadline, {} failed{words}, begun up to {:.1} ms late",
+            "{} succeeded, {} refused, {} past their deadline, {} failed{code}, started up to {:.1} ms late",
             self.count(|end| end == End::Succeeded),
             self.count(|end| end == End::Refused),
             self.count(|end| end == End::DeadlinePassed),

@@ -1,4 +1,4 @@
-//! How soon a new process answers and what memory it takes before its first login, beside the bare server.
+//! Start-up time and memory before the first login, compared with the bare server.
 
 use std::{
     thread,
@@ -17,15 +17,15 @@ use crate::{
     server::{Server, scratch},
 };
 
-/// Threads that were just started have memory yet to touch.
+/// The time in which new threads touch their memory.
 const SETTLE: Duration = Duration::from_millis(200);
 
 pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     println!("starts: {} of each kind", plan.starts);
-    let known = scratch();
-    drop(Server::start(known.path()));
+    let existing = scratch();
+    drop(Server::start(existing.path()));
     let bare = || Server::spawn(Kind::Bare.command());
-    let again = || Server::start(known.path());
+    let again = || Server::start(existing.path());
     let (mut ratios, mut controls, mut millis, mut new, mut refusals) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut memory, mut memory_ratios) = (Vec::new(), Vec::new());
@@ -50,12 +50,12 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     report.gate("exec to first answer / bare server", "", AtMost(3.0, 1.5), ratios);
     report.show("exec to first answer", "ms", millis);
     report.show("exec to first answer, new store", "ms", new);
-    report.show("exec to first login refused", "ms", refusals);
+    report.show("exec to first refused login", "ms", refusals);
     report.gate("memory before the first login / bare server", "", AtMost(2.0, 1.4), memory_ratios);
     report.show("memory before the first login", "MiB", memory);
 }
 
-/// A server, and the milliseconds from before its process was started until after it answered.
+/// Starts a server; returns it and the milliseconds from before its start until its first response.
 fn start(runtime: &Runtime, server: impl FnOnce() -> Server, ask: impl AsyncFn(Client)) -> (Server, f64) {
     let start = Instant::now();
     let server = server();
@@ -63,13 +63,13 @@ fn start(runtime: &Runtime, server: impl FnOnce() -> Server, ask: impl AsyncFn(C
     (server, start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Asks about a token; the bare server likes any.
+/// Checks an invalid token, which the bare server reports as active.
 async fn check(mut client: Client) {
     let answer = client.introspect_token(IntrospectTokenRequest { token: "none".into() }).await;
     answer.expect("a server that listens answers");
 }
 
 async fn refused_login(client: Client) {
-    let status = calls::login(client, "nobody".into()).await.expect_err("nobody is registered");
+    let status = calls::login(client, "nobody".into()).await.expect_err("no user is registered");
     assert_eq!(status.code(), Code::Unauthenticated);
 }

@@ -1,5 +1,5 @@
-//! Users that are there before a server starts: loaded through `domain::Store`, not by hashing, or signed in by the rules
-//! themselves at a cheap hash.
+//! Users that exist before a server starts: written directly to `domain::Store` without hashing, or with sessions,
+//! which the domain creates at a low hash cost.
 
 use std::{
     path::PathBuf,
@@ -30,39 +30,40 @@ use crate::{
     server::{OURS, SCRATCH, Server},
 };
 
-/// Who makes the tokens, for all servers.
+/// The token issuer of all servers.
 pub(crate) const ISSUER: &str = "http://127.0.0.1:5000";
 
-/// For users who are signed in by this process: their hashes are not what is measured.
-const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+/// The hash cost of users with sessions: these hashes are not measured.
+const LOW_COST: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
-/// Whom a server finds in its store.
+/// The users in the store of a server.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Population {
-    /// Users with the password of [`calls`](crate::calls) and a hash of today's cost.
+    /// Users with the password of [`calls`](crate::calls) and a hash of the default cost.
     pub(crate) users: u64,
-    /// Others, and how many sessions each of them has.
-    pub(crate) authenticate: usize,
+    /// Additional users with sessions.
+    pub(crate) with_sessions: usize,
+    /// The number of sessions of each of them.
     pub(crate) sessions: usize,
 }
 
-/// A server with users; its folder goes with it.
+/// A server with users. Dropping it deletes its folder.
 pub(crate) struct Populated {
     pub(crate) server: Server,
-    /// Tokens of each session: users beside each other, the sessions of one user apart.
+    /// The tokens of all sessions: first the first session of each user, then the second.
     pub(crate) tokens: Arc<Vec<Tokens>>,
     flags: Vec<String>,
     folder: TempDir,
 }
 
-/// Where a server keeps its users, and which build it is.
+/// The store and the build of a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub(crate) build: &'a str,
-    /// Otherwise the embedded store.
+    /// The embedded store if `None`.
     pub(crate) redis: Option<&'a Redis>,
     pub(crate) flags: &'a [&'a str],
-    /// The folder in which it gets one of its own.
+    /// The parent of the server's folder.
     pub(crate) within: &'a str,
 }
 
@@ -76,10 +77,10 @@ impl Populated {
     /// Fills a store, and starts a server on it.
     pub(crate) fn start(runtime: &Runtime, setup: Setup<'_>, population: Population) -> Self {
         let Setup { build, redis, flags, within } = setup;
-        let folder = TempDir::new_in(within).expect("it can be written");
+        let folder = TempDir::new_in(within).expect("the folder is writable");
         let url = redis.map_or("embedded:".to_owned(), Redis::url);
         let data = folder.path().join("data").display().to_string();
-        // No token ends while it is measured.
+        // Longer than the benchmark, so that no token expires.
         let place = ["--store", &url, "--data-dir", &data, "--token-issuer", ISSUER, "--access-token-lifetime", "1h"];
         let tokens = Arc::new(runtime.block_on(populate(&place, population)));
         let flags = [&place[..2], &place[4..], flags].concat();
@@ -87,7 +88,7 @@ impl Populated {
         Self { server, tokens, flags: flags.into_iter().map(str::to_owned).collect(), folder }
     }
 
-    /// Ends the server, and starts another on the same store.
+    /// Stops the server and starts a new one on its store.
     pub(crate) fn restart(&mut self) {
         self.server.stop();
         self.server = Server::start_on(&self.folder(), &self.flags());
@@ -98,40 +99,40 @@ impl Populated {
         self.folder.path().join("data")
     }
 
-    /// What the server was started with.
+    /// The flags of the server.
     pub(crate) fn flags(&self) -> Vec<&str> {
         self.flags.iter().map(String::as_str).collect()
     }
 }
 
-/// Makes the users in this process, on the store that the server will have.
+/// Creates the users in this process, in the store of the future server.
 async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
     let free =
         ["watchword", "--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--admin-addr", "off"];
-    let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are good");
-    config.hashing.cost = CHEAP;
+    let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are valid");
+    config.hashing.cost = LOW_COST;
     let settings = config.store.clone();
     let store = store::open(&settings, Arc::new(Seal::none()), &environment()).await.expect("a new store opens");
     load_all(&store, population.users).await;
     store.close().await;
     drop(store);
-    if population.authenticate == 0 {
+    if population.with_sessions == 0 {
         return Vec::new();
     }
-    let app = App::start(config, environment()).await.expect("a server can be had");
+    let app = App::start(config, environment()).await.expect("a server starts");
     let auth = app.auth();
-    // No more at once than the hash queue has room for.
-    let (mut all, room) = (JoinSet::new(), Arc::new(Semaphore::new(8)));
-    for number in 0..population.authenticate {
-        let (auth, room) = (auth.clone(), room.clone());
+    // At most as many at once as the hash queue accepts.
+    let (mut all, permits) = (JoinSet::new(), Arc::new(Semaphore::new(8)));
+    for number in 0..population.with_sessions {
+        let (auth, permits) = (auth.clone(), permits.clone());
         all.spawn(async move {
-            let _permit = room.acquire().await.expect("nobody closes it");
+            let _permit = permits.acquire().await.expect("the semaphore is never closed");
             let name = format!("signed-{number}");
-            let wanted = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "");
-            auth.register(&context(), wanted.expect("good values")).await.expect("the store takes users");
+            let registration = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "");
+            auth.register(&context(), registration.expect("valid values")).await.expect("the store accepts users");
             let mut tokens = Vec::new();
             for _ in 0..population.sessions {
-                let attempt = Credentials::parse(&name, PASSWORD.into()).expect("good values");
+                let attempt = Credentials::parse(&name, PASSWORD.into()).expect("valid values");
                 tokens.push(auth.login(&context(), attempt).await.expect("the password is right").1);
             }
             tokens
@@ -154,7 +155,7 @@ fn context() -> CallContext {
     }
 }
 
-/// Loads that many users.
+/// Writes users to the store, with many concurrent writers.
 pub(crate) async fn load_all(store: &Arc<dyn Store>, users: u64) {
     let next = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
@@ -178,7 +179,7 @@ pub(crate) async fn claim(store: &dyn Store, number: u64) {
     assert!(matches!(claimed, Claim::Claimed), "every name is new");
 }
 
-/// A user as a registration makes it; all of them share a hash.
+/// A user as after a registration. All users share one hash.
 fn registered(number: u64) -> User {
     static PHC: LazyLock<String> = LazyLock::new(|| {
         let encode = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
@@ -187,7 +188,7 @@ fn registered(number: u64) -> User {
         format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${tag}")
     });
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + number);
-    let username = Username::parse(&user(number)).expect("an ordinary name");
+    let username = Username::parse(&user(number)).expect("a valid username");
     let data = UserData::parse("testing".into(), 100).expect("short data");
     User::new(username, PasswordHash::parse(&PHC).expect("a hash"), data, now, (&System as &dyn Entropy).bytes())
 }

@@ -1,4 +1,4 @@
-// First call from Go (`go generate && go run .`): registers, logs in, and reads why a wrong password is refused.
+// First call from Go (`go generate && go run .`): registers, logs in, and reads the error reason of a wrong password.
 package main
 
 import (
@@ -22,19 +22,19 @@ func main() {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines)))
 	auth, ctx := pb.NewAuthClient(conn), context.Background()
 	name, password := "ada-"+uuid.NewString()[:8], "correct horse battery staple"
-	// With a request_id the same registration can be sent again when its answer was lost.
+	// With a request_id the registration can be repeated when its response was lost.
 	must(auth.Register(ctx, &pb.RegisterRequest{Username: name, Password: password, RequestId: uuid.NewString()}))
 	user := must(auth.Login(ctx, &pb.LoginRequest{Username: name, Password: password})).GetUser()
 	fmt.Println("logged in:", user.GetUsername(), user.GetUserId())
 
 	_, err := auth.Login(ctx, &pb.LoginRequest{Username: name, Password: "wrong"})
-	for _, detail := range status.Convert(err).Details() { // names for programs; err's text is for people
+	for _, detail := range status.Convert(err).Details() { // the reason is for programs, the text of err for people
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "INVALID_CREDENTIALS" {
 			fmt.Println("refused:", info.GetReason())
 			return
 		}
 	}
-	log.Fatal("a wrong password was not refused as such: ", err)
+	log.Fatal("a wrong password did not return INVALID_CREDENTIALS: ", err)
 }
 
 func must[T any](value T, err error) T {

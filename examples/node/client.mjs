@@ -1,4 +1,4 @@
-// First call from Node: registers a user, logs in, and reads why a wrong password is refused.
+// First call from Node: registers a user, logs in, and reads the error reason of a wrong password.
 //
 // Run it: npm ci && node client.mjs
 
@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
-// Reads the contract as it stands in proto/, so that no generated code has to be kept.
+// Loads the contract from proto/ at run time, so that no generated code is needed.
 const includeDirs = [fileURLToPath(new URL('../../proto', import.meta.url))];
 const files = ['watchword/auth/v1/auth.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'];
 const api = loadSync(files, { includeDirs, keepCase: true, json: true });
@@ -19,7 +19,7 @@ const client = new Auth(process.env.WATCHWORD_ADDR ?? '127.0.0.1:50051', grpc.cr
 const call = (method, request) =>
   promisify(client[method]).call(client, request, { deadline: Date.now() + DEADLINE_MS });
 
-// Why Watchword refused: a name from error_reason.proto. The text is for people, this is for programs.
+// The reason of an error: a name from error_reason.proto, for programs. The message is for people.
 function reason(error) {
   const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
   const { details } = packed ? api['google.rpc.Status'].deserialize(packed) : { details: [] };
@@ -28,7 +28,7 @@ function reason(error) {
 
 const ada = { username: `ada-${randomUUID().slice(0, 8)}`, password: 'correct horse battery staple' };
 
-// With a request_id the same registration can be sent again when its answer was lost.
+// With a request_id the registration can be repeated when its response was lost.
 await call('Register', { ...ada, request_id: randomUUID() });
 const { user } = await call('Login', ada);
 console.log('logged in:', user.username, user.user_id);

@@ -1,4 +1,4 @@
-// A token in Node: logs in, calls with the access token, and verifies it as any other service can, without a call.
+// Tokens in Node: logs in, calls with the access token, and verifies it offline, as any other service can.
 //
 // Run it: npm ci && node verify.mjs
 
@@ -19,10 +19,10 @@ const client = new Auth(process.env.WATCHWORD_ADDR ?? '127.0.0.1:50051', grpc.cr
 const call = (method, request, metadata = new grpc.Metadata()) =>
   promisify(client[method]).call(client, request, metadata, { deadline: Date.now() + DEADLINE_MS });
 
-// Once for a process: fetches the public keys when it needs them and keeps them.
+// One for each process: fetches the public keys when needed and caches them.
 const keys = createRemoteJWKSet(new URL(`${ISSUER}/.well-known/jwks.json`));
 
-// The token's claims, or an exception. One algorithm, one type, our issuer and our audience.
+// Returns the claims of a valid token. Requires one algorithm, one type, and the expected issuer and audience.
 async function verify(token) {
   const expected = { algorithms: ['ES256'], typ: 'at+jwt', issuer: ISSUER, audience: 'watchword', requiredClaims: ['exp', 'sub'] };
   return (await jwtVerify(token, keys, expected)).payload;

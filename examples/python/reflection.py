@@ -1,4 +1,4 @@
-"""Calls Watchword without any proto file: the server itself describes its messages (gRPC reflection).
+"""Calls Watchword without proto files: the server describes its messages by gRPC reflection.
 
 Run it: pip install -r requirements.txt && python reflection.py
 """
@@ -18,7 +18,7 @@ with grpc.insecure_channel(os.environ.get("WATCHWORD_ADDR", "127.0.0.1:50051")) 
     service = described.FindServiceByName("watchword.auth.v1.Auth")
 
     def call(method_name: str, **fields: str):
-        """Sends one unary call, with the messages that the server described."""
+        """Makes one unary call with the message types from reflection."""
         method = service.methods_by_name[method_name]
         request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
         send = channel.unary_unary(

@@ -1,4 +1,4 @@
-"""A token in Python: logs in, calls with the access token, and verifies it as any other service can, without a call.
+"""Tokens in Python: logs in, calls with the access token, and verifies it offline, as any other service can.
 
 Run it: pip install -r requirements.txt && python verify.py
 """
@@ -16,12 +16,12 @@ pb, services = grpc.protos_and_services("watchword/auth/v1/auth.proto")
 ISSUER = os.environ.get("WATCHWORD_ISSUER", "http://127.0.0.1:5000")
 DEADLINE_S = 5
 
-# Once for a process: fetches the public keys when it needs them and keeps them.
+# One for each process: fetches the public keys when needed and caches them.
 keys = jwt.PyJWKClient(f"{ISSUER}/.well-known/jwks.json")
 
 
 def verify(token: str) -> dict:
-    """The token's claims, or an exception. One algorithm, our issuer, our audience, and every claim there."""
+    """Returns the claims of a valid token. Requires one algorithm, the expected issuer and audience, and all claims."""
     return jwt.decode(
         token,
         keys.get_signing_key_from_jwt(token),

@@ -1,7 +1,7 @@
-//! First call from Rust: registers a user, logs in, calls as the user, and reads why a wrong password is refused.
+//! First call from Rust: registers a user, logs in, calls as the user, and reads the error reason of a wrong password.
 //!
-//! Run it beside `cargo run --release`: `cargo run --release --example client`.
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own, not part of the service")]
+//! Run it while `cargo run --release` runs: `cargo run --release --example client`.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a separate program, not part of the service")]
 
 use std::{env, error::Error};
 
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let watchword = Client::builder(format!("http://{address}")).connect().await?;
     let username = format!("ada-{}", &Uuid::new_v4().to_string()[..8]);
 
-    // With a request_id the same registration can be sent again when its answer was lost.
+    // With a request_id the registration can be repeated when its response was lost.
     let (password, request_id) = ("correct horse battery staple", Uuid::new_v4().to_string());
     let ada = pb::RegisterRequest {
         username: username.clone(),
@@ -25,16 +25,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     watchword.auth().register(ada).await?;
 
-    // Keeps the tokens fresh for as long as the program runs.
+    // Refreshes the tokens while the program runs.
     let tokens = TokenSource::new(&watchword, watchword.login(&username, password).await?.tokens);
-    let answer = watchword.auth_as(&tokens).get_user(pb::GetUserRequest {}).await?;
-    let user = answer.into_inner().user.ok_or("no user in the answer")?;
+    let response = watchword.auth_as(&tokens).get_user(pb::GetUserRequest {}).await?;
+    let user = response.into_inner().user.ok_or("the response contains no user")?;
     println!("logged in: {} {}", user.username, user.user_id);
 
-    let refusal = watchword.login(&username, "wrong").await.err().ok_or("a wrong password was accepted")?;
-    match refusal.auth_reason() {
+    let error = watchword.login(&username, "wrong").await.err().ok_or("a wrong password was accepted")?;
+    match error.auth_reason() {
         Some(pb::ErrorReason::InvalidCredentials) => println!("refused: INVALID_CREDENTIALS"),
-        _ => return Err(refusal.into()),
+        _ => return Err(error.into()),
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! A service of yours that lets nobody in without an access token: an axum handler behind ten lines of `main`.
+//! A service that requires an access token: an axum handler and ten lines of `main`.
 //!
-//! Run it beside `cargo run --release`: `cargo run --release --example protected`, then with the token of a login
-//! `curl -H "authorization: Bearer $TOKEN" http://127.0.0.1:3000/hello`. Nothing is asked of Watchword but its public keys.
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own, not part of the service")]
+//! Run it while `cargo run --release` runs: `cargo run --release --example protected`, then with the access token of
+//! a login `curl -H "authorization: Bearer $TOKEN" http://127.0.0.1:3000/hello`. It only fetches the public keys from
+//! Watchword.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a separate program, not part of the service")]
 
 use std::{env, error::Error};
 
@@ -23,6 +24,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn hello(me: Identity) -> String {
-    format!("hello {}\n", me.user_id)
+async fn hello(identity: Identity) -> String {
+    format!("hello {}\n", identity.user_id)
 }

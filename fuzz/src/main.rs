@@ -1,7 +1,7 @@
-//! One target of `watchword::fuzz` under libFuzzer. `fuzz/run` builds and starts it.
+//! Runs one target of `watchword::fuzz` with libFuzzer. `fuzz/run` builds and starts it.
 //!
-//! `FUZZ_TARGET` names the target and `FUZZ_SEEDS` a folder for its seeds. An input that breaks a promise is a crash, and so
-//! is one with which the memory of the process has grown by more than `GROWTH_KIB_MAX`.
+//! `FUZZ_TARGET` names the target and `FUZZ_SEEDS` a folder for its seeds. An input crashes if it violates an
+//! assertion or if the memory of the process has grown by more than `GROWTH_KIB_MAX`.
 
 #![no_main]
 
@@ -15,19 +15,19 @@ use std::{
 
 use watchword::fuzz::{TARGETS, Target};
 
-/// What any number of inputs may add to the memory of the process (T22), the fuzzer's own with it.
+/// The limit of memory growth for any number of inputs (T22), including the fuzzer's own memory.
 const GROWTH_KIB_MAX: u64 = 32 * 1024;
 
-/// Inputs after which everything has been set up that is set up once.
-const WARM_AFTER_INPUTS: u64 = 20_000;
+/// Inputs until all one-time allocations have been made.
+const WARM_UP_INPUTS: u64 = 20_000;
 
-/// Inputs between two looks at the memory.
-const LOOK_EVERY_INPUTS: u64 = 1_000;
+/// Inputs between two checks of the memory.
+const CHECK_EVERY_INPUTS: u64 = 1_000;
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
     TARGETS.into_iter().find(|target| target.name == name).unwrap_or_else(|| {
-        panic!("FUZZ_TARGET is none of {}", TARGETS.map(|target| target.name).join(", "));
+        panic!("FUZZ_TARGET must be one of {}", TARGETS.map(|target| target.name).join(", "));
     })
 });
 
@@ -35,30 +35,30 @@ libfuzzer_sys::fuzz_target!(
     init: {
         if let Some(folder) = env::var_os("FUZZ_SEEDS").map(std::path::PathBuf::from) {
             for (number, seed) in (TARGET.seeds)().into_iter().enumerate() {
-                fs::write(folder.join(number.to_string()), seed).expect("the folder for seeds takes files");
+                fs::write(folder.join(number.to_string()), seed).expect("the folder for seeds is writable");
             }
         }
     },
     |input: &[u8]| {
         (TARGET.try_input)(input);
-        look_at_memory();
+        check_memory();
     }
 );
 
-fn look_at_memory() {
+fn check_memory() {
     static INPUTS: AtomicU64 = AtomicU64::new(0);
-    static WARM_KIB: OnceLock<u64> = OnceLock::new();
+    static BASELINE_KIB: OnceLock<u64> = OnceLock::new();
     let inputs = INPUTS.fetch_add(1, Ordering::Relaxed);
-    if inputs >= WARM_AFTER_INPUTS && inputs.is_multiple_of(LOOK_EVERY_INPUTS) {
+    if inputs >= WARM_UP_INPUTS && inputs.is_multiple_of(CHECK_EVERY_INPUTS) {
         let now = resident_kib_max();
-        let grown = now.saturating_sub(*WARM_KIB.get_or_init(|| now));
-        assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more than when everything was set up");
+        let grown = now.saturating_sub(*BASELINE_KIB.get_or_init(|| now));
+        assert!(grown < GROWTH_KIB_MAX, "memory has grown by {grown} KiB since the warm-up");
     }
 }
 
-/// The most memory that this process has had at once.
+/// The peak memory of this process, in KiB.
 fn resident_kib_max() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("every process has it");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number of KiB")
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("every process has VmHWM");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("VmHWM is a number of KiB")
 }

@@ -1,8 +1,9 @@
 """Checks the deployment files without a container engine or a cluster: `python tests/deploy/check.py [binary]`.
 
-Needs the packages of requirements.txt beside it, and no network. Uses systemd-analyze, redis-server and redis-cli;
-where one is missing the line says "not checked", which is a failure in CI. A watchword binary, if named, is asked
-whether it takes the settings that the files give it. One line a check; the exit code is 1 when any failed.
+Needs the packages of requirements.txt in this folder, and no network. Uses systemd-analyze, redis-server and
+redis-cli; a check whose program is missing prints "not checked", which is a failure in CI. With the path of a watchword
+binary, also checks that it accepts the settings in the files. Prints one line for each check; the exit code is 1 when
+any check failed.
 """
 
 import json
@@ -21,10 +22,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
-# The releases that the manifests promise to suit: the oldest that knows all their fields, and the newest with a schema.
+# The supported releases: the oldest that has all fields of the manifests, and the newest that has a schema.
 KUBERNETES = ("1.27", "1.37")
 LABELS = {"app.kubernetes.io/name": "watchword"}
-# systemd's own measure of how much a unit may do, in tenths; 15 as it stands, 96 for a unit that says nothing.
+# The exposure level of `systemd-analyze security`, in tenths: 15 for this unit, 96 for a unit without hardening.
 SYSTEMD_EXPOSURE_MAX = 20
 REDIS_START_SECONDS_MAX = 10
 COMMAND_SECONDS_MAX = 60
@@ -35,13 +36,13 @@ class NotChecked(Exception):
 
 
 def run(*command, **options):
-    """Runs a program to its end; its output is text, and its exit code is the caller's to judge."""
+    """Runs a program to completion; returns its output as text and its exit code."""
     settings = {"capture_output": True, "text": True, "cwd": ROOT, "timeout": COMMAND_SECONDS_MAX}
     return subprocess.run([str(part) for part in command], **(settings | options))
 
 
 def need(program):
-    """The path of a program of the machine."""
+    """The path of an installed program."""
     path = shutil.which(program)
     if not path:
         raise NotChecked(f"{program} is missing")
@@ -57,7 +58,7 @@ def seconds(text):
 
 
 def resolved_compose():
-    """The Compose file as Docker Compose reads it: checked against its schema, every short form written out."""
+    """The Compose file as Docker Compose loads it: validated against its schema, with all short forms expanded."""
     result = run(PROGRAMS / "docker-compose", "config", "--format", "json")
     if result.returncode:
         raise ValueError(result.stderr.strip())
@@ -65,7 +66,7 @@ def resolved_compose():
 
 
 def manifests():
-    """Every Kubernetes object but the kustomization: its file's name and its content."""
+    """Every Kubernetes object except the kustomization: the name of its file and its content."""
     for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml")):
         if path.name != "kustomization.yaml":
             for manifest in yaml.safe_load_all(path.read_text()):
@@ -87,7 +88,7 @@ def image_settings():
 
 
 def unit(comments=False):
-    """The unit's lines; with comments, the settings that are commented out are in force."""
+    """The text of the unit; with `comments`, with its commented-out settings enabled."""
     text = (ROOT / "deploy/systemd/watchword.service").read_text()
     return re.sub(r"(?m)^#(?=(LoadCredential|Environment)=)", "", text) if comments else text
 
@@ -97,17 +98,17 @@ def unit_settings(folder):
     return {name: value.replace("%S", str(folder)) for name, value in pairs}
 
 
-# === The checks: each gives what is wrong, one text a fault
+# === The checks: each yields one text for each fault
 
 
 def dockerfile_lint():
-    """hadolint has nothing to say about the Dockerfile"""
+    """hadolint reports nothing about the Dockerfile"""
     result = run(PROGRAMS / "hadolint", "--no-color", "Dockerfile")
     yield from (result.stdout + result.stderr).splitlines() or (["hadolint failed"] if result.returncode else [])
 
 
 def dockerfile_rules():
-    """The image builds with Cargo.toml's Rust, runs as a number, needs no shell, consents to nothing"""
+    """The image builds with Cargo.toml's Rust, has a numeric user, needs no shell and does not allow plain text"""
     commands = dockerfile.parse_file(str(ROOT / "Dockerfile"))
     rust = re.search(r'(?m)^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text())[1]
     stages = [index for index, command in enumerate(commands) if command.cmd == "FROM"]
@@ -122,24 +123,24 @@ def dockerfile_rules():
     if final["STOPSIGNAL"].value != ("SIGTERM",):
         yield "STOPSIGNAL is not SIGTERM"
     if "WATCHWORD_INSECURE_PLAINTEXT" in image_settings():
-        yield "the image consents to plain text; only whoever runs it may"
+        yield "the image sets WATCHWORD_INSECURE_PLAINTEXT; only the operator may"
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     for command in (c for c in commands if c.cmd == "COPY" and not any("--from" in flag for flag in c.flags)):
         for source in command.value[:-1]:
             if not (ROOT / source).exists() or f"!{source}" not in allowed:
-                yield f"COPY {source}: not in the repository, or .dockerignore keeps it out"
+                yield f"COPY {source}: not in the repository, or excluded by .dockerignore"
     if "*" not in allowed or any(line.startswith("!") and not (ROOT / line[1:]).exists() for line in allowed):
-        yield ".dockerignore lets everything in, or names what is not there"
+        yield ".dockerignore allows everything, or lists a missing file"
 
 
 def compose_schema():
-    """Docker Compose takes docker-compose.yml"""
+    """Docker Compose accepts docker-compose.yml"""
     resolved_compose()
     return ()
 
 
 def compose_rules():
-    """Compose publishes on 127.0.0.1 only, never Redis, and its containers have no rights"""
+    """Compose publishes on 127.0.0.1 only and never Redis, and its containers have no privileges"""
     for name, service in resolved_compose()["services"].items():
         for port in service.get("ports", []):
             if port.get("host_ip") != "127.0.0.1":
@@ -149,14 +150,14 @@ def compose_rules():
         if not service.get("read_only") or service.get("cap_drop") != ["ALL"] or not service.get("mem_limit"):
             yield f"{name} lacks read_only, cap_drop ALL or mem_limit"
         if service.get("security_opt") != ["no-new-privileges:true"] or service.get("privileged"):
-            yield f"{name} may gain rights"
+            yield f"{name} can gain privileges"
 
 
 def compose_redis():
-    """The command of Compose's redis starts one that keeps users and whose user may do its work, and no more"""
+    """The Redis of Compose is durable, and its user has only the permissions that Watchword needs"""
     server, client = need("redis-server"), need("redis-cli")
     service = resolved_compose()["services"]["redis"]
-    # `config` doubles every `$` again.
+    # `docker-compose config` escapes every `$` as `$$`.
     script = service["command"][-1].replace("$$", "$")
     probe = service["healthcheck"]["test"][1].replace("$$", "$")
     with tempfile.TemporaryDirectory() as name:
@@ -176,10 +177,10 @@ def compose_redis():
 
 
 def redis_faults(redis, probe, cli):
-    """What the Redis of `compose_redis` does wrong."""
-    give_up_at = time.monotonic() + REDIS_START_SECONDS_MAX
+    """The faults of the Redis that `compose_redis` started."""
+    deadline = time.monotonic() + REDIS_START_SECONDS_MAX
     while run("sh", "-c", probe).returncode:
-        if redis.poll() is not None or time.monotonic() > give_up_at:
+        if redis.poll() is not None or time.monotonic() > deadline:
             redis.kill()
             yield f"redis does not become healthy: {redis.stdout.read().decode().strip()[-300:]}"
             return
@@ -210,13 +211,13 @@ def redis_faults(redis, probe, cli):
         if "NOPERM" not in ask(*command.split()):
             yield f"{command} is allowed"
     if "NOAUTH" not in ask("PING", password="wrong"):
-        yield "any password does"
+        yield "a wrong password is accepted"
     if "NOAUTH" not in run(*cli, "PING").stdout:
-        yield "nobody needs a password"
+        yield "Redis accepts commands without a password"
 
 
 def kubernetes_schema():
-    """Every manifest suits the Kubernetes schemas, strictly"""
+    """Every manifest is valid by the Kubernetes schemas, in strict mode"""
     for file, manifest in manifests():
         for version in KUBERNETES:
             try:
@@ -226,30 +227,30 @@ def kubernetes_schema():
 
 
 def kubernetes_rules():
-    """The manifests belong together: namespace, labels, ports, files, and the pod keeps to the restricted profile"""
+    """The manifests agree in namespace, labels, ports and files, and the pod meets the restricted profile"""
     spec = deployment()["spec"]["template"]["spec"]
     container = spec["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for file, manifest in manifests():
         if manifest["kind"] != "Namespace" and manifest["metadata"]["namespace"] != "watchword":
-            yield f"{file}: another namespace"
+            yield f"{file}: not in the namespace watchword"
         body = manifest.get("spec", {})
         selector = body.get("podSelector") or body.get("selector")
         if selector and selector.get("matchLabels", selector) != LABELS:
-            yield f"{file}: selects other pods than Watchword's"
+            yield f"{file}: does not select the pods of Watchword"
         if manifest["kind"] == "Service" and any(port["targetPort"] not in ports for port in body["ports"]):
-            yield f"{file}: a port that the pod does not have"
+            yield f"{file}: targets a port that the pod does not have"
         if manifest["kind"] == "NetworkPolicy":
             opened = {port["port"] for rule in body["ingress"] for port in rule["ports"]}
             if not opened <= set(ports.values()) or any(not rule.get("from") for rule in body["ingress"]):
-                yield f"{file}: opens a port that is not there, or opens one to everybody"
+                yield f"{file}: opens a port that the pod does not have, or opens a port to all clients"
             if any(not rule.get("to") for rule in body["egress"]):
-                yield f"{file}: lets calls out to everywhere"
+                yield f"{file}: allows egress to every destination"
     if deployment()["spec"]["template"]["metadata"]["labels"] != LABELS:
-        yield "deployment.yaml: the pods carry other labels"
+        yield "deployment.yaml: the labels of the pods differ"
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         if container[probe]["httpGet"]["port"] != "ops":
-            yield f"deployment.yaml: {probe} is not on the ops door"
+            yield f"deployment.yaml: {probe} is not on the ops listener"
     context = container["securityContext"]
     restricted = (
         spec["securityContext"].get("runAsNonRoot") is True
@@ -260,25 +261,25 @@ def kubernetes_rules():
         and spec.get("automountServiceAccountToken") is False
     )
     if not restricted:
-        yield "deployment.yaml: the pod may do more than the restricted profile allows"
+        yield "deployment.yaml: the pod does not meet the restricted profile"
     if "cpu" in container["resources"]["limits"] or "memory" not in container["resources"]["limits"]:
-        yield "deployment.yaml: wants a memory limit, and no CPU limit"
+        yield "deployment.yaml: needs a memory limit and no CPU limit"
     listed = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())["resources"]
     there = {file for file, manifest in manifests() if manifest["kind"] != "Secret"}
     for file in sorted(set(listed) ^ there):
-        yield f"kustomization.yaml: {file} is not listed, or not there, or a Secret"
+        yield f"kustomization.yaml: {file} is not listed, does not exist, or is a Secret"
 
 
 def systemd_verify():
-    """systemd knows every line of the unit, also with those for Redis, and counts it as well locked up"""
+    """systemd accepts every line of the unit, also with those for Redis, and rates it as well hardened"""
     analyze = need("systemd-analyze")
     for comments in (False, True):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "watchword.service")
-            # The binary is not installed here, and `verify` wants to see one.
+            # `verify` needs an installed binary; Watchword is not installed here.
             path.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={shutil.which('true')}", unit(comments)))
             result = run(analyze, "verify", "--man=no", path)
-            # It also complains about other units of the machine.
+            # `verify` also reports other units of the machine.
             faults = [line for line in result.stderr.splitlines() if "watchword" in line]
             yield from faults
             rating = run(analyze, "security", "--offline=true", f"--threshold={SYSTEMD_EXPOSURE_MAX}", path)
@@ -287,9 +288,10 @@ def systemd_verify():
 
 
 def gateway_code():
-    """What src/ says to gateways: identity headers, headers that are read, words of routes, the store's budget."""
+    """What src/ defines for gateways: identity headers, request headers that it reads, route settings, store budget."""
     code = (ROOT / "src/api/ext_authz.rs").read_text()
-    budget = re.search(r"STORE_BUDGET: .*from_millis\((\d+)\)", (ROOT / "src/domain/gateway/ext_authz.rs").read_text())
+    gateway = (ROOT / "src/domain/gateway/ext_authz.rs").read_text()
+    budget = re.search(r"STORE_BUDGET: .*from_millis\((\d+)\)", gateway)
     return {
         "identity": re.findall(r'(?m)^const \w+: &str = "(x-auth-[\w-]+)"', code),
         "read": {"authorization", *re.findall(r'has\("([\w-]+)"\)', code)},
@@ -303,7 +305,7 @@ def gateway_file(name):
 
 
 def typed(node, name):
-    """Every mapping below `node` that Envoy's type of that name is for."""
+    """Every mapping below `node` whose Envoy type has that name."""
     if isinstance(node, dict):
         if node.get("@type", "").endswith(f".{name}"):
             yield node
@@ -313,36 +315,36 @@ def typed(node, name):
 
 
 def envoy_rules():
-    """Envoy asks the node that is there, fails closed, waits long enough, and knows the code's headers and words"""
+    """Envoy calls the gRPC address, fails closed, waits long enough, and uses the headers and settings of src/"""
     (config,), code = gateway_file("envoy.yaml"), gateway_code()
     clusters = {cluster["name"]: cluster for cluster in config["static_resources"]["clusters"]}
     (manager,), (authz,) = typed(config, "HttpConnectionManager"), typed(config, "ExtAuthz")
     if authz["failure_mode_allow"] or not authz["encode_raw_headers"] or authz["transport_api_version"] != "V3":
-        yield "ext_authz: fails open, joins headers, or speaks another version"
+        yield "ext_authz: fails open, joins headers, or uses another version of the API"
     if float(authz["grpc_service"]["timeout"].rstrip("s")) < 1.5 * code["budget_seconds"]:
-        yield "ext_authz: gives up before Watchword answers"
+        yield "ext_authz: the timeout is shorter than the response time of Watchword"
     if {pattern["exact"] for pattern in authz["allowed_headers"]["patterns"]} != code["read"]:
-        yield f"ext_authz: sends other headers than {sorted(code['read'])}"
+        yield f"ext_authz: does not send exactly the headers {sorted(code['read'])}"
     (mutation,) = typed(manager["early_header_mutation_extensions"], "HeaderMutation")
     if [one["remove"] for one in mutation["mutations"]] != code["identity"]:
         yield f"early_header_mutation: does not remove {code['identity']}"
     routes = [one["check_settings"]["context_extensions"] for one in typed(config, "ExtAuthzPerRoute")]
     for route in routes:
         for word in set(route.items()) - code["words"]:
-            yield f"a route says {word}, which means nothing"
+            yield f"a route sets {word}, which Watchword does not know"
     watchword = clusters[authz["grpc_service"]["envoy_grpc"]["cluster_name"]]
     (protocol,) = typed(watchword, "HttpProtocolOptions")
     if "http2_protocol_options" not in protocol["explicit_http_config"]:
         yield "watchword: not HTTP/2"
     if endpoint(watchword) != default("WATCHWORD_GRPC_ADDR"):
-        yield f"watchword: {endpoint(watchword)} is not where the gRPC door is"
+        yield f"watchword: {endpoint(watchword)} is not the default address of the gRPC listener"
     limit = re.search(r"CHECK_BYTES_MAX: usize = (\d+) \* 1024", (ROOT / "src/api/methods/ext_authz.rs").read_text())
     if int(limit[1]) < 2 * manager["max_request_headers_kb"]:
-        yield "Envoy takes requests that a check has no room for"
+        yield "Envoy accepts requests that are too large for a check"
     filters, keys = gateway_file("jwt_authn.yaml")
     (provider,) = filters[0]["typed_config"]["providers"].values()
     if provider["issuer"] != f"http://{endpoint(keys[0])}" or endpoint(keys[0]) != default("WATCHWORD_HTTP_ADDR"):
-        yield "jwt_authn: the issuer is not the HTTP door"
+        yield "jwt_authn: the issuer is not the HTTP listener"
     yield from verifier_faults("jwt_authn", provider, provider["remote_jwks"]["http_uri"]["uri"])
     for one in provider["claim_to_headers"]:
         if one["header_name"] not in code["identity"]:
@@ -350,22 +352,22 @@ def envoy_rules():
 
 
 def endpoint(cluster):
-    """Where a cluster's first node is, as `ADDRESS:PORT`."""
+    """The address of a cluster's first node, as `ADDRESS:PORT`."""
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     return f"{address['address']}:{address['port_value']}"
 
 
 def verifier_faults(what, rule, keys):
-    """What is wrong with a rule by which a gateway verifies tokens by itself."""
+    """The faults of a rule by which a gateway verifies tokens offline."""
     path = "/.well-known/jwks.json"
     if path not in (ROOT / "src/http/well_known.rs").read_text():
-        yield f"{what}: keys are not at {path} any more"
+        yield f"{what}: the keys are no longer at {path}"
     if keys != f"{rule['issuer']}{path}" or rule["audiences"] != ["watchword"]:
-        yield f"{what}: keys or audience are not Watchword's"
+        yield f"{what}: the key URL or the audience is not Watchword's"
 
 
 def istio_rules():
-    """Istio asks the Service that is there about every request, fails closed, and requires a token where it verifies"""
+    """Istio calls the Service of deploy/kubernetes for every request, fails closed, and requires a token offline too"""
     objects, code = gateway_file("istio.yaml"), gateway_code()
     mesh, ask, verify, require = objects
     (provider,) = mesh["spec"]["meshConfig"]["extensionProviders"]
@@ -374,10 +376,10 @@ def istio_rules():
     if (authz["service"], authz["port"]) != ("watchword.watchword.svc.cluster.local", port):
         yield "the provider is not the Service of deploy/kubernetes"
     if authz["failOpen"] or float(authz["timeout"].rstrip("s")) < 1.5 * code["budget_seconds"]:
-        yield "the provider fails open, or gives up before Watchword answers"
+        yield "the provider fails open, or its timeout is shorter than the response time of Watchword"
     everything = {"action": "CUSTOM", "provider": {"name": provider["name"]}, "rules": [{}]}
     if not everything.items() <= ask["spec"].items():
-        yield "requests pass that nobody asked about"
+        yield "some requests pass without a check"
     if require["spec"]["action"] != "DENY" or require["spec"]["rules"] != [
         {"from": [{"source": {"notRequestPrincipals": ["*"]}}]}
     ]:
@@ -385,7 +387,7 @@ def istio_rules():
     for one in (ask, require):
         places = [(of["metadata"]["namespace"], of["spec"]["selector"]) for of in (one, verify)]
         if places[0] != places[1]:
-            yield f"{one['metadata']['name']}: another workload"
+            yield f"{one['metadata']['name']}: does not select the workload of RequestAuthentication"
     (rule,) = verify["spec"]["jwtRules"]
     if rule["issuer"] != kubernetes_settings()["WATCHWORD_TOKEN_ISSUER"]:
         yield "the issuer is not that of deploy/kubernetes"
@@ -396,20 +398,20 @@ def istio_rules():
 
 
 def kong_rules():
-    """Kong reads tokens in one place, checks their time and the key's own algorithm, and removes the code's headers"""
+    """Kong reads tokens from one header, checks expiry and the algorithm of the key, and removes identity headers"""
     (config,) = gateway_file("kong.yaml")
     plugins = {plugin["name"]: plugin["config"] for plugin in config["services"][0]["plugins"]}
     jwt = plugins["jwt"]
     places = (jwt["header_names"], jwt["uri_param_names"], jwt["cookie_names"])
     if places != (["authorization"], [], []) or (jwt["key_claim_name"], jwt["claims_to_verify"]) != ("kid", ["exp"]):
-        yield "jwt: tokens are read elsewhere, or not checked"
+        yield "jwt: tokens are read from other places, or are not checked"
     if "run_on_preflight" in jwt or "anonymous" in jwt:
         yield "jwt: requests pass without a token"
     (algorithm,) = {secret["algorithm"] for consumer in config["consumers"] for secret in consumer["jwt_secrets"]}
     if f'"alg": "{algorithm}"' not in (ROOT / "src/common/bearer.rs").read_text():
-        yield f"jwt: {algorithm} is not what tokens are signed with"
+        yield f"jwt: {algorithm} is not the signature algorithm of access tokens"
     if plugins["request-transformer"]["remove"]["headers"] != gateway_code()["identity"]:
-        yield "request-transformer: lets identity headers of clients through"
+        yield "request-transformer: does not remove all identity headers of clients"
 
 
 def variables():
@@ -418,9 +420,9 @@ def variables():
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(ROOT / "deploy").rglob("*")]
     for path in (path for path in files if path.is_file()):
         for name in sorted({*re.findall(r"WATCHWORD_[A-Z]\w*", path.read_text())} - known):
-            # Kubernetes' own for a Service of that name.
+            # Kubernetes sets these for a Service of this name.
             if not name.startswith(("WATCHWORD_PORT", "WATCHWORD_SERVICE")):
-                yield f"{path.relative_to(ROOT)}: {name} is no setting"
+                yield f"{path.relative_to(ROOT)}: {name} is not a setting"
 
 
 def flags():
@@ -429,7 +431,7 @@ def flags():
 
 
 def graces():
-    """What stops a node waits longer than it drains"""
+    """Each stop timeout is longer than the drain"""
     service = resolved_compose()["services"]["watchword"]
     pod = deployment()["spec"]["template"]["spec"]
     unit_stop = re.search(r"(?m)^TimeoutStopSec=(.*)$", unit())[1]
@@ -441,20 +443,20 @@ def graces():
         parts = ("WATCHWORD_DRAIN_DELAY", "WATCHWORD_DRAIN_TIMEOUT")
         drain = sum(seconds(given.get(name, default(name))) for name in parts)
         if grace <= drain:
-            yield f"{what}: {grace} s to stop, {drain} s to drain"
+            yield f"{what}: stop timeout {grace} s, drain {drain} s"
 
 
 def default(variable):
-    """A setting's default, from the flags."""
+    """The default value of a setting, from src/config/flags/."""
     return re.search(rf'env = "{variable}".*?default_value = "(.*?)"', flags(), re.S)[1]
 
 
 def settings():
-    """The binary takes the settings of all files, and refuses the image's as they are"""
+    """The binary accepts the settings of all files, and refuses those of the image alone"""
     binary = Path(sys.argv[1]).resolve()
 
     def ask(given):
-        # The store is not there; all else must be right.
+        # The store does not run here, so its settings are left out.
         clean = {name: value for name, value in given.items() if "_STORE" not in name}
         return run(binary, "--store", "memory:", "check-config", env=clean | {"PATH": os.environ["PATH"]})
 
@@ -470,7 +472,7 @@ def settings():
             if result.returncode or warnings:
                 yield f"{what}: {' '.join([result.stderr.strip(), *warnings]).strip()}"
         if "--insecure-plaintext" not in ask(image_settings()).stderr:
-            yield "image: starts in plain text on every address without being told to"
+            yield "image: starts in plain text on every address without --insecure-plaintext"
 
 
 CHECKS = (
@@ -481,11 +483,11 @@ CHECKS = (
 
 
 def main():
-    """Runs every check, and says what became of it."""
+    """Runs every check and prints its result."""
     failed = False
     for check in CHECKS:
         if check is settings and len(sys.argv) < 2:
-            print(f"not checked: {check.__doc__} (no binary was named)")
+            print(f"not checked: {check.__doc__} (no binary given)")
             continue
         try:
             faults = list(check())
@@ -493,7 +495,7 @@ def main():
             print(f"not checked: {check.__doc__} ({error})")
             failed |= "CI" in os.environ
             continue
-        except Exception as error:  # noqa: BLE001: a check that breaks is a check that failed
+        except Exception as error:  # noqa: BLE001: an exception in a check is a failure
             faults = [f"{type(error).__name__}: {error}"]
         failed |= bool(faults)
         print(f"FAILED: {check.__doc__}: {'; '.join(faults)}" if faults else f"ok: {check.__doc__}")

@@ -1,7 +1,7 @@
-// Asks Watchword as Envoy does, by Envoy's own protobuf files: a question on each line of standard input, as JSON, and
-// an answer on each line of standard output.
+// Calls Watchword as Envoy does, with Envoy's own protobuf files. Reads one CheckRequest per line from standard input,
+// as JSON, and prints one CheckResponse per line.
 //
-// `node ask.mjs 200` asks each question that often, and answers how long the slowest but one in a hundred took.
+// `node ask.mjs 200` sends each request 200 times and prints the median and the 99th percentile of the latency.
 
 import { readFileSync } from 'node:fs';
 import grpc from '@grpc/grpc-js';
@@ -15,7 +15,7 @@ function service() {
   const files = official(['envoy/service/auth/v3/external_auth.proto']).toJSON();
   const { fields, oneofs } = files.nested.envoy.nested.service.nested.auth.nested.v3.nested.CheckResponse;
   if (!fields.error_response) {
-    // Younger (Envoy 1.37) than the newest @grpc/grpc-js-xds. As in the Go module
+    // Newer (Envoy 1.37) than the newest @grpc/grpc-js-xds. Copied from the Go module
     // github.com/envoyproxy/go-control-plane/envoy v1.37.0, service/auth/v3.
     fields.error_response = { type: 'DeniedHttpResponse', id: 5 };
     oneofs.http_response.oneof.push('error_response');
@@ -26,27 +26,27 @@ function service() {
 
 const Authorization = service();
 const client = new Authorization(process.env.WATCHWORD_ADDR, grpc.credentials.createInsecure());
-const ask = (question) =>
-  new Promise((answered, failed) => {
+const check = (request) =>
+  new Promise((resolve, reject) => {
     const deadline = Date.now() + DEADLINE_MS;
-    client.Check(question, { deadline }, (error, answer) => (error ? failed(error) : answered(answer)));
+    client.Check(request, { deadline }, (error, response) => (error ? reject(error) : resolve(response)));
   });
 
 for (const line of readFileSync(0, 'utf8').trim().split('\n')) {
-  const question = JSON.parse(line);
-  const answer = await ask(question);
+  const request = JSON.parse(line);
+  const response = await check(request);
   if (times === 1) {
-    console.log(JSON.stringify(answer));
+    console.log(JSON.stringify(response));
     continue;
   }
-  const took = [];
+  const latencies = [];
   for (let call = 0; call < times; call += 1) {
-    const begun = performance.now();
-    await ask(question);
-    took.push(performance.now() - begun);
+    const start = performance.now();
+    await check(request);
+    latencies.push(performance.now() - start);
   }
-  took.sort((one, other) => one - other);
-  const [p50_ms, p99_ms] = [0.5, 0.99].map((part) => took[Math.floor(times * part)]);
+  latencies.sort((one, other) => one - other);
+  const [p50_ms, p99_ms] = [0.5, 0.99].map((part) => latencies[Math.floor(times * part)]);
   console.log(JSON.stringify({ calls: times, p50_ms, p99_ms }));
 }
 client.close();

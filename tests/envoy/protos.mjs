@@ -1,4 +1,4 @@
-// Loads protobuf files: Envoy's own, as npm's @grpc/grpc-js-xds ships them, and ours.
+// Loads protobuf files: those of Envoy, as the npm package @grpc/grpc-js-xds ships them, and those of Watchword.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,10 +10,10 @@ const require = createRequire(import.meta.url);
 const SHIPPED = join(dirname(require.resolve('@grpc/grpc-js-xds/package.json')), 'deps');
 const OFFICIAL = ['envoy-api', 'googleapis', 'protoc-gen-validate', 'xds'].map((folder) => join(SHIPPED, folder));
 
-// The repository.
+// The root folder of the repository.
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-// Options on files and fields extend its messages, and protobufjs has it only when asked.
+// Options on files and fields extend messages of descriptor.proto, which protobufjs does not load by default.
 const descriptor = require('protobufjs/google/protobuf/descriptor.json');
 protobuf.common('descriptor', descriptor.nested.google.nested.protobuf.nested);
 
@@ -25,7 +25,7 @@ function load(folders, files) {
   root.resolvePath = (_, name) => {
     if (protobuf.common.get(name)) return name;
     const found = folders.map((folder) => join(folder, name)).find((file) => existsSync(file));
-    if (!found) throw new Error(`${name} is in none of ${folders}`);
+    if (!found) throw new Error(`${name} is not in any of ${folders}`);
     return found;
   };
   root.loadSync(files, { keepCase: true });

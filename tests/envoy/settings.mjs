@@ -1,7 +1,7 @@
-// Holds deploy/envoy to Envoy's own protobuf files: every setting is there under that name and of that type, every
-// choice is made once, and what Envoy requires is set. Prints how many were checked; what is wrong is an error.
+// Checks deploy/envoy against Envoy's own protobuf files: every setting exists with its name and type, every oneof is
+// set at most once, and required fields are set. Prints the number of checks; faults end the program with an error.
 //
-// Not all that Envoy checks: of its validation rules only `required`, `min_len` and `defined_only`.
+// Envoy checks more: of its validation rules this program has only `required`, `min_len` and `defined_only`.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const protos = official([
   'envoy/extensions/upstreams/http/v3/http_protocol_options.proto',
 ]);
 
-// What each YAML document is; a list is a list of those.
+// The message type of each YAML document; a list is a list of such messages.
 const FILES = {
   'envoy.yaml': ['envoy.config.bootstrap.v3.Bootstrap'],
   'jwt_authn.yaml': [
@@ -28,7 +28,7 @@ const FILES = {
   ],
 };
 
-// What Google's own messages are in JSON.
+// The JSON types of Google's well-known messages.
 const WELL_KNOWN = {
   '.google.protobuf.BoolValue': 'bool',
   '.google.protobuf.Duration': 'duration',
@@ -55,11 +55,11 @@ function check(condition, where, what) {
 }
 
 function checkMessage(type, value, where) {
-  if (!check(value !== null && typeof value === 'object' && !Array.isArray(value), where, 'is no mapping')) return;
+  if (!check(value !== null && typeof value === 'object' && !Array.isArray(value), where, 'is not a mapping')) return;
   if (type.fullName === '.google.protobuf.Any') {
     const { '@type': url = '', ...rest } = value;
     const packed = protos.lookup(url.replace('type.googleapis.com/', ''));
-    if (check(packed?.fields, where, `no type ${url}`)) checkMessage(packed, rest, where);
+    if (check(packed?.fields, where, `unknown type ${url}`)) checkMessage(packed, rest, where);
     return;
   }
   for (const [name, inner] of Object.entries(value)) {
@@ -69,7 +69,7 @@ function checkMessage(type, value, where) {
   }
   for (const oneof of type.oneofsArray) {
     const chosen = oneof.oneof.filter((name) => name in value);
-    check(chosen.length <= 1, where, `both of ${chosen}`);
+    check(chosen.length <= 1, where, `more than one of ${chosen}`);
     check(chosen.length > 0 || !oneof.options?.['(validate.required)'], where, `none of ${oneof.oneof}`);
   }
   for (const field of type.fieldsArray) {
@@ -83,7 +83,7 @@ function checkField(field, value, where) {
   if (field.map) {
     for (const [key, inner] of Object.entries(value)) checkValue(field, inner, `${where}[${key}]`);
   } else if (field.repeated) {
-    if (!check(Array.isArray(value), where, 'is no list')) return;
+    if (!check(Array.isArray(value), where, 'is not a list')) return;
     value.forEach((inner, index) => checkValue(field, inner, `${where}[${index}]`));
   } else {
     checkValue(field, value, where);
@@ -93,8 +93,8 @@ function checkField(field, value, where) {
 function checkValue(field, value, where) {
   const type = field.resolvedType;
   const scalar = type ? WELL_KNOWN[type.fullName] : field.type;
-  if (scalar) check(fits(scalar, value), where, `${JSON.stringify(value)} is no ${scalar}`);
-  else if (type.values) check(value in type.values, where, `${value} is none of ${Object.keys(type.values)}`);
+  if (scalar) check(fits(scalar, value), where, `${JSON.stringify(value)} is not a ${scalar}`);
+  else if (type.values) check(value in type.values, where, `${value} is not one of ${Object.keys(type.values)}`);
   else checkMessage(type, value, where);
 }
 

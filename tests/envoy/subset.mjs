@@ -1,12 +1,12 @@
-// Holds proto/envoy to Envoy's own files: every message, field, enum value and method of ours is there under the same
-// name, with the same number and type. Prints how many were compared; what differs is an error.
+// Checks that proto/envoy is a subset of Envoy's own files: every message, field, enum value and method has the name,
+// number and type that it has there. Prints the number of comparisons; differences end the program with an error.
 
 import { official, ours } from './protos.mjs';
 
 const FILE = 'envoy/service/auth/v3/external_auth.proto';
-// Younger (Envoy 1.37) than the newest @grpc/grpc-js-xds. As in the Go module
+// Newer (Envoy 1.37) than the newest @grpc/grpc-js-xds. Copied from the Go module
 // github.com/envoyproxy/go-control-plane/envoy v1.37.0, service/auth/v3.
-const YOUNGER = {
+const NEWER = {
   'envoy.service.auth.v3.CheckResponse.error_response':
     'error_response = 5 .envoy.service.auth.v3.DeniedHttpResponse in http_response',
 };
@@ -26,19 +26,19 @@ let compared = 0;
 
 function compare(name, mine, their) {
   compared += 1;
-  if (mine !== their) faults.push(`${name}: ours is ${mine}, Envoy's ${their}`);
+  if (mine !== their) faults.push(`${name}: ${mine} in proto/envoy, ${their} in Envoy's files`);
 }
 
 function compareType(mine) {
   const name = mine.fullName.slice(1);
   const their = theirs.lookup(mine.fullName);
-  if (!their) faults.push(`${name}: Envoy has none`);
+  if (!their) faults.push(`${name}: not in Envoy's files`);
   for (const [value, number] of Object.entries(mine.values ?? {})) {
     compare(`${name}.${value}`, number, their?.values?.[value]);
   }
   for (const field of mine.fieldsArray ?? []) {
     const found = their?.fields?.[field.name];
-    compare(`${name}.${field.name}`, shape(field), found ? shape(found) : YOUNGER[`${name}.${field.name}`]);
+    compare(`${name}.${field.name}`, shape(field), found ? shape(found) : NEWER[`${name}.${field.name}`]);
   }
   for (const method of mine.methodsArray ?? []) {
     const types = (of) => `${of?.resolvedRequestType.fullName} -> ${of?.resolvedResponseType.fullName}`;

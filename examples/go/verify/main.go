@@ -1,5 +1,5 @@
-// A token in Go (`go generate && go run ./verify`): logs in, calls with the access token, and verifies it as any other
-// service can, without a call.
+// Tokens in Go (`go generate && go run ./verify`): logs in, calls with the access token, and verifies it offline, as any
+// other service can.
 package main
 
 import (
@@ -32,9 +32,9 @@ func main() {
 	user := must(auth.GetUser(bearer, &pb.GetUserRequest{})).GetUser()
 	fmt.Println("called as:", user.GetUsername(), user.GetUserId())
 
-	// Once for a process: fetches the public keys, and again when they change.
+	// One for each process: fetches the public keys, and fetches them again when they change.
 	keys := must(keyfunc.NewDefaultCtx(ctx, []string{issuer + "/.well-known/jwks.json"}))
-	// One algorithm, our issuer, our audience, and an end.
+	// Requires one algorithm, the expected issuer and audience, and an expiry.
 	token := must(jwt.Parse(tokens.GetAccessToken(), keys.Keyfunc, jwt.WithValidMethods([]string{"ES256"}),
 		jwt.WithIssuer(issuer), jwt.WithAudience("watchword"), jwt.WithExpirationRequired()))
 	fmt.Println("verified:", must(token.Claims.GetSubject()))

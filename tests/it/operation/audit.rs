@@ -1,4 +1,4 @@
-//! Who did what: every act is written down, in the log or as a stream of its own, and writing it keeps nobody waiting.
+//! The audit log: every action is recorded, in the log or in a separate stream, and writing never delays a call.
 
 use std::{
     fs,
@@ -20,35 +20,35 @@ use crate::support::{
     http, password, query, run,
 };
 
-/// A request with a user's token.
-fn with<T>(token: &str, message: T) -> Request<T> {
+/// A request with a bearer token.
+fn authorized<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}")).unwrap());
     request
 }
 
-/// The lines of an audit, each a JSON object.
+/// The lines of an audit file, each parsed as a JSON object.
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap();
-    assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    assert!(text.is_empty() || text.ends_with('\n'), "the last line must be complete");
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
 }
 
 fn events(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["event"].as_str().unwrap()).collect()
 }
 
-/// Asks until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let asked = async { while !is_so().await {} };
-    assert!(timeout(WAIT_MAX, asked).await.is_ok(), "waited in vain until {what}");
+/// Polls until the condition holds; fails after the time limit of the tests.
+async fn wait_until(condition: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let polling = async { while !holds().await {} };
+    assert!(timeout(WAIT_MAX, polling).await.is_ok(), "timed out waiting until {condition}");
 }
 
-async fn page(app: &App, target: &str) -> String {
+async fn ops_page(app: &App, target: &str) -> String {
     http(app.ops_socket(), "GET", target, &[], "").await.body
 }
 
-/// The binary with an HTTP door and its audit in `file`.
+/// Starts the binary with its audit log in `file`; returns the address of its HTTP listener too.
 fn node(folder: &Path, file: &Path) -> (Node, String) {
     let data = folder.join("data").display().to_string();
     let file = file.display().to_string();
@@ -59,48 +59,48 @@ fn node(folder: &Path, file: &Path) -> (Node, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
+async fn account_lifecycle_is_recorded_in_order_with_all_fields() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("audit.jsonl");
     let (mut node, http_address) = node(folder.path(), &file);
     let mut client = AuthClient::new(channel(&node.grpc).await);
-    let ada =
+    let login_request =
         || pb::LoginRequest { username: "ada".into(), password: password("ada"), challenge_solution: String::new() };
     let registration =
         pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..pb::RegisterRequest::default() };
     let user = client.register(registration.clone()).await.unwrap().into_inner().user.unwrap();
     client.register(registration).await.unwrap_err();
     for name in ["ada", "nobody"] {
-        let guess = pb::LoginRequest {
+        let failed_login = pb::LoginRequest {
             username: name.into(),
-            password: "a wrong guess".into(),
+            password: "a wrong password".into(),
             challenge_solution: String::new(),
         };
-        client.login(guess).await.unwrap_err();
+        client.login(failed_login).await.unwrap_err();
     }
     let target = format!("/login?{}", query(&[("username", "ada"), ("password", &password("ada"))]));
     let agent = "curl/8 \"\\\u{9}\\n{x}";
     assert_eq!(http(http_address.parse().unwrap(), "GET", &target, &[("user-agent", agent)], "").await.status, 200);
-    let first = client.login(ada()).await.unwrap().into_inner().tokens.unwrap();
+    let first = client.login(login_request()).await.unwrap().into_inner().tokens.unwrap();
     let refresh = || pb::RefreshTokenRequest { refresh_token: first.refresh_token.clone() };
     let second = client.refresh_token(refresh()).await.unwrap().into_inner().tokens.unwrap();
     client.refresh_token(refresh()).await.unwrap();
     let third = pb::RefreshTokenRequest { refresh_token: second.refresh_token.clone() };
     client.refresh_token(third).await.unwrap();
     client.refresh_token(refresh()).await.unwrap_err();
-    client.get_user(with(&first.access_token, pb::GetUserRequest::default())).await.unwrap_err();
-    let tokens = client.login(ada()).await.unwrap().into_inner().tokens.unwrap();
+    client.get_user(authorized(&first.access_token, pb::GetUserRequest::default())).await.unwrap_err();
+    let tokens = client.login(login_request()).await.unwrap().into_inner().tokens.unwrap();
     let data = pb::UpdateUserDataRequest { data: "new".into(), ..pb::UpdateUserDataRequest::default() };
-    client.update_user_data(with(&tokens.access_token, data)).await.unwrap();
+    client.update_user_data(authorized(&tokens.access_token, data)).await.unwrap();
     let change = |current: &str| pb::ChangePasswordRequest {
         current_password: current.into(),
         new_password: "a new password of ada".into(),
     };
-    client.change_password(with(&tokens.access_token, change("a wrong guess"))).await.unwrap_err();
-    let changed = client.change_password(with(&tokens.access_token, change(&password("ada")))).await.unwrap();
+    client.change_password(authorized(&tokens.access_token, change("a wrong password"))).await.unwrap_err();
+    let changed = client.change_password(authorized(&tokens.access_token, change(&password("ada")))).await.unwrap();
     let last = changed.into_inner().tokens.unwrap();
     client
-        .revoke_all_sessions(with(&last.access_token, pb::RevokeAllSessionsRequest { keep_current: true }))
+        .revoke_all_sessions(authorized(&last.access_token, pb::RevokeAllSessionsRequest { keep_current: true }))
         .await
         .unwrap();
     client.revoke_token(pb::RevokeTokenRequest { token: last.access_token.clone() }).await.unwrap();
@@ -118,17 +118,19 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
         .tokens
         .unwrap();
     let delete = pb::DeleteUserRequest { current_password: "a new password of ada".into() };
-    client.delete_user(with(&tokens.access_token, delete)).await.unwrap();
+    client.delete_user(authorized(&tokens.access_token, delete)).await.unwrap();
     node.signal("TERM");
     assert!(node.wait_for_line("ended").is_some());
     assert!(node.wait().0.success());
 
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let lines = lines(&file);
-    let of = |line: &Value, field: &str| line[field].as_str().unwrap_or("-").to_owned();
-    let said: Vec<_> = lines
+    let text_of = |line: &Value, field: &str| line[field].as_str().unwrap_or("-").to_owned();
+    let recorded: Vec<_> = lines
         .iter()
-        .map(|line| [of(line, "event"), of(line, "outcome"), of(line, "reason"), of(line, "api")].join(" "))
+        .map(|line| {
+            [text_of(line, "event"), text_of(line, "outcome"), text_of(line, "reason"), text_of(line, "api")].join(" ")
+        })
         .collect();
     let expected = [
         "user_created success - grpc",
@@ -152,41 +154,44 @@ async fn every_act_of_a_users_life_is_a_line_in_its_order_with_its_fields() {
         "authn_login_success success - grpc",
         "user_deleted success - grpc",
     ];
-    assert_eq!(said, expected);
-    let stamps: Vec<_> = lines.iter().map(|line| of(line, "ts")).collect();
-    assert!(stamps.is_sorted() && stamps.iter().all(|ts| ts.len() == 30 && ts.ends_with('Z')), "{stamps:?}");
-    let now = humantime::parse_rfc3339(stamps.last().unwrap()).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "another process stamped it by the machine's clock")]
-    let age = SystemTime::now().duration_since(now).unwrap();
+    assert_eq!(recorded, expected);
+    let timestamps: Vec<_> = lines.iter().map(|line| text_of(line, "ts")).collect();
+    assert!(
+        timestamps.is_sorted() && timestamps.iter().all(|ts| ts.len() == 30 && ts.ends_with('Z')),
+        "{timestamps:?}"
+    );
+    let last_time = humantime::parse_rfc3339(timestamps.last().unwrap()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the timestamp of another process is compared with the system clock")]
+    let age = SystemTime::now().duration_since(last_time).unwrap();
     assert!(age < WAIT_MAX, "{age:?}");
-    for (line, said) in lines.iter().zip(&said) {
+    for (line, summary) in lines.iter().zip(&recorded) {
         assert_eq!(line["schema"], 2);
-        assert_eq!(of(line, "peer"), if said.ends_with("admin") { "local" } else { "127.0.0.1" }, "{line}");
-        let is_ada = !said.contains("refused")
-            && !said.contains("login_fail")
-            && !said.contains("sys_")
-            && !said.contains("reuse");
-        assert_eq!(of(line, "subject_id") == user.user_id, is_ada, "{line}");
-        let is_tried = said.contains("wrong_password") || said.contains("reuse");
-        assert_eq!(of(line, "target_id") == user.user_id, is_tried, "{line}");
+        assert_eq!(text_of(line, "peer"), if summary.ends_with("admin") { "local" } else { "127.0.0.1" }, "{line}");
+        let has_subject = !summary.contains("refused")
+            && !summary.contains("login_fail")
+            && !summary.contains("sys_")
+            && !summary.contains("reuse");
+        assert_eq!(text_of(line, "subject_id") == user.user_id, has_subject, "{line}");
+        let has_target = summary.contains("wrong_password") || summary.contains("reuse");
+        assert_eq!(text_of(line, "target_id") == user.user_id, has_target, "{line}");
     }
     let [.., rotated, _, _] = lines.as_slice() else { panic!("too few lines") };
     assert_eq!(rotated["uid"], fs::metadata(&file).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap());
     assert!(rotated["key_id"].is_string());
-    assert_eq!(lines[4]["user_agent"], agent, "what a caller calls itself stays inside its text");
-    assert!(lines[4]["session_id"].is_null(), "the original routes begin none");
+    assert_eq!(lines[4]["user_agent"], agent, "the user agent must be escaped inside its JSON string");
+    assert!(lines[4]["session_id"].is_null(), "the original routes create no session");
     for line in [5, 6, 9] {
-        assert_eq!(of(&lines[line], "session_id"), first.session_id, "{}", lines[line]);
+        assert_eq!(text_of(&lines[line], "session_id"), first.session_id, "{}", lines[line]);
     }
-    assert_eq!(of(&lines[16], "session_id"), last.session_id);
+    assert_eq!(text_of(&lines[16], "session_id"), last.session_id);
     let text = fs::read_to_string(&file).unwrap();
-    for secret in ["\"ada", "nobody", "guess", "password of", &first.refresh_token, &first.access_token] {
+    for secret in ["\"ada", "nobody", "a wrong password", "password of", &first.refresh_token, &first.access_token] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_moved_away_is_opened_anew_on_sighup_and_no_line_is_lost() {
+async fn moved_audit_file_is_reopened_on_sighup_without_losing_lines() {
     let folder = TempDir::new().unwrap();
     let (file, moved) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
     let (mut node, _) = node(folder.path(), &file);
@@ -200,7 +205,7 @@ async fn a_file_that_was_moved_away_is_opened_anew_on_sighup_and_no_line_is_lost
     fs::rename(&file, &moved).unwrap();
     users.push(register("two").await);
     node.signal("HUP");
-    until("the file is there again", async || {
+    wait_until("the file exists again", async || {
         tokio::task::yield_now().await;
         file.exists()
     })
@@ -216,20 +221,20 @@ async fn a_file_that_was_moved_away_is_opened_anew_on_sighup_and_no_line_is_lost
 }
 
 #[tokio::test]
-async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_there_is_room() {
+async fn full_disk_is_shown_on_readyz_refuses_no_call_and_loses_no_line() {
     let folder = TempDir::new().unwrap();
     let (path, real) = (folder.path().join("audit.jsonl"), folder.path().join("real.jsonl"));
     symlink("/dev/full", &path).unwrap();
     let app = App::with(StoreKind::Memory).args(&["--audit-log", path.to_str().unwrap()]).start().await;
-    assert!(!page(&app, "/readyz").await.contains("alarm"));
+    assert!(!ops_page(&app, "/readyz").await.contains("alarm"));
     app.registered("ada").await;
     app.authenticate("ada").await;
-    until("the alarm is told", async || {
-        page(&app, "/readyz").await.contains("alarm: the audit log cannot be written: No space")
+    wait_until("readyz shows the alarm", async || {
+        ops_page(&app, "/readyz").await.contains("alarm: the audit log cannot be written: No space")
     })
     .await;
-    assert!(page(&app, "/readyz").await.starts_with("ready\n"), "calls are answered all the same");
-    let metrics = page(&app, "/metrics").await;
+    assert!(ops_page(&app, "/readyz").await.starts_with("ready\n"), "the node stays ready");
+    let metrics = ops_page(&app, "/metrics").await;
     assert!(
         metrics.contains("watchword_audit_up 0") && metrics.contains("watchword_audit_dropped_total 0"),
         "{metrics}"
@@ -237,45 +242,45 @@ async fn a_full_disk_is_an_alarm_and_no_refusal_and_what_waited_is_written_when_
     app.authenticate("ada").await;
     fs::remove_file(&path).unwrap();
     symlink(&real, &path).unwrap();
-    until("the alarm is over", async || !page(&app, "/readyz").await.contains("alarm")).await;
-    assert!(page(&app, "/metrics").await.contains("watchword_audit_up 1"));
+    wait_until("readyz no longer shows the alarm", async || !ops_page(&app, "/readyz").await.contains("alarm")).await;
+    assert!(ops_page(&app, "/metrics").await.contains("watchword_audit_up 1"));
     app.stopped().await;
     assert_eq!(events(&lines(&real)), ["user_created", "authn_login_success", "authn_login_success"]);
 }
 
-/// A pipe as a file, and its reading end, which nobody reads from.
+/// A named pipe, and its open read end, from which nothing has been read.
 fn pipe(folder: &Path) -> (PathBuf, fs::File) {
     let path = folder.join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let end = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    (path, end)
+    let read_end = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    (path, read_end)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_time_and_logins_last() {
+async fn stalled_reader_drops_and_counts_lines_without_blocking_calls() {
     let folder = TempDir::new().unwrap();
     let (path, reader) = pipe(folder.path());
     let args = ["--audit-log", path.to_str().unwrap(), "--drain-timeout", "1s"];
     let app = App::with(StoreKind::Memory).args(&args).start().await;
     app.registered("ada").await;
-    // 2 MiB of refusals, which are all that anybody can send as fast as he likes.
-    let refused = async || {
+    // Refused calls, 2 MiB of lines: no rate limit slows them down.
+    let refused_calls = async || {
         let mut client = app.client().await;
         for _ in 0..400 {
-            let request = with(&"x".repeat(20), pb::GetUserRequest::default());
+            let request = authorized(&"x".repeat(20), pb::GetUserRequest::default());
             client.get_user(request).await.unwrap_err();
         }
     };
-    until("lines are lost", async || {
-        futures_util::future::join_all((0..8).map(|_| refused())).await;
-        !page(&app, "/metrics").await.contains("watchword_audit_dropped_total 0")
+    wait_until("lines are dropped", async || {
+        futures_util::future::join_all((0..8).map(|_| refused_calls())).await;
+        !ops_page(&app, "/metrics").await.contains("watchword_audit_dropped_total 0")
     })
     .await;
-    assert!(page(&app, "/readyz").await.contains("alarm: audit lines arrive faster than they can be written; "));
+    assert!(ops_page(&app, "/readyz").await.contains("alarm: audit lines arrive faster than they can be written; "));
     app.authenticate("ada").await;
-    Api::Legacy.login(&app, "ada", "a wrong guess").await;
+    Api::Legacy.login(&app, "ada", "a wrong password").await;
 
-    // Whoever reads again gets whole lines, and the logins among them.
+    // A reader that continues gets complete lines, with the logins among them.
     let mut reader =
         tokio::net::unix::pipe::OpenOptions::new().open_receiver(&path).map(|new| (new, drop(reader)).0).unwrap();
     let stopping = tokio::spawn(app.stopped());
@@ -285,42 +290,53 @@ async fn a_reader_that_stands_still_costs_lines_that_are_counted_and_nobodys_tim
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events = events(&lines);
     assert_eq!(events[0], "user_created");
-    assert_eq!(events[events.len() - 2..], ["authn_login_success", "authn_login_fail"], "room was kept for them");
+    assert_eq!(
+        events[events.len() - 2..],
+        ["authn_login_success", "authn_login_fail"],
+        "queue capacity is reserved for logins"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_asked_to_stop_writes_what_waits_before_it_ends() {
-    const REFUSALS: usize = 1_000;
+async fn shutdown_writes_all_queued_audit_lines() {
+    const REFUSED_CALLS: usize = 1_000;
     let folder = TempDir::new().unwrap();
     let (path, mut reader) = pipe(folder.path());
     let (mut node, _) = node(folder.path(), &path);
     let mut client = AuthClient::new(channel(&node.grpc).await);
-    for _ in 0..REFUSALS {
-        client.get_user(with("not.a.token", pb::GetUserRequest::default())).await.unwrap_err();
+    for _ in 0..REFUSED_CALLS {
+        client.get_user(authorized("not.a.token", pb::GetUserRequest::default())).await.unwrap_err();
     }
-    let end = "a wrong guess that is the last";
+    let last_password = "the last wrong password";
     client
-        .login(pb::LoginRequest { username: "ada".into(), password: end.into(), challenge_solution: String::new() })
+        .login(pb::LoginRequest {
+            username: "ada".into(),
+            password: last_password.into(),
+            challenge_solution: String::new(),
+        })
         .await
         .unwrap_err();
     node.signal("TERM");
-    // Nobody has read yet, and a pipe takes 64 KiB: if the process is gone now, so are lines.
-    assert!(node.wait_for_line("writing the last audit lines").is_some(), "it ended without");
+    // Nothing has been read yet, and a pipe holds 64 KiB: a process that exited now would have lost lines.
+    assert!(
+        node.wait_for_line("writing the last audit lines").is_some(),
+        "the node exited without writing the queued lines"
+    );
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).contains("authn_login_fail\"") || !text.ends_with(b"\n") {
-        let mut piece = [0; 4_096];
-        let bytes = reader.read(&mut piece).unwrap();
-        text.extend_from_slice(&piece[..bytes]);
+        let mut chunk = [0; 4_096];
+        let length = reader.read(&mut chunk).unwrap();
+        text.extend_from_slice(&chunk[..length]);
     }
-    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), REFUSALS + 1);
+    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), REFUSED_CALLS + 1);
     assert!(node.wait().0.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing() {
+async fn unwritable_audit_file_fails_the_start_and_off_writes_nothing() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/audit.jsonl").display().to_string();
-    let (code, _, fault) = run(&[
+    let (code, _, err) = run(&[
         "--grpc-addr",
         "127.0.0.1:0",
         "--http-addr",
@@ -334,7 +350,7 @@ async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing(
         "--audit-log",
         &missing,
     ]);
-    assert!(code == 1 && fault.contains(&missing) && fault.contains("--audit-log"), "{fault}");
+    assert!(code == 1 && err.contains(&missing) && err.contains("--audit-log"), "{err}");
     let node = |audit: &str| {
         let mut command =
             command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--store", "memory:"]);
@@ -346,7 +362,7 @@ async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing(
         let mut client = AuthClient::new(channel(&node.grpc).await);
         let login = pb::LoginRequest {
             username: "ada".into(),
-            password: "a wrong guess".into(),
+            password: "a wrong password".into(),
             challenge_solution: String::new(),
         };
         client.login(login).await.unwrap_err();
@@ -361,7 +377,7 @@ async fn a_place_that_cannot_be_written_is_a_start_error_and_off_writes_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standard_output_takes_the_stream_and_nothing_else() {
+async fn stdout_audit_log_contains_only_json_lines() {
     let mut command = std::process::Command::new(crate::support::BINARY);
     command.args(["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off", "--store", "memory:"]);
     command.args(["--admin-addr", "off", "--audit-log", "stdout"]).stdout(std::process::Stdio::piped());
@@ -371,7 +387,7 @@ async fn standard_output_takes_the_stream_and_nothing_else() {
     let mut client = AuthClient::new(channel(&address.unwrap()).await);
     let login = pb::LoginRequest {
         username: "ada".into(),
-        password: "a wrong guess".into(),
+        password: "a wrong password".into(),
         challenge_solution: String::new(),
     };
     client.login(login).await.unwrap_err();
@@ -384,7 +400,7 @@ async fn standard_output_takes_the_stream_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
+async fn call_cancelled_after_the_store_write_is_still_recorded() {
     type Call =
         fn(AuthClient<tonic::transport::Channel>, pb::Tokens) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
     fn call<F: Future<Output = ()> + Send + 'static>(future: F) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -401,32 +417,32 @@ async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
         ("UpdateUserData", "user changed", |mut client, tokens| {
             call(async move {
                 let data = pb::UpdateUserDataRequest { data: "new".into(), ..Default::default() };
-                drop(client.update_user_data(with(&tokens.access_token, data)).await);
+                drop(client.update_user_data(authorized(&tokens.access_token, data)).await);
             })
         }),
         ("ChangePassword", "password changed", |mut client, tokens| {
             call(async move {
                 let change =
                     pb::ChangePasswordRequest { current_password: password("ada"), new_password: password("eve") };
-                drop(client.change_password(with(&tokens.access_token, change)).await);
+                drop(client.change_password(authorized(&tokens.access_token, change)).await);
             })
         }),
         ("DeleteUser", "user deleted", |mut client, tokens| {
             call(async move {
                 let delete = pb::DeleteUserRequest { current_password: password("ada") };
-                drop(client.delete_user(with(&tokens.access_token, delete)).await);
+                drop(client.delete_user(authorized(&tokens.access_token, delete)).await);
             })
         }),
         ("RevokeSession", "session ended", |mut client, tokens| {
             call(async move {
                 let revoke = pb::RevokeSessionRequest { session_id: tokens.session_id };
-                drop(client.revoke_session(with(&tokens.access_token, revoke)).await);
+                drop(client.revoke_session(authorized(&tokens.access_token, revoke)).await);
             })
         }),
         ("RevokeAllSessions", "all sessions ended", |mut client, tokens| {
             call(async move {
                 let revoke = pb::RevokeAllSessionsRequest { keep_current: false };
-                drop(client.revoke_all_sessions(with(&tokens.access_token, revoke)).await);
+                drop(client.revoke_all_sessions(authorized(&tokens.access_token, revoke)).await);
             })
         }),
         ("RevokeToken", "session ended", |mut client, tokens| {
@@ -446,14 +462,14 @@ async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
         let before = app.events.count(event);
-        leave(&app, &store, method, call(app.client().await, tokens)).await;
-        until(event, async || {
+        cancel_after_write(&app, &store, method, call(app.client().await, tokens)).await;
+        wait_until(event, async || {
             tokio::task::yield_now().await;
             app.events.count(event) > before
         })
         .await;
     }
-    // A thief who leaves.
+    // A stolen refresh token is used, and its caller cancels.
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
@@ -461,16 +477,16 @@ async fn whoever_leaves_after_the_store_has_it_is_seen_all_the_same() {
     let mut client = app.client().await;
     let next = client.refresh_token(stolen.clone()).await.unwrap().into_inner().tokens.unwrap();
     client.refresh_token(pb::RefreshTokenRequest { refresh_token: next.refresh_token }).await.unwrap();
-    leave(&app, &store, "RefreshToken", async move { drop(client.refresh_token(stolen).await) }).await;
-    until("the reuse is told", async || {
+    cancel_after_write(&app, &store, "RefreshToken", async move { drop(client.refresh_token(stolen).await) }).await;
+    wait_until("the reuse is recorded", async || {
         tokio::task::yield_now().await;
         app.events.count("reused") == 1
     })
     .await;
 }
 
-/// Calls, leaves when the store has written and not yet answered, and lets it answer when the call is over.
-async fn leave(
+/// Cancels a call after the store has written and before the store answers; then lets the store answer.
+async fn cancel_after_write(
     app: &App,
     store: &std::sync::Arc<Faulty>,
     method: &str,
@@ -478,10 +494,10 @@ async fn leave(
 ) {
     store.set(Fault::AnswersLate);
     let entered = store.clone().entered();
-    let called = tokio::spawn(call);
-    assert!(timeout(WAIT_MAX, entered).await.is_ok(), "{method} writes nothing");
-    called.abort();
-    let left = format!("rpc_method=\"watchword.auth.v1.Auth/{method}\",rpc_status_code=\"CANCELLED\"");
-    until("the call is over", async || page(app, "/metrics").await.contains(&left)).await;
+    let running = tokio::spawn(call);
+    assert!(timeout(WAIT_MAX, entered).await.is_ok(), "{method} did not reach the store");
+    running.abort();
+    let cancelled = format!("rpc_method=\"watchword.auth.v1.Auth/{method}\",rpc_status_code=\"CANCELLED\"");
+    wait_until("the call is counted as cancelled", async || ops_page(app, "/metrics").await.contains(&cancelled)).await;
     store.set(Fault::None);
 }

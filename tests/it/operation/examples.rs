@@ -1,6 +1,6 @@
-//! The example programs and grpcurl, run as a reader of `examples/` runs them.
+//! Runs the example programs and grpcurl as described in `examples/`.
 //!
-//! `tests/run` installs what they need. A tool that is missing fails its test and says so; nothing is skipped.
+//! `tests/run` installs the tools. A missing tool fails the test with a message; no test is skipped.
 
 use std::{
     fs::{self, File},
@@ -23,39 +23,43 @@ use crate::support::{
     program::{PROGRAM_TIMEOUT, existing, root, run, succeeds, text, tool},
 };
 
-/// What a shell makes of grpcurl's exit code for UNAUTHENTICATED: 64 and the gRPC code.
+/// The exit code of grpcurl for UNAUTHENTICATED: 64 plus the gRPC status code.
 const UNAUTHENTICATED: i32 = 64 + 16;
 
 const AUTH: &str = "watchword.auth.v1.Auth";
 
 #[tokio::test]
-async fn the_rust_example_registers_logs_in_and_reads_the_refusal() {
-    registers_logs_in_and_reads_the_refusal(rust).await;
+async fn rust_example_registers_logs_in_and_reads_the_error_reason() {
+    assert_registers_logs_in_and_reads_the_error_reason(rust).await;
 }
 
-/// The service that it protects asks nobody but the published keys.
+/// The protected service verifies tokens with the published keys only.
 #[tokio::test]
-async fn the_protected_rust_service_greets_who_signed_in_and_nobody_else() {
+async fn protected_rust_service_answers_authenticated_users_only() {
     let app = app().await;
     app.registered("ada").await;
     let tokens = app.authenticate("ada").await;
     let mut service = rust_program("protected");
     service.env("WATCHWORD_ISSUER", format!("http://{}", app.http_socket())).env("HELLO_ADDR", "127.0.0.1:0");
     let mut service = service.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
-    let mut printed = BufReader::new(service.stdout.take().unwrap()).lines();
-    let line = timeout(PROGRAM_TIMEOUT, printed.next_line()).await.unwrap().unwrap().unwrap();
+    let mut output = BufReader::new(service.stdout.take().unwrap()).lines();
+    let line = timeout(PROGRAM_TIMEOUT, output.next_line()).await.unwrap().unwrap().unwrap();
     let address = line.strip_prefix("listening on ").unwrap().parse().unwrap();
     let bearer = format!("Bearer {}", tokens.access_token);
-    let greeted = http(address, "GET", "/hello", &[("authorization", &bearer)], "").await;
+    let response = http(address, "GET", "/hello", &[("authorization", &bearer)], "").await;
     let user_id = app.introspect(&tokens.access_token).await.user_id;
-    assert_eq!((greeted.status, greeted.body), (200, format!("hello {user_id}\n")));
-    for refused in ["", "Bearer x", &format!("Bearer {}", tokens.refresh_token)] {
-        assert_eq!(http(address, "GET", "/hello", &[("authorization", refused)], "").await.status, 401, "{refused}");
+    assert_eq!((response.status, response.body), (200, format!("hello {user_id}\n")));
+    for credentials in ["", "Bearer x", &format!("Bearer {}", tokens.refresh_token)] {
+        assert_eq!(
+            http(address, "GET", "/hello", &[("authorization", credentials)], "").await.status,
+            401,
+            "{credentials}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_rust_service_is_protected_in_ten_lines() {
+async fn rust_service_is_protected_in_at_most_ten_lines() {
     let text = fs::read_to_string(root().join("examples/rust/protected.rs")).unwrap();
     let main = text.split("async fn main()").nth(1).unwrap().split("\n}").next().unwrap();
     let code = main.lines().skip(1).filter(|line| !line.trim().is_empty()).count();
@@ -63,32 +67,32 @@ async fn a_rust_service_is_protected_in_ten_lines() {
 }
 
 #[tokio::test]
-async fn the_python_example_registers_logs_in_and_reads_the_refusal() {
-    registers_logs_in_and_reads_the_refusal(python).await;
+async fn python_example_registers_logs_in_and_reads_the_error_reason() {
+    assert_registers_logs_in_and_reads_the_error_reason(python).await;
 }
 
 #[tokio::test]
-async fn the_node_example_registers_logs_in_and_reads_the_refusal() {
-    registers_logs_in_and_reads_the_refusal(node).await;
+async fn node_example_registers_logs_in_and_reads_the_error_reason() {
+    assert_registers_logs_in_and_reads_the_error_reason(node).await;
 }
 
 #[tokio::test]
-async fn the_go_example_registers_logs_in_and_reads_the_refusal() {
-    registers_logs_in_and_reads_the_refusal(go).await;
+async fn go_example_registers_logs_in_and_reads_the_error_reason() {
+    assert_registers_logs_in_and_reads_the_error_reason(go).await;
 }
 
 #[tokio::test]
-async fn the_reflection_example_registers_and_logs_in_without_proto_files() {
+async fn reflection_example_registers_and_logs_in_without_proto_files() {
     let app = app().await;
     let printed = succeeds(python_reflection().env("WATCHWORD_ADDR", app.grpc_addr())).await;
     assert_logged_in(printed.trim_end());
 }
 
 #[tokio::test]
-async fn every_example_fails_when_nobody_answers() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+async fn every_example_fails_without_a_server() {
+    let unused_address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for mut program in [rust(), python(), python_reflection(), node(), go()] {
-        let ended = run(program.env("WATCHWORD_ADDR", &nobody)).await;
+        let ended = run(program.env("WATCHWORD_ADDR", &unused_address)).await;
         assert!(!ended.status.success() && !ended.stderr.is_empty(), "{program:?}: {ended:?}");
         assert_eq!(text(&ended.stdout), "", "{program:?}");
     }
@@ -97,7 +101,7 @@ async fn every_example_fails_when_nobody_answers() {
 #[tokio::test]
 async fn grpcurl_lists_the_services_by_reflection() {
     let app = app().await;
-    let list_entry = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
+    let services = succeeds(grpcurl().args(["-plaintext", &app.grpc_addr(), "list"])).await;
     let expected = [
         "envoy.service.auth.v3.Authorization",
         "grpc.health.v1.Health",
@@ -105,16 +109,16 @@ async fn grpcurl_lists_the_services_by_reflection() {
         "grpc.reflection.v1alpha.ServerReflection",
         AUTH,
     ];
-    assert_eq!(list_entry.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(services.lines().collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
 async fn grpcurl_describes_methods_and_fields_with_their_comments() {
     let app = app().await;
     for (symbol, comment) in [
-        ("watchword.auth.v1.Auth", "// Registers users, signs them in, and checks and ends what that began."),
-        ("watchword.auth.v1.Auth.Login", "// Checks a user's password and begins a session."),
-        ("watchword.auth.v1.RegisterRequest", "// Makes the call safe to repeat (AIP-155)"),
+        ("watchword.auth.v1.Auth", "// Registers users, authenticates them, and manages their sessions and tokens."),
+        ("watchword.auth.v1.Auth.Login", "// Verifies a user's password and creates a session."),
+        ("watchword.auth.v1.RegisterRequest", "// Makes the call idempotent (AIP-155)"),
         ("envoy.service.auth.v3.Authorization", "// Says whether the request that a gateway holds may pass"),
         ("watchword.auth.v1.ErrorReason", "// The username, the password or the reset code"),
     ] {
@@ -124,12 +128,12 @@ async fn grpcurl_describes_methods_and_fields_with_their_comments() {
 }
 
 #[tokio::test]
-async fn grpcurl_registers_and_logs_in_with_the_files_of_examples() {
+async fn grpcurl_registers_and_logs_in_with_the_example_request_files() {
     let app = app().await;
     let registered = succeeds(grpcurl_call(&app, "Register").stdin(request("register.json"))).await;
     assert!(registered.contains(r#""username": "ada""#), "{registered}");
     let again = succeeds(grpcurl_call(&app, "Register").stdin(request("register.json"))).await;
-    assert_eq!(registered, again, "the request_id in the file makes it safe to repeat");
+    assert_eq!(registered, again, "a repeated request_id must return the first answer");
     let logged_in = succeeds(grpcurl_call(&app, "Login").stdin(request("login.json"))).await;
     let user_id = registered.lines().find(|line| line.contains("userId")).unwrap();
     assert!(logged_in.contains(user_id), "{registered}\n{logged_in}");
@@ -138,11 +142,11 @@ async fn grpcurl_registers_and_logs_in_with_the_files_of_examples() {
 #[tokio::test]
 async fn grpcurl_prints_error_details_as_json() {
     let app = app().await;
-    assert_refused_readably(&run(grpcurl_call(&app, "Login").stdin(request("login.json"))).await);
+    assert_reason_is_readable(&run(grpcurl_call(&app, "Login").stdin(request("login.json"))).await);
 }
 
 #[tokio::test]
-async fn grpcurl_needs_no_reflection_with_the_descriptor_set() {
+async fn grpcurl_with_the_descriptor_set_needs_no_reflection() {
     let app = App::with(StoreKind::Memory).args(&["--reflection", "off"]).start().await;
     let refused = run(grpcurl_call(&app, "Login").stdin(request("login.json"))).await;
     assert!(text(&refused.stderr).contains("does not support the reflection API"), "{refused:?}");
@@ -156,14 +160,14 @@ async fn grpcurl_needs_no_reflection_with_the_descriptor_set() {
         call.args([app.grpc_addr(), format!("{AUTH}/{method}")]);
         call
     };
-    assert_refused_readably(&run(with_protoset("Login").stdin(request("login.json"))).await);
+    assert_reason_is_readable(&run(with_protoset("Login").stdin(request("login.json"))).await);
     succeeds(with_protoset("Register").stdin(request("register.json"))).await;
     succeeds(with_protoset("Login").stdin(request("login.json"))).await;
 }
 
-/// Each with its language's usual library, and nothing but the published keys.
+/// Each program uses the common JWT library of its language and the published keys only.
 #[tokio::test]
-async fn other_languages_call_with_a_token_and_verify_it_by_themselves() {
+async fn verifiers_in_other_languages_accept_a_valid_token() {
     let app = app().await;
     for (language, program) in verifiers() {
         let printed = succeeds(&mut verifier(&app, program)).await;
@@ -173,17 +177,20 @@ async fn other_languages_call_with_a_token_and_verify_it_by_themselves() {
     }
 }
 
-/// A server whose clock is an hour behind makes tokens that are old for everybody else.
+/// The clock of the server is one hour behind, so its tokens are already expired for all verifiers.
 #[tokio::test]
-async fn other_languages_refuse_a_token_whose_time_is_over() {
+async fn verifiers_in_other_languages_refuse_an_expired_token() {
     let clock = ManualClock::default();
     clock.set_back(Duration::from_secs(3_600));
     let app = App::with(StoreKind::Memory).clock(clock).start().await;
     for (language, program) in verifiers() {
         let ended = run(&mut verifier(&app, program)).await;
-        let said = text(&ended.stderr).to_lowercase();
-        assert!(!ended.status.success() && said.contains("exp"), "{language}: {said}");
-        assert!(text(&ended.stdout).starts_with("called as: "), "{language}: the server itself goes by its clock");
+        let errors = text(&ended.stderr).to_lowercase();
+        assert!(!ended.status.success() && errors.contains("exp"), "{language}: {errors}");
+        assert!(
+            text(&ended.stdout).starts_with("called as: "),
+            "{language}: the server must accept the token by its own clock"
+        );
     }
 }
 
@@ -198,11 +205,11 @@ fn verifier(app: &App, mut program: Command) -> Command {
     program
 }
 
-// === What a reader would notice
+// === Assertions
 
-async fn registers_logs_in_and_reads_the_refusal(program: fn() -> Command) {
+async fn assert_registers_logs_in_and_reads_the_error_reason(program: fn() -> Command) {
     let app = app().await;
-    // A reader runs it twice.
+    // The second run must work too.
     for _ in 0..2 {
         let printed = succeeds(program().env("WATCHWORD_ADDR", app.grpc_addr())).await;
         let (logged_in, refused) = printed.trim_end().split_once('\n').unwrap();
@@ -217,22 +224,22 @@ fn assert_logged_in(line: &str) {
     assert_eq!(Uuid::parse_str(user_id).unwrap().get_version_num(), 7, "{line}");
 }
 
-fn assert_refused_readably(ended: &Output) {
+fn assert_reason_is_readable(ended: &Output) {
     let printed = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(UNAUTHENTICATED), "{printed}");
     assert!(printed.contains(r#""reason": "INVALID_CREDENTIALS""#), "{printed}");
-    // What grpcurl prints for details that it cannot resolve.
+    // grpcurl prints these for details whose type it cannot resolve.
     assert!(!printed.contains("@value") && !printed.contains("@error"), "{printed}");
 }
 
-// === The programs
+// === Programs
 
 fn rust() -> Command {
     rust_program("client")
 }
 
 fn rust_program(name: &str) -> Command {
-    // Built by `cargo test`, beside the binary.
+    // `cargo test` builds the examples next to the binary.
     let built = Path::new(BINARY).with_file_name("examples").join(name);
     Command::new(existing(built, "the Rust examples"))
 }
@@ -247,7 +254,7 @@ fn python_reflection() -> Command {
 
 fn python_program(file: &str) -> Command {
     let mut command = Command::new(existing(root().join("target/tools/venv/bin/python"), "the Python packages"));
-    // No __pycache__ in the tree.
+    // -B: no __pycache__ folders in the source tree.
     command.arg("-B").arg(root().join("examples/python").join(file));
     command
 }
@@ -271,7 +278,7 @@ fn grpcurl() -> Command {
     Command::new(tool("grpcurl"))
 }
 
-/// `grpcurl -d @`: the request comes from standard input.
+/// `grpcurl -d @`: the request is read from standard input.
 fn grpcurl_call(app: &App, method: &str) -> Command {
     let mut command = grpcurl();
     command.args(["-plaintext", "-d", "@", &app.grpc_addr(), &format!("{AUTH}/{method}")]);

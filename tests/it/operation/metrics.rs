@@ -1,4 +1,4 @@
-//! What an operator counts: every call once, under labels that no caller chooses.
+//! Metrics: every call is counted once, and no caller can choose a label value.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::{
 
 const AUTH: &str = "watchword.auth.v1.Auth";
 
-/// A line of a page: a metric, its labels and its value.
+/// One line of the metrics page: the name, labels and value of a metric.
 #[derive(Debug)]
 struct Sample {
     name: String,
@@ -49,7 +49,7 @@ async fn samples(app: &App) -> Vec<Sample> {
     page.lines().filter(|line| !line.starts_with('#')).map(Sample::parse).collect()
 }
 
-/// How many calls of a method ended with that code.
+/// The number of calls of a method that ended with a status code.
 async fn calls(app: &App, method: &str, code: &str) -> f64 {
     let samples = samples(app).await;
     let found = samples.iter().find(|sample| {
@@ -61,25 +61,25 @@ async fn calls(app: &App, method: &str, code: &str) -> f64 {
     found.map_or(0.0, |sample| sample.value)
 }
 
-/// Waits until so many were: what a call ends with may be on its way to the caller before it is counted.
-async fn wait_for_calls(app: &App, method: &str, code: &str, wanted: f64) {
-    let counted = async { while calls(app, method, code).await < wanted {} };
-    assert!(timeout(WAIT_MAX, counted).await.is_ok(), "{method} {code}: {}", calls(app, method, code).await);
-    assert!((calls(app, method, code).await - wanted).abs() < 0.5, "{method} {code}");
+/// Waits until the number of calls is exactly `expected`: a response can reach the caller before the call is counted.
+async fn wait_for_calls(app: &App, method: &str, code: &str, expected: f64) {
+    let polling = async { while calls(app, method, code).await < expected {} };
+    assert!(timeout(WAIT_MAX, polling).await.is_ok(), "{method} {code}: {}", calls(app, method, code).await);
+    assert!((calls(app, method, code).await - expected).abs() < 0.5, "{method} {code}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_grpc_call_is_counted_once_with_its_method_and_how_it_ended() {
+async fn every_grpc_call_is_counted_once_with_its_method_and_status_code() {
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
     app.registered("ada").await;
     let access = app.authenticate("ada").await.access_token;
-    Api::Grpc.login(&app, "ada", "wrong guess").await;
+    Api::Grpc.login(&app, "ada", "wrong password").await;
     for _ in 0..3 {
         app.introspect(&access).await;
     }
     app.client().await.login(pb::LoginRequest::default()).await.unwrap_err();
-    // What tonic answers by itself, what nobody knows, and a stream.
+    // A response of tonic itself, unknown methods, and a stream.
     let large = h2::framed(&pb::IntrospectTokenRequest { token: "x".repeat(20_000) });
     let refused = h2::status(h2::call(&app, &format!("/{AUTH}/IntrospectToken"), &[], large).await).await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
@@ -90,22 +90,22 @@ async fn every_grpc_call_is_counted_once_with_its_method_and_how_it_ended() {
     let watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     drop(watch);
     store.set(Fault::Hangs);
-    let late = [("grpc-timeout", "20m")];
+    let short_deadline = [("grpc-timeout", "20m")];
     let login = h2::framed(&pb::LoginRequest {
         username: "ada".into(),
         password: password("ada"),
         challenge_solution: String::new(),
     });
-    let late = h2::status(h2::call(&app, &format!("/{AUTH}/Login"), &late, login).await).await;
+    let late = h2::status(h2::call(&app, &format!("/{AUTH}/Login"), &short_deadline, login).await).await;
     assert_eq!(late.code(), Code::DeadlineExceeded);
-    // Somebody leaves while the store does not answer.
+    // A caller cancels while the store does not answer.
     let mut stream = begun(app.grpc_socket(), &frame(SETTINGS, 0, 0, &[])).await;
     let entered = store.clone().entered();
     stream.write_all(&call(1, &format!("/{AUTH}/Register"), &[], &h2::framed(&registration("eve")))).await.unwrap();
     entered.await;
     stream.write_all(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])).await.unwrap();
 
-    for (method, code, wanted) in [
+    for (method, code, expected) in [
         ("Register", "OK", 1.0),
         ("Register", "CANCELLED", 1.0),
         ("Login", "OK", 1.0),
@@ -116,7 +116,7 @@ async fn every_grpc_call_is_counted_once_with_its_method_and_how_it_ended() {
         ("IntrospectToken", "RESOURCE_EXHAUSTED", 1.0),
         ("GetUser", "OK", 0.0),
     ] {
-        wait_for_calls(&app, &format!("{AUTH}/{method}"), code, wanted).await;
+        wait_for_calls(&app, &format!("{AUTH}/{method}"), code, expected).await;
     }
     wait_for_calls(&app, "_OTHER", "UNIMPLEMENTED", 4.0).await;
     wait_for_calls(&app, "grpc.health.v1.Health/Watch", "CANCELLED", 1.0).await;
@@ -127,15 +127,15 @@ fn registration(name: &str) -> pb::RegisterRequest {
 }
 
 #[tokio::test]
-async fn a_call_lasts_as_long_as_the_clock_says() {
+async fn call_duration_is_measured_with_the_clock_of_the_environment() {
     let store = Faulty::with(Fault::Hangs);
     let app = App::on(store.clone()).start().await;
     let entered = store.clone().entered();
     let client = app.client().await;
-    let asked = tokio::spawn(async move { client.clone().register(registration("ada")).await });
+    let running = tokio::spawn(async move { client.clone().register(registration("ada")).await });
     entered.await;
     app.clock.advance(Duration::from_secs(3));
-    asked.abort();
+    running.abort();
     wait_for_calls(&app, &format!("{AUTH}/Register"), "CANCELLED", 1.0).await;
     let samples = samples(&app).await;
     let sum = samples.iter().find(|sample| sample.name == "rpc_server_call_duration_seconds_sum").unwrap();
@@ -159,7 +159,7 @@ async fn every_http_request_is_counted_under_its_route() {
         ("GET", "/secret/ada".into(), 404),
         ("GET", "/".into(), 200),
         ("GET", "/.well-known/jwks.json".into(), 200),
-        ("GET", "/oauth2/whatever".into(), 404),
+        ("GET", "/oauth2/unknown".into(), 404),
     ] {
         assert_eq!(ask(method, &target, &[]).await, status, "{method} {target}");
     }
@@ -191,7 +191,7 @@ async fn every_http_request_is_counted_under_its_route() {
     }
 }
 
-/// The table of metrics in the documents: name, type, labels.
+/// The table of docs/reference/metrics.md: name, type, labels.
 fn documented() -> Vec<[&'static str; 3]> {
     let page = include_str!("../../../docs/reference/metrics.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
@@ -202,7 +202,7 @@ fn documented() -> Vec<[&'static str; 3]> {
     .collect()
 }
 
-/// Whether that table has this label of this metric, and the value where it lists values.
+/// Whether the table lists this label of this metric, and the value where it lists values.
 fn is_documented(sample: &Sample, label: &str, value: &str) -> bool {
     let one_of = |values: &[&str]| values.contains(&value);
     let is_known = |value: &str| match label {
@@ -219,7 +219,7 @@ fn is_documented(sample: &Sample, label: &str, value: &str) -> bool {
     let rows = documented();
     let Some([_, _, labels]) = rows.iter().find(|[known, ..]| *known == name) else { return false };
     match labels.split_once(&format!("`{label}`")) {
-        // The listed values end with the cell.
+        // The list of values extends to the end of the cell.
         Some((_, values)) if values.starts_with(": ") => values[2..].split(", ").any(|known| known == value),
         Some(_) => is_known(value),
         None => label == "le" && (value == "+Inf" || value.parse::<f64>().is_ok()),
@@ -247,13 +247,13 @@ const CODES: [&str; 17] = [
 ];
 
 #[tokio::test]
-async fn no_flood_of_names_paths_methods_and_tokens_adds_a_label() {
+async fn flood_of_names_paths_methods_and_tokens_adds_no_label_value() {
     let app = app().await;
     let hostile: Vec<String> = (0..40).map(|number| format!("evil{number}\"}}\n{{x=\"198.51.100.{number}")).collect();
     for (number, text) in hostile.iter().enumerate() {
         for api in Api::ALL {
             api.login(&app, text, text).await;
-            api.login(&app, &format!("evil{number}"), "evil guess").await;
+            api.login(&app, &format!("evil{number}"), "evil login").await;
             api.register(&app, &format!("evil{number}"), "evil password", text).await;
         }
         app.introspect(&format!("evil.{number}.token")).await;
@@ -268,18 +268,18 @@ async fn no_flood_of_names_paths_methods_and_tokens_adds_a_label() {
     let samples = samples(&app).await;
     assert!(samples.len() > 100);
     for sample in &samples {
-        let strange = sample.labels.iter().find(|(label, value)| !is_documented(sample, label, value));
-        assert!(strange.is_none(), "{strange:?} of {}", sample.name);
+        let undocumented = sample.labels.iter().find(|(label, value)| !is_documented(sample, label, value));
+        assert!(undocumented.is_none(), "{undocumented:?} of {}", sample.name);
     }
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
     assert!(!page.to_lowercase().contains("evil") && !page.contains("198.51") && !page.contains("127.0.0.1"));
 }
 
 #[tokio::test]
-async fn metrics_page_lists_every_metric_with_its_type() {
+async fn metrics_page_and_reference_list_equal_metrics_and_types() {
     let app = app().await;
-    Api::Legacy.login(&app, "ada", "a wrong guess").await;
-    Api::Grpc.login(&app, "ada", "a wrong guess").await;
+    Api::Legacy.login(&app, "ada", "a wrong password").await;
+    Api::Grpc.login(&app, "ada", "a wrong password").await;
     let page = http(app.ops_socket(), "GET", "/metrics", &[], "").await.body;
     let types: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let mut shown: Vec<_> = types
@@ -294,10 +294,10 @@ async fn metrics_page_lists_every_metric_with_its_type() {
             (format!("{name}{end}"), kind)
         })
         .collect();
-    let mut list_entry: Vec<_> = documented().into_iter().map(|[name, kind, _]| (name.to_owned(), kind)).collect();
-    // There when something is wrong.
+    let mut listed: Vec<_> = documented().into_iter().map(|[name, kind, _]| (name.to_owned(), kind)).collect();
+    // Present only while there is a configuration warning.
     shown.push(("watchword_store_alarm".into(), "gauge"));
     shown.sort();
-    list_entry.sort();
-    assert_eq!(list_entry, shown);
+    listed.sort();
+    assert_eq!(listed, shown);
 }

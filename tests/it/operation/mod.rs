@@ -1,4 +1,4 @@
-//! Operating a node: audit log, metrics, commands, connections, shutdown, secrets, example clients.
+//! Operation of a node: command line, audit log, metrics, connections, shutdown, secrets, and example clients.
 
 mod audit;
 mod cli;

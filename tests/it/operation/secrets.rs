@@ -1,7 +1,7 @@
-//! T18: passwords, tokens, and what was typed in the place of a name, reach no log, metric, command line or store, in no form
-//! that could be found again; and nothing that is stored opens anything.
+//! T18: passwords, tokens and attempted usernames do not appear in logs, metrics, the command line or the store, in any
+//! encoding or digest; and no stored text is accepted as a token.
 //!
-//! The real binary at its most talkative, on every path that takes a secret.
+//! Runs the real binary at log level trace and sends secrets to every method and route that takes one.
 
 use std::{
     collections::HashMap,
@@ -33,20 +33,20 @@ use crate::support::{
     http, query,
 };
 
-/// What follows the distinctive part of a secret: what each spelling writes in its own way.
+/// Ends each secret: characters that every encoding escapes in its own way.
 const TAIL: &str = " &%+\"é";
 
-/// A secret that nobody would make up twice; the number tells where it was used.
+/// A unique secret; the number shows where it was sent.
 fn canary(number: u32) -> String {
     format!("{}{TAIL}", core(number))
 }
 
-/// The part that every spelling but an encoding leaves as it is.
+/// The distinctive part of a secret, which percent encoding and escaping leave unchanged.
 fn core(number: u32) -> String {
     format!("Xq7Kanarie{number:03}vZ")
 }
 
-/// Every form in which a secret could lie somewhere.
+/// Every encoding and digest in which a secret could appear.
 fn forms(secret: &str) -> Vec<Vec<u8>> {
     let hex = |bytes: &[u8], upper: bool| -> String {
         bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
@@ -58,7 +58,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     forms.push(secret.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>().into_bytes());
     let mut encoded = |bytes: &[u8]| {
         forms.extend([hex(bytes, false), hex(bytes, true)].map(String::into_bytes));
-        // In the middle of something longer it can begin at any of three places.
+        // Base64 of a longer text: the secret begins at one of three alignments.
         for before in 0..3 {
             let padded = [&vec![0; before], bytes].concat();
             let (from, to) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
@@ -78,27 +78,27 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Looks for many secrets at once.
+/// Searches for all forms of many secrets at once.
 struct Search(HashMap<[u8; 8], Vec<(String, Vec<u8>)>>);
 
 impl Search {
     fn of(secrets: &[String]) -> Self {
-        let mut by_beginning: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_prefix: HashMap<_, Vec<_>> = HashMap::new();
         for secret in secrets {
             for form in forms(secret) {
-                let beginning = form[..8].try_into().unwrap();
-                by_beginning.entry(beginning).or_default().push((secret.clone(), form));
+                let prefix = form[..8].try_into().unwrap();
+                by_prefix.entry(prefix).or_default().push((secret.clone(), form));
             }
         }
-        Self(by_beginning)
+        Self(by_prefix)
     }
 
-    /// Which secrets are in there, each with the form it has.
-    fn hits(&self, place: &[u8]) -> Vec<(String, String)> {
+    /// The secrets that appear in a text, each with its form.
+    fn hits(&self, text: &[u8]) -> Vec<(String, String)> {
         let mut hits = Vec::new();
-        for (at, beginning) in place.windows(8).enumerate() {
-            for (secret, form) in self.0.get(beginning).into_iter().flatten() {
-                if place[at..].starts_with(form) {
+        for (at, prefix) in text.windows(8).enumerate() {
+            for (secret, form) in self.0.get(prefix).into_iter().flatten() {
+                if text[at..].starts_with(form) {
                     hits.push((secret.clone(), String::from_utf8_lossy(form).into_owned()));
                 }
             }
@@ -108,32 +108,32 @@ impl Search {
 }
 
 #[test]
-fn the_search_finds_a_secret_in_every_form() {
+fn search_finds_a_secret_in_every_form() {
     let secret = canary(0);
     let search = Search::of(&[secret.clone(), core(0)]);
     for form in forms(&secret) {
-        let place = [b"before ".as_slice(), &form, b" behind"].concat();
-        assert!(!search.hits(&place).is_empty(), "{}", String::from_utf8_lossy(&form));
+        let text = [b"before ".as_slice(), &form, b" after"].concat();
+        assert!(!search.hits(&text).is_empty(), "{}", String::from_utf8_lossy(&form));
     }
     for before in ["", "x", "xy", "xyz"] {
-        let within = STANDARD_NO_PAD.encode(format!("{before}{secret} and more"));
-        assert!(!search.hits(within.as_bytes()).is_empty(), "{within}");
+        let encoded = STANDARD_NO_PAD.encode(format!("{before}{secret} and more"));
+        assert!(!search.hits(encoded.as_bytes()).is_empty(), "{encoded}");
     }
-    assert!(!search.hits(format!("{secret:?}").as_bytes()).is_empty(), "escaped");
-    assert!(search.hits(b"nothing of the kind: Xq7Kanarie").is_empty());
+    assert!(!search.hits(format!("{secret:?}").as_bytes()).is_empty(), "not found in escaped form");
+    assert!(search.hits(b"no secret: Xq7Kanarie").is_empty());
 }
 
-/// A node of the real binary with all its doors, and the secrets that it was told.
-struct Told {
+/// A node of the real binary with all its listeners, and the secrets that were sent to it.
+struct SecretSender {
     node: Node,
     http: SocketAddr,
     ops: SocketAddr,
     admin_socket: String,
     secrets: Vec<String>,
-    /// Those that were typed as a name: Redis is asked for them, and nobody else may see them.
-    tried_names: Vec<String>,
-    /// An access token that still counts.
-    living: String,
+    /// Secrets that were sent as usernames. Only commands to Redis may contain them.
+    attempted_names: Vec<String>,
+    /// An access token that is still valid.
+    valid_token: String,
 }
 
 fn node(place: &TestStore) -> Node {
@@ -150,26 +150,26 @@ fn address(node: &mut Node, api: &str) -> SocketAddr {
     line.rsplit("address=").next().unwrap().parse().unwrap()
 }
 
-fn bearing<T>(token: &str, message: T) -> Request<T> {
+fn authorized<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    // What no header can hold cannot be sent either.
+    // A canary that is not a valid header value cannot be sent.
     if let Ok(value) = format!("Bearer {token}").parse() {
         request.metadata_mut().insert("authorization", value);
     }
     request
 }
 
-impl Told {
-    /// A new secret, remembered with its distinctive part.
+impl SecretSender {
+    /// A new secret. It is searched for whole and by its distinctive part.
     fn canary(&mut self) -> String {
         let number = u32::try_from(self.secrets.len()).unwrap();
         self.secrets.extend([canary(number), core(number)]);
         canary(number)
     }
 
-    fn keep(&mut self, tokens: &pb::Tokens) {
+    fn record_tokens(&mut self, tokens: &pb::Tokens) {
         self.secrets.extend([tokens.access_token.clone(), tokens.refresh_token.clone()]);
-        // The signature alone would do to make another one of the kind known.
+        // With the rest of the token known, the signature alone is a secret.
         self.secrets.push(tokens.access_token.rsplit('.').next().unwrap().to_owned());
     }
 
@@ -177,14 +177,14 @@ impl Told {
         let request =
             pb::LoginRequest { username: name.into(), password: password.into(), challenge_solution: String::new() };
         let tokens = client.login(request).await.unwrap().into_inner().tokens.unwrap();
-        self.keep(&tokens);
+        self.record_tokens(&tokens);
         tokens
     }
 
-    /// Every path of the gRPC door that takes a secret.
-    async fn over_grpc(&mut self, data: &str) {
+    /// Sends secrets to every gRPC method that takes one.
+    async fn send_over_grpc(&mut self, data: &str) {
         let mut client = AuthClient::new(channel(&self.node.grpc).await);
-        let (password, newer) = (self.canary(), self.canary());
+        let (password, new_password) = (self.canary(), self.canary());
         let register = |username: &str, password: &str| pb::RegisterRequest {
             username: username.into(),
             password: password.into(),
@@ -200,55 +200,58 @@ impl Told {
         let over_large = format!("{}{}", self.canary(), "x".repeat(20_000));
         client.register(register("bob", &over_large)).await.unwrap_err();
         let tokens = self.login(&mut client, "ada", &password).await;
-        // A password typed into the field of the name, as one that could be a name and as one that could not.
+        // Wrong passwords, and secrets in the username field: valid and invalid as a username.
         for (name, password) in [
             ("ada".into(), self.canary()),
             ("nobody".into(), self.canary()),
             (self.canary(), self.canary()),
-            (self.tried_name(), "x".into()),
+            (self.attempted_name(), "x".into()),
         ] {
             client
                 .login(pb::LoginRequest { username: name, password, challenge_solution: String::new() })
                 .await
                 .unwrap_err();
         }
-        let mut hurried = Request::new(pb::LoginRequest {
+        let mut short_deadline = Request::new(pb::LoginRequest {
             username: "ada".into(),
             password: self.canary(),
             challenge_solution: String::new(),
         });
-        hurried.set_timeout(Duration::from_millis(1));
-        client.login(hurried).await.unwrap_err();
+        short_deadline.set_timeout(Duration::from_millis(1));
+        client.login(short_deadline).await.unwrap_err();
         let change = |current: &str, new: &str| pb::ChangePasswordRequest {
             current_password: current.into(),
             new_password: new.into(),
         };
-        client.change_password(bearing(&tokens.access_token, change(&self.canary(), &newer))).await.unwrap_err();
-        client.change_password(bearing(&tokens.access_token, change(&password, "short"))).await.unwrap_err();
-        let changed = client.change_password(bearing(&tokens.access_token, change(&password, &newer))).await;
-        self.keep(&changed.unwrap().into_inner().tokens.unwrap());
-        client.get_user(bearing(&tokens.access_token, pb::GetUserRequest {})).await.unwrap_err();
+        client
+            .change_password(authorized(&tokens.access_token, change(&self.canary(), &new_password)))
+            .await
+            .unwrap_err();
+        client.change_password(authorized(&tokens.access_token, change(&password, "short"))).await.unwrap_err();
+        let changed = client.change_password(authorized(&tokens.access_token, change(&password, &new_password))).await;
+        self.record_tokens(&changed.unwrap().into_inner().tokens.unwrap());
+        client.get_user(authorized(&tokens.access_token, pb::GetUserRequest {})).await.unwrap_err();
         let delete = pb::DeleteUserRequest { current_password: self.canary() };
-        let tokens = self.login(&mut client, "ada", &newer).await;
-        client.delete_user(bearing(&tokens.access_token, delete)).await.unwrap_err();
+        let tokens = self.login(&mut client, "ada", &new_password).await;
+        client.delete_user(authorized(&tokens.access_token, delete)).await.unwrap_err();
         let refresh = || pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone() };
         let refreshed = client.refresh_token(refresh()).await.unwrap().into_inner().tokens.unwrap();
-        self.keep(&refreshed);
+        self.record_tokens(&refreshed);
         for token in
             [&refreshed.access_token, &refreshed.refresh_token, &self.canary(), &format!("{}x", tokens.access_token)]
         {
             drop(client.introspect_token(pb::IntrospectTokenRequest { token: token.clone() }).await.unwrap());
-            drop(client.get_user(bearing(token, pb::GetUserRequest {})).await);
+            drop(client.get_user(authorized(token, pb::GetUserRequest {})).await);
         }
         client.refresh_token(pb::RefreshTokenRequest { refresh_token: self.canary() }).await.unwrap_err();
         client.revoke_token(pb::RevokeTokenRequest { token: refreshed.refresh_token }).await.unwrap();
-        self.resets(&mut client).await;
-        self.living = self.login(&mut client, "ada", &newer).await.access_token;
+        self.send_reset_codes(&mut client).await;
+        self.valid_token = self.login(&mut client, "ada", &new_password).await.access_token;
     }
 
-    /// Codes for a new password: one that is spent, and one that is kept.
-    async fn resets(&mut self, client: &mut AuthClient<Channel>) {
-        let (password, newer) = (self.canary(), self.canary());
+    /// Password resets: one code is used, one stays valid.
+    async fn send_reset_codes(&mut self, client: &mut AuthClient<Channel>) {
+        let (password, new_password) = (self.canary(), self.canary());
         let bob = pb::RegisterRequest { username: "bob".into(), password, ..pb::RegisterRequest::default() };
         client.register(bob).await.unwrap();
         let socket = format!("unix:{}", self.admin_socket);
@@ -266,31 +269,31 @@ impl Told {
             client.reset_password(reset(&self.canary(), &self.canary())).await.unwrap_err();
             client.reset_password(reset(&code, "short")).await.unwrap_err();
             if !require_reset {
-                client.reset_password(reset(&code, &newer)).await.unwrap();
+                client.reset_password(reset(&code, &new_password)).await.unwrap();
             }
         }
     }
 
-    /// One without the tail.
+    /// A new secret without the tail.
     fn plain_canary(&mut self) -> String {
         self.canary();
         self.secrets.last().unwrap().clone()
     }
 
-    /// One that is typed as the name of a user.
-    fn tried_name(&mut self) -> String {
-        self.tried_names.push(format!("Xq7Namensfeld{:03}vZ", self.tried_names.len()));
-        self.tried_names.last().unwrap().clone()
+    /// A new secret that is sent as a username.
+    fn attempted_name(&mut self) -> String {
+        self.attempted_names.push(format!("Xq7Namensfeld{:03}vZ", self.attempted_names.len()));
+        self.attempted_names.last().unwrap().clone()
     }
 
-    /// Every path of the HTTP door that takes a secret.
-    async fn over_http(&mut self, data: &str) {
+    /// Sends secrets to every HTTP route that takes one.
+    async fn send_over_http(&mut self, data: &str) {
         let password = self.canary();
-        let good = query(&[("username", "grace"), ("password", &password), ("data", data)]);
+        let valid = query(&[("username", "grace"), ("password", &password), ("data", data)]);
         let form = [("content-type", "application/x-www-form-urlencoded")];
-        assert_eq!(http(self.http, "POST", &format!("/register?{good}"), &[], "").await.body, "Success");
-        assert_eq!(http(self.http, "GET", &format!("/login?{good}"), &[], "").await.body, data);
-        assert_eq!(http(self.http, "POST", "/register", &form, &good).await.body, "User already registered.");
+        assert_eq!(http(self.http, "POST", &format!("/register?{valid}"), &[], "").await.body, "Success");
+        assert_eq!(http(self.http, "GET", &format!("/login?{valid}"), &[], "").await.body, data);
+        assert_eq!(http(self.http, "POST", "/register", &form, &valid).await.body, "User already registered.");
         for (method, path) in [
             ("GET", "/login"),
             ("PUT", "/login"),
@@ -306,27 +309,27 @@ impl Told {
         }
         let over_large = format!("username=grace&password={}{}", self.plain_canary(), "x".repeat(70_000));
         http(self.http, "POST", "/register", &form, &over_large).await;
-        http(self.http, "GET", &format!("/login?username={}&password=x", self.tried_name()), &[], "").await;
+        http(self.http, "GET", &format!("/login?username={}&password=x", self.attempted_name()), &[], "").await;
         let basic = format!("Basic {}", STANDARD_NO_PAD.encode(format!("gateway:{}", self.canary())));
         let bearer = format!("Bearer {}", self.plain_canary());
         for authorization in [&basic, &bearer] {
             let headers = [("authorization", authorization.as_str()), form[0]];
             http(self.http, "POST", "/oauth2/introspect", &headers, &format!("token={}", self.plain_canary())).await;
         }
-        let strange = [
+        let canary_headers = [
             ("host", &*format!("{}.example", self.plain_canary())),
             ("origin", &*format!("http://{}", self.plain_canary())),
         ];
-        http(self.http, "GET", &format!("/{}", self.plain_canary()), &strange[1..], "").await;
+        http(self.http, "GET", &format!("/{}", self.plain_canary()), &canary_headers[1..], "").await;
     }
 }
 
-/// Every file below a folder, one after the other.
-fn files(folder: &Path) -> Vec<u8> {
+/// The contents of all files below a folder.
+fn contents(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
-            all.extend(files(&entry.path()));
+            all.extend(contents(&entry.path()));
         } else if entry.file_type().unwrap().is_file() {
             all.extend(fs::read(entry.path()).unwrap());
         }
@@ -334,26 +337,26 @@ fn files(folder: &Path) -> Vec<u8> {
     all
 }
 
-/// All that Redis runs from now on, as MONITOR shows it.
+/// All commands that Redis executes from now on, from MONITOR.
 fn monitor(port: u16) -> (TcpStream, Arc<Mutex<Vec<u8>>>, thread::JoinHandle<()>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"MONITOR\r\n").unwrap();
-    let (mut reading, seen) = (stream.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
-    let into = seen.clone();
-    let reader = thread::spawn(move || {
-        let mut part = [0; 16_384];
-        while let Ok(length @ 1..) = reading.read(&mut part) {
-            into.lock().unwrap().extend(&part[..length]);
+    let (mut reader, seen) = (stream.try_clone().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let received = seen.clone();
+    let thread = thread::spawn(move || {
+        let mut chunk = [0; 16_384];
+        while let Ok(length @ 1..) = reader.read(&mut chunk) {
+            received.lock().unwrap().extend(&chunk[..length]);
         }
     });
-    (stream, seen, reader)
+    (stream, seen, thread)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_found_anywhere_and_nothing_that_is_stored_opens_anything() {
+async fn no_secret_appears_in_any_output_and_no_stored_text_is_a_valid_token() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
-        let watched = (kind == StoreKind::Redis).then(|| {
+        let monitored = (kind == StoreKind::Redis).then(|| {
             for setting in [["slowlog-log-slower-than", "0"], ["slowlog-max-len", "100000"]] {
                 place.redis().ask::<()>(&["CONFIG", "SET", setting[0], setting[1]]);
             }
@@ -362,87 +365,93 @@ async fn no_secret_is_found_anywhere_and_nothing_that_is_stored_opens_anything()
         let mut node = node(&place);
         let (http_at, ops) = (address(&mut node, "http"), address(&mut node, "ops"));
         let admin_socket = place.data_folder().join("admin.sock").display().to_string();
-        let mut told = Told {
+        let mut sender = SecretSender {
             node,
             http: http_at,
             ops,
             admin_socket,
             secrets: Vec::new(),
-            tried_names: Vec::new(),
-            living: String::new(),
+            attempted_names: Vec::new(),
+            valid_token: String::new(),
         };
         let data = "Xq7KanarieDATAvZ";
-        told.over_grpc(data).await;
-        told.over_http(data).await;
+        sender.send_over_grpc(data).await;
+        sender.send_over_http(data).await;
         if kind == StoreKind::Redis {
             place.redis().signal("STOP");
-            let request =
-                pb::LoginRequest { username: "ada".into(), password: told.canary(), challenge_solution: String::new() };
-            AuthClient::new(channel(&told.node.grpc).await).login(request).await.unwrap_err();
+            let request = pb::LoginRequest {
+                username: "ada".into(),
+                password: sender.canary(),
+                challenge_solution: String::new(),
+            };
+            AuthClient::new(channel(&sender.node.grpc).await).login(request).await.unwrap_err();
             place.redis().signal("CONT");
         }
 
-        let metrics = http(told.ops, "GET", "/metrics", &[], "").await.body;
+        let metrics = http(sender.ops, "GET", "/metrics", &[], "").await.body;
         assert!(metrics.contains("watchword_logins_total"));
-        let process = |file: &str| fs::read(format!("/proc/{}/{file}", told.node.pid())).unwrap();
-        let mut places = vec![
+        let process = |file: &str| fs::read(format!("/proc/{}/{file}", sender.node.pid())).unwrap();
+        let mut outputs = vec![
             ("metrics", metrics.into_bytes()),
             ("command line", process("cmdline")),
             ("environment", process("environ")),
         ];
-        told.node.signal("TERM");
-        let Told { node, secrets, tried_names, living, .. } = told;
+        sender.node.signal("TERM");
+        let SecretSender { node, secrets, attempted_names, valid_token, .. } = sender;
         let (ended, log) = node.wait();
         assert!(ended.success() && log.contains("DEBUG"), "{log}");
         let search_data = Search::of(&[data.to_owned()]);
-        places.push(("log", log.into_bytes()));
-        for (name, place) in &places {
-            assert_eq!(search_data.hits(place), [], "{kind:?}: data in the {name}");
+        outputs.push(("log", log.into_bytes()));
+        for (name, text) in &outputs {
+            assert_eq!(search_data.hits(text), [], "{kind:?}: data in the {name}");
         }
-        let kept = match &watched {
-            None => files(&place.data_folder()),
+        let stored = match &monitored {
+            None => contents(&place.data_folder()),
             Some((stream, seen, _)) => {
                 let slow: Vec<redis::Value> = place.redis().ask(&["SLOWLOG", "GET", "-1"]);
-                places.push(("slow log", format!("{slow:?}").into_bytes()));
+                outputs.push(("slow log", format!("{slow:?}").into_bytes()));
                 stream.shutdown(Shutdown::Both).unwrap();
-                places.push(("MONITOR", seen.lock().unwrap().clone()));
-                files(place.redis().folder())
+                outputs.push(("MONITOR", seen.lock().unwrap().clone()));
+                contents(place.redis().folder())
             }
         };
-        // The control: what users keep is there, and so would be whatever else was written.
-        assert!(search_data.hits(&kept).len() >= 2, "{kind:?}: the search does not find what is there");
-        if watched.is_some() {
-            assert!(!search_data.hits(&places.last().unwrap().1).is_empty(), "MONITOR was not heard");
+        // The control: user data is found in the store, so the search would find a secret there too.
+        assert!(search_data.hits(&stored).len() >= 2, "{kind:?}: the search does not find stored user data");
+        if monitored.is_some() {
+            assert!(!search_data.hits(&outputs.last().unwrap().1).is_empty(), "MONITOR recorded no command");
         }
-        places.push(("store", kept.clone()));
-        let (search, search_names) = (Search::of(&secrets), Search::of(&tried_names));
-        for (name, place) in &places {
-            assert_eq!(search.hits(place), [], "{kind:?}: secrets in the {name}");
+        outputs.push(("store", stored.clone()));
+        let (search, search_names) = (Search::of(&secrets), Search::of(&attempted_names));
+        for (name, text) in &outputs {
+            assert_eq!(search.hits(text), [], "{kind:?}: secrets in the {name}");
             if !["slow log", "MONITOR"].contains(name) {
-                assert_eq!(search_names.hits(place), [], "{kind:?}: names that were tried in the {name}");
+                assert_eq!(search_names.hits(text), [], "{kind:?}: attempted usernames in the {name}");
             }
         }
-        assert!(secrets.len() > 60, "only {} secrets were told", secrets.len());
-        opens_nothing(&place, &kept, &living).await;
+        assert!(secrets.len() > 60, "only {} secrets were sent", secrets.len());
+        assert_no_stored_text_is_a_token(&place, &stored, &valid_token).await;
     }
 }
 
-/// Presents every text that is stored as a token, to a node that takes those that count.
-async fn opens_nothing(place: &TestStore, kept: &[u8], living: &str) {
+/// Sends every stored text as a token to a node that accepts valid tokens.
+async fn assert_no_stored_text_is_a_token(place: &TestStore, stored: &[u8], valid_token: &str) {
     let node = node(place);
     let mut client = AuthClient::new(channel(&node.grpc).await);
-    assert!(client.get_user(bearing(living, pb::GetUserRequest {})).await.is_ok(), "the control: tokens are taken");
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.$,=+/:".contains(byte);
-    let mut texts: Vec<_> = kept.split(|byte| !is_part(byte)).filter(|text| text.len() >= 8).collect();
+    assert!(
+        client.get_user(authorized(valid_token, pb::GetUserRequest {})).await.is_ok(),
+        "the control: a valid token is accepted"
+    );
+    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.$,=+/:".contains(byte);
+    let mut texts: Vec<_> = stored.split(|byte| !is_token_byte(byte)).filter(|text| text.len() >= 8).collect();
     texts.sort_unstable();
     texts.dedup();
     assert!(texts.len() > 20, "only {} texts are stored", texts.len());
     for text in texts {
         let token = String::from_utf8(text.to_vec()).unwrap();
         let introspected = client.introspect_token(pb::IntrospectTokenRequest { token: token.clone() }).await;
-        // What is longer than a message may be is refused.
+        // A text longer than the message limit is refused.
         assert!(introspected.is_ok_and(|answer| !answer.into_inner().active) || token.len() > 10_000, "{token}");
-        assert!(client.get_user(bearing(&token, pb::GetUserRequest {})).await.is_err(), "{token}");
+        assert!(client.get_user(authorized(&token, pb::GetUserRequest {})).await.is_err(), "{token}");
         assert!(
             client.refresh_token(pb::RefreshTokenRequest { refresh_token: token.clone() }).await.is_err(),
             "{token}"
@@ -450,11 +459,11 @@ async fn opens_nothing(place: &TestStore, kept: &[u8], living: &str) {
     }
 }
 
-/// What a subscriber wrote.
+/// The output of a log subscriber.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct LogOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Lines {
+impl Write for LogOutput {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend(bytes);
         Ok(bytes.len())
@@ -465,20 +474,20 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for LogOutput {
+    type Writer = LogOutput;
 
-    fn make_writer(&'a self) -> Lines {
+    fn make_writer(&'a self) -> LogOutput {
         self.clone()
     }
 }
 
-/// On one thread, whose log is all there is.
+/// On one thread, so that the thread's subscriber receives the whole log.
 #[tokio::test]
-async fn a_panic_and_a_store_that_hangs_or_is_torn_tell_no_secret() {
-    let lines = Lines::default();
+async fn log_of_a_panic_and_of_store_faults_contains_no_secret() {
+    let output = LogOutput::default();
     let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).finish();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(output.clone()).finish();
     let _log = tracing::subscriber::set_default(subscriber);
     let store = Faulty::with(Fault::None);
     let app = App::on(store.clone()).start().await;
@@ -492,7 +501,7 @@ async fn a_panic_and_a_store_that_hangs_or_is_torn_tell_no_secret() {
             drop(api.register(&app, "ada", &canary(number + 1), "").await);
         }
     }
-    let log = lines.0.lock().unwrap().clone();
+    let log = output.0.lock().unwrap().clone();
     assert!(String::from_utf8_lossy(&log).contains("panic"), "the panics were not logged");
     assert_eq!(Search::of(&secrets).hits(&log), []);
 }

@@ -1,4 +1,4 @@
-//! The end: asked once, a node finishes what it began; asked twice, it ends at once.
+//! Shutdown: the first signal drains running calls, the second ends the node immediately.
 
 use tempfile::TempDir;
 use tonic::Code;
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logins_that_run_when_the_drain_begins_are_answered() {
+async fn running_logins_are_answered_during_the_drain() {
     let mut app = App::with(StoreKind::Embedded).start().await;
     app.registered("ada").await;
     let channel = app.channel().await;
@@ -26,10 +26,10 @@ async fn logins_that_run_when_the_drain_begins_are_answered() {
     for call in calls {
         match call.await.unwrap() {
             Ok(_) => {}
-            // Met a closed door: the client never sent it.
+            // The listener was already closed: the client never sent the call.
             Err(status)
                 if status.code() == Code::Cancelled && status.message().starts_with("operation was canceled") => {}
-            // Told that nothing was executed, or the door closed on the way.
+            // Refused without execution, or the connection closed before the call was read.
             Err(status) => {
                 assert_eq!(status.code(), Code::Unavailable, "{status:?}");
                 assert!(status.details().is_empty() || reason(&status) == "DRAINING");
@@ -40,7 +40,7 @@ async fn logins_that_run_when_the_drain_begins_are_answered() {
 }
 
 #[tokio::test]
-async fn a_call_that_never_ends_is_cut_at_the_limit() {
+async fn hanging_call_is_aborted_after_the_drain_timeout() {
     let store = Faulty::with(Fault::Hangs);
     let entered = store.clone().entered();
     let mut app = App::on(store).args(&["--drain-timeout", "100ms"]).start().await;
@@ -59,7 +59,7 @@ async fn a_call_that_never_ends_is_cut_at_the_limit() {
 }
 
 #[tokio::test]
-async fn readiness_says_draining_while_load_balancers_look_away() {
+async fn readyz_is_draining_and_calls_succeed_during_the_drain_delay() {
     let mut app = App::with(StoreKind::Memory).args(&["--drain-delay", "300ms"]).start().await;
     app.stop();
     loop {
@@ -74,7 +74,7 @@ async fn readiness_says_draining_while_load_balancers_look_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_drains_and_exits_with_zero() {
+async fn sigterm_drains_and_exits_with_code_zero() {
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]);
     let _open = channel(&node.grpc).await;
@@ -85,7 +85,7 @@ async fn sigterm_drains_and_exits_with_zero() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_node_at_once() {
+async fn second_signal_ends_the_node_immediately() {
     let folder = TempDir::new().unwrap();
     let mut node = Node::start(folder.path(), &["--drain-delay", "1h"]);
     node.signal("TERM");
@@ -96,7 +96,7 @@ async fn a_second_signal_ends_the_node_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_watch_does_not_hold_the_node() {
+async fn open_health_watch_does_not_delay_the_shutdown() {
     use watchword::api::health::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
@@ -107,7 +107,7 @@ async fn an_open_watch_does_not_hold_the_node() {
     watch.message().await.unwrap();
     node.signal("TERM");
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    assert!(watch.message().await.unwrap().is_none(), "the stream ends");
+    assert!(watch.message().await.unwrap().is_none(), "the stream did not end");
     let (status, log) = node.wait();
     assert!(status.success(), "{log}");
 }
