@@ -8,3 +8,7 @@ pub(crate) mod altcha;
 pub(crate) mod bearer;
 #[cfg(feature = "server")]
 pub mod host;
+#[cfg(feature = "server")]
+pub(crate) mod lock;
+#[cfg(feature = "server")]
+pub(crate) mod sha256;

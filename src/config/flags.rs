@@ -8,7 +8,7 @@ use crate::{
     api::forwarded::TrustedProxies,
     domain::{ChallengeRules, Rate, Work, password::ContextWord},
     net::Address,
-    store::{Durability, Prefix, RedisUrl},
+    store::{Durability, KeyPrefix, RedisUrl},
     telemetry,
 };
 
@@ -147,7 +147,7 @@ pub struct Settings {
 
     /// What every key in Redis begins with
     #[arg(long, global = true, env = "WATCHWORD_REDIS_PREFIX", value_name = "TEXT", default_value = "watchword:")]
-    pub redis_prefix: Prefix,
+    pub redis_prefix: KeyPrefix,
 
     /// File that says how the signing keys are kept in the store, a line each: 64 hexadecimal digits of a key that seals
     /// them, or plain; the first is how they are written, all of them how they are read. Default: plain

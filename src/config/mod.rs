@@ -58,7 +58,7 @@ pub struct Config {
     /// Whether somebody asked for that path; a node starts without the door otherwise, when it cannot be had.
     pub admin_is_named: bool,
     /// The store.
-    pub store: store::Settings,
+    pub store: store::StoreSettings,
     /// How the keys of tokens are kept in it.
     pub seal: Arc<Seal>,
     /// What input must keep to.
@@ -238,17 +238,17 @@ impl Settings {
     }
 
     /// The store at `url`, or which of the other flags does not go with it.
-    pub fn store_at(&self, url: &StoreUrl) -> Result<store::Settings, String> {
+    pub fn store_at(&self, url: &StoreUrl) -> Result<store::StoreSettings, String> {
         match url {
-            StoreUrl::Memory => Ok(store::Settings::Memory),
-            StoreUrl::Embedded => Ok(store::Settings::Embedded(self.data_dir.clone())),
+            StoreUrl::Memory => Ok(store::StoreSettings::Memory),
+            StoreUrl::Embedded => Ok(store::StoreSettings::Embedded(self.data_dir.clone())),
             StoreUrl::Redis(url) if self.store_ca_file.is_some() && !url.is_tls() => {
                 Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"))
             }
             StoreUrl::Redis(url) if url.user().is_some() && self.store_password_file.is_none() => {
                 Err(format!("{url}: a user needs a password: name its file with --store-password-file"))
             }
-            StoreUrl::Redis(url) => Ok(store::Settings::Redis(RedisSettings {
+            StoreUrl::Redis(url) => Ok(store::StoreSettings::Redis(RedisSettings {
                 url: url.clone(),
                 password_file: self.store_password_file.clone(),
                 ca_file: self.store_ca_file.clone(),

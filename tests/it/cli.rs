@@ -119,7 +119,7 @@ fn check_config_asks_the_store_and_changes_nothing() {
     let check = || run(&["check-config", "--data-dir", &path]);
     let (code, out, _) = check();
     assert_eq!(code, 0);
-    assert!(out.contains("will be made"), "{out}");
+    assert!(out.contains("will be created"), "{out}");
     assert!(!data.exists(), "a check made the folder");
     let node = Node::start(&data, &[]);
     let (code, out, _) = check();
@@ -133,7 +133,7 @@ fn check_config_asks_the_store_and_changes_nothing() {
     assert!(out.contains("is whole") || out.contains("the next start recovers it"), "{out}");
     assert!(fs::read(&file).unwrap() == before, "a check changed the file");
     fs::remove_file(data.join("lock")).unwrap();
-    assert!(!check().1.contains("will be made"), "a restored backup has no lock");
+    assert!(!check().1.contains("will be created"), "a restored backup has no lock");
     fs::write(data.join("watchword.redb"), b"").unwrap();
     let (code, _, err) = check();
     assert_eq!(code, 1);

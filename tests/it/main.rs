@@ -41,6 +41,7 @@ mod redis_start;
 mod reflection;
 mod register;
 mod reset_password;
+mod scan;
 mod seal;
 mod secrets;
 mod sessions;

@@ -1,4 +1,4 @@
-//! One contract for every store: `domain::Store`'s promises, and the form of what is kept.
+//! One contract for every store: the guarantees of `domain::Store`, and the form of what is kept. Scan is in `scan.rs`.
 //!
 //! A new store adds one kind to `support/place.rs`.
 
@@ -8,12 +8,16 @@ use std::{
 };
 
 use serde_json::Value;
-use watchword::domain::{
-    Claim, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth, System, User,
-    UserData, Username,
+use watchword::{
+    api::pb,
+    domain::{
+        Claim, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth, System,
+        User, UserData, Username,
+    },
+    store::{Change, ChangeOutcome, Document, Kind, ScannedDocument, TypedStore},
 };
 
-use crate::support::{Place, StoreKind};
+use crate::support::{Api, App, Place, StoreKind};
 
 const PHC: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
@@ -245,6 +249,86 @@ async fn fields_of_a_newer_program_survive_a_rewrite() {
         assert_eq!(rewritten["nickname"], "A", "{kind:?}");
         assert_eq!(rewritten["x"]["y"], serde_json::json!([1, null, "z"]));
         assert_eq!(rewritten["epoch"], 3);
+    }
+}
+
+/// Numbers that no machine number holds, order, spelling and nesting, in the document and in what is inside it.
+#[tokio::test]
+async fn unknown_members_of_a_user_survive_a_rewrite_exactly() {
+    let unknown = r#""z":18446744073709551616,"a":1E5,"m":1e400,"x":{"y" : [1.50,null,"\u00e4"]},"z":-0"#;
+    let known = format!(
+        r#""v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","epoch":3,"kept_session":{{"id":"01a20bc1-9a26-7fd7-8244-47753f447d06","epoch":2,{unknown}}},"create_time":"2026-11-24T04:12:47.000Z","update_time":"2026-11-24T04:12:47.014Z","reset":{{"hash":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","expire_time":"2026-11-24T04:27:47.014Z",{unknown}}}"#
+    );
+    for kind in StoreKind::KEPT {
+        // First of all, so that a rewrite moves them.
+        let document = format!("{{{unknown},{known}}}");
+        let (place, store) = with_document(kind, "ada", document.as_bytes()).await;
+        let seen = store.user(&name("ada")).await.unwrap().unwrap();
+        let changed = User { epoch: 4, ..seen.value };
+        assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
+        store.close().await;
+        drop(store);
+        let expected = format!("{{{},{unknown}}}", known.replacen(r#""epoch":3"#, r#""epoch":4"#, 1));
+        assert_eq!(place.kept("ada"), expected, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_members_of_sessions_lists_keys_and_failures_survive_a_rewrite_exactly() {
+    let unknown = r#""z":18446744073709551616,"a":1e400"#;
+    // Puts them behind the last member of the first object that begins so, and of the document.
+    let planted = |document: &str, inner: &str| {
+        let document = format!("{},{unknown}}}", document.strip_suffix('}').unwrap());
+        let Some(begin) = document.find(inner) else { panic!("{inner} in {document}") };
+        let end = begin + document[begin..].find('}').unwrap();
+        format!("{},{unknown}{}", &document[..end], &document[end..])
+    };
+    for kind in StoreKind::ALL {
+        let place = Place::new(kind);
+        let documents = place.open_documents().await;
+        let store = TypedStore::over(documents.clone());
+        let app = App::on(documents.clone()).start().await;
+        app.registered("ada").await;
+        let (first, _) = (app.authenticate("ada").await, app.authenticate("ada").await);
+        assert_ne!(Api::Grpc.login(&app, "ada", "a wrong password").await.outcome(), "ok");
+        let scanned = |kind| documents.scan(Some(kind), None);
+        for (kind, inner) in [
+            (Kind::Session, "{\"v\""),
+            (Kind::Sessions, "{\"id\""),
+            (Kind::Keys, "{\"private\""),
+            (Kind::FailedAttempts, "{\"v\""),
+        ] {
+            for ScannedDocument { key, bytes } in scanned(kind).await.unwrap().documents {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let text = if inner == "{\"v\"" {
+                    format!("{},{unknown}}}", text.strip_suffix('}').unwrap())
+                } else {
+                    planted(&text, inner)
+                };
+                let expire_time = (kind == Kind::Session || kind == Kind::FailedAttempts)
+                    .then(|| store.now() + Duration::from_secs(3_600));
+                let document = Document { bytes: text.into(), expire_time };
+                let change = Change::Replace { seen: bytes.into(), document };
+                assert_eq!(documents.change(Vec::new(), key, change).await.unwrap(), ChangeOutcome::Done);
+            }
+        }
+        // Each of them is rewritten: a refresh, a login, a new signing key, one more failed attempt.
+        let request = pb::RefreshTokenRequest { refresh_token: first.refresh_token };
+        app.client().await.refresh_token(request).await.unwrap();
+        drop(app.authenticate("ada").await);
+        assert_ne!(Api::Grpc.login(&app, "ada", "a wrong password").await.outcome(), "ok");
+        let seen = store.keys().await.unwrap().unwrap();
+        let mut keys = seen.value;
+        keys.signing[0].use_time += Duration::from_secs(1);
+        assert_eq!(store.replace_keys(&seen.revision, &keys).await.unwrap(), Replace::Replaced);
+        for (kind, times) in [(Kind::Session, 1), (Kind::Sessions, 2), (Kind::Keys, 2)] {
+            let kept = scanned(kind).await.unwrap().documents;
+            let kept: Vec<_> = kept.into_iter().map(|document| String::from_utf8(document.bytes).unwrap()).collect();
+            let most = kept.iter().map(|text| text.matches(unknown).count()).max();
+            assert_eq!(most, Some(times), "{kind:?}: {kept:?}");
+            assert!(kept.iter().any(|text| text.ends_with(&format!(",{unknown}}}"))), "{kind:?}: {kept:?}");
+        }
+        app.stopped().await;
     }
 }
 
