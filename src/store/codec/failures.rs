@@ -56,3 +56,20 @@ fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
     let FailedAttempts { count, last_time, clear_time } = *failures;
     FailedAttemptsDocument { v: VERSION, count, last_time, clear_time }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewrite_changes_the_known_members_alone() {
+        let new = r#"{"v":1,"count":3,"last_time":"2026-11-24T04:12:47.014Z","clear_time":"2026-11-24T04:12:48.014Z"}"#;
+        let unknown = r#","z":18446744073709551616,"a":1e400}"#;
+        for document in [new.to_owned(), new.replace('}', unknown)] {
+            let seen = read(document.as_bytes()).unwrap();
+            let changed = FailedAttempts { count: 4, ..seen.value };
+            let rewritten = String::from_utf8(write(Some(&seen.revision), &changed).unwrap()).unwrap();
+            assert_eq!(rewritten, document.replace("\"count\":3", "\"count\":4"));
+        }
+    }
+}

@@ -193,10 +193,10 @@ impl From<KeptCode> for ResetDocument {
 pub(in crate::store) struct DecoyDocument(Username);
 
 impl DecoyDocument {
-    const BYTES: &[u8] = br#"{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"nobody","password":"$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","create_time":"2026-11-24T04:12:47.014Z","update_time":"2026-11-24T04:12:47.014Z"}"#;
+    const BYTES: &[u8] = br#"{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"absent","password":"$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","create_time":"2026-11-24T04:12:47.014Z","update_time":"2026-11-24T04:12:47.014Z"}"#;
 
     pub(in crate::store) fn new() -> Self {
-        Self(Username::parse("nobody").expect("letters are a username"))
+        Self(Username::parse("absent").expect("letters are a username"))
     }
 
     /// Decodes the document and drops the user.
