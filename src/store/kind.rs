@@ -17,11 +17,14 @@ pub(super) enum Content {
     Json,
 }
 
+/// Reads from a document when it expires.
+type ReadExpireTime = fn(&[u8]) -> Result<SystemTime, String>;
+
 /// One line of the table.
 struct KindProperties {
     name: &'static str,
     content: Content,
-    expire_time: Option<fn(&[u8]) -> Result<SystemTime, String>>,
+    expire_time: Option<ReadExpireTime>,
     changed: Option<fn(&str) -> Option<Changed>>,
     is_short_lived: bool,
 }

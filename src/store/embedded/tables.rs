@@ -37,6 +37,9 @@ enum KindTable<T, J> {
     Json(J),
 }
 
+type ReadableKindTable = KindTable<ReadOnlyTable<Text, Text>, ReadOnlyTable<Text, Bytes>>;
+type WritableKindTable<'t> = KindTable<Table<'t, Text, Text>, Table<'t, Text, Bytes>>;
+
 // === reading ===
 
 /// Reads one document.
@@ -73,10 +76,7 @@ pub(super) fn check(transaction: &ReadTransaction) -> Result<(), redb::Error> {
 }
 
 /// The table of a kind; `None` where it is empty, because an earlier version made the file.
-fn open(
-    transaction: &ReadTransaction,
-    kind: Kind,
-) -> Result<Option<KindTable<ReadOnlyTable<Text, Text>, ReadOnlyTable<Text, Bytes>>>, redb::Error> {
+fn open(transaction: &ReadTransaction, kind: Kind) -> Result<Option<ReadableKindTable>, redb::Error> {
     let opened = match kind.content() {
         Content::Text => transaction.open_table(TableDefinition::new(kind.name())).map(KindTable::Text),
         Content::Json => transaction.open_table(TableDefinition::new(kind.name())).map(KindTable::Json),
@@ -135,11 +135,11 @@ fn owned_text(text: &AccessGuard<'_, Text>) -> Vec<u8> {
 /// All tables, open for one commit.
 pub(super) struct CommitTables<'t> {
     /// In the order of [`Kind::ALL`], so that a kind is its own index.
-    kinds: Vec<KindTable<Table<'t, Text, Text>, Table<'t, Text, Bytes>>>,
+    kinds: Vec<WritableKindTable<'t>>,
     expiring: Table<'t, (u64, Text, Text), ()>,
 }
 
-impl KindTable<Table<'_, Text, Text>, Table<'_, Text, Bytes>> {
+impl WritableKindTable<'_> {
     /// Writes a document and returns the former one.
     fn insert(&mut self, name: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
         Ok(match self {
