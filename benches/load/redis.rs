@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use watchword::{
     domain::Store,
-    store::{self, Durability, RedisSettings, Seal, Settings},
+    store::{self, Durability, RedisSettings, Seal, StoreSettings},
 };
 
 use crate::{
@@ -58,7 +58,7 @@ impl Redis {
     }
 
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        let settings = Settings::Redis(RedisSettings {
+        let settings = StoreSettings::Redis(RedisSettings {
             url: self.url().parse().expect("a URL"),
             password_file: None::<PathBuf>,
             ca_file: None,

@@ -80,7 +80,7 @@ impl App {
         let metrics = Arc::new(Metrics::before(audit.clone()));
         environment.observer = metrics.clone();
         let pool = HashPool::start(config.hashing, Kernel::choose(), &environment);
-        if matches!(config.store, store::Settings::Redis(_)) && config.token_issuer.is_none() {
+        if matches!(config.store, store::StoreSettings::Redis(_)) && config.token_issuer.is_none() {
             let issuer = listeners.issuer();
             tracing::warn!(
                 issuer,

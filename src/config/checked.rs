@@ -35,7 +35,7 @@ pub struct Config {
     /// Whether that path was set. If not, a node that cannot create the socket starts without it.
     pub admin_is_named: bool,
     /// The store.
-    pub store: store::Settings,
+    pub store: store::StoreSettings,
     /// How the key ring is kept in it.
     pub seal: Arc<Seal>,
     /// What input must satisfy.

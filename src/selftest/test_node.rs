@@ -187,7 +187,7 @@ fn settings(config: &Config, folder: &Path) -> Config {
         ops: None,
         admin: None,
         admin_is_named: false,
-        store: store::Settings::Embedded(folder.join("data")),
+        store: store::StoreSettings::Embedded(folder.join("data")),
         seal: Arc::new(store::Seal::none()),
         rules,
         throttle: Some(RateLimitSettings {

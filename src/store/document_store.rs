@@ -1,174 +1,162 @@
-//! What a store is underneath: documents under keys, one atomic change at a time.
+//! The document store: get, change, scan and watch of documents. The one trait that every store implements.
 //!
-//! Three places keep them: a map, a file, Redis. What the documents mean is `records.rs`.
+//! Every guarantee concerns one key, so that a store can keep each key on another server. `tests/it/stores.rs` tests the
+//! guarantees for every store. Does not know what documents mean; that is `typed/`.
 
-use std::{fmt, time::SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::{
+    document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite},
+    kind::Kind,
+};
 use crate::domain::{ChangeHandler, ConfigurationWarning, StoreError, StoreHealth};
 
-/// Documents under keys. Every promise concerns one key alone, so that it holds wherever the keys are.
+/// Documents in one page of a scan at most; bounds its memory, and the time for which a store reads.
+pub const SCAN_PAGE_DOCUMENTS_MAX: usize = 500;
+
+/// Documents under keys.
 #[async_trait]
 pub trait DocumentStore: Send + Sync {
-    /// Reads one document.
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Reads one document. A document may be read for some time after it has expired.
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Makes one change, if its condition holds; durable when it returns. `first` is written before it whatever becomes
-    /// of it, so it must do no harm without it.
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError>;
-
-    /// What time it is for everybody who shares these documents.
-    fn now(&self) -> SystemTime;
-
-    /// Whether the store answers, now and whenever that changes.
-    fn health(&self) -> watch::Receiver<StoreHealth>;
-
-    /// The same for a document that is kept: told of when it is changed (`watch`).
-    async fn get_watched(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Reads one document, and reports its later changes to the handler of [`watch`](Self::watch), where the store can.
+    async fn get_watched(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(key).await
     }
 
-    /// Tells what others change in what is watched, from now on, where the place can hear of it.
-    fn watch(&self, _hear: ChangeHandler<Key>) {}
+    /// Makes one change if its condition holds. The change is durable when this returns.
+    ///
+    /// The writes in `first` happen before it, whether or not the condition holds, so they must be harmless without it.
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError>;
+
+    /// Reads a page of all documents, or of all documents of one kind: from the beginning, or from where `cursor` points.
+    ///
+    /// The pages of a scan together contain every document that exists during the whole scan. A document that is written or
+    /// deleted meanwhile may be in one of them or not. A page has at most [`SCAN_PAGE_DOCUMENTS_MAX`] documents and may be
+    /// empty although more pages follow. Redis may answer one document twice, and in any order (SCAN); the other stores
+    /// answer in the order of kinds and names.
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError>;
+
+    /// Reports changes of documents that were read with [`get_watched`](Self::get_watched), from now on. A store that
+    /// cannot detect changes reports nothing.
+    fn watch(&self, _handler: ChangeHandler<DocumentKey>) {}
+
+    /// The time of the store, which all its nodes share.
+    fn now(&self) -> SystemTime;
+
+    /// Whether the store answers, now and at every change of that.
+    fn health(&self) -> watch::Receiver<StoreHealth>;
 
     /// What is wrong with the store although it answers.
     fn warnings(&self) -> Vec<ConfigurationWarning> {
         Vec::new()
     }
 
-    /// Ends all work and lets go of files and connections.
+    /// Ends all work and closes files and connections.
     async fn close(&self);
 }
 
-/// What a document is, which says where each store keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A name, under the user's id.
-    Id,
-    /// A user, under the name.
-    User,
-    /// A session, under its id.
-    Session,
-    /// Which sessions a user has, under the user's id.
-    Sessions,
-    /// The keys that tokens are made with; there is one.
-    Keys,
-    /// That a single-use secret was spent, under its hash.
-    Once,
-    /// Wrong passwords of a name, under what stands for the name.
-    FailedAttempts,
+/// A page of a scan.
+pub struct ScanPage {
+    /// The documents.
+    pub documents: Vec<ScannedDocument>,
+    /// Where the next page begins; `None` after the last page.
+    pub next: Option<ScanCursor>,
 }
 
-/// Where a document is.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// What it is.
-    pub kind: Kind,
-    /// Of whom; empty where there is one.
-    pub name: String,
-}
-
-/// A document to write, or to delete, whatever is there.
-#[derive(Clone)]
-pub struct Put {
-    /// Where.
-    pub key: Key,
-    /// What; `None` deletes.
-    pub document: Option<Document>,
-}
-
-/// A document, and when it is of no more use.
-#[derive(Clone)]
-pub struct Document {
+/// A document that a scan read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScannedDocument {
+    /// Its key.
+    pub key: DocumentKey,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// The store forgets it then, soon or late.
-    pub expire_time: Option<SystemTime>,
 }
 
-/// A change with its condition.
+/// Where the next page of a scan begins. Valid for the store that made it and for the kind that was asked for, also after
+/// the store was closed and opened again.
 #[derive(Clone)]
-pub enum Change {
-    /// Writes, unless the key is taken.
-    Insert(Document),
-    /// Writes, if these bytes are there.
-    Replace {
-        /// The bytes.
-        seen: Box<[u8]>,
-        /// What comes in their place.
-        document: Document,
-    },
-    /// Deletes, if these bytes are there.
-    Remove {
-        /// The bytes.
-        seen: Box<[u8]>,
-    },
+pub struct ScanCursor(pub(super) ScanPosition);
+
+/// A position in a scan, as the kinds of stores count it.
+#[derive(Clone)]
+pub(super) enum ScanPosition {
+    /// Behind this key, in the order of keys.
+    After(DocumentKey),
+    /// Where Redis continues, and the keys that it has listed and that did not fit into the page.
+    Redis { cursor: u64, unread: Vec<DocumentKey> },
 }
 
-/// What became of a change.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is made.
-    Done,
-    /// Its condition did not hold. For an insert: the bytes that are there.
-    Refused(Vec<u8>),
+/// The pages of one scan, one after the other.
+pub struct ScanPages<'a> {
+    store: &'a dyn DocumentStore,
+    kind: Option<Kind>,
+    /// `None` after the last page.
+    next: Option<Option<ScanCursor>>,
 }
 
-impl Kind {
-    /// All of them. Ids first: an id without a user is harmless, a user without an id is not.
-    pub const ALL: [Kind; 7] =
-        [Kind::Id, Kind::User, Kind::Keys, Kind::Once, Kind::FailedAttempts, Kind::Sessions, Kind::Session];
+// === impl ScanPage ===
 
-    /// The kind's name in keys and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Id => "id",
-            Kind::User => "user",
-            Kind::Session => "session",
-            Kind::Sessions => "sessions",
-            Kind::Keys => "keys",
-            Kind::Once => "once",
-            Kind::FailedAttempts => "fail",
+impl ScanPage {
+    /// A page of a store with an order of keys. A full page is not the last one.
+    pub(super) fn in_key_order(documents: Vec<ScannedDocument>) -> Self {
+        let last = documents.last().filter(|_| documents.len() == SCAN_PAGE_DOCUMENTS_MAX);
+        let next = last.map(|last| ScanCursor(ScanPosition::After(last.key.clone())));
+        Self { documents, next }
+    }
+}
+
+// === impl ScannedDocument ===
+
+impl ScannedDocument {
+    /// The document, with the time at which it expires.
+    ///
+    /// # Errors
+    /// That time cannot be read.
+    pub(super) fn to_document(&self) -> Result<Document, String> {
+        Ok(Document { bytes: self.bytes.clone(), expire_time: self.key.kind.expire_time(&self.bytes)? })
+    }
+}
+
+// === impl ScanPosition ===
+
+impl ScanPosition {
+    /// The key behind which a store with an order of keys continues.
+    pub(super) fn after(cursor: Option<ScanCursor>) -> Result<Option<DocumentKey>, StoreError> {
+        match cursor.map(|ScanCursor(position)| position) {
+            None => Ok(None),
+            Some(ScanPosition::After(key)) => Ok(Some(key)),
+            Some(ScanPosition::Redis { .. }) => Err(foreign_cursor()),
         }
     }
 }
 
-impl Key {
-    /// The place of a document.
-    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
-    }
+pub(super) fn foreign_cursor() -> StoreError {
+    StoreError::Corrupt("the scan cursor is from another kind of store".into())
 }
 
-// Holds names.
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.kind.name())
-    }
-}
+// === impl ScanPages ===
 
-impl Document {
-    /// A document that stays.
-    pub fn lasting(bytes: Vec<u8>) -> Self {
-        Self { bytes, expire_time: None }
+impl<'a> ScanPages<'a> {
+    /// All documents of `store`, or all of one kind.
+    pub fn new(store: &'a dyn DocumentStore, kind: Option<Kind>) -> Self {
+        Self { store, kind, next: Some(None) }
     }
-}
 
-impl Change {
-    /// Why the change cannot be made where `present` is, if it cannot.
-    pub(super) fn refusal(&self, present: Option<&[u8]>) -> Option<Outcome> {
-        let holds = match self {
-            Change::Insert(_) => present.is_none(),
-            Change::Replace { seen, .. } | Change::Remove { seen } => present == Some(&**seen),
-        };
-        (!holds).then(|| Outcome::Refused(present.unwrap_or_default().to_vec()))
+    /// The next page; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<Vec<ScannedDocument>>, StoreError> {
+        let Some(cursor) = self.next.take() else { return Ok(None) };
+        let ScanPage { documents, next } = self.store.scan(self.kind, cursor).await?;
+        self.next = next.map(Some);
+        Ok(Some(documents))
     }
-}
-
-/// A time of expiry as stores keep it: milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> u64 {
-    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

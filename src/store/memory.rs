@@ -1,8 +1,12 @@
-//! Documents in a map: for tests and for a first look. Nothing outlives the process.
+//! The memory store: documents in an ordered map, for tests and for a first look.
+//!
+//! Keeps nothing after the process ends. Implements the whole contract of the document store but durability and watch. Does
+//! not know what documents mean.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Included, Unbounded},
+    sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -10,42 +14,45 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    codec,
-    document_store::{Change, Document, DocumentStore, Key, Outcome, Put},
+    document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite},
+    document_store::{DocumentStore, SCAN_PAGE_DOCUMENTS_MAX, ScanCursor, ScanPage, ScanPosition, ScannedDocument},
+    kind::Kind,
 };
-use crate::domain::{Clock, StoreError, StoreHealth};
+use crate::{
+    common::lock::lock,
+    domain::{Clock, StoreError, StoreHealth},
+};
 
-/// Documents forgotten with each change at most; bounds its time.
-const FORGOTTEN_MAX: usize = 64;
+/// Expired documents that one change deletes at most; bounds its time.
+const EXPIRED_PER_CHANGE_MAX: usize = 64;
 
 /// A store in memory.
 pub struct Memory {
-    kept: Mutex<Kept>,
+    state: Mutex<MemoryState>,
     clock: Arc<dyn Clock>,
-    pulse: watch::Sender<StoreHealth>,
+    health: watch::Sender<StoreHealth>,
 }
 
 #[derive(Default)]
-struct Kept {
-    documents: HashMap<Key, Vec<u8>>,
-    expiring: BTreeSet<(SystemTime, Key)>,
+struct MemoryState {
+    documents: BTreeMap<DocumentKey, Vec<u8>>,
+    expiring: BTreeSet<(SystemTime, DocumentKey)>,
 }
 
 impl Memory {
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { kept: Mutex::default(), clock, pulse: watch::Sender::new(StoreHealth::Up) }
+        Self { state: Mutex::default(), clock, health: watch::Sender::new(StoreHealth::Up) }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Nothing that can panic stands between two halves of a change.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
+        lock(&self.state)
     }
 }
 
-impl Kept {
-    fn put(&mut self, key: Key, document: Document) {
-        // What was there may have expired at another time.
+impl MemoryState {
+    fn put(&mut self, key: DocumentKey, document: Document) {
+        // The former document may have had another time of expiry.
         self.remove(&key);
         if let Some(time) = document.expire_time {
             self.expiring.insert((time, key.clone()));
@@ -53,50 +60,72 @@ impl Kept {
         self.documents.insert(key, document.bytes);
     }
 
-    fn remove(&mut self, key: &Key) {
+    fn remove(&mut self, key: &DocumentKey) {
         let removed = self.documents.remove(key);
-        if let Some(Ok(Some(time))) = removed.map(|bytes| codec::expire_time(key.kind, &bytes)) {
+        if let Some(Ok(Some(time))) = removed.map(|bytes| key.kind.expire_time(&bytes)) {
             self.expiring.remove(&(time, key.clone()));
         }
     }
 
-    fn forget(&mut self, now: SystemTime) {
-        for _ in 0..FORGOTTEN_MAX {
+    fn delete_expired(&mut self, now: SystemTime) {
+        for _ in 0..EXPIRED_PER_CHANGE_MAX {
             match self.expiring.first() {
                 Some((time, _)) if *time < now => {
-                    let (_, key) = self.expiring.pop_first().expect("it was just seen");
+                    let (_, key) = self.expiring.pop_first().expect("the set has a first element");
                     self.documents.remove(&key);
                 }
                 Some(_) | None => return,
             }
         }
     }
+
+    fn page(&self, kind: Option<Kind>, after: Option<DocumentKey>) -> Vec<ScannedDocument> {
+        let from = match (after, kind) {
+            (Some(key), _) => Excluded(key),
+            (None, Some(kind)) => Included(DocumentKey::new(kind, "")),
+            (None, None) => Unbounded,
+        };
+        let documents = self.documents.range((from, Unbounded));
+        let documents = documents.take_while(|(key, _)| kind.is_none_or(|kind| key.kind == kind));
+        let scanned = documents.map(|(key, bytes)| ScannedDocument { key: key.clone(), bytes: bytes.clone() });
+        scanned.take(SCAN_PAGE_DOCUMENTS_MAX).collect()
+    }
 }
 
 #[async_trait]
 impl DocumentStore for Memory {
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.kept().documents.get(key).cloned())
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().documents.get(key).cloned())
     }
 
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
-        let mut kept = self.kept();
-        kept.forget(self.clock.now());
-        for put in first {
-            match put.document {
-                Some(document) => kept.put(put.key, document),
-                None => kept.remove(&put.key),
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError> {
+        let mut state = self.state();
+        state.delete_expired(self.clock.now());
+        for write in first {
+            match write.document {
+                Some(document) => state.put(write.key, document),
+                None => state.remove(&write.key),
             }
         }
-        let present = kept.documents.get(&key);
+        let present = state.documents.get(&key);
         if let Some(refused) = change.refusal(present.map(Vec::as_slice)) {
             return Ok(refused);
         }
         match change {
-            Change::Insert(document) | Change::Replace { document, .. } => kept.put(key, document),
-            Change::Remove { .. } => kept.remove(&key),
+            Change::Insert(document) | Change::Replace { document, .. } => state.put(key, document),
+            Change::Remove { .. } => state.remove(&key),
         }
-        Ok(Outcome::Done)
+        Ok(ChangeOutcome::Done)
+    }
+
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError> {
+        let documents = self.state().page(kind, ScanPosition::after(cursor)?);
+        Ok(ScanPage::in_key_order(documents))
     }
 
     fn now(&self) -> SystemTime {
@@ -104,7 +133,7 @@ impl DocumentStore for Memory {
     }
 
     fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.pulse.subscribe()
+        self.health.subscribe()
     }
 
     async fn close(&self) {}

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Arg, Args, builder::TypedValueParser, error::ErrorKind};
 
-use crate::store::{self, Durability, Prefix, RedisSettings, RedisUrl};
+use crate::store::{self, Durability, KeyPrefix, RedisSettings, RedisUrl};
 
 /// How often the settings of Redis are read again.
 const REDIS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub struct StoreAccessArgs {
 
     /// Prefix of every key in Redis
     #[arg(long, env = "WATCHWORD_REDIS_PREFIX", value_name = "TEXT", default_value = "watchword:")]
-    pub redis_prefix: Prefix,
+    pub redis_prefix: KeyPrefix,
 
     /// What Redis must guarantee at start. strict: no acknowledged write is lost (appendonly yes, appendfsync always,
     /// maxmemory-policy noeviction). relaxed: only a warning where it does not
@@ -80,17 +80,17 @@ pub(super) struct StoreUrlParser;
 
 impl StoreAccessArgs {
     /// The store at `url`, or which of the other flags does not go with it.
-    pub fn store_at(&self, url: &StoreUrl) -> Result<store::Settings, String> {
+    pub fn store_at(&self, url: &StoreUrl) -> Result<store::StoreSettings, String> {
         match url {
-            StoreUrl::Memory => Ok(store::Settings::Memory),
-            StoreUrl::Embedded => Ok(store::Settings::Embedded(self.data.data_dir.clone())),
+            StoreUrl::Memory => Ok(store::StoreSettings::Memory),
+            StoreUrl::Embedded => Ok(store::StoreSettings::Embedded(self.data.data_dir.clone())),
             StoreUrl::Redis(url) if self.store_ca_file.is_some() && !url.is_tls() => {
                 Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"))
             }
             StoreUrl::Redis(url) if url.user().is_some() && self.store_password_file.is_none() => {
                 Err(format!("{url}: a user needs a password: name its file with --store-password-file"))
             }
-            StoreUrl::Redis(url) => Ok(store::Settings::Redis(RedisSettings {
+            StoreUrl::Redis(url) => Ok(store::StoreSettings::Redis(RedisSettings {
                 url: url.clone(),
                 password_file: self.store_password_file.clone(),
                 ca_file: self.store_ca_file.clone(),

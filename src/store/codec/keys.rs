@@ -1,78 +1,82 @@
-//! The stored form of the keys that tokens are made with.
+//! The codec of the key ring: the secret of refresh tokens and the signing keys.
+//!
+//! Guarantees that unknown members of the ring and of each of its signing keys survive a rewrite. The bytes are wiped when
+//! they are dropped. Does not know whether the document is sealed; that is `seal.rs`.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{decode, decode_base64, encode_base64, read_time, write_time};
+use super::{
+    decode, decode_base64, encode, encode_base64, read_time,
+    unknown::{Nested, encode_over},
+    write_time,
+};
 use crate::domain::{KeyRing, StoreError, StoredKey};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct KeyRingDocument<'a> {
     v: u32,
     /// 32 bytes, in base64url.
     refresh: String,
-    signing: Vec<Key>,
-    /// Whatever a newer version of this program wrote.
-    #[serde(flatten)]
-    unknown: Map<String, Value>,
+    #[serde(borrow)]
+    signing: Vec<Nested<'a, SigningKeyDocument>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Key {
+struct SigningKeyDocument {
     /// PKCS #8, in base64url.
     private: String,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     create_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     use_time: SystemTime,
-    #[serde(flatten)]
-    unknown: Map<String, Value>,
 }
 
-/// Reads the document.
+/// Decodes the document.
 pub(in crate::store) fn read(bytes: &[u8]) -> Result<KeyRing, String> {
-    decode::<Record>(bytes, VERSION).and_then(|record| ring(&record))
-}
-
-fn ring(record: &Record) -> Result<KeyRing, String> {
-    let refresh = decode_base64(&record.refresh)?;
-    let mut signing = Vec::new();
-    for key in &record.signing {
-        let private = decode_base64(&key.private)?;
-        signing.push(StoredKey { private, create_time: key.create_time, use_time: key.use_time });
-    }
+    let KeyRingDocument { v: _, refresh, signing } = decode(bytes, VERSION)?;
+    let refresh = decode_base64(&refresh)?;
     let refresh: [u8; 32] = refresh.as_slice().try_into().map_err(|_| "its refresh key has not 32 bytes")?;
+    let signing = signing.into_iter().map(|key| key.known.decoded()).collect::<Result<_, _>>()?;
     Ok(KeyRing { refresh: refresh.into(), signing })
 }
 
-/// The document of a new ring.
+/// Encodes a new key ring.
 pub(in crate::store) fn write(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
-    encode(ring, Record { v: VERSION, refresh: String::new(), signing: Vec::new(), unknown: Map::new() })
+    encode(&encoded(ring, &[])).into()
 }
 
-/// The document of a changed ring: what was in `seen` and is not known here stays.
+/// Encodes a changed key ring. Members of `seen` that are not known here stay, those of its signing keys too.
 pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    Ok(encode(ring, decode(seen, VERSION).map_err(StoreError::Corrupt)?))
+    let document: KeyRingDocument<'_> = decode(seen, VERSION).map_err(StoreError::Corrupt)?;
+    encode_over(seen, &encoded(ring, &document.signing)).map(Zeroizing::new).map_err(StoreError::Corrupt)
 }
 
-fn encode(ring: &KeyRing, seen: Record) -> Zeroizing<Vec<u8>> {
-    let with_unknown = |key: &StoredKey| {
-        let private = encode_base64(&key.private);
-        let known = seen.signing.iter().find(|known| known.private == private);
-        let unknown = known.map(|known| known.unknown.clone()).unwrap_or_default();
-        Key { private, create_time: key.create_time, use_time: key.use_time, unknown }
-    };
-    let record = Record {
-        v: VERSION,
-        refresh: encode_base64(&*ring.refresh),
-        signing: ring.signing.iter().map(with_unknown).collect(),
-        unknown: seen.unknown,
-    };
-    serde_json::to_vec(&record).expect("strings, numbers and times are always JSON").into()
+fn encoded<'a>(ring: &KeyRing, seen: &[Nested<'a, SigningKeyDocument>]) -> KeyRingDocument<'a> {
+    let KeyRing { refresh, signing } = ring;
+    let signing = signing.iter().map(|key| {
+        let key = SigningKeyDocument::from(key);
+        let seen = seen.iter().find(|seen| seen.known.private == key.private);
+        Nested::over(key, seen)
+    });
+    KeyRingDocument { v: VERSION, refresh: encode_base64(&**refresh), signing: signing.collect() }
+}
+
+impl SigningKeyDocument {
+    fn decoded(self) -> Result<StoredKey, String> {
+        let Self { private, create_time, use_time } = self;
+        Ok(StoredKey { private: decode_base64(&private)?, create_time, use_time })
+    }
+}
+
+impl From<&StoredKey> for SigningKeyDocument {
+    fn from(key: &StoredKey) -> Self {
+        let StoredKey { private, create_time, use_time } = key;
+        Self { private: encode_base64(private), create_time: *create_time, use_time: *use_time }
+    }
 }

@@ -1,27 +1,31 @@
-//! The stored form of a single-use secret that was spent: its hash is the key, so only the end of the memory is left.
+//! The codec of single-use secrets that were spent.
+//!
+//! The hash of the secret is the key, so the document holds only the time until which the store must remember it. It is
+//! never rewritten. Does not know what the secrets are for.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode, read_time, write_time};
+use super::{decode, encode, read_time, write_time};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct SpentSecretDocument {
     v: u32,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     expire_time: SystemTime,
 }
 
-/// The document of a secret that is spent until then.
+/// Encodes that a secret is spent until `expire_time`.
 pub(in crate::store) fn write(expire_time: SystemTime) -> Vec<u8> {
-    serde_json::to_vec(&Record { v: VERSION, expire_time }).expect("times and numbers are always JSON")
+    encode(&SpentSecretDocument { v: VERSION, expire_time })
 }
 
-/// When it may be forgotten.
-pub(super) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
-    decode::<Record>(bytes, VERSION).map(|record| record.expire_time)
+/// Until when the document is kept.
+pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
+    let SpentSecretDocument { v: _, expire_time } = decode(bytes, VERSION)?;
+    Ok(expire_time)
 }

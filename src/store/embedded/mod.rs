@@ -1,12 +1,14 @@
-//! Documents in one file, with redb: the default.
+//! The embedded store: documents in one file, with redb. The default.
 //!
-//! One thread writes and groups what waits into one commit; reads run beside it. Every commit is durable, two-phase
-//! and carries what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
-//! and never taken for an empty one. After an I/O error redb answers no more, so the store reports `StoreHealth::Failed` and
-//! the node ends.
+//! One thread writes, and puts the changes that wait into one commit; reads run beside it. Every commit is durable,
+//! two-phase, and has what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
+//! and never taken for an empty one. After an I/O error redb does not answer any more, so the store reports
+//! `StoreHealth::Failed` and the node ends. Does not know other processes: one process has the data folder. Reports no
+//! changes, because all of them are its own.
 
-mod folder;
-mod shelf;
+mod commit_delay;
+mod data_folder;
+mod database;
 mod tables;
 mod writer;
 
@@ -14,7 +16,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::SystemTime,
 };
 
@@ -23,29 +25,31 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use tokio::sync::{oneshot, watch};
 
 use self::{
-    folder::Folder,
-    writer::{Write, Writer},
+    data_folder::DataFolder,
+    writer::{QueuedChange, WriterHandle},
 };
 use super::{
-    Inspected, OpenError,
-    document_store::{Change, DocumentStore, Key, Outcome, Put},
+    OpenError, StoreInspection,
+    document::{Change, ChangeOutcome, DocumentKey, UnconditionalWrite},
+    document_store::{DocumentStore, ScanCursor, ScanPage, ScanPosition},
+    kind::Kind,
 };
-use crate::domain::{Clock, StoreError, StoreHealth};
-
-/// Bytes of pages kept in memory at most.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+use crate::{
+    common::lock::lock,
+    domain::{Clock, StoreError, StoreHealth},
+};
 
 /// A store in one file.
 pub struct Embedded {
     database: Arc<Database>,
-    /// The way to the writer, until the store is closed.
-    writer: Mutex<Option<Writer>>,
+    /// `None` once the store is closed.
+    writer: Mutex<Option<WriterHandle>>,
     /// Becomes true when the writer has ended.
     writer_ended: watch::Receiver<bool>,
-    pulse: watch::Sender<StoreHealth>,
+    health: watch::Sender<StoreHealth>,
     clock: Arc<dyn Clock>,
-    // Last, so that the folder's lock goes after the database.
-    _folder: Option<Folder>,
+    // Last, so that the folder is unlocked after the database is closed.
+    _folder: Option<DataFolder>,
 }
 
 impl fmt::Debug for Embedded {
@@ -55,57 +59,75 @@ impl fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in `folder`; makes both when they are not there. Needs a tokio runtime.
+    /// Opens the store in `folder`, and creates both where they do not exist. Needs a tokio runtime.
     pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let folder = Folder::lock(folder)?;
+        let folder = DataFolder::lock(folder)?;
         let (database, new) = folder.open_database()?;
         let path = folder.database_path();
         tracing::info!(file = %path.display(), new, "store: embedded");
         Ok(Self::start(database, clock, Some(folder)))
     }
 
-    /// The same on a storage of the caller's instead of a file, for tests of what a disk may do; an empty one is new.
-    pub fn open_on(storage: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Ok(Self::start(folder::open_storage(storage)?, clock, None))
+    /// Opens the store in `folder`, which must exist.
+    pub(in crate::store) fn open_existing(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        if !data_folder::has_database(folder) {
+            return Err(OpenError(format!("--data-dir {}: there is no store in it", folder.display())));
+        }
+        Self::open(folder, clock)
     }
 
-    fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<Folder>) -> Self {
+    /// Opens the store on a storage of the caller instead of a file, for tests of disk faults. An empty storage is a new
+    /// store.
+    pub fn open_on(storage: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self::start(database::open_storage(storage)?, clock, None))
+    }
+
+    fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<DataFolder>) -> Self {
         let database = Arc::new(database);
-        let pulse = watch::Sender::new(StoreHealth::Up);
-        let (writer, writer_ended) = writer::start(database.clone(), pulse.clone(), clock.clone());
-        Self { database, writer: Mutex::new(Some(writer)), writer_ended, pulse, clock, _folder: folder }
+        let health = watch::Sender::new(StoreHealth::Up);
+        let (writer, writer_ended) = writer::start(database.clone(), health.clone(), clock.clone());
+        Self { database, writer: Mutex::new(Some(writer)), writer_ended, health, clock, _folder: folder }
     }
 
     /// Says what is in `folder`, and changes nothing.
-    pub(in crate::store) fn inspect(folder: &Path) -> Result<Inspected, OpenError> {
-        folder::inspect(folder)
+    pub(in crate::store) fn inspect(folder: &Path) -> Result<StoreInspection, OpenError> {
+        data_folder::inspect(folder)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read_failed(&self, cause: &redb::Error) -> StoreError {
+        tracing::error!(%cause, "the store cannot be read");
+        self.health.send_replace(StoreHealth::Failed);
+        StoreError::Unavailable
     }
 }
 
 #[async_trait]
 impl DocumentStore for Embedded {
-    /// A page that is not in memory is read from the disk on the caller's thread: one page of a file that usually fits in
-    /// memory, cheaper than a change of threads.
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        guarded(|| tables::get(&self.database.begin_read()?, key)).map_err(|cause| {
-            tracing::error!(%cause, "the store cannot be read");
-            self.pulse.send_replace(StoreHealth::Failed);
-            StoreError::Unavailable
-        })
+    /// Reads a page that is not in the cache from the disk on the caller's thread: the file usually fits into memory, and one
+    /// page costs less than a change of threads.
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
+        guarded(|| tables::get(&self.database.begin_read()?, key)).map_err(|cause| self.read_failed(&cause))
     }
 
-    /// Hands the change to the writer and waits for its commit.
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+    /// Sends the change to the writer and waits for its commit.
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let writer = self.writer().clone().ok_or(StoreError::Unavailable)?;
-        // Not sent: the writer is gone, nothing was executed. Sent and not answered: nobody knows.
-        writer.send(Write { first, key, change, answer }).await?;
+        let writer = lock(&self.writer).clone().ok_or(StoreError::Unavailable)?;
+        // Not sent: the writer has ended and nothing was executed. Sent and not answered: the outcome is unknown.
+        writer.send(QueuedChange { first, key, change, answer }).await?;
         drop(writer);
         answered.await.unwrap_or(Err(StoreError::OutcomeUnknown))
+    }
+
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError> {
+        let after = ScanPosition::after(cursor)?;
+        let page = guarded(|| tables::page(&self.database.begin_read()?, kind, after.as_ref()));
+        page.map(ScanPage::in_key_order).map_err(|cause| self.read_failed(&cause))
     }
 
     fn now(&self) -> SystemTime {
@@ -113,12 +135,12 @@ impl DocumentStore for Embedded {
     }
 
     fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.pulse.subscribe()
+        self.health.subscribe()
     }
 
     async fn close(&self) {
-        // Without a way to it the writer ends after the commit that it is at.
-        drop(self.writer().take());
+        // Without a handle the writer ends after its current commit.
+        drop(lock(&self.writer).take());
         let ended = self.writer_ended.clone().wait_for(|ended| *ended).await.is_ok();
         if !ended {
             tracing::error!("the store's writer ended with a panic");
@@ -126,8 +148,8 @@ impl DocumentStore for Embedded {
     }
 }
 
-/// Runs a step of redb. It panics where it meets what it never wrote, such as a page that something else overwrote; to
-/// us that is one more way in which a file is damaged.
+/// Runs a step of redb. redb panics where it reads what it never wrote, such as a page that something else overwrote. Here
+/// that is one more form of a damaged file.
 fn guarded<T>(step: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     catch_unwind(AssertUnwindSafe(step))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("it holds what redb never wrote".into())))

@@ -1,11 +1,8 @@
-//! The one thread that writes: takes all that waits and makes it one commit.
+//! The one thread that writes: it takes the changes that wait and makes them one commit.
 //!
-//! A commit costs the same for one change as for ten. So while changes come thick and fast a commit waits for company,
-//! until 30 ms after the last one at most, and no longer than until all have come who do: callers who make one change
-//! after the other wait in vain only now and then. While changes come seldom none waits.
-//!
-//! Nobody is answered before the commit that holds his change is durable. When a commit fails nobody knows what of it
-//! is on the disk: everyone in it is told so, the store is failed, and later writes were not executed.
+//! Each change is answered after its commit is durable. When a commit fails, it is unknown what of it is on the disk: all
+//! its changes are answered with that, the store has failed, and later changes are not executed. When a commit should wait
+//! for more changes is `commit_delay.rs`. Does not know what documents mean.
 
 use std::{
     sync::{
@@ -13,7 +10,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
 };
 
 use redb::Database;
@@ -22,210 +18,154 @@ use tokio::{
     time::Instant,
 };
 
-use super::{guarded, tables::Tables};
+use super::{
+    commit_delay::{COMMIT_CHANGES_MAX, CommitDelay},
+    guarded,
+    tables::CommitTables,
+};
 use crate::{
     domain::{Clock, StoreError, StoreHealth},
-    store::document_store::{Change, Key, Outcome, Put, millis},
+    store::document::{Change, ChangeOutcome, DocumentKey, UnconditionalWrite, unix_millis},
 };
 
-/// Changes that may wait for the writer; beyond it callers wait, each within its deadline.
-const WRITES_WAITING_MAX: usize = 1_024;
+/// Changes in the queue at most; beyond it callers wait, each within its deadline.
+const CHANGES_QUEUED_MAX: usize = 1_024;
 
-/// Changes in one commit at most; bounds how long the first of them waits for the last.
-const COMMIT_CHANGES_MAX: usize = 256;
-
-/// While changes come fast, the time from one commit to the next at least.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(30);
-
-/// Changes come fast when it takes less than this from one to the next, on average, divided by the cores: then commits take
-/// a part of the machine that is worth a wait.
-const FAST_ON_ONE_CORE: Duration = Duration::from_millis(16);
-
-/// Of so many commits one waits its whole time, to see how many come in it; the others wait for as many as that.
-const LOOK_EVERY: u32 = 32;
-
-type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
-
-/// A change, and who waits for it.
-pub(super) struct Write {
-    pub(super) first: Vec<Put>,
-    pub(super) key: Key,
+/// A change, and where its caller waits for the outcome.
+pub(super) struct QueuedChange {
+    pub(super) first: Vec<UnconditionalWrite>,
+    pub(super) key: DocumentKey,
     pub(super) change: Change,
-    pub(super) answer: Answer,
+    pub(super) answer: oneshot::Sender<Result<ChangeOutcome, StoreError>>,
 }
 
-/// The way to the writer; the writer ends when every copy of it is gone.
+/// Sends changes to the writer. The writer ends when every handle is dropped.
 #[derive(Clone)]
-pub(super) struct Writer {
-    writes: mpsc::Sender<Write>,
-    doze: Arc<Doze>,
+pub(super) struct WriterHandle {
+    changes: mpsc::Sender<QueuedChange>,
+    wake_at: Arc<WakeThreshold>,
     thread: Thread,
 }
 
-/// A writer that sleeps until there is company, or for so long. It is not woken for each of those who come.
-struct Doze {
-    /// How many it sleeps for; nobody can be so many when it does not sleep.
-    company: AtomicUsize,
-}
+/// How many queued changes wake the sleeping writer, so that it is not woken for each of them.
+struct WakeThreshold(AtomicUsize);
 
+/// No queue reaches this.
 const AWAKE: usize = usize::MAX;
 
-/// Starts the writer. When it has ended it says true.
+/// Starts the writer. The receiver becomes true when it has ended.
 pub(super) fn start(
     database: Arc<Database>,
-    pulse: watch::Sender<StoreHealth>,
+    health: watch::Sender<StoreHealth>,
     clock: Arc<dyn Clock>,
-) -> (Writer, watch::Receiver<bool>) {
+) -> (WriterHandle, watch::Receiver<bool>) {
     let (end, ended) = watch::channel(false);
-    let (writes, mut waiting) = mpsc::channel(WRITES_WAITING_MAX);
-    let doze = Arc::new(Doze { company: AtomicUsize::new(AWAKE) });
-    let dozing = doze.clone();
+    let (changes, mut queue) = mpsc::channel(CHANGES_QUEUED_MAX);
+    let wake_at = Arc::new(WakeThreshold(AtomicUsize::new(AWAKE)));
+    let writer_wake_at = wake_at.clone();
     let thread = thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || {
-            run(&database, &mut waiting, &pulse, &*clock, &dozing);
-            // The database is let go before anybody hears that it is.
+            run(&database, &mut queue, &health, &*clock, &writer_wake_at);
+            // Closed before the end is reported.
             drop(database);
             end.send_replace(true);
         })
         .expect("a machine that cannot start a thread cannot serve");
-    (Writer { writes, doze, thread: thread.thread().clone() }, ended)
+    (WriterHandle { changes, wake_at, thread: thread.thread().clone() }, ended)
 }
 
-impl Writer {
-    /// Hands a change over.
+impl WriterHandle {
+    /// Queues a change.
     ///
     /// # Errors
-    /// The writer is gone; nothing was executed.
-    pub(super) async fn send(&self, write: Write) -> Result<(), StoreError> {
-        self.writes.send(write).await.map_err(|_| StoreError::Unavailable)?;
-        let waiting = self.writes.max_capacity() - self.writes.capacity();
-        if waiting >= self.doze.company.load(Ordering::SeqCst) {
+    /// The writer has ended; nothing was executed.
+    pub(super) async fn send(&self, change: QueuedChange) -> Result<(), StoreError> {
+        self.changes.send(change).await.map_err(|_| StoreError::Unavailable)?;
+        let queued = self.changes.max_capacity() - self.changes.capacity();
+        if queued >= self.wake_at.0.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
         Ok(())
     }
 }
 
-impl Doze {
-    /// Sleeps until so many wait, or until then; that also bounds what a wake-up costs that somebody missed.
-    fn sleep(&self, waiting: &mpsc::Receiver<Write>, company: usize, until: Instant) {
-        self.company.store(company, Ordering::SeqCst);
-        while waiting.len() < company && !waiting.is_closed() {
+impl WakeThreshold {
+    /// Sleeps until so many changes are queued, or until then, which also bounds the cost of a missed wake-up.
+    fn sleep(&self, queue: &mpsc::Receiver<QueuedChange>, changes: usize, until: Instant) {
+        self.0.store(changes, Ordering::SeqCst);
+        while queue.len() < changes && !queue.is_closed() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             thread::park_timeout(left);
         }
-        self.company.store(AWAKE, Ordering::SeqCst);
+        self.0.store(AWAKE, Ordering::SeqCst);
     }
 }
 
 fn run(
     database: &Database,
-    waiting: &mut mpsc::Receiver<Write>,
-    pulse: &watch::Sender<StoreHealth>,
+    queue: &mut mpsc::Receiver<QueuedChange>,
+    health: &watch::Sender<StoreHealth>,
     clock: &dyn Clock,
-    doze: &Doze,
+    wake_at: &WakeThreshold,
 ) {
     let mut batch = Vec::new();
-    let mut pace = Pace::of_this_machine();
-    while let Some(first) = waiting.blocking_recv() {
+    let mut delay = CommitDelay::for_this_machine();
+    while let Some(first) = queue.blocking_recv() {
         batch.push(first);
-        if let Some((until, company)) = pace.wait() {
-            doze.sleep(waiting, company - 1, until);
-            pace.waited(batch.len() + waiting.len(), company);
+        if let Some((until, changes)) = delay.next_commit() {
+            wake_at.sleep(queue, changes - 1, until);
+            delay.waited(batch.len() + queue.len(), changes);
         }
         while batch.len() < COMMIT_CHANGES_MAX
-            && let Ok(next) = waiting.try_recv()
+            && let Ok(next) = queue.try_recv()
         {
             batch.push(next);
         }
-        pace.commits(batch.len());
-        if *pulse.borrow() == StoreHealth::Failed {
+        delay.commits(batch.len());
+        if *health.borrow() == StoreHealth::Failed {
             answer_all(batch.drain(..), || Err(StoreError::Unavailable));
             continue;
         }
-        match guarded(|| commit(database, &batch, millis(clock.now()))) {
+        match guarded(|| commit(database, &batch, unix_millis(clock.now()))) {
             Ok(outcomes) => {
-                for (write, outcome) in batch.drain(..).zip(outcomes) {
-                    // The caller may have gone meanwhile; the change stands.
-                    drop(write.answer.send(Ok(outcome)));
+                for (change, outcome) in batch.drain(..).zip(outcomes) {
+                    // The caller may have gone; the change is durable all the same.
+                    drop(change.answer.send(Ok(outcome)));
                 }
             }
             Err(cause) => {
-                tracing::error!(%cause, changes = batch.len(), "a commit failed; the store takes no more writes");
-                pulse.send_replace(StoreHealth::Failed);
+                tracing::error!(%cause, changes = batch.len(), "a commit failed; the store accepts no more writes");
+                health.send_replace(StoreHealth::Failed);
                 answer_all(batch.drain(..), || Err(StoreError::OutcomeUnknown));
             }
         }
     }
 }
 
-/// How fast changes come.
-struct Pace {
-    /// Faster than this is fast.
-    fast: Duration,
-    last_commit: Option<Instant>,
-    /// From one change to the next, on average.
-    gap: Option<Duration>,
-    /// How many came while a commit waited its whole time: when all who change something wait already, nobody will come.
-    company: usize,
-    /// Commits until the next that waits its whole time.
-    look_in: u32,
-}
-
-impl Pace {
-    fn of_this_machine() -> Self {
-        let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-        Self { fast: FAST_ON_ONE_CORE / cores, last_commit: None, gap: None, company: 1, look_in: 0 }
-    }
-
-    /// Until when the next commit waits for company, and for how many.
-    fn wait(&self) -> Option<(Instant, usize)> {
-        self.gap.filter(|gap| *gap < self.fast)?;
-        let company = if self.look_in == 0 { COMMIT_CHANGES_MAX } else { self.company };
-        Some((self.last_commit? + COMMIT_INTERVAL, company))
-    }
-
-    /// A commit of that many changes has waited for so many.
-    fn waited(&mut self, changes: usize, company: usize) {
-        if company == COMMIT_CHANGES_MAX {
-            (self.company, self.look_in) = (changes.min(COMMIT_CHANGES_MAX), LOOK_EVERY);
-        }
-    }
-
-    fn commits(&mut self, changes: usize) {
-        let now = Instant::now();
-        self.look_in = self.look_in.saturating_sub(1);
-        if let Some(last) = self.last_commit.replace(now) {
-            let gap = (now - last) / u32::try_from(changes).unwrap_or(u32::MAX);
-            self.gap = Some(self.gap.map_or(gap, |average| (average * 3 + gap) / 4));
-        }
+fn answer_all(changes: impl Iterator<Item = QueuedChange>, result: impl Fn() -> Result<ChangeOutcome, StoreError>) {
+    for change in changes {
+        drop(change.answer.send(result()));
     }
 }
 
-fn answer_all(writes: impl Iterator<Item = Write>, result: impl Fn() -> Result<Outcome, StoreError>) {
-    for write in writes {
-        drop(write.answer.send(result()));
-    }
-}
-
-fn commit(database: &Database, batch: &[Write], now_millis: u64) -> Result<Vec<Outcome>, redb::Error> {
+fn commit(database: &Database, batch: &[QueuedChange], now_millis: u64) -> Result<Vec<ChangeOutcome>, redb::Error> {
     let mut transaction = database.begin_write()?;
-    // Implies two-phase commit: the bytes that attackers choose cannot fool the recovery's checksums.
+    // Implies two-phase commit: bytes that an attacker chooses cannot mislead the recovery's checksums.
     transaction.set_quick_repair(true);
     let mut changed = false;
     let mut outcomes = Vec::with_capacity(batch.len());
     {
-        let mut tables = Tables::open(&transaction)?;
-        for write in batch {
-            let outcome = tables.apply(&write.first, &write.key, &write.change)?;
-            changed |= outcome == Outcome::Done || !write.first.is_empty();
+        let mut tables = CommitTables::open(&transaction)?;
+        for QueuedChange { first, key, change, answer: _ } in batch {
+            let outcome = tables.apply(first, key, change)?;
+            changed |= outcome == ChangeOutcome::Done || !first.is_empty();
             outcomes.push(outcome);
         }
-        changed |= tables.forget(now_millis)?;
+        changed |= tables.delete_expired(now_millis)?;
     }
     if changed {
         transaction.commit()?;

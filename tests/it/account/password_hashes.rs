@@ -12,7 +12,9 @@ use watchword::{
         Clock, HashPool, PasswordHash, StoreError, StoreHealth, System, User,
         password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
     },
-    store::{Change, DocumentStore, Key, Memory, Outcome, Put},
+    store::{
+        Change, ChangeOutcome, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage, UnconditionalWrite,
+    },
 };
 
 use crate::{
@@ -265,17 +267,26 @@ struct ReplacesWithoutComparing(Memory);
 
 #[async_trait]
 impl DocumentStore for ReplacesWithoutComparing {
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(key).await
     }
 
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError> {
         let Change::Replace { document, .. } = change else { return self.0.change(first, key, change).await };
         for _ in 0..50 {
             tokio::task::yield_now().await;
         }
         let seen = self.0.get(&key).await?.unwrap_or_default().into();
         self.0.change(first, key, Change::Replace { seen, document }).await
+    }
+
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError> {
+        self.0.scan(kind, cursor).await
     }
 
     fn now(&self) -> SystemTime {

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use watchword::{
     domain::{StoreError, StoreHealth, System},
-    store::{Change, DocumentStore, Key, Memory, Outcome, Put},
+    store::{
+        Change, ChangeOutcome, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage, UnconditionalWrite,
+    },
 };
 
 use crate::support::{Api, App, StoreKind, TestStore, is_full};
@@ -73,21 +75,32 @@ struct ReadsBeforeWriting(Memory);
 
 #[async_trait]
 impl DocumentStore for ReadsBeforeWriting {
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(key).await
     }
 
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError> {
         let Change::Insert(document) = change else { return self.0.change(first, key, change).await };
         if let Some(present) = self.0.get(&key).await? {
-            return Ok(Outcome::Refused(present));
+            return Ok(ChangeOutcome::Refused(present));
         }
         tokio::task::yield_now().await;
-        if let Outcome::Refused(present) = self.0.change(first, key.clone(), Change::Insert(document.clone())).await? {
+        if let ChangeOutcome::Refused(present) =
+            self.0.change(first, key.clone(), Change::Insert(document.clone())).await?
+        {
             let change = Change::Replace { seen: present.into(), document };
             self.0.change(Vec::new(), key, change).await?;
         }
-        Ok(Outcome::Done)
+        Ok(ChangeOutcome::Done)
+    }
+
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError> {
+        self.0.scan(kind, cursor).await
     }
 
     fn now(&self) -> SystemTime {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use watchword::{
     api::pb::{self, auth_client::AuthClient},
     domain::{ChangeNotice, Changed, Store, Username},
-    store::{RedisSettings, Settings},
+    store::{RedisSettings, StoreSettings},
 };
 
 use crate::{
@@ -45,7 +45,7 @@ async fn node(url: &str) -> App {
 }
 
 async fn node_with(settings: RedisSettings) -> App {
-    let settings = Settings::Redis(settings);
+    let settings = StoreSettings::Redis(settings);
     let setup = App::with(StoreKind::Memory).args(&["--token-issuer", "https://auth.example"]);
     setup.change(move |config| config.store = settings).start().await
 }

@@ -1,4 +1,4 @@
-//! One contract for every store: `domain::Store`'s promises, and the form of what is kept.
+//! One contract for every store: the guarantees of `domain::Store`, and the form of what is kept. Scan is in `scan.rs`.
 //!
 //! A new store adds one kind to `support/store/test_store.rs`.
 
@@ -8,12 +8,16 @@ use std::{
 };
 
 use serde_json::Value;
-use watchword::domain::{
-    Claim, Entropy, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth,
-    System, User, UserData, Username,
+use watchword::{
+    api::pb,
+    domain::{
+        Claim, Entropy, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth,
+        System, User, UserData, Username,
+    },
+    store::{Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, TypedStore},
 };
 
-use crate::support::{StoreKind, TestStore};
+use crate::support::{App, StoreKind, TestStore};
 
 const PHC: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
@@ -245,6 +249,85 @@ async fn fields_of_a_newer_program_survive_a_rewrite() {
         assert_eq!(rewritten["nickname"], "A", "{kind:?}");
         assert_eq!(rewritten["x"]["y"], serde_json::json!([1, null, "z"]));
         assert_eq!(rewritten["epoch"], 3);
+    }
+}
+
+/// Numbers that no machine number holds, order, spelling and nesting, in the document and in what is inside it.
+#[tokio::test]
+async fn unknown_members_of_a_user_survive_a_rewrite_exactly() {
+    let unknown = r#""z":18446744073709551616,"a":1E5,"m":1e400,"x":{"y" : [1.50,null,"\u00e4"]},"z":-0"#;
+    let known = format!(
+        r#""v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","epoch":3,"kept_session":{{"id":"01a20bc1-9a26-7fd7-8244-47753f447d06","epoch":2,{unknown}}},"create_time":"2026-11-24T04:12:47.000Z","update_time":"2026-11-24T04:12:47.014Z","reset":{{"hash":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","expire_time":"2026-11-24T04:27:47.014Z",{unknown}}}"#
+    );
+    for kind in StoreKind::DURABLE {
+        // First of all, so that a rewrite moves them.
+        let document = format!("{{{unknown},{known}}}");
+        let (place, store) = with_document(kind, "ada", document.as_bytes()).await;
+        let seen = store.user(&name("ada")).await.unwrap().unwrap();
+        let changed = User { epoch: 4, ..seen.value };
+        assert_eq!(store.replace(&seen.revision, &changed).await.unwrap(), Replace::Replaced);
+        store.close().await;
+        drop(store);
+        let expected = format!("{{{},{unknown}}}", known.replacen(r#""epoch":3"#, r#""epoch":4"#, 1));
+        assert_eq!(place.stored_user("ada"), expected, "{kind:?}");
+    }
+}
+
+/// The document with unknown members behind its own, and behind those of the object inside it that begins so.
+fn with_unknown(document: &str, inner: Option<&str>, unknown: &str) -> String {
+    let document = format!("{},{unknown}}}", document.strip_suffix('}').unwrap());
+    let Some(inner) = inner else { return document };
+    let begin = document.find(inner).unwrap_or_else(|| panic!("{inner} in {document}"));
+    let end = begin + document[begin..].find('}').unwrap();
+    format!("{},{unknown}{}", &document[..end], &document[end..])
+}
+
+async fn texts(documents: &dyn DocumentStore, kind: Kind) -> Vec<(DocumentKey, String)> {
+    let page = documents.scan(Some(kind), None).await.unwrap().documents;
+    page.into_iter().map(|document| (document.key, String::from_utf8(document.bytes).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn unknown_members_of_sessions_lists_and_keys_survive_a_rewrite_exactly() {
+    let unknown = r#""z":18446744073709551616,"a":1e400"#;
+    for store_kind in StoreKind::ALL {
+        let place = TestStore::new(store_kind);
+        let documents = place.open_documents().await;
+        let store = TypedStore::over(documents.clone());
+        let app = App::on(documents.clone()).start().await;
+        app.registered("ada").await;
+        let (first, _) = (app.authenticate("ada").await, app.authenticate("ada").await);
+        for (kind, inner) in
+            [(Kind::Session, None), (Kind::Sessions, Some("{\"id\"")), (Kind::Keys, Some("{\"private\""))]
+        {
+            for (key, seen) in texts(&*documents, kind).await {
+                let bytes = with_unknown(&seen, inner, unknown).into();
+                let expire_time = (kind == Kind::Session).then(|| store.now() + Duration::from_secs(3_600));
+                let change =
+                    Change::Replace { seen: seen.into_bytes().into(), document: Document { bytes, expire_time } };
+                assert_eq!(documents.change(Vec::new(), key, change).await.unwrap(), ChangeOutcome::Done);
+            }
+        }
+        // A refresh rewrites the session, a login the list, and the last one the keys.
+        app.client().await.refresh_token(pb::RefreshTokenRequest { refresh_token: first.refresh_token }).await.unwrap();
+        drop(app.authenticate("ada").await);
+        let seen = store.keys().await.unwrap().unwrap();
+        let mut keys = seen.value;
+        keys.signing[0].use_time += Duration::from_secs(1);
+        assert_eq!(store.replace_keys(&seen.revision, &keys).await.unwrap(), Replace::Replaced);
+
+        let sessions = texts(&*documents, Kind::Session).await;
+        let refreshed = sessions.iter().find(|(key, _)| key.name == first.session_id).unwrap();
+        assert!(refreshed.1.contains("\"generation\":1"), "{store_kind:?}: {}", refreshed.1);
+        assert!(refreshed.1.ends_with(&format!(",{unknown}}}")), "{store_kind:?}: {}", refreshed.1);
+        let [(_, list)] = <[_; 1]>::try_from(texts(&*documents, Kind::Sessions).await).unwrap();
+        assert_eq!(list.matches("\"id\"").count(), 3, "{store_kind:?}: {list}");
+        let [(_, keys)] = <[_; 1]>::try_from(texts(&*documents, Kind::Keys).await).unwrap();
+        for document in [list, keys] {
+            assert_eq!(document.matches(unknown).count(), 2, "{store_kind:?}: {document}");
+            assert!(document.ends_with(&format!(",{unknown}}}")), "{store_kind:?}: {document}");
+        }
+        app.stopped().await;
     }
 }
 

@@ -1,7 +1,12 @@
 //! `watchword copy`: a user base moves to another store, whole or not at all, and as often as one likes.
 
+use std::time::Duration;
+
 use tempfile::TempDir;
-use watchword::domain::{Claim, Replace, User};
+use watchword::{
+    domain::{Claim, Clock, Replace, Store, System, User},
+    store::{TypedStore, copy_documents},
+};
 
 use crate::{
     store::contract::user,
@@ -67,6 +72,39 @@ async fn users_move_to_redis_and_back_and_still_log_in() {
     }
 }
 
+/// Every pair of stores, without the command line.
+#[tokio::test]
+async fn documents_are_the_same_after_a_copy_between_any_two_stores() {
+    let mut checksums = Vec::new();
+    let now = System.now();
+    let soon = now + Duration::from_secs(300);
+    let first = TestStore::new(StoreKind::Memory);
+    let mut source = first.open_documents().await;
+    let filling = TypedStore::over(source.clone());
+    for number in 0..600 {
+        let wanted = user(&format!("user{number:04}"));
+        assert!(matches!(filling.claim(&wanted).await.unwrap(), Claim::Claimed));
+        assert!(filling.spend(&[u8::try_from(number % 256).unwrap(); 32], soon).await.unwrap() == (number < 256));
+    }
+    let mut places = vec![first];
+    for kind in [StoreKind::Embedded, StoreKind::Redis, StoreKind::Memory, StoreKind::Redis, StoreKind::Embedded] {
+        let place = TestStore::new(kind);
+        let target = place.open_documents().await;
+        for new in [1_200, 0] {
+            let report = copy_documents(source.clone(), target.clone(), now).await.unwrap();
+            assert!(report.is_whole(), "{kind:?}: {report}");
+            let text = report.to_string();
+            assert!(text.contains(&format!("600 users in 1200 documents, {new} of them new")), "{kind:?}: {text}");
+            checksums.extend(text.lines().find(|line| line.starts_with("checksum ")).map(str::to_owned));
+        }
+        source.close().await;
+        source = target;
+        places.push(place);
+    }
+    checksums.dedup();
+    assert_eq!(checksums.len(), 1, "{checksums:?}");
+}
+
 #[tokio::test]
 async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
     let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
@@ -99,7 +137,7 @@ async fn sessions_move_along_and_those_that_are_over_stay_behind() {
     for _ in 0..2 {
         let (code, out, err) = copy(&redis, &embedded);
         assert_eq!(code, 0, "{out}{err}");
-        assert!(out.contains("1 sessions that are over"), "{out}");
+        assert!(out.contains("1 sessions that have ended"), "{out}");
     }
     let app = node(StoreKind::Embedded).start_in(embedded).await;
     assert!(app.introspect(&tokens.access_token).await.active, "whoever was signed in still is");

@@ -7,4 +7,5 @@ mod embedded;
 mod power_loss;
 mod redis_faults;
 mod redis_start;
+mod scan;
 mod seal;

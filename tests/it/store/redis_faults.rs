@@ -15,7 +15,7 @@ use watchword::{
         pb,
     },
     domain::{Claim, Store, StoreError, Stored, User, Username},
-    store::{RedisSettings, Seal, Settings},
+    store::{RedisSettings, Seal, StoreSettings},
 };
 
 use crate::{
@@ -50,7 +50,7 @@ impl Stage {
     async fn new() -> Self {
         let redis = RedisServer::start();
         let proxy = Proxy::before(redis.port).await;
-        let settings = Settings::Redis(redis_settings(&proxy.url()));
+        let settings = StoreSettings::Redis(redis_settings(&proxy.url()));
         let app = App::with(StoreKind::Memory).change(move |config| config.store = settings).start().await;
         app.registered("ada").await;
         Self { redis, proxy, app }
@@ -241,7 +241,8 @@ async fn a_redis_that_still_reads_its_file_is_down_until_it_has() {
     let redis = RedisServer::with(&["--enable-debug-command", "yes", "--appendfsync", "no"]);
     let proxy = Proxy::before(redis.port).await;
     let settings = RedisSettings { durability: watchword::store::Durability::Relaxed, ..redis_settings(&proxy.url()) };
-    let app = App::with(StoreKind::Memory).change(move |config| config.store = Settings::Redis(settings)).start().await;
+    let app =
+        App::with(StoreKind::Memory).change(move |config| config.store = StoreSettings::Redis(settings)).start().await;
     app.registered("ada").await;
     redis.ask::<()>(&["DEBUG", "POPULATE", "20000", "filler", "10"]);
     redis.ask::<()>(&["BGREWRITEAOF"]);
@@ -268,7 +269,8 @@ async fn a_redis_that_still_reads_its_file_is_down_until_it_has() {
 async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_ends_it() {
     let redis = RedisServer::start();
     let settings = RedisSettings { check_interval: Duration::ZERO, ..redis_settings(&redis.url()) };
-    let app = App::with(StoreKind::Memory).change(move |config| config.store = Settings::Redis(settings)).start().await;
+    let app =
+        App::with(StoreKind::Memory).change(move |config| config.store = StoreSettings::Redis(settings)).start().await;
     let ready = || http(app.ops_socket(), "GET", "/readyz", &[], "");
     assert_eq!(ready().await.body, "ready\n");
     for (value, alarm) in [("everysec", true), ("always", false)] {
@@ -330,7 +332,8 @@ async fn a_rotated_password_is_read_when_the_next_connection_is_made() {
     let secret = folder.path().join("password");
     std::fs::write(&secret, "first").unwrap();
     let settings = RedisSettings { password_file: Some(secret.clone()), ..redis_settings(&redis.url()) };
-    let app = App::with(StoreKind::Memory).change(move |config| config.store = Settings::Redis(settings)).start().await;
+    let app =
+        App::with(StoreKind::Memory).change(move |config| config.store = StoreSettings::Redis(settings)).start().await;
     app.registered("ada").await;
     std::fs::write(&secret, "second").unwrap();
     redis.ask::<()>(&["CONFIG", "SET", "requirepass", "second"]);
@@ -396,7 +399,7 @@ async fn crossed_answers(weather: NetworkCondition, calls: usize, lost: Option<L
     const CALLERS: usize = 32;
     let redis = RedisServer::start();
     let proxy = Arc::new(Proxy::before(redis.port).await);
-    let settings = Settings::Redis(redis_settings(&proxy.url()));
+    let settings = StoreSettings::Redis(redis_settings(&proxy.url()));
     let store = watchword::store::open(&settings, Arc::new(Seal::none()), &environment()).await.unwrap();
     for number in 0..USERS {
         assert!(matches!(store.claim(&user(&format!("user{number}"))).await.unwrap(), Claim::Claimed));

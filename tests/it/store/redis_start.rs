@@ -99,7 +99,7 @@ fn what_is_no_redis_or_no_such_database_is_told_apart() {
         }
     });
     let log = refused(&url, &[]);
-    assert!(log.contains("is no Redis"), "{log}");
+    assert!(log.contains("is not Redis"), "{log}");
 }
 
 #[test]
@@ -143,7 +143,10 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     assert!(user.last_login_time.is_some());
     node.signal("TERM");
     let log = node.wait().1;
-    assert!(!log.contains("refused a command") && !log.contains("forbids") && !log.contains("does not tell"), "{log}");
+    assert!(
+        !log.contains("refused a command") && !log.contains("forbids") && !log.contains("does not report changes"),
+        "{log}"
+    );
 
     // Each of them is needed: without any one the start refuses, rather than the first registration.
     for needed in ["get", "set", "del", "eval", "time", "role", "info"] {
@@ -156,7 +159,7 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
     for missed in ["client|tracking", "client|caching", "pttl"] {
         redis.try_ask_as("admin:x", &["ACL", "SETUSER", "watchword", &format!("-{missed}")]).unwrap();
         let mut node = Node::start(folder.path(), &[&["--store", &url], &with_password[..]].concat());
-        let line = node.line("does not tell what is changed").unwrap();
+        let line = node.line("does not report changes").unwrap();
         assert!(
             line.contains("+client|tracking +client|caching +pttl") && line.contains(&format!("'{missed}'")),
             "without {missed}: {line}"
@@ -279,7 +282,7 @@ async fn keys_are_as_documented_and_a_prefix_moves_them() {
 
     let settings = redis_settings(&place.redis().url());
     let moved = watchword::store::RedisSettings { prefix: "staging/".parse().unwrap(), ..settings };
-    let moved = watchword::store::Settings::Redis(moved);
+    let moved = watchword::store::StoreSettings::Redis(moved);
     let other = App::with(StoreKind::Memory).change(move |config| config.store = moved).start().await;
     other.registered("ada").await;
     assert!(place.redis().ask::<bool>(&["EXISTS", "staging/user:ada"]));

@@ -100,7 +100,7 @@ fn check_config_inspects_the_store_without_changing_it() {
     let check = || run(&["check-config", "--data-dir", &path]);
     let (code, out, _) = check();
     assert_eq!(code, 0);
-    assert!(out.contains("will be made"), "{out}");
+    assert!(out.contains("will be created"), "{out}");
     assert!(!data.exists(), "check-config created the data folder");
     let node = Node::start(&data, &[]);
     let (code, out, _) = check();
@@ -114,7 +114,7 @@ fn check_config_inspects_the_store_without_changing_it() {
     assert!(out.contains("is whole") || out.contains("the next start recovers it"), "{out}");
     assert!(fs::read(&file).unwrap() == before, "check-config changed the store file");
     fs::remove_file(data.join("lock")).unwrap();
-    assert!(!check().1.contains("will be made"), "a restored backup without a lock file is recognized");
+    assert!(!check().1.contains("will be created"), "a restored backup without a lock file is recognized");
     fs::write(data.join("watchword.redb"), b"").unwrap();
     let (code, _, err) = check();
     assert_eq!(code, 1);

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
     domain::{StoreError, StoreHealth, System},
-    store::{Change, DocumentStore, Key, Kind, Memory, Outcome, Put},
+    store::{
+        Change, ChangeOutcome, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage, UnconditionalWrite,
+    },
 };
 
 /// How the store fails.
@@ -99,12 +101,17 @@ impl Faulty {
 
 #[async_trait]
 impl DocumentStore for Faulty {
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.before().await?;
         self.inner.get(key).await
     }
 
-    async fn change(&self, first: Vec<Put>, key: Key, change: Change) -> Result<Outcome, StoreError> {
+    async fn change(
+        &self,
+        first: Vec<UnconditionalWrite>,
+        key: DocumentKey,
+        change: Change,
+    ) -> Result<ChangeOutcome, StoreError> {
         self.before().await?;
         let fault = *self.fault.borrow();
         if fault == Fault::NoSessions && first.iter().any(|put| put.key.kind == Kind::Session) {
@@ -115,7 +122,7 @@ impl DocumentStore for Faulty {
         }
         let is_forgotten = fault == Fault::ForgetsFailures && key.kind == Kind::FailedAttempts;
         if is_forgotten || fault == Fault::SpendsAgain && key.kind == Kind::Once {
-            return Ok(Outcome::Done);
+            return Ok(ChangeOutcome::Done);
         }
         let change = match change {
             Change::Replace { document, .. } if fault == Fault::ComparesNothing => {
@@ -130,6 +137,11 @@ impl DocumentStore for Faulty {
             self.fault.subscribe().wait_for(|fault| *fault != Fault::AnswersLate).await.unwrap();
         }
         self.after(outcome)
+    }
+
+    async fn scan(&self, kind: Option<Kind>, cursor: Option<ScanCursor>) -> Result<ScanPage, StoreError> {
+        self.before().await?;
+        self.inner.scan(kind, cursor).await
     }
 
     fn now(&self) -> SystemTime {

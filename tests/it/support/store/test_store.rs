@@ -6,7 +6,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use tempfile::TempDir;
 use watchword::{
     domain::{Environment, Observer, Store, System},
-    store::{self, Durability, RedisSettings, Seal, Settings},
+    store::{self, DocumentStore, Durability, RedisSettings, Seal, StoreSettings},
 };
 
 use super::redis::RedisServer;
@@ -44,11 +44,11 @@ impl TestStore {
         Self { kind, folder: Arc::new(TempDir::new().unwrap()), redis }
     }
 
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> StoreSettings {
         match self.kind {
-            StoreKind::Memory => Settings::Memory,
-            StoreKind::Embedded => Settings::Embedded(self.data_folder()),
-            StoreKind::Redis => Settings::Redis(redis_settings(&self.redis().url())),
+            StoreKind::Memory => StoreSettings::Memory,
+            StoreKind::Embedded => StoreSettings::Embedded(self.data_folder()),
+            StoreKind::Redis => StoreSettings::Redis(redis_settings(&self.redis().url())),
         }
     }
 
@@ -72,6 +72,11 @@ impl TestStore {
 
     pub async fn open(&self) -> Arc<dyn Store> {
         store::open(&self.settings(), Arc::new(Seal::none()), &environment()).await.unwrap()
+    }
+
+    /// The documents beneath.
+    pub async fn open_documents(&self) -> Arc<dyn DocumentStore> {
+        store::open_documents(&self.settings(), &environment()).await.unwrap()
     }
 
     /// Writes the document of a user. An embedded store must be closed.

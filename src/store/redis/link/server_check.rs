@@ -1,7 +1,8 @@
 //! What Redis says of itself, and where that falls short of keeping users.
 //!
-//! Read at start, at every new connection and every minute, since anybody with redis-cli can change it: at start a
-//! shortfall refuses, later it is an alarm. As Debian ships it, Redis loses users: no append-only file.
+//! Read at start, for every new connection and every minute, because any client with CONFIG can change it: at start a
+//! shortfall refuses, later it is a configuration warning. As Debian ships it, Redis loses users: it has no append-only file.
+//! Does not know who decides; it only reports.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 
 /// What Redis says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(super) struct ServerCheck {
     version: String,
     mode: String,
     role: String,
@@ -23,17 +24,17 @@ pub(super) struct Condition {
     eviction: String,
     append_only: bool,
     append_ok: bool,
-    /// Another one after every start of the server.
+    /// Changes with every start of the server.
     run: String,
-    /// Whether it makes its first append-only file: until that is done nothing is kept, whatever `aof_enabled` says.
+    /// Whether it writes its first append-only file: until that is done nothing is durable, whatever `aof_enabled` says.
     append_begins: bool,
     /// `None` where CONFIG is forbidden.
-    sync: Option<Sync>,
+    sync: Option<SyncPolicy>,
 }
 
 /// When Redis syncs its append-only file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Sync {
+struct SyncPolicy {
     when: String,
     not_while_rewriting: String,
 }
@@ -41,13 +42,13 @@ struct Sync {
 /// Settings that only CONFIG shows.
 const SHOWN_BY_CONFIG: [&str; 2] = ["appendfsync", "no-appendfsync-on-rewrite"];
 
-impl Condition {
+impl ServerCheck {
     /// Asks over `connection`.
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let info: String = cmd("INFO").query_async(connection).await?;
         let config = cmd("CONFIG").arg("GET").arg(&SHOWN_BY_CONFIG).query_async(connection).await;
         let sync = match config {
-            Ok(values) => Some(Sync::read(values)),
+            Ok(values) => Some(SyncPolicy::read(values)),
             // Managed services forbid or rename it.
             Err(error) if is_forbidden(&error) => None,
             Err(error) => return Err(error),
@@ -55,7 +56,7 @@ impl Condition {
         Ok(Self::read(&info, sync))
     }
 
-    fn read(info: &str, sync: Option<Sync>) -> Self {
+    fn read(info: &str, sync: Option<SyncPolicy>) -> Self {
         let field = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or_default().trim().to_owned()
@@ -76,18 +77,18 @@ impl Condition {
         }
     }
 
-    /// Why this server must be waited for.
-    pub(super) fn not_yet(&self) -> Option<&'static str> {
+    /// Why this server must be waited for, if it must.
+    pub(super) fn not_ready(&self) -> Option<&'static str> {
         if self.loading {
-            return Some("is still reading its file (LOADING)");
+            return Some("is still loading its file (LOADING)");
         }
-        self.append_begins.then_some("is still making its first append-only file")
+        self.append_begins.then_some("is still writing its first append-only file")
     }
 
-    /// Why this server cannot be the store at all.
+    /// Why this server cannot be the store, if it cannot.
     pub(super) fn unfit(&self) -> Option<String> {
         if self.version.is_empty() {
-            return Some("does not say its version, so it is no Redis that Watchword knows".into());
+            return Some("does not report its version, so it is not a Redis that Watchword knows".into());
         }
         if self.version() < VERSION_MIN {
             let (major, minor) = VERSION_MIN;
@@ -98,15 +99,15 @@ impl Condition {
         }
         if self.role != "master" {
             return Some(format!(
-                "is a replica of {}; name that one in --store, or make this one a primary: redis-cli REPLICAOF NO ONE",
+                "is a replica of {}; use that one in --store, or make this one a primary: redis-cli REPLICAOF NO ONE",
                 self.primary
             ));
         }
         None
     }
 
-    /// Settings with which acknowledged users can be lost. Where CONFIG is forbidden by now, what was known `before`
-    /// stands.
+    /// Settings with which acknowledged users can be lost. Where CONFIG has been forbidden since, what was known `before`
+    /// remains.
     pub(super) fn shortfalls(&self, before: &[ConfigurationWarning]) -> Vec<ConfigurationWarning> {
         let mut found = Vec::new();
         let mut add = |setting, value: &str, danger: &str, wanted: &str| {
@@ -125,10 +126,10 @@ impl Condition {
                  --appendonly yes reads)",
             );
         }
-        let danger = "a power cut loses users who were told that they are registered";
+        let danger = "a power failure loses users whose registration was acknowledged";
         match &self.sync {
-            None => found.extend(before.iter().filter(|alarm| SHOWN_BY_CONFIG.contains(&alarm.setting)).cloned()),
-            Some(Sync { when, not_while_rewriting }) => {
+            None => found.extend(before.iter().filter(|warning| SHOWN_BY_CONFIG.contains(&warning.setting)).cloned()),
+            Some(SyncPolicy { when, not_while_rewriting }) => {
                 if when != "always" {
                     add("appendfsync", when, danger, "always");
                 }
@@ -138,13 +139,13 @@ impl Condition {
             }
         }
         if !self.append_ok {
-            let text = "append-only file could not be written the last time; look at Redis's disk and log".into();
+            let text = "append-only file could not be written the last time; check Redis's disk and log".into();
             found.push(ConfigurationWarning { setting: "aof_last_write_status", text });
         }
         found
     }
 
-    /// Whether this is still the process that `earlier` was about.
+    /// Whether this is the process of `earlier`, without a restart.
     pub(super) fn is_same_run(&self, earlier: &Self) -> bool {
         self.run == earlier.run
     }
@@ -156,7 +157,7 @@ impl Condition {
 
     /// One line for `check-config`.
     pub(super) fn summary(&self) -> String {
-        let sync = self.sync.as_ref().map_or("not to be read", |sync| &sync.when);
+        let sync = self.sync.as_ref().map_or("unknown", |sync| &sync.when);
         let append = if self.append_only { "yes" } else { "no" };
         format!("Redis {}, appendonly {append}, appendfsync {sync}, maxmemory-policy {}", self.version, self.eviction)
     }
@@ -167,7 +168,7 @@ impl Condition {
     }
 }
 
-impl Sync {
+impl SyncPolicy {
     fn read(mut values: HashMap<String, String>) -> Self {
         let [when, not_while_rewriting] = SHOWN_BY_CONFIG.map(|name| values.remove(name).unwrap_or_default());
         Self { when, not_while_rewriting }
@@ -185,63 +186,63 @@ mod tests {
     const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nloading:0\r\naof_enabled:1\r\n\
                         aof_last_write_status:ok\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n";
 
-    fn condition(from: &str, to: &str, sync: &str) -> Condition {
-        let sync = Sync { when: sync.into(), not_while_rewriting: "no".into() };
-        Condition::read(&GOOD.replace(from, to), Some(sync))
+    fn check(from: &str, to: &str, sync: &str) -> ServerCheck {
+        let sync = SyncPolicy { when: sync.into(), not_while_rewriting: "no".into() };
+        ServerCheck::read(&GOOD.replace(from, to), Some(sync))
     }
 
     #[test]
-    fn a_server_that_keeps_users_is_fit_and_falls_short_of_nothing() {
-        let good = condition("", "", "always");
+    fn server_that_keeps_users_is_fit_and_has_no_shortfall() {
+        let good = check("", "", "always");
         assert_eq!(good.unfit(), None);
         assert_eq!(good.shortfalls(&[]), []);
-        assert_eq!(good.not_yet(), None);
+        assert_eq!(good.not_ready(), None);
     }
 
     #[test]
-    fn each_way_to_lose_users_is_named_with_its_cure() {
-        for (from, to, sync, cure) in [
+    fn each_shortfall_is_named_with_the_command_that_fixes_it() {
+        for (from, to, sync, fix) in [
             ("noeviction", "allkeys-lru", "always", "CONFIG SET maxmemory-policy noeviction"),
             ("aof_enabled:1", "aof_enabled:0", "always", "CONFIG SET appendonly yes"),
             ("", "", "everysec", "CONFIG SET appendfsync always"),
             ("status:ok", "status:err", "always", "Redis's disk"),
         ] {
-            let found = condition(from, to, sync).shortfalls(&[]);
+            let found = check(from, to, sync).shortfalls(&[]);
             assert_eq!(found.len(), 1, "{found:?}");
-            assert!(found[0].text.contains(cure), "{found:?}");
+            assert!(found[0].text.contains(fix), "{found:?}");
         }
     }
 
     #[test]
-    fn a_sync_that_pauses_while_redis_rewrites_its_file_is_a_shortfall() {
-        let sync = Sync { when: "always".into(), not_while_rewriting: "yes".into() };
-        let found = Condition::read(GOOD, Some(sync)).shortfalls(&[]);
+    fn sync_that_pauses_during_a_rewrite_is_a_shortfall() {
+        let sync = SyncPolicy { when: "always".into(), not_while_rewriting: "yes".into() };
+        let found = ServerCheck::read(GOOD, Some(sync)).shortfalls(&[]);
         assert!(found[0].text.contains("CONFIG SET no-appendfsync-on-rewrite no"), "{found:?}");
-        let hidden = Condition::read(GOOD, None);
-        assert_eq!(hidden.shortfalls(&found), found, "what can no longer be read is not mended");
+        let hidden = ServerCheck::read(GOOD, None);
+        assert_eq!(hidden.shortfalls(&found), found, "a setting that can no longer be read is not fixed");
     }
 
     #[test]
-    fn a_first_append_only_file_that_is_still_made_keeps_nobody_yet() {
+    fn server_that_writes_its_first_append_only_file_is_not_ready() {
         for state in ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"] {
             let begins = format!("aof_enabled:1\r\naof_current_size:0\r\n{state}");
-            assert!(condition("aof_enabled:1", &begins, "always").not_yet().is_some(), "{state}");
+            assert!(check("aof_enabled:1", &begins, "always").not_ready().is_some(), "{state}");
         }
         let later = "aof_enabled:1\r\naof_current_size:88\r\naof_rewrite_in_progress:1";
-        assert_eq!(condition("aof_enabled:1", later, "always").not_yet(), None, "an ordinary rewrite");
+        assert_eq!(check("aof_enabled:1", later, "always").not_ready(), None, "an ordinary rewrite");
     }
 
     #[test]
-    fn other_servers_are_unfit() {
+    fn servers_of_other_kinds_are_unfit() {
         for (from, to, why) in [
             ("7.0.15", "6.2.7", "7.0 or newer"),
-            ("redis_version:7.0.15", "", "no Redis"),
+            ("redis_version:7.0.15", "", "not a Redis"),
             ("standalone", "cluster", "cluster mode"),
             ("role:master", "role:slave\r\nmaster_host:10.0.0.9\r\nmaster_port:6379", "replica of 10.0.0.9:6379"),
         ] {
-            let unfit = condition(from, to, "always").unfit().unwrap();
+            let unfit = check(from, to, "always").unfit().unwrap();
             assert!(unfit.contains(why), "{unfit}");
         }
-        assert_eq!(condition("7.0.15", "10.1.0", "always").unfit(), None, "versions are numbers");
+        assert_eq!(check("7.0.15", "10.1.0", "always").unfit(), None, "versions are numbers");
     }
 }

@@ -1,0 +1,131 @@
+//! The database file: how a new one is created, and what is refused when an existing one is opened.
+//!
+//! A file without what the first commit wrote is damaged and never taken for a new one. Does not know the data folder, nor
+//! which name the file has in it.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+
+use super::{
+    OpenError, guarded,
+    tables::{self, CommitTables, META},
+};
+use crate::store::{document::DocumentKey, kind::Kind};
+
+/// Bytes of pages in memory at most.
+const CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The form of the file, under `format` in [`META`].
+const FORMAT: &str = "1";
+
+/// Errors of a disk that is whole and does not accept a write.
+const DISK_REFUSALS: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull];
+
+/// What a file that was opened for reading has.
+pub(super) enum ReadState {
+    /// It is whole; the document of the key ring.
+    Whole(Option<Vec<u8>>),
+    /// A running node has it open.
+    InUse,
+    /// Its process ended without closing it.
+    NotClosed,
+}
+
+/// Creates a database on an empty storage.
+pub(super) fn create_on(storage: impl StorageBackend) -> Result<Database, redb::Error> {
+    let database = builder().create_with_backend(storage)?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    drop(CommitTables::open(&transaction)?);
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.commit()?;
+    Ok(database)
+}
+
+/// Opens or creates a database on any storage.
+pub(super) fn open_storage(storage: impl StorageBackend) -> Result<Database, OpenError> {
+    let name = Path::new("storage");
+    let failed = |cause: redb::Error| damaged(name, &cause.to_string());
+    let is_new = storage.len().map_err(|cause| failed(redb::Error::Io(cause)))? == 0;
+    let database = guarded(|| match is_new {
+        true => create_on(storage),
+        false => Ok(builder().create_with_backend(storage)?),
+    });
+    let database = database.map_err(failed)?;
+    let format = guarded(|| format(&database)).map_err(failed)?;
+    check_format(name, format.as_deref()).map(|()| database)
+}
+
+/// Opens the file at `path`. `in_use` makes the error for a file that another process has open.
+pub(super) fn open_file(path: &Path, in_use: impl FnOnce() -> OpenError) -> Result<Database, OpenError> {
+    refuse_empty(path)?;
+    let opened = guarded(|| {
+        let database = builder().open(path)?;
+        format(&database).map(|format| (database, format))
+    });
+    let (database, format) = opened.map_err(|error| match error {
+        redb::Error::DatabaseAlreadyOpen => in_use(),
+        redb::Error::Io(cause) if DISK_REFUSALS.contains(&cause.kind()) => OpenError(format!(
+            "{}: {cause}; this user must be able to write it, on a disk with free space",
+            path.display()
+        )),
+        other => damaged(path, &other.to_string()),
+    })?;
+    check_format(path, format.as_deref()).map(|()| database)
+}
+
+/// Opens the file at `path` for reading alone, and says what it has.
+pub(super) fn inspect_file(path: &Path) -> Result<ReadState, OpenError> {
+    refuse_empty(path)?;
+    let opened = guarded(|| {
+        let database = builder().open_read_only(path)?;
+        let format = format(&database)?;
+        Ok((format, tables::get(&database.begin_read()?, &DocumentKey::new(Kind::Keys, ""))?))
+    });
+    match opened {
+        Ok((format, keys)) => check_format(path, format.as_deref()).map(|()| ReadState::Whole(keys)),
+        Err(redb::Error::DatabaseAlreadyOpen) => Ok(ReadState::InUse),
+        Err(redb::Error::RepairAborted) => Ok(ReadState::NotClosed),
+        Err(cause) => Err(damaged(path, &cause.to_string())),
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES_MAX);
+    builder
+}
+
+/// redb would create a database in an empty file, and a truncated file would look like a new store.
+fn refuse_empty(path: &Path) -> Result<(), OpenError> {
+    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return Err(damaged(path, "the file is empty"));
+    }
+    Ok(())
+}
+
+fn check_format(path: &Path, format: Option<&str>) -> Result<(), OpenError> {
+    match format {
+        Some(FORMAT) => Ok(()),
+        Some(newer) => Err(OpenError(format!(
+            "{}: has format {newer}, which a newer version of Watchword wrote; use that version",
+            path.display()
+        ))),
+        None => Err(damaged(path, "it lacks what the first commit wrote")),
+    }
+}
+
+fn format(database: &impl ReadableDatabase) -> Result<Option<String>, redb::Error> {
+    let transaction = database.begin_read()?;
+    tables::check(&transaction)?;
+    Ok(transaction.open_table(META)?.get("format")?.map(|format| format.value().to_owned()))
+}
+
+fn damaged(path: &Path, why: &str) -> OpenError {
+    OpenError(format!(
+        "{}: is damaged ({why}); nothing was changed. Restore it from a backup, or move it away to start without users",
+        path.display()
+    ))
+}
