@@ -34,10 +34,10 @@
 //! - **an RPC**: `proto/`, a use case in `domain/` and a method of its facade, its messages in `api/convert/`, a row in
 //!   `api/methods/`, a file in `tests/it/`. A test compares the rows with the proto.
 //! - **a factor**: a file in `domain/authn/factor/`; the steps of an attempt are in `domain/authn/attempt.rs`.
-//! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], an arm in `store/mod.rs`, its URL in
-//!   `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
-//! - **something to store**: a method in `domain/ports/store.rs`, its line in `store/kind.rs`, its codec in `store/codec/`, its
-//!   use in `store/typed.rs`.
+//! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], its arms in `store/mod.rs` and
+//!   `store/copy.rs`, its URL in `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
+//! - **something to store**: its line in `store/kind.rs`, its codec in `store/codec/`, its key in `store/typed/keys.rs`, its
+//!   methods in `domain/ports/store.rs` and `store/typed/mod.rs`.
 //! - **a setting**: a field in `config/flags/`; `docs/reference/settings.md` is compared by a test.
 //! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs` and
 //!   `telemetry/metrics.rs`.

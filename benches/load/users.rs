@@ -1,5 +1,6 @@
-//! Users that exist before a server starts: written directly to `domain::Store` without hashing, or with sessions,
-//! which the domain creates at a low hash cost.
+//! Users that exist before a server starts.
+//!
+//! Written directly to `domain::Store` without hashing, or with sessions, which the domain creates at a low hash cost.
 
 use std::{
     path::PathBuf,

@@ -1,4 +1,7 @@
-//! The commands of the binary. Exit codes: 0 done, 1 failed, 2 a setting is wrong.
+//! The commands of the binary, one file each.
+//!
+//! Exit codes are the same for all commands: 0 done, 1 failed, 2 a setting is wrong. A command reads only the settings that
+//! its `--help` shows. Does not know the rules: it starts a node, or calls the admin API of one.
 
 mod admin;
 mod check_config;

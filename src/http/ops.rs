@@ -35,7 +35,7 @@ pub fn router(views: OpsViews) -> Router {
 }
 
 fn readiness((ready, warnings): ReadinessReport) -> Response {
-    let warnings: String = warnings.iter().map(|warning| format!("alarm: {warning}\n")).collect();
+    let warnings: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     match ready {
         Ok(()) => plain(StatusCode::OK, format!("ready\n{warnings}")),
         Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n{warnings}")),

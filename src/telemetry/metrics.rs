@@ -47,7 +47,7 @@ pub struct Metrics {
     challenge_checks: Counter,
     hash_time: Histogram,
     hash_queue_time: Histogram,
-    calls: Family<CallLabels, Histogram, fn() -> Histogram>,
+    calls: Family<GrpcCallLabels, Histogram, fn() -> Histogram>,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     hash_queue_depth: Gauge,
     audit_up: Gauge,
@@ -83,7 +83,7 @@ struct SettingLabel {
 
 /// The labels of a gRPC call (OpenTelemetry semantic conventions).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
+struct GrpcCallLabels {
     rpc_method: &'static str,
     rpc_status_code: &'static str,
     rpc_system_name: &'static str,
@@ -248,7 +248,7 @@ impl Metrics {
                 return;
             }
             Event::CallEnded { method, code, took } => {
-                let call = CallLabels { rpc_method: method, rpc_status_code: code, rpc_system_name: "grpc" };
+                let call = GrpcCallLabels { rpc_method: method, rpc_status_code: code, rpc_system_name: "grpc" };
                 self.calls.get_or_create(&call).observe(took.as_secs_f64());
                 return;
             }

@@ -1,5 +1,4 @@
-//! Proof of work: computation that a client spends on an attempt, negligible for a person and costly for a bot (ALTCHA,
-//! version 2).
+//! Proof of work (ALTCHA, version 2): computation that costs a person nothing noticeable and a bot much.
 //!
 //! A challenge is signed and not stored: creating one takes microseconds, so a flood of requests for challenges gains
 //! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is checked

@@ -56,14 +56,19 @@ fn violations(check: Check, tree: &Tree, model: &Model) -> Vec<String> {
         Check::Opening => shape::opening(tree),
         Check::FunctionLength => shape::function_length(model),
         Check::FileLength => shape::file_length(tree, model),
-        Check::FolderSize => shape::folder_size(tree, rules::FOLDER_SIZE_EXCEPTIONS),
-        Check::TypeNames => shape::type_names(model, rules::TYPE_NAME_EXCEPTIONS),
+        Check::FolderSize => shape::folder_size(tree, of_disk(tree, rules::FOLDER_SIZE_EXCEPTIONS)),
+        Check::TypeNames => shape::type_names(model, of_disk(tree, rules::TYPE_NAME_EXCEPTIONS)),
         Check::Facade => rules::FACADES.iter().flat_map(|facade| shape::facade(model, facade)).collect(),
         Check::Pipeline => shape::pipeline(model, rules::STAGES),
         Check::RecipePaths => recipes::paths(tree, model),
         Check::RecipeMatches => recipes::lists(tree, model, rules::RECIPE_ENUMS),
         Check::RetiredWords => Vec::new(),
     }
+}
+
+/// The exceptions are those of the tree on disk; a tree in memory has other folders and types.
+fn of_disk<'a>(tree: &Tree, exceptions: &'a [(&'a str, &'a str)]) -> &'a [(&'a str, &'a str)] {
+    if tree.is_on_disk() { exceptions } else { &[] }
 }
 
 /// Fails where an enforced check has found something; prints what another has found.

@@ -27,6 +27,10 @@ impl Tree {
         Self { root: None, files }
     }
 
+    pub fn is_on_disk(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// The same tree with one file added, or replaced.
     pub fn with(&self, path: &str, text: &str) -> Self {
         let mut tree = self.clone();

@@ -230,7 +230,7 @@ async fn full_disk_is_shown_on_readyz_refuses_no_call_and_loses_no_line() {
     app.registered("ada").await;
     app.authenticate("ada").await;
     wait_until("readyz shows the alarm", async || {
-        ops_page(&app, "/readyz").await.contains("alarm: the audit log cannot be written: No space")
+        ops_page(&app, "/readyz").await.contains("warning: the audit log cannot be written: No space")
     })
     .await;
     assert!(ops_page(&app, "/readyz").await.starts_with("ready\n"), "the node stays ready");
@@ -276,7 +276,7 @@ async fn stalled_reader_drops_and_counts_lines_without_blocking_calls() {
         !ops_page(&app, "/metrics").await.contains("watchword_audit_dropped_total 0")
     })
     .await;
-    assert!(ops_page(&app, "/readyz").await.contains("alarm: audit lines arrive faster than they can be written; "));
+    assert!(ops_page(&app, "/readyz").await.contains("warning: audit lines arrive faster than they can be written; "));
     app.authenticate("ada").await;
     Api::Legacy.login(&app, "ada", "a wrong password").await;
 

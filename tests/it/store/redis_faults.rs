@@ -276,7 +276,7 @@ async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_en
     for (value, alarm) in [("everysec", true), ("always", false)] {
         redis.ask::<()>(&["CONFIG", "SET", "appendfsync", value]);
         let begun = Instant::now();
-        while ready().await.body.contains("alarm: appendfsync is everysec") != alarm {
+        while ready().await.body.contains("warning: appendfsync is everysec") != alarm {
             assert!(begun.elapsed() < WAIT_MAX, "nobody noticed {value}");
         }
         assert_eq!(ready().await.status, 200, "an alarm is not an outage");
