@@ -65,7 +65,7 @@ impl Stage {
         self.is_down_for(what, Duration::ZERO).await;
     }
 
-    /// The duration that T29 requires, with `tests/run --all`.
+    /// Like `is_down`, for the time `full` that T29 requires with `tests/run --all`.
     async fn is_down_for(&self, what: &str, full: Duration) {
         let since = Instant::now();
         for number in 0.. {
