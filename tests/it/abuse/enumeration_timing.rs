@@ -36,7 +36,7 @@ async fn measure(cost: Cost, samples: usize) -> TimingReport {
 /// of them.
 const MEASUREMENTS_MAX: usize = 3;
 
-/// `WATCHWORD_TEST_FULL=1` makes the 2 000 calls of each kind that T1 requires, with the default cost of a hash.
+/// `tests/run --all` makes the 2 000 calls of each kind that T1 requires, with the default cost of a hash.
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the figures")]
 async fn refusal_time_does_not_reveal_its_reason_and_planted_leaks_are_detected() {

@@ -47,7 +47,7 @@ fn first_failure(try_input: fn(&[u8]), seeds: &[Vec<u8>], count: usize) -> Optio
     seeds.iter().cloned().chain(mutated).find(|input| catch_unwind(|| try_input(input)).is_err())
 }
 
-/// T22. `WATCHWORD_TEST_FULL=1` runs 50 times as many inputs.
+/// T22. `tests/run --all` runs 50 times as many inputs.
 #[test]
 fn mutated_inputs_violate_no_invariant_of_any_parser() {
     let count = if is_full() { 1_000_000 } else { 20_000 };

@@ -65,7 +65,7 @@ fn hostile_name(random: &mut SeededRandom) -> String {
     (0..1 + random.below(60)).map(|_| char::from(0x21 + u8::try_from(random.below(0x5e)).unwrap())).collect()
 }
 
-/// At the store, where each call is fast. `WATCHWORD_TEST_FULL=1` runs the 20 000 names of T17.
+/// At the store, where each call is fast. `tests/run --all` runs the 20 000 names of T17.
 #[tokio::test]
 async fn hostile_usernames_and_data_are_read_back_unchanged_from_every_store() {
     let count = if is_full() { 20_000 } else { 2_000 };

@@ -238,7 +238,7 @@ async fn users_with_older_hashes(app: &App, rounds: usize) -> Vec<(String, pb::T
     sessions
 }
 
-/// T10. `WATCHWORD_TEST_FULL=1` runs its 2 000 rounds.
+/// T10. `tests/run --all` runs its 2 000 rounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn rehash_after_login_never_restores_an_old_password() {
     let rounds = if is_full() { 2_000 } else { 200 };

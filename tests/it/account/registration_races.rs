@@ -47,7 +47,7 @@ async fn race(nodes: &Arc<Vec<App>>, round: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// `WATCHWORD_TEST_FULL=1` runs the 500 rounds of T5.
+/// `tests/run --all` runs the 500 rounds of T5.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_registrations_of_one_username_have_one_winner_on_all_nodes() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {

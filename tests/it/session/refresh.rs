@@ -53,7 +53,7 @@ async fn repeated_refresh_within_ten_seconds_returns_the_same_successor() {
     assert_eq!(refresh(&app, &second.refresh_token).await, Err("TOKEN_REVOKED".into()));
 }
 
-/// T12: 64 concurrent refreshes with one token, on Redis over two nodes. `WATCHWORD_TEST_FULL=1` tests 500 sessions.
+/// T12: 64 concurrent refreshes with one token, on Redis over two nodes. `tests/run --all` tests 500 sessions.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_refreshes_all_return_the_same_successor() {
     for (kind, nodes) in [(StoreKind::Memory, 1), (StoreKind::Embedded, 1), (StoreKind::Redis, 2)] {

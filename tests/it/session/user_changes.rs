@@ -30,7 +30,7 @@ async fn password_change_without_a_stored_session_is_outcome_unknown() {
     assert!(app.client().await.login(request).await.is_ok());
 }
 
-/// T10: logins with the old password during its change leave no active session. `WATCHWORD_TEST_FULL=1`: 2 000 users.
+/// T10: logins with the old password during its change leave no active session. `tests/run --all`: 2 000 users.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_that_races_a_password_change_leaves_no_active_session() {
     for kind in [StoreKind::Memory, StoreKind::Redis] {

@@ -65,7 +65,7 @@ impl Stage {
         self.is_down_for(what, Duration::ZERO).await;
     }
 
-    /// The same for as long as T29 asks for, when `WATCHWORD_TEST_FULL=1` does.
+    /// Like `is_down`, for the time `full` that T29 requires with `tests/run --all`.
     async fn is_down_for(&self, what: &str, full: Duration) {
         let since = Instant::now();
         for number in 0.. {
@@ -454,7 +454,7 @@ async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored
     }
 }
 
-/// `WATCHWORD_TEST_FULL=1` takes the full number of calls that T30 asks for.
+/// `tests/run --all` makes the number of calls that T30 requires.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does() {
     let calls = if is_full() { 500_000 } else { 12_000 };

@@ -262,7 +262,7 @@ impl Setup {
     }
 }
 
-/// Whether tests run in their long form: `WATCHWORD_TEST_FULL=1 tests/run`.
+/// Whether tests run in their long form: `tests/run --all`.
 pub fn is_full() -> bool {
     std::env::var_os("WATCHWORD_TEST_FULL").is_some_and(|value| value == "1")
 }
