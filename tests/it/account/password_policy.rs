@@ -83,7 +83,7 @@ fn unreadable_blocklist_stops_the_start_and_the_error_names_flag_and_line() {
     assert!(code != 0 && (out + &err).contains("--password-blocklist-file"), "a missing file");
     for (content, expected) in [
         (b"fine\nb\xffd-secret\n".to_vec(), "line 2 is not UTF-8"),
-        (Vec::new(), "holds no password"),
+        (Vec::new(), "contains no password"),
         (vec![b'x'; 32 * 1_024 * 1_024 + 1], "has more than 33554432 bytes"),
         (format!("fine\nfine\n{}", "x".repeat(1_025)).into_bytes(), "line 3 has more than 1024 bytes"),
     ] {
