@@ -1,6 +1,6 @@
 //! The document store: get, change, scan and watch of documents. The one trait that every store implements.
 //!
-//! Every guarantee concerns one key, so that a store can keep each key on another server. `tests/it/stores.rs` tests the
+//! Every guarantee concerns one key, so that a store can keep each key on another server. `tests/it/store/contract.rs` tests the
 //! guarantees for every store. Does not know what documents mean; that is `typed/`.
 
 use std::time::SystemTime;

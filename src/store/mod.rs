@@ -2,7 +2,7 @@
 //!
 //! Each store implements one trait, [`DocumentStore`]: get, change, scan and watch of JSON documents under keys
 //! (`embedded/`, `redis/`, `memory.rs`). What the documents mean is the same for every store (`typed/`), and so are their
-//! bytes (`codec/`), the table of kinds (`kind.rs`) and the guarantees, which `tests/it/stores.rs` tests for each of them.
+//! bytes (`codec/`), the table of kinds (`kind.rs`) and the guarantees, which `tests/it/store/contract.rs` tests for each of them.
 //! Does not know the rules of accounts and sessions, nor any protocol.
 
 mod codec;

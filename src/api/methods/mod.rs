@@ -53,11 +53,11 @@ pub trait Method: 'static {
     ) -> impl Future<Output = Result<Self::Response, Error>> + Send;
 }
 
-/// What a protocol makes of a row.
+/// Turns each row into what the protocol calls.
 ///
 /// [`Protocol::row`] is generic over the row, so a protocol chooses what it keeps: the gRPC encoding is compiled for the
 /// types of each row and copies no message (`grpc/unary.rs`). A protocol that knows messages only as bytes or JSON returns
-/// a function pointer without the types of the row. `tests/it/methods.rs` has one.
+/// a function pointer without the types of the row. `tests/it/protocol/methods.rs` has one.
 pub trait Protocol {
     /// A row, as this protocol calls it.
     type Row;

@@ -176,7 +176,7 @@ impl AttemptLimits {
         mut attempts: Option<Stored<FailedAttempts>>,
         has_proof_of_work: bool,
     ) -> Result<Option<Lock>, Error> {
-        let Some(active) = &self.active else { return Ok(Some(Lock::Open)) };
+        let (Some(active), true) = (&self.active, hold.is_limited()) else { return Ok(Some(Lock::Open)) };
         // A missing user costs as much as an existing one.
         let address = self.keys.address_hash(context, user.map(|user| user.id)).await?;
         let is_familiar = address.zip(user).is_some_and(|(address, user)| user.known_addresses.contains(&address));
@@ -280,6 +280,10 @@ impl LimitHold {
     /// What an attempt holds that no limit applies to before it is verified.
     pub(in crate::domain) fn none() -> Self {
         Self(None)
+    }
+
+    fn is_limited(&self) -> bool {
+        self.0.is_some()
     }
 
     fn is_in_session(&self) -> bool {

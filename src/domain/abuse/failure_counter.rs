@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::StreamExt;
 
-use super::attempt_state::{PendingAttempts, Sent, Void};
+use super::pending_attempts::{PendingAttempts, Sent, Void};
 use crate::{
     common::lock::lock,
     domain::{

@@ -5,9 +5,9 @@
 //! tells which names exist. Does not know how a factor is verified.
 
 mod attempt_limits;
-mod attempt_state;
 mod failure_counter;
 mod other_limits;
+mod pending_attempts;
 mod proof_of_work;
 mod rate_limit;
 

@@ -126,9 +126,12 @@ impl Accounts {
             let attempt = self.authenticator.begin(context, &user.username, AttemptKind::RepeatedRegistration).await?;
             let attempt = attempt.with_proof(proven).await?.with_user(existing).await?.admit().await?;
             let password = PasswordFactor(wanted.password.clone());
-            if let Outcome::Succeeded(user) = attempt.verify(password).await?.settle().await? {
-                self.environment.note(&Event::RegistrationRepeated { context, user: user.value.id });
-                return Ok(user.value);
+            match attempt.verify(password).await?.settle().await? {
+                Outcome::Succeeded(user) => {
+                    self.environment.note(&Event::RegistrationRepeated { context, user: user.value.id });
+                    return Ok(user.value);
+                }
+                Outcome::Failed(_) => {}
             }
         }
         self.environment.note(&Event::NameTaken { context });

@@ -77,7 +77,8 @@ impl Accounts {
         username: &Username,
         code: &PresentedCode,
     ) -> Result<Stored<User>, Error> {
-        let attempt = self.authenticator.begin_with_code(context, username).load().await?.admit_without_permit();
+        let attempt =
+            self.authenticator.begin_with_code(context, username).load().await?.admit_without_permit().await?;
         match attempt.verify(ResetCodeFactor(code)).await?.settle().await? {
             Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(why) => {

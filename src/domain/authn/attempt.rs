@@ -2,7 +2,7 @@
 //!
 //! Every way to try a factor is here: logins over all APIs, a registration that is sent again, reauthentication before a
 //! password change or a deletion, and reset codes. An attempt that is dropped before it settles counts nowhere, except at
-//! the client's address while a hash runs.
+//! the client's address after an invalid proof of work or while a hash runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use crate::domain::{
     ports::{Environment, Sleep, Store, StoreResult, Stored},
 };
 
-/// A refusal that was decided without a hash, after a user was looked for, is answered no sooner than this after the attempt
-/// began: reading a user and reading none differ by microseconds, and no hash hides the difference.
+/// Reading a user and reading none differ by microseconds. Where no hash hides that, a refusal is answered no sooner than
+/// this after the attempt began.
 const REFUSAL_TIME_MIN: Duration = Duration::from_millis(10);
 
 /// The parts that the pipeline needs.
@@ -50,7 +50,7 @@ struct Attempt<'a> {
     username: Username,
     challenge: ChallengePurpose,
     hold: LimitHold,
-    /// Ends when a refusal may be answered.
+    /// A sleep until a refusal may be answered.
     refusal_time: Sleep,
 }
 
@@ -58,7 +58,8 @@ struct Attempt<'a> {
 #[must_use]
 pub(in crate::domain) struct Begun<'a>(Attempt<'a>);
 
-/// The attempt has proof of work, or is within the limit of its source at the account.
+/// The attempt has proof of work, or is within the limit of its source at the account; or its factor has no limit before it
+/// is verified.
 #[must_use]
 pub(in crate::domain) struct Limited<'a> {
     attempt: Attempt<'a>,
@@ -77,7 +78,7 @@ pub(in crate::domain) struct Loaded<'a> {
     is_existence_secret: bool,
 }
 
-/// The limit of the account was asked, and the factor's permit is there.
+/// The limit of the account was asked, unless the factor has none, and the permit of the factor is there.
 #[must_use]
 pub(in crate::domain) struct Admitted<'a, P> {
     attempt: Attempt<'a>,
@@ -99,7 +100,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// `InvalidCredentials`; `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`,
-    /// `StoreUnavailable`: nothing was verified; `DeadlineExceeded`; `CorruptRecord`.
+    /// `StoreUnavailable`, `OutcomeUnknown`: nothing was verified; `DeadlineExceeded`; `CorruptRecord`.
     pub(in crate::domain) async fn log_in(
         &self,
         context: &CallContext,
@@ -156,7 +157,8 @@ impl<'a> Begun<'a> {
     /// asked instead.
     ///
     /// # Errors
-    /// `ChallengeRequired`, `ChallengeInvalid`; `RateLimited`, `Overloaded`, `Draining`, `StoreUnavailable`.
+    /// `ChallengeRequired`, `ChallengeInvalid`; `RateLimited`, `Overloaded`, `Draining`, `DeadlineExceeded`,
+    /// `StoreUnavailable`, `OutcomeUnknown`.
     pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
         let Attempt { pipeline, context, challenge, hold, .. } = &mut self.0;
         let presented = pipeline.proof_of_work.present(context, *challenge, solution).await;
@@ -165,7 +167,7 @@ impl<'a> Begun<'a> {
         let limited = self.with_proof(presented?).await?;
         if limited.proven.is_none() {
             let Attempt { pipeline, context, challenge, .. } = &limited.attempt;
-            // An overloaded node refuses before it asks the store. The permit itself is for attempts that are admitted.
+            // Dropped at once: this only asks whether there is room before the store is read. `admit` takes the permit.
             drop(pipeline.pool.admit_call(context, pool_purpose(*challenge))?);
         }
         Ok(limited)
@@ -213,14 +215,10 @@ impl<'a> Loaded<'a> {
     /// Asks the limit of the account, and for a permit of the hash pool.
     ///
     /// # Errors
-    /// `RateLimited`; `ChallengeRequired` when the account is locked; `Overloaded`, `Draining`, `DeadlineExceeded`.
+    /// `RateLimited`; `ChallengeRequired` when the account is locked; `Overloaded`, `Draining`, `DeadlineExceeded`;
+    /// `StoreUnavailable`; `CorruptRecord`.
     pub(in crate::domain) async fn admit(self) -> Result<Admitted<'a, QueuePermit>, Error> {
-        let Self { mut attempt, proven, user, failed_attempts, is_existence_secret } = self;
-        let admitted = attempt.admit(user.as_ref(), failed_attempts, proven.is_some()).await;
-        if admitted.is_err() && is_existence_secret {
-            attempt.refusal_time.as_mut().await;
-        }
-        let lock = admitted?;
+        let (attempt, user, lock, proven) = self.within_limits().await?;
         let permit = match proven {
             Some(permit) => permit,
             None => attempt.pipeline.pool.admit_call(attempt.context, pool_purpose(attempt.challenge))?,
@@ -228,10 +226,23 @@ impl<'a> Loaded<'a> {
         Ok(Admitted { attempt, user, lock, permit })
     }
 
-    /// For a factor that no limit applies to and that needs no permit.
-    pub(in crate::domain) fn admit_without_permit(self) -> Admitted<'a, NoPermit> {
-        let Self { attempt, user, .. } = self;
-        Admitted { attempt, user, lock: Lock::Open, permit: NoPermit }
+    /// The same for a factor that needs no permit. A reset code, which 128 random bits protect, began without a limit, so
+    /// none is asked.
+    ///
+    /// # Errors
+    /// `RateLimited`; `ChallengeRequired` when the account is locked; `StoreUnavailable`; `CorruptRecord`.
+    pub(in crate::domain) async fn admit_without_permit(self) -> Result<Admitted<'a, NoPermit>, Error> {
+        let (attempt, user, lock, _) = self.within_limits().await?;
+        Ok(Admitted { attempt, user, lock, permit: NoPermit })
+    }
+
+    async fn within_limits(self) -> Result<(Attempt<'a>, Option<Stored<User>>, Lock, Option<QueuePermit>), Error> {
+        let Self { mut attempt, proven, user, failed_attempts, is_existence_secret } = self;
+        let admitted = attempt.admit(user.as_ref(), failed_attempts, proven.is_some()).await;
+        if admitted.is_err() && is_existence_secret {
+            attempt.refusal_time.as_mut().await;
+        }
+        Ok((attempt, user, admitted?, proven))
     }
 }
 
@@ -271,7 +282,7 @@ impl<F: Factor> Verified<'_, F> {
     /// Counts the attempt, once: failed, or succeeded.
     ///
     /// # Errors
-    /// `RateLimited` when a factor is limited after it was verified.
+    /// `RateLimited`, `StoreUnavailable`, `CorruptRecord` when a factor is limited after it was verified.
     pub(in crate::domain) async fn settle(self) -> Result<Outcome<F::Refusal>, Error> {
         let Self { attempt, user, refusal } = self;
         let Attempt { pipeline, context, username, hold, refusal_time, .. } = attempt;

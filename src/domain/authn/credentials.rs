@@ -5,7 +5,8 @@ use crate::domain::{
     model::{Password, Username},
 };
 
-/// A name and a password to check. The password policy is not asked: it may have been laxer once.
+/// A username and a password to verify. The password policy does not apply: the user may have an older password that it now
+/// forbids.
 #[derive(Debug)]
 pub struct Credentials {
     pub(super) username: Username,

@@ -1,6 +1,6 @@
 //! Authenticates a call by its access token: reads the token, and asks whether its session is active.
 
-use super::{Sessions, cache::SessionOwner};
+use super::{Sessions, introspection_cache::SessionOwner};
 use crate::domain::{
     context::{Bearer, CallContext},
     error::Error,

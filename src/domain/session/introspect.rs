@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use super::{AuthenticatedSession, Sessions, cache::SessionOwner};
+use super::{AuthenticatedSession, Sessions, introspection_cache::SessionOwner};
 use crate::{
     common::time::from_unix_seconds,
     domain::{

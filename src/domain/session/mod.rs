@@ -5,9 +5,9 @@
 //! cache for less than a second. Does not know passwords or how a user authenticated.
 
 mod authenticate;
-mod cache;
 mod create;
 mod introspect;
+mod introspection_cache;
 mod list;
 mod refresh;
 mod revoke;
@@ -16,7 +16,7 @@ mod writer;
 use std::sync::Arc;
 
 pub(in crate::domain) use self::{
-    authenticate::AuthenticatedSession, cache::IntrospectionCache, writer::SessionWriter,
+    authenticate::AuthenticatedSession, introspection_cache::IntrospectionCache, writer::SessionWriter,
 };
 pub use self::{
     introspect::{Introspection, TokenUse},

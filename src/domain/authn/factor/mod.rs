@@ -21,7 +21,7 @@ use crate::domain::{
     ports::Sleep,
 };
 
-/// Where a factor needs no permit.
+/// The permit of a factor that needs none.
 pub(in crate::domain) struct NoPermit;
 
 /// What a factor is verified against.
@@ -44,7 +44,7 @@ pub(in crate::domain) trait Factor: Send {
     /// Why it refuses. For the audit log, never for an answer.
     type Refusal: Copy + Send;
 
-    /// Verifies; `None` when the identity of the user is proven. Costs the same where there is no user.
+    /// Answers why it refuses; `None`: the identity is proven. Costs the same where there is no user.
     ///
     /// # Errors
     /// The factor could not be verified.
@@ -54,10 +54,10 @@ pub(in crate::domain) trait Factor: Send {
         subject: Subject<'_>,
     ) -> impl Future<Output = Result<Option<Self::Refusal>, Error>> + Send;
 
-    /// Counts a failed attempt.
+    /// Counts a failed attempt, and waits for `refusal_time` where no hash took that time.
     ///
     /// # Errors
-    /// `RateLimited`.
+    /// `RateLimited`; `StoreUnavailable`; `CorruptRecord`.
     fn count_failure(
         limits: &AttemptLimits,
         context: &CallContext,

@@ -63,9 +63,9 @@ impl ConnectError {
                  and the user in --store"
                     .into(),
             ),
-            (_, Some("NOPERM")) => {
-                permanent(format!("does not allow this user all that Watchword needs, which README lists: {said}"))
-            }
+            (_, Some("NOPERM")) => permanent(format!(
+                "does not allow this user all that Watchword needs, which docs/reference/storage.md lists: {said}"
+            )),
             (_, Some("MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "READONLY")) => temporary(said),
             _ if said.contains("max number of clients") => {
                 temporary("accepts no more clients: raise its maxclients".into())
@@ -74,7 +74,7 @@ impl ConnectError {
                 permanent("has no such database: check the number after the slash in --store".into())
             }
             (ErrorKind::Server(_), _) if said.contains("switch database") => permanent(format!(
-                "does not allow this user all that Watchword needs, which README lists: SELECT ({said})"
+                "does not allow this user all that Watchword needs, which docs/reference/storage.md lists: SELECT ({said})"
             )),
             (ErrorKind::Server(_) | ErrorKind::Extension, _) => permanent(format!("refuses: {said}")),
             (ErrorKind::Parse, _) => permanent("is not Redis: it answers something else".into()),
