@@ -92,8 +92,9 @@ pub struct ScanCursor(pub(super) ScanPosition);
 pub(super) enum ScanPosition {
     /// Behind this key, in the order of keys.
     After(DocumentKey),
-    /// Where Redis continues, and the keys that it has listed and that did not fit into the page.
-    Redis { cursor: u64, unread: Vec<DocumentKey> },
+    /// Where Redis continues, the keys that it has listed and that did not fit into the page, and the number of the
+    /// connection: the position is void on another one.
+    Redis { cursor: u64, unread: Vec<DocumentKey>, connection: u64 },
 }
 
 /// The pages of one scan, one after the other.

@@ -81,10 +81,7 @@ impl Accounts {
             self.authenticator.begin_with_code(context, username).load().await?.admit_without_permit().await?;
         match attempt.verify(ResetCodeFactor(code)).await?.settle().await? {
             Outcome::Succeeded(user) => Ok(*user),
-            Outcome::Failed(why) => {
-                self.environment.note(&Event::PasswordResetRefused { context, why });
-                Err(Error::InvalidCredentials)
-            }
+            Outcome::Failed(_) => Err(Error::InvalidCredentials),
         }
     }
 

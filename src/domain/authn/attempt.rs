@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Credentials, Outcome,
-    factor::{Factor, NoPermit, PasswordFactor, Subject},
+    factor::{Factor, Failure, NoPermit, PasswordFactor, Subject},
 };
 use crate::domain::{
     abuse::{AttemptLimits, LimitHold, Lock, ProofOfWork, pool_purpose},
@@ -294,7 +294,9 @@ impl<F: Factor> Verified<'_, F> {
             (None, None) => unreachable!("a factor refuses where there is no user"),
             (Some(refusal), user) => {
                 let user: Option<UserId> = user.map(|stored| stored.value.id);
-                F::count_failure(&pipeline.limits, context, hold, &username, user, refusal_time).await?;
+                let (limits, environment, username) = (&*pipeline.limits, &pipeline.environment, &username);
+                let failure = Failure { limits, environment, context, username, user, refusal };
+                F::count_failure(failure, hold, refusal_time).await?;
                 Ok(Outcome::Failed(refusal))
             }
         }

@@ -1,7 +1,8 @@
 //! Scan: SCAN lists keys, then GET reads them, a page at a time.
 //!
 //! SCAN may list one key twice, and lists every key that exists during the whole scan. It may list more keys than a page
-//! holds; the cursor keeps those for the next page. A key of ours that this version does not know fails a scan of all
+//! holds; the cursor keeps those for the next page. A cursor is void after a restart of Redis, which orders its keys differently, so
+//! a scan whose connection was replaced fails and must start again. A key of ours that this version does not know fails a scan of all
 //! kinds, so that a copy never leaves something behind. Does not know what documents mean.
 
 use redis::{FromRedisValue, Value, cmd, pipe};
@@ -30,19 +31,23 @@ impl Redis {
         kind: Option<Kind>,
         cursor: Option<ScanCursor>,
     ) -> Result<ScanPage, StoreError> {
-        let (mut keys, next) = match cursor.map(|ScanCursor(position)| position) {
-            None => self.list_keys(kind, 0).await?,
-            Some(ScanPosition::Redis { cursor, unread }) if unread.is_empty() => self.list_keys(kind, cursor).await?,
-            Some(ScanPosition::Redis { cursor, unread }) => (unread, cursor),
+        let (cursor, unread, began_on) = match cursor.map(|ScanCursor(position)| position) {
+            None => (0, Vec::new(), self.link.connection_number()),
+            Some(ScanPosition::Redis { cursor, unread, connection }) => (cursor, unread, connection),
             Some(ScanPosition::After(_)) => return Err(foreign_cursor()),
         };
+        let (mut keys, next) = if unread.is_empty() { self.list_keys(kind, cursor).await? } else { (unread, cursor) };
         let unread = keys.split_off(keys.len().min(SCAN_PAGE_DOCUMENTS_MAX));
         let mut documents = Vec::with_capacity(keys.len());
         for keys in keys.chunks(READ_DOCUMENTS_MAX) {
             self.read_documents(keys, &mut documents).await?;
         }
+        if self.link.connection_number() != began_on {
+            tracing::warn!("the connection to Redis was replaced during a scan, which must start again");
+            return Err(StoreError::Unavailable);
+        }
         let is_last = next == 0 && unread.is_empty();
-        let next = (!is_last).then_some(ScanCursor(ScanPosition::Redis { cursor: next, unread }));
+        let next = (!is_last).then_some(ScanCursor(ScanPosition::Redis { cursor: next, unread, connection: began_on }));
         Ok(ScanPage { documents, next })
     }
 

@@ -10,7 +10,7 @@ use watchword::api::{pb, rpc};
 use crate::support::{
     Api, App, ManualClock, Setup, StoreKind, TestStore, details,
     fault::{Fault, Faulty},
-    http_from, password, query, reason,
+    h2, http_from, password, query, reason,
 };
 
 /// How long a reset code is valid.
@@ -433,4 +433,15 @@ async fn password_reset_clears_the_familiar_addresses() {
     app.clock.advance(Duration::from_secs(600));
     attack_from_others().await;
     assert_eq!(login_from(attacker, "a wrong password").await, 429);
+}
+
+/// A client whose deadline ends during the wait of a refusal must not try codes that no operator sees.
+#[tokio::test]
+async fn wrong_code_is_recorded_although_the_deadline_ends_before_the_answer() {
+    let app = with_ada(App::with(StoreKind::Memory)).await;
+    let path = "/watchword.auth.v1.Auth/ResetPassword";
+    let wrong = request("ada", "wwc_AAAAAAAAAAAAAAAAAAAAAA", "another long one");
+    let call = h2::call(&app, path, &[("grpc-timeout", "8m")], h2::framed(&wrong)).await;
+    assert_eq!(h2::status(call).await.code(), Code::DeadlineExceeded);
+    assert_eq!(app.events.count("reset code refused"), 1);
 }

@@ -7,12 +7,16 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use watchword::store::{
-    Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, SCAN_PAGE_DOCUMENTS_MAX, ScanPages,
-    ScannedDocument,
+use tokio::time::timeout;
+use watchword::{
+    domain::StoreError,
+    store::{
+        Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, SCAN_PAGE_DOCUMENTS_MAX, ScanPages,
+        ScannedDocument,
+    },
 };
 
-use crate::support::{StoreKind, TestStore};
+use crate::support::{StoreKind, TestStore, WAIT_MAX};
 
 type Documents = BTreeMap<DocumentKey, Vec<u8>>;
 
@@ -172,4 +176,25 @@ async fn scan_refuses_a_cursor_of_another_kind_of_store() {
     assert!(of_memory.is_some() && of_redis.is_some());
     assert!(redis.scan(None, of_memory).await.is_err());
     assert!(memory.scan(None, of_redis).await.is_err());
+}
+
+/// SCAN positions are void after a restart of Redis: a scan that went on could miss documents and report none missing.
+#[tokio::test]
+async fn scan_fails_after_redis_has_restarted_instead_of_missing_documents() {
+    let place = TestStore::new(StoreKind::Redis);
+    let store = place.open_documents().await;
+    insert_all(&*store, &documents(Kind::User, 0..2_000)).await;
+    let first = store.scan(None, None).await.unwrap();
+    assert!(first.next.is_some(), "one page holds all documents");
+    place.redis().kill();
+    place.redis().restart();
+    let reconnected = async {
+        while store.scan(None, None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(WAIT_MAX, reconnected).await.expect("the store reconnects");
+    let Err(error) = store.scan(None, first.next).await else { panic!("the scan went on after a restart") };
+    assert!(matches!(error, StoreError::Unavailable), "{error:?}");
+    store.close().await;
 }

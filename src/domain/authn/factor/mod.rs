@@ -18,7 +18,7 @@ use crate::domain::{
     error::Error,
     model::{User, UserId, Username},
     password::HashPool,
-    ports::Sleep,
+    ports::{Environment, Sleep},
 };
 
 /// The permit of a factor that needs none.
@@ -34,6 +34,16 @@ pub(in crate::domain) struct Subject<'a> {
     pub(super) now: SystemTime,
     /// The hash pool, for its decoy hash.
     pub(super) pool: &'a HashPool,
+}
+
+/// A failed attempt, to be counted.
+pub(in crate::domain) struct Failure<'a, R> {
+    pub(super) limits: &'a AttemptLimits,
+    pub(super) environment: &'a Environment,
+    pub(super) context: &'a CallContext,
+    pub(super) username: &'a Username,
+    pub(super) user: Option<UserId>,
+    pub(super) refusal: R,
 }
 
 /// A way to prove an identity.
@@ -54,16 +64,14 @@ pub(in crate::domain) trait Factor: Send {
         subject: Subject<'_>,
     ) -> impl Future<Output = Result<Option<Self::Refusal>, Error>> + Send;
 
-    /// Counts a failed attempt, and waits for `refusal_time` where no hash took that time.
+    /// Counts a failed attempt and notes what no caller may prevent by disconnecting; then waits for `refusal_time` where no
+    /// hash took that time.
     ///
     /// # Errors
     /// `RateLimited`; `StoreUnavailable`; `CorruptRecord`.
     fn count_failure(
-        limits: &AttemptLimits,
-        context: &CallContext,
+        failure: Failure<'_, Self::Refusal>,
         hold: LimitHold,
-        username: &Username,
-        user: Option<UserId>,
         refusal_time: Sleep,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 }

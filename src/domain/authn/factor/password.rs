@@ -1,14 +1,8 @@
 //! The password: verified in the hash pool, at the cost of one hash whether or not there is a user.
 
-use super::{super::outcome::refusal, Factor, Subject};
+use super::{super::outcome::refusal, Factor, Failure, Subject};
 use crate::domain::{
-    abuse::{AttemptLimits, LimitHold},
-    context::CallContext,
-    error::Error,
-    event::Refusal,
-    model::{Password, UserId, Username},
-    password::QueuePermit,
-    ports::Sleep,
+    abuse::LimitHold, error::Error, event::Refusal, model::Password, password::QueuePermit, ports::Sleep,
 };
 
 /// A password that a client shows.
@@ -26,15 +20,8 @@ impl Factor for PasswordFactor {
         Ok(refusal(user, lock, matches))
     }
 
-    async fn count_failure(
-        limits: &AttemptLimits,
-        context: &CallContext,
-        hold: LimitHold,
-        _: &Username,
-        user: Option<UserId>,
-        _: Sleep,
-    ) -> Result<(), Error> {
-        limits.failed(context, hold, user);
+    async fn count_failure(failure: Failure<'_, Refusal>, hold: LimitHold, _: Sleep) -> Result<(), Error> {
+        failure.limits.failed(failure.context, hold, failure.user);
         Ok(())
     }
 }

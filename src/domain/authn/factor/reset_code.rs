@@ -5,13 +5,12 @@ use std::fmt;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-use super::{Factor, NoPermit, Subject};
+use super::{Factor, Failure, NoPermit, Subject};
 use crate::domain::{
-    abuse::{AttemptLimits, LimitHold},
-    context::CallContext,
+    abuse::LimitHold,
     error::Error,
-    event::CodeRefusal,
-    model::{UserId, Username, reset_code_hash},
+    event::{CodeRefusal, Event},
+    model::reset_code_hash,
     ports::Sleep,
     violation::{Reason, Violation},
 };
@@ -60,15 +59,13 @@ impl Factor for ResetCodeFactor<'_> {
         })
     }
 
-    async fn count_failure(
-        limits: &AttemptLimits,
-        context: &CallContext,
-        _: LimitHold,
-        username: &Username,
-        _: Option<UserId>,
-        refusal_time: Sleep,
-    ) -> Result<(), Error> {
+    async fn count_failure(failure: Failure<'_, CodeRefusal>, _: LimitHold, refusal_time: Sleep) -> Result<(), Error> {
+        let Failure { limits, environment, context, username, refusal: why, .. } = failure;
         let counted = limits.count_wrong_code(context, username).await;
+        // Before the wait: a client that disconnects during it must not try codes that no operator sees.
+        if counted.is_ok() {
+            environment.note(&Event::PasswordResetRefused { context, why });
+        }
         refusal_time.await;
         counted
     }

@@ -115,6 +115,11 @@ impl Link {
             .map_err(|error| self.state.no_answer(error, &timeouts))
     }
 
+    /// The number of the present connection; another one after each reconnect.
+    pub(super) fn connection_number(&self) -> u64 {
+        self.state.connection_number()
+    }
+
     fn live(&self) -> Result<LiveConnection, NoAnswer> {
         self.state.live().ok_or(NoAnswer::NotSent)
     }

@@ -54,6 +54,8 @@ pub(super) struct LinkState {
 struct ConnectionSlot {
     live: Option<LiveConnection>,
     closed: bool,
+    /// How many connections there were, with this one.
+    count: u64,
 }
 
 #[derive(Clone)]
@@ -112,6 +114,11 @@ impl LinkState {
         lock(&self.connection).live.clone()
     }
 
+    /// The number of the present connection; another one after each reconnect.
+    pub(super) fn connection_number(&self) -> u64 {
+        lock(&self.connection).count
+    }
+
     /// Gives callers a new connection.
     pub(super) fn take_over(&self, connected: Connected) -> LiveConnection {
         let Connected { connection, check, probed, is_resp3 } = connected;
@@ -119,6 +126,7 @@ impl LinkState {
         self.learn(self.clock.monotonic(), probed);
         let live = LiveConnection { connection, timeouts: Arc::default(), is_resp3, is_tracked: false };
         let mut slot = lock(&self.connection);
+        slot.count += 1;
         if !slot.closed {
             slot.live = Some(live.clone());
         }
@@ -137,7 +145,8 @@ impl LinkState {
     }
 
     pub(super) fn close(&self) {
-        *lock(&self.connection) = ConnectionSlot { live: None, closed: true };
+        let mut slot = lock(&self.connection);
+        (slot.live, slot.closed) = (None, true);
     }
 
     // === health, time and warnings ===
