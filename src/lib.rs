@@ -37,7 +37,7 @@
 //!   `api/methods/`, its line in `docs/reference/rpcs.md`, a file in `tests/it/`.
 //! - **a field of something stored**: `domain/model/`, its codec in `store/codec/`, and where values are created, such as
 //!   `domain/session/create.rs`; if an RPC answers it, `proto/` and `api/convert/`.
-//! - **a factor**: a file in `domain/authn/factor/`, re-exported by its `mod.rs`; the use case that begins its attempt. A
+//! - **a factor**: a file in `domain/authn/factor/`, re-exported by `domain/authn/factor/mod.rs`; the use case that begins its attempt. A
 //!   factor that is not enough alone also adds an outcome in `domain/authn/outcome.rs`, which every use of an attempt matches.
 //! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], its arms in `store/mod.rs` and
 //!   `store/copy.rs`, its URL in `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
