@@ -35,23 +35,28 @@
 //!
 //! - **an RPC**: `proto/`, a use case in `domain/` and a method of its facade, its messages in `api/convert/`, a row in
 //!   `api/methods/`, its line in `docs/reference/rpcs.md`, a file in `tests/it/`.
-//! - **a field of something stored**: `domain/model/`, its codec in `store/codec/`, and where values are created, such as
-//!   `domain/session/create.rs`; if an RPC answers it, `proto/` and `api/convert/`.
-//! - **a factor**: a file in `domain/authn/factor/`, re-exported by `domain/authn/factor/mod.rs`; the use case that begins its attempt. A
-//!   factor that is not enough alone also adds an outcome in `domain/authn/outcome.rs`, which every use of an attempt matches.
+//! - **a field of something stored**: its value in `domain/model/`, its codec in `store/codec/`, with a `default` for the
+//!   documents that lack it; the compiler names where values are created. To show it: `proto/` and
+//!   `api/convert/responses.rs`.
+//! - **a factor**: a file in `domain/authn/factor/`, exported by `domain/authn/factor/mod.rs` and `domain/authn/mod.rs`; why it
+//!   refuses in `domain/event.rs`; the use case that calls the steps in `domain/authn/attempt.rs`. One that is not enough
+//!   alone adds a variant of `domain::authn::Outcome`, matched by name in `domain/authn/attempt.rs`,
+//!   `domain/account/register.rs`, `domain/account/change_password.rs` and `domain/account/reset_password.rs`.
 //! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], its arms in `store/mod.rs` and
 //!   `store/copy.rs`, its URL in `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
-//! - **something to store**: its value in `domain/model/`, its line in `store/kind.rs`, its codec in `store/codec/` and a line
-//!   in `store/codec/mod.rs`, its key in `store/typed/keys.rs`, its methods in `domain/ports/store.rs` and
-//!   `store/typed/mod.rs`, its key in `docs/reference/storage.md`.
+//! - **something to store**: its line in `store/kind.rs`, its codec in `store/codec/` and a line in `store/codec/mod.rs`, its
+//!   key in `store/typed/keys.rs`, its methods in `domain/ports/store.rs` and `store/typed/mod.rs`, its value in
+//!   `domain/model/`, its row in `docs/reference/storage.md`. If it expires, the method stores it until the time that its
+//!   line reads from the bytes.
 //! - **a setting**: a field in `config/flags/`, its use in `config/checked.rs`, and what it conflicts with in
 //!   `config/conflicts.rs`; `docs/reference/settings.md` is compared by a test.
 //! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs` and
 //!   `telemetry/metrics.rs`; `docs/reference/audit.md` and `docs/reference/metrics.md`.
 //! - **an HTTP route**: `http/mod.rs`, and its template in `http/metrics.rs`.
 //! - **an error**: a variant of `domain::Error`, matched by name in `api/errors/table.rs`, `api/ext_authz.rs` and
-//!   `telemetry/audit_record.rs`; its reason in `proto/watchword/auth/v1/error_reason.proto` and in
-//!   `docs/reference/errors.md`.
+//!   `telemetry/audit_record.rs`; its reason in `proto/watchword/auth/v1/error_reason.proto`;
+//!   `docs/reference/errors.md` is compared by a test. Where a reason means "log in again" or "wait",
+//!   `client/tokens/source.rs` names it.
 
 pub mod api;
 #[cfg(feature = "server")]

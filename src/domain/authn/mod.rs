@@ -15,8 +15,9 @@
 //!
 //! A second factor has its place already: `settle` answers an [`Outcome`]. A factor that is not enough alone adds a variant
 //! `FurtherFactorRequired` there, with the state that the next call shows, and every use of `Outcome` decides about it. The
-//! second factor is one file in `factor/`, and its attempt begins like any other, under the same limits and lockout. TOTP and
-//! passkeys need no permit of the hash pool (`Permit = NoPermit`, `admit_without_permit`); OPAQUE needs one. Does not know sessions or tokens.
+//! second factor is one file in `factor/`, and its attempt begins like any other, under the same limits and lockout. TOTP
+//! and passkeys need no permit of the hash pool (`Permit = NoPermit`, `admit_without_permit`); OPAQUE needs one. Does not
+//! know sessions or tokens.
 
 mod attempt;
 mod credentials;
