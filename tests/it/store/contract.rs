@@ -32,7 +32,7 @@ pub fn user(text: &str) -> User {
 }
 
 #[tokio::test]
-async fn what_is_claimed_is_read_back_whole() {
+async fn claimed_user_is_read_back_complete() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -57,7 +57,7 @@ async fn what_is_claimed_is_read_back_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
+async fn concurrent_claims_of_a_username_have_one_winner_that_all_see() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -82,7 +82,7 @@ async fn of_racers_for_one_name_exactly_one_claims_it_and_all_others_see_him() {
 }
 
 #[tokio::test]
-async fn a_user_is_replaced_only_as_it_was_read() {
+async fn user_is_replaced_only_if_unchanged_since_it_was_read() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -101,7 +101,7 @@ async fn a_user_is_replaced_only_as_it_was_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
+async fn concurrent_replacements_of_one_revision_have_one_winner() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -124,7 +124,7 @@ async fn of_replacements_that_read_the_same_state_exactly_one_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racers_for_one_secret_exactly_one_spends_it() {
+async fn concurrent_spends_of_a_secret_have_one_winner() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -143,7 +143,7 @@ async fn of_racers_for_one_secret_exactly_one_spends_it() {
 }
 
 #[tokio::test]
-async fn a_spent_secret_is_known_after_a_restart_and_forgotten_when_its_time_is_over() {
+async fn spent_secret_survives_a_restart_and_expires() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -168,7 +168,7 @@ async fn a_spent_secret_is_known_after_a_restart_and_forgotten_when_its_time_is_
 }
 
 #[tokio::test]
-async fn a_store_says_that_it_is_up() {
+async fn store_reports_that_it_is_up() {
     for kind in StoreKind::ALL {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -217,7 +217,7 @@ fn each_kept_kind<T>(cases: &[T]) -> impl Iterator<Item = (StoreKind, &T)> {
 }
 
 #[tokio::test]
-async fn a_new_document_has_the_form_that_is_promised() {
+async fn new_document_has_the_documented_form() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         let store = place.open().await;
@@ -332,7 +332,7 @@ async fn unknown_members_of_sessions_lists_and_keys_survive_a_rewrite_exactly() 
 }
 
 #[tokio::test]
-async fn a_document_that_cannot_be_read_is_its_own_fault_and_nobody_elses() {
+async fn unreadable_document_affects_no_other_user() {
     let good = format!(
         r#"{{"v":1,"id":"01a20bc1-9a26-7fd7-8244-47753f447d05","username":"ada","password":"{PHC}","create_time":"2026-11-24T04:12:47Z","update_time":"2026-11-24T04:12:47Z"}}"#
     );

@@ -106,7 +106,7 @@ async fn documents_are_the_same_after_a_copy_between_any_two_stores() {
 }
 
 #[tokio::test]
-async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
+async fn differing_user_in_the_target_is_named_and_not_overwritten() {
     let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 3).await;
     assert_eq!(copy(&embedded, &redis).0, 0);
@@ -122,7 +122,7 @@ async fn a_user_who_is_there_already_and_differs_is_named_and_left_alone() {
 }
 
 #[tokio::test]
-async fn sessions_move_along_and_those_that_are_over_stay_behind() {
+async fn active_sessions_are_copied_and_ended_ones_are_not() {
     let (redis, embedded) = (TestStore::new(StoreKind::Redis), TestStore::new(StoreKind::Embedded));
     let node = |kind| App::with(kind).args(&["--token-issuer", "https://auth.example"]);
     let app = node(StoreKind::Redis).start_in(redis.clone()).await;
@@ -144,7 +144,7 @@ async fn sessions_move_along_and_those_that_are_over_stay_behind() {
 }
 
 #[tokio::test]
-async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
+async fn interrupted_copy_is_completed_by_the_next_run() {
     let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 700).await;
     assert_eq!(copy(&embedded, &redis).0, 0);
@@ -157,7 +157,7 @@ async fn a_copy_that_was_stopped_half_way_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_told() {
+async fn uncopyable_store_is_refused_with_the_reason() {
     let (embedded, redis) = (TestStore::new(StoreKind::Embedded), TestStore::new(StoreKind::Redis));
     filled(&embedded, 1).await;
     for (from, to, why) in [

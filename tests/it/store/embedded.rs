@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_restart_keeps_users_and_a_repeated_request_id_after_it_makes_no_second_one() {
+async fn restart_keeps_users_and_request_ids() {
     let folder = TempDir::new().unwrap();
     let request = pb::RegisterRequest {
         username: "ada".into(),
@@ -29,7 +29,7 @@ async fn a_restart_keeps_users_and_a_repeated_request_id_after_it_makes_no_secon
 }
 
 #[test]
-fn a_second_process_on_one_data_folder_refuses_and_names_the_first() {
+fn second_process_on_a_data_folder_is_refused_and_names_the_first() {
     let folder = TempDir::new().unwrap();
     let first = Node::start(folder.path(), &[]);
     let log = Node::try_start(folder.path(), &[]).err().expect("the second one refuses");
@@ -37,7 +37,7 @@ fn a_second_process_on_one_data_folder_refuses_and_names_the_first() {
 }
 
 #[test]
-fn the_data_folder_is_for_this_user_alone() {
+fn data_folder_is_accessible_to_its_owner_only() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("deep/data");
     drop(Node::start(&data, &[]));
@@ -70,7 +70,7 @@ async fn data_folder() -> TempDir {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_a_clear_error_and_never_an_empty_store() {
+async fn damaged_file_is_an_error_and_never_an_empty_store() {
     let whole = data_folder().await;
     let bytes = fs::read(whole.path().join("watchword.redb")).unwrap();
     for (what, damaged) in [
@@ -93,7 +93,7 @@ async fn a_damaged_file_is_a_clear_error_and_never_an_empty_store() {
 
 /// Any page, overwritten by something else: an error at the start or when the page is met, never a wrong answer.
 #[tokio::test]
-async fn a_damaged_page_is_never_an_empty_store_nor_a_node_that_says_it_is_ready() {
+async fn damaged_page_is_never_an_empty_store_or_a_ready_node() {
     let whole = data_folder().await;
     let bytes = fs::read(whole.path().join("watchword.redb")).unwrap();
     let mut refused_at_start = 0;
@@ -126,7 +126,7 @@ async fn a_damaged_page_is_never_an_empty_store_nor_a_node_that_says_it_is_ready
 }
 
 #[tokio::test]
-async fn a_first_start_that_was_killed_half_way_starts_again() {
+async fn killed_first_start_succeeds_on_the_next_start() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("watchword.redb.new"), b"half made").unwrap();
     let node = Node::start(folder.path(), &[]);
@@ -161,7 +161,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_read_only_disk_is_a_clear_error_at_start() {
+fn read_only_disk_is_a_clear_error_at_start() {
     let disk = Disk::of_bytes(16 << 20);
     sh(&format!("mount -o remount,ro {}", disk.path().display()));
     let log = Node::try_start(&disk.path().join("data"), &[]).err().expect("it cannot start");
@@ -169,7 +169,7 @@ fn a_read_only_disk_is_a_clear_error_at_start() {
 }
 
 #[tokio::test]
-async fn a_full_disk_ends_the_node_and_loses_nothing_that_was_acknowledged() {
+async fn full_disk_ends_the_node_and_keeps_acknowledged_users() {
     let disk = Disk::of_bytes(3 << 20);
     let data = disk.path().join("data");
     let node = Node::start(&data, &[]);
@@ -209,7 +209,7 @@ async fn a_full_disk_ends_the_node_and_loses_nothing_that_was_acknowledged() {
 
 /// T35: no acknowledgement after a failed sync; the node ends, and the next one has all that was acknowledged.
 #[tokio::test]
-async fn a_failing_sync_ends_the_node_and_nothing_after_it_is_acknowledged() {
+async fn failed_sync_ends_the_node_and_acknowledges_nothing_later() {
     let folder = TempDir::new().unwrap();
     drop(Node::start(folder.path(), &[]));
     let mut strace = Command::new("strace");

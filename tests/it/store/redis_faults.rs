@@ -121,7 +121,7 @@ fn connections_to(port: u16) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_stands_still_is_told_in_time_and_missed_no_longer_than_it_stands() {
+async fn stopped_redis_is_reported_in_time_and_used_again_at_once() {
     let stage = Stage::new().await;
     stage.redis.signal("STOP");
     stage.is_down_for("SIGSTOP", Duration::from_secs(10)).await;
@@ -131,7 +131,7 @@ async fn a_redis_that_stands_still_is_told_in_time_and_missed_no_longer_than_it_
 
 /// The kernel would go on believing in such a connection for a quarter of an hour.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_swallows_everything_is_told_in_time_and_survived() {
+async fn black_hole_network_is_reported_in_time_and_survived() {
     let stage = Stage::new().await;
     stage.proxy.set(NetworkCondition::BlackHole);
     stage.is_down_for("black hole", Duration::from_secs(60)).await;
@@ -140,7 +140,7 @@ async fn a_network_that_swallows_everything_is_told_in_time_and_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resets_closed_ports_and_a_killed_redis_are_survived() {
+async fn connection_resets_closed_ports_and_killed_redis_are_survived() {
     let stage = Stage::new().await;
     for weather in [NetworkCondition::Reset, NetworkCondition::Closed] {
         stage.proxy.set(weather);
@@ -155,7 +155,7 @@ async fn resets_closed_ports_and_a_killed_redis_are_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_closed_connection_is_a_silent_one() {
+async fn half_closed_connection_is_treated_as_silent() {
     let stage = Stage::new().await;
     stage.proxy.set(NetworkCondition::HalfClosed);
     stage.is_down("half closed").await;
@@ -164,7 +164,7 @@ async fn a_half_closed_connection_is_a_silent_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_or_slicing_network_is_no_failure() {
+async fn slow_or_fragmenting_network_is_not_a_failure() {
     let stage = Stage::new().await;
     let slow = NetworkCondition::Slow(Duration::from_millis(1), Duration::from_millis(50));
     for (round, weather) in [slow, NetworkCondition::Sliced(1), NetworkCondition::Sliced(7)].into_iter().enumerate() {
@@ -180,7 +180,7 @@ async fn a_slow_or_slicing_network_is_no_failure() {
 
 /// A failover behind the same address: the old primary is a replica now and refuses writes (READONLY).
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_becomes_a_replica_is_down_and_nothing_is_read_from_it() {
+async fn primary_that_becomes_a_replica_is_down_and_never_read() {
     let stage = Stage::new().await;
     let other = RedisServer::start();
     let in_step = |redis: &RedisServer| redis.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
@@ -199,7 +199,7 @@ async fn a_primary_that_becomes_a_replica_is_down_and_nothing_is_read_from_it() 
 
 /// Otherwise every user would be unknown, and every name free for whoever asks first.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_has_lost_its_data_is_down_and_no_name_can_be_taken_over() {
+async fn redis_that_lost_its_data_is_down_and_no_username_is_free() {
     let stage = Stage::new().await;
     stage.redis.ask::<()>(&["FLUSHALL"]);
     stage.readiness(503, "FLUSHALL").await;
@@ -211,7 +211,7 @@ async fn a_redis_that_has_lost_its_data_is_down_and_no_name_can_be_taken_over() 
 
 /// Started again by hand, and the flags forgotten: it does not even read its file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_comes_back_without_its_file_is_down_until_it_has_it_again() {
+async fn redis_without_its_file_is_down_until_the_file_is_back() {
     let stage = Stage::new().await;
     stage.redis.kill();
     stage.redis.restart_with(&["--appendonly", "no"]);
@@ -224,7 +224,7 @@ async fn a_redis_that_comes_back_without_its_file_is_down_until_it_has_it_again(
 
 /// Nothing is lost yet, but it would be at the next power cut: as at a start, a node does not begin with that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_was_started_again_with_worse_settings_is_down() {
+async fn redis_restarted_with_unsafe_settings_is_down() {
     let stage = Stage::new().await;
     stage.redis.kill();
     stage.redis.restart_with(&["--appendfsync", "everysec"]);
@@ -236,7 +236,7 @@ async fn a_redis_that_was_started_again_with_worse_settings_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_still_reads_its_file_is_down_until_it_has() {
+async fn loading_redis_is_down_until_it_has_loaded() {
     // Each key that is read costs it this many microseconds.
     let redis = RedisServer::with(&["--enable-debug-command", "yes", "--appendfsync", "no"]);
     let proxy = Proxy::before(redis.port).await;
@@ -266,7 +266,7 @@ async fn a_redis_that_still_reads_its_file_is_down_until_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_ends_it() {
+async fn unsafe_setting_change_at_run_time_warns_until_it_is_fixed() {
     let redis = RedisServer::start();
     let settings = RedisSettings { check_interval: Duration::ZERO, ..redis_settings(&redis.url()) };
     let app =
@@ -287,7 +287,7 @@ async fn a_setting_that_is_changed_while_a_node_runs_is_an_alarm_and_its_cure_en
 
 /// The ordinary end of a Redis that is set as it must be: its memory is full. What is only read goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_without_memory_refuses_writes_and_says_so_and_checks_go_on() {
+async fn redis_out_of_memory_refuses_writes_and_token_checks_continue() {
     let stage = Stage::new().await;
     let tokens = stage.app.authenticate("ada").await;
     stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -312,7 +312,7 @@ async fn a_redis_without_memory_refuses_writes_and_says_so_and_checks_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_holds_writes_back_is_down_and_not_up_and_down() {
+async fn redis_that_delays_writes_stays_down_without_flapping() {
     let stage = Stage::new().await;
     stage.redis.ask::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     stage.readiness(503, "writes are held back").await;
@@ -326,7 +326,7 @@ async fn a_redis_that_holds_writes_back_is_down_and_not_up_and_down() {
 
 /// A secret that is rotated in Redis and in its file needs no restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_password_is_read_when_the_next_connection_is_made() {
+async fn rotated_redis_password_is_read_at_the_next_connection() {
     let redis = RedisServer::with_login(&["--requirepass", "first"], ":first@");
     let folder = tempfile::TempDir::new().unwrap();
     let secret = folder.path().join("password");
@@ -346,7 +346,7 @@ async fn a_rotated_password_is_read_when_the_next_connection_is_made() {
 
 /// T31: the user was stored, and the one who asked for it never hears that somebody else has the name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_is_lost_is_an_unknown_outcome_and_the_request_id_makes_it_certain() {
+async fn lost_reply_is_outcome_unknown_and_request_id_resolves_it() {
     let stage = Stage::new().await;
     let mut client = stage.app.client().await;
     let mut unknown = 0;
@@ -381,7 +381,7 @@ async fn a_reply_that_is_lost_is_an_unknown_outcome_and_the_request_id_makes_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reply_that_is_cut_in_its_middle_is_no_answer() {
+async fn truncated_reply_is_not_an_answer() {
     let stage = Stage::new().await;
     for bytes in [0, 1, 3, 40, 90, 200, 300] {
         stage.proxy.cut_after(bytes);
@@ -456,7 +456,7 @@ async fn answered_by(store: &dyn Store, name: &Username) -> Result<Option<Stored
 
 /// `tests/run --all` makes the number of calls that T30 requires.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does() {
+async fn no_caller_gets_the_answer_of_another_under_network_faults() {
     let calls = if is_full() { 500_000 } else { 12_000 };
     for (weather, lost) in [
         (NetworkCondition::Slow(Duration::ZERO, Duration::from_millis(50)), None),
@@ -471,7 +471,7 @@ async fn nobody_is_answered_with_another_callers_user_whatever_the_network_does(
 
 /// The control: a network that loses a reply and goes on, as none does, is noticed by the same count.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_count_of_crossed_answers_sees_a_reply_that_is_missing_from_the_stream() {
+async fn control_missing_reply_is_detected_as_crossed_answers() {
     let (crossed, _) = crossed_answers(NetworkCondition::Normal, 6_000, Some(LostReply::ThenContinue)).await;
     assert!(crossed > 0, "the control shows nothing");
 }

@@ -31,7 +31,7 @@ fn refused(url: &str, more: &[&str]) -> String {
 
 /// T37: a Redis as Debian ships it loses users, and so do the others here.
 #[test]
-fn a_redis_that_would_lose_users_is_refused_with_the_command_that_mends_it() {
+fn unsafe_redis_settings_are_refused_with_the_command_that_fixes_them() {
     for (args, setting, cure) in [
         (["--appendonly", "no"], "appendonly is no", "redis-cli CONFIG SET appendonly yes"),
         (["--appendfsync", "everysec"], "appendfsync is everysec", "redis-cli CONFIG SET appendfsync always"),
@@ -57,7 +57,7 @@ fn a_redis_that_would_lose_users_is_refused_with_the_command_that_mends_it() {
 }
 
 #[test]
-fn all_shortfalls_are_named_at_once_and_relaxed_starts_with_a_warning() {
+fn all_unsafe_settings_are_named_and_relaxed_starts_with_a_warning() {
     let redis = RedisServer::with(&["--appendonly", "no", "--maxmemory-policy", "volatile-ttl"]);
     let log = refused(&redis.url(), &[]);
     assert!(log.contains("appendonly") && log.contains("maxmemory-policy"), "{log}");
@@ -70,7 +70,7 @@ fn all_shortfalls_are_named_at_once_and_relaxed_starts_with_a_warning() {
 }
 
 #[test]
-fn a_replica_is_refused_and_its_primary_named() {
+fn replica_is_refused_and_its_primary_is_named() {
     let primary = RedisServer::start();
     let port = primary.port.to_string();
     let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &port]);
@@ -79,7 +79,7 @@ fn a_replica_is_refused_and_its_primary_named() {
 }
 
 #[test]
-fn what_is_no_redis_or_no_such_database_is_told_apart() {
+fn non_redis_server_and_missing_database_have_different_errors() {
     let redis = RedisServer::with(&["--databases", "4"]);
     let log = refused(&format!("{}/7", redis.url()), &[]);
     assert!(log.contains("no such database"), "{log}");
@@ -103,13 +103,13 @@ fn what_is_no_redis_or_no_such_database_is_told_apart() {
 }
 
 #[test]
-fn a_cluster_and_a_sentinel_are_told_apart_from_a_redis() {
+fn cluster_and_sentinel_are_recognised_at_start() {
     let cluster = RedisServer::with(&["--cluster-enabled", "yes"]);
     assert!(refused(&cluster.url(), &[]).contains("cluster mode"));
 }
 
 #[test]
-fn nodes_whose_tokens_the_others_will_not_take_say_so_at_the_start() {
+fn nodes_without_a_common_issuer_warn_at_start() {
     let redis = RedisServer::start();
     let folder = TempDir::new().unwrap();
     let told = |more: &[&str]| {
@@ -122,7 +122,7 @@ fn nodes_whose_tokens_the_others_will_not_take_say_so_at_the_start() {
 }
 
 #[tokio::test]
-async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
+async fn documented_redis_user_has_exactly_the_needed_permissions() {
     let redis = RedisServer::start();
     let words: Vec<_> = ["ACL", "SETUSER", "watchword"].into_iter().chain(ACL.split_whitespace()).collect();
     redis.ask::<()>(&words);
@@ -185,7 +185,7 @@ async fn the_documented_user_can_do_all_that_is_needed_and_nothing_else() {
 }
 
 #[test]
-fn a_password_is_asked_for_by_name_and_an_empty_file_is_none() {
+fn missing_or_empty_password_file_is_named_in_the_error() {
     let redis = RedisServer::with_login(&["--requirepass", "correct-horse"], ":correct-horse@");
     let log = refused(&redis.url(), &[]);
     assert!(log.contains("asks for a password") && log.contains("--store-password-file"), "{log}");
@@ -202,7 +202,7 @@ fn a_password_is_asked_for_by_name_and_an_empty_file_is_none() {
 }
 
 #[test]
-fn where_config_is_forbidden_the_start_warns_and_serves() {
+fn forbidden_config_command_warns_and_the_node_serves() {
     let redis = RedisServer::with(&["--rename-command", "CONFIG", ""]);
     let node = Node::start(TempDir::new().unwrap().path(), &["--store", &redis.url()]);
     node.signal("TERM");
@@ -211,7 +211,7 @@ fn where_config_is_forbidden_the_start_warns_and_serves() {
 }
 
 #[test]
-fn tls_works_with_an_own_authority_and_every_mismatch_is_explained() {
+fn tls_with_a_private_ca_works_and_each_mismatch_is_explained() {
     let tls = Tls::new();
     let redis = RedisServer::with(&tls.redis_args());
     let url = format!("rediss://localhost:{}", redis.tls_port());
@@ -236,7 +236,7 @@ fn tls_works_with_an_own_authority_and_every_mismatch_is_explained() {
 }
 
 #[test]
-fn check_config_asks_redis_and_a_start_without_it_says_what_it_waits_for() {
+fn check_config_asks_redis_and_start_without_redis_logs_the_wait() {
     let redis = RedisServer::start();
     let (code, out, _) = run(&["check-config", "--store", &redis.url()]);
     assert_eq!(code, 0);
@@ -249,7 +249,7 @@ fn check_config_asks_redis_and_a_start_without_it_says_what_it_waits_for() {
 }
 
 #[tokio::test]
-async fn a_redis_that_other_programs_use_is_left_alone() {
+async fn keys_of_other_programs_in_redis_are_not_touched() {
     let place = TestStore::new(StoreKind::Redis);
     let redis = place.redis();
     redis.ask::<()>(&["SET", "session:1", "another program's"]);
@@ -290,7 +290,7 @@ async fn keys_are_as_documented_and_a_prefix_moves_them() {
 
 /// Stored times come from Redis's clock, which all nodes share, whatever their own say.
 #[tokio::test]
-async fn a_node_whose_clock_is_wrong_stores_the_right_time() {
+async fn node_with_a_wrong_clock_stores_the_time_of_redis() {
     let place = TestStore::new(StoreKind::Redis);
     let clock = ManualClock::default();
     clock.advance_wall(std::time::Duration::from_secs(86_400));

@@ -47,7 +47,7 @@ fn refused(place: &TestStore, keys: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_and_goes() {
+async fn seal_hides_the_keys_and_changing_it_ends_no_session() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         let app = start(&place, &[]).await;
@@ -85,7 +85,7 @@ async fn a_seal_hides_the_keys_and_signs_nobody_out_when_it_comes_and_changes_an
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs() {
+async fn unreadable_key_ring_stops_the_start_with_a_clear_error() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         with_ring(&place, &[OLD]).await;
@@ -107,7 +107,7 @@ async fn a_node_that_cannot_read_the_keys_does_not_start_and_says_what_it_needs(
 
 /// Of a newer version, or torn: whatever it is, somebody may still be able to read it.
 #[tokio::test]
-async fn what_is_no_ring_is_left_as_it_is() {
+async fn document_that_is_no_key_ring_is_not_changed() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         start(&place, &[OLD]).await.stopped().await;
@@ -124,7 +124,7 @@ async fn what_is_no_ring_is_left_as_it_is() {
 
 /// A ring that another node wrote in a way that this one cannot read may be one from which a stolen key was dropped.
 #[tokio::test]
-async fn a_node_that_can_no_longer_read_the_keys_takes_no_token_and_raises_an_alarm() {
+async fn node_with_unreadable_key_ring_accepts_no_token_and_warns() {
     let place = TestStore::new(StoreKind::Redis);
     let app = start(&place, &["plain"]).await;
     app.registered("ada").await;
@@ -155,7 +155,7 @@ async fn readiness(app: &App, status: u16) -> String {
 }
 
 #[tokio::test]
-async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_them() {
+async fn check_config_reports_the_seal_and_whether_the_keys_are_readable() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         let check = |keys: &[&str]| {
@@ -178,7 +178,7 @@ async fn check_config_says_how_the_keys_are_kept_and_whether_a_node_could_read_t
 }
 
 #[tokio::test]
-async fn sealed_keys_that_somebody_changed_are_not_used() {
+async fn tampered_sealed_keys_are_not_used() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         with_ring(&place, &[OLD]).await;
