@@ -3,15 +3,13 @@
 //! Introspection without client authentication would allow token scanning (RFC 7662 section 4). Memory holds only hashes
 //! of the secrets. Secrets have at least 128 bits, so brute force needs no rate limit.
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, digest},
-};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::form::{FormFields, decode};
+use crate::common::sha256::sha256;
 
 /// Characters of a secret: at least 128 bits in base64url, and few enough for a header.
 const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
@@ -119,7 +117,7 @@ fn client(line: &str) -> Result<[u8; 32], String> {
 
 fn fingerprint(name: &str, secret: &str) -> [u8; 32] {
     let text = Zeroizing::new(format!("{name}:{secret}"));
-    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    sha256(text.as_bytes())
 }
 
 #[cfg(test)]
