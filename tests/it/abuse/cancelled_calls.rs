@@ -27,7 +27,7 @@ use watchword::{
 };
 
 use crate::support::{
-    App, CHEAP, ManualClock, StoreKind,
+    App, CHEAP, Events, ManualClock, StoreKind,
     frames::{END_STREAM, HEADERS, RST_STREAM, SETTINGS, begun, call, frame, next_frame},
     h2::framed,
 };
@@ -49,16 +49,27 @@ const RESETS_PER_BATCH: u32 = 20;
 const WAITING_LOGINS: usize = (CALLS / RESETS_PER_BATCH) as usize;
 
 /// Sends logins of ada, each followed at once by its reset. Each batch ends with one login that waits for its answer.
-async fn send_reset_logins(to: SocketAddr, headers: &[(&str, &str)]) {
+///
+/// With `held`, the workers stop until the logins of a batch have ended, so that none of them is faster than a reset.
+async fn send_reset_logins(to: SocketAddr, headers: &[(&str, &str)], held: Option<&Events>) {
     let login =
         framed(&pb::LoginRequest { username: "ada".into(), password: "not her password".into(), ..Default::default() });
     let mut stream = begun(to, &frame(SETTINGS, 0, 0, &[])).await;
     let mut streams = (1..).step_by(2);
-    for _ in 0..CALLS / RESETS_PER_BATCH {
+    let registrations = 1;
+    for batch in 0..WAITING_LOGINS {
         let mut bytes = Vec::new();
         for stream in streams.by_ref().take(RESETS_PER_BATCH as usize) {
             bytes.extend(call(stream, "/watchword.auth.v1.Auth/Login", headers, &login));
             bytes.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        }
+        if let Some(events) = held {
+            let ended_before = registrations + batch * (RESETS_PER_BATCH as usize + 1);
+            events.hold_workers(true);
+            stream.write_all(&bytes).await.unwrap();
+            events.calls_ended(ended_before + RESETS_PER_BATCH as usize).await;
+            events.hold_workers(false);
+            bytes.clear();
         }
         // Calls are accepted and hashed in order: after the answer to this one, none of the others is left.
         let last = streams.next().expect("stream ids outnumber the calls");
@@ -92,7 +103,7 @@ fn hashes_of_cancelled_calls(app: &App) -> usize {
 async fn ten_thousand_cancelled_logins_cost_at_most_the_queued_hashes() {
     for headers in [&[][..], &[("grpc-timeout", "5m")]] {
         let app = server().await;
-        send_reset_logins(app.grpc_socket(), headers).await;
+        send_reset_logins(app.grpc_socket(), headers, Some(&app.events)).await;
         let hashes = hashes_of_cancelled_calls(&app);
         assert!(hashes <= QUEUE_JOBS_MAX + WORKERS, "{hashes} hashes with {headers:?}");
         assert!(app.events.hashes_at_once_max() <= WORKERS.cast_signed());
@@ -127,7 +138,7 @@ async fn control_service_that_ignores_cancellation_exceeds_the_hash_limit() {
     let (_drain, draining) = Drain::new();
     let api = IgnoresCancellation(GrpcApi::new(app.services(), TrustedProxies::default(), ready, false));
     tokio::spawn(serve(listener, api, Limits::default(), draining));
-    send_reset_logins(address, &[]).await;
+    send_reset_logins(address, &[], None).await;
     assert!(hashes_of_cancelled_calls(&app) > QUEUE_JOBS_MAX + WORKERS, "the control hashed too little");
     assert!(app.events.hashes_at_once_max() <= WORKERS.cast_signed());
 }

@@ -1,10 +1,11 @@
 //! The clock and the observer of a test: the test moves the clock and counts the events.
 
 use std::{
-    sync::Mutex,
+    sync::{Condvar, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::sync::watch;
 use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
 
 /// The system clock plus the offsets that the test sets.
@@ -60,11 +61,26 @@ impl Clock for ManualClock {
 pub struct Events {
     names: Mutex<Vec<&'static str>>,
     hashes: Mutex<Vec<(Instant, Duration)>>,
+    calls_ended: watch::Sender<usize>,
+    workers_held: Mutex<bool>,
+    workers_released: Condvar,
 }
 
 impl Events {
     pub fn count(&self, name: &str) -> usize {
         self.names.lock().unwrap().iter().filter(|event| **event == name).count()
+    }
+
+    /// Waits until this many calls have ended, whatever their answer.
+    pub async fn calls_ended(&self, count: usize) {
+        let mut ended = self.calls_ended.subscribe();
+        ended.wait_for(|ended| *ended >= count).await.expect("the sender is in self");
+    }
+
+    /// Whether each hash worker stops after the hash it is at.
+    pub fn hold_workers(&self, held: bool) {
+        *self.workers_held.lock().unwrap() = held;
+        self.workers_released.notify_all();
     }
 
     /// The highest number of hashes that ran at the same time.
@@ -126,5 +142,12 @@ impl Observer for Events {
             Event::RequestEnded { .. } => "request ended",
             Event::Overloaded { .. } => "overloaded",
         });
+        match event {
+            Event::CallEnded { .. } => self.calls_ended.send_modify(|ended| *ended += 1),
+            Event::Hashed { .. } => {
+                drop(self.workers_released.wait_while(self.workers_held.lock().unwrap(), |held| *held).unwrap());
+            }
+            _ => {}
+        }
     }
 }
