@@ -40,6 +40,10 @@ async fn call(mut admin: AuthAdminClient<Channel>, action: UserCommand) -> Resul
             let done = admin.unlock_user(pb::UnlockUserRequest { username }).await;
             show(changed(done)?.user, false)
         }
+        UserCommand::Revoke { name: username } => {
+            let done = changed(admin.revoke_user_sessions(pb::RevokeUserSessionsRequest { username }).await)?;
+            print(&format!("sessions ended: {}\n", done.revoked_count))
+        }
         UserCommand::ResetCode { name: username, require_reset } => {
             let request = pb::CreatePasswordResetCodeRequest { username: username.clone(), require_reset };
             let made = changed(admin.create_password_reset_code(request).await)?;

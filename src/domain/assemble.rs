@@ -41,7 +41,7 @@ impl Auth {
         let sessions = Arc::new(parts.sessions(tokens));
         let accounts = Arc::new(parts.accounts(authenticator.clone(), sessions.clone()));
         let gateway = Gateway { environment: parts.environment.clone(), sessions: sessions.clone() };
-        let admin = Arc::new(parts.admin());
+        let admin = Arc::new(parts.admin(sessions.clone()));
         let Parts { environment, pool, keys, limits, proof_of_work, .. } = parts;
         Self {
             environment,
@@ -126,13 +126,14 @@ impl Parts {
         }
     }
 
-    fn admin(&self) -> Admin {
+    fn admin(&self, sessions: Arc<Sessions>) -> Admin {
         Admin {
             store: self.store.clone(),
             environment: self.environment.clone(),
             keys: self.keys.clone(),
             limits: self.limits.clone(),
             users: self.users(),
+            sessions,
             completion: self.completion.clone(),
         }
     }

@@ -149,6 +149,8 @@ pub enum AdminAction {
     EnableUser,
     /// Resets the failure counter of a user.
     UnlockUser,
+    /// Ends all sessions of a user.
+    RevokeUserSessions,
     /// Creates a reset code.
     CreateResetCode {
         /// Whether the current password becomes invalid.

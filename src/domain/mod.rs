@@ -35,7 +35,7 @@ use self::{
 };
 pub use self::{
     abuse::{ChallengeRules, Rate, RateLimitSettings},
-    account::{DataChange, PasswordChange, PasswordReset, Registration, Rules},
+    account::{DataChange, PasswordChange, PasswordReset, Registration, Rules, SessionsToEnd},
     admin::{AccountState, Admin, AdminUser, UserSelector},
     authn::Credentials,
     context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
@@ -216,9 +216,10 @@ impl Auth {
     /// Ends all sessions of the user of this call, or all but the present one; answers how many were known.
     ///
     /// # Errors
-    /// Those of an access token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_all_sessions(&self, context: &CallContext, keep_current: bool) -> Result<usize, Error> {
-        self.accounts.revoke_all_sessions(context, keep_current).await
+    /// Those of an access token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again. For all but the present one also
+    /// those of [`Self::delete_user`].
+    pub async fn revoke_all_sessions(&self, context: &CallContext, which: SessionsToEnd) -> Result<usize, Error> {
+        self.accounts.revoke_all_sessions(context, which).await
     }
 
     /// Authenticates a request that a gateway holds; `None` when it may pass without an identity.

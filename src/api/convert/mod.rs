@@ -13,10 +13,15 @@ pub(crate) use self::{
     admin::{challenges, selector_by_name, user_selector},
     requests::{
         challenge_purpose, credentials, current_password, data_change, page, password_change, password_reset,
-        registration, session_id, token,
+        registration, session_id, sessions_to_end, token,
     },
     responses::session_page,
 };
+
+/// A number of documents.
+pub(crate) fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
 
 /// A time, to the millisecond. Stores keep milliseconds, so the answer to a registration equals every later answer.
 pub(crate) fn timestamp(time: SystemTime) -> prost_types::Timestamp {

@@ -4,7 +4,7 @@ use crate::{
     api::pb,
     domain::{
         ChallengePurpose, Check, Credentials, DataChange, Error, Password, PasswordChange, PasswordReset, Reason,
-        Registration, Rules, SessionId, Violation,
+        Registration, Rules, SessionId, SessionsToEnd, Violation,
     },
 };
 
@@ -66,6 +66,15 @@ pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -
 /// Reads the current password, for reauthentication.
 pub(crate) fn current_password(password: String) -> Result<Password, Error> {
     Password::parse(password).map_err(|fault| fault.of("current_password").into())
+}
+
+/// Reads which sessions a call ends.
+pub(crate) fn sessions_to_end(request: pb::RevokeAllSessionsRequest) -> Result<SessionsToEnd, Error> {
+    let pb::RevokeAllSessionsRequest { keep_current, current_password: password } = request;
+    if !keep_current {
+        return Ok(SessionsToEnd::All);
+    }
+    Ok(SessionsToEnd::AllOthers { current_password: current_password(password)? })
 }
 
 /// Reads a page request: the session after which the page begins, and the number of sessions.

@@ -138,8 +138,9 @@ async fn revoke_all_sessions(
     context: &CallContext,
     request: pb::RevokeAllSessionsRequest,
 ) -> Result<pb::RevokeAllSessionsResponse, Error> {
-    let revoked = services.auth.revoke_all_sessions(context, request.keep_current).await?;
-    Ok(pb::RevokeAllSessionsResponse { revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX) })
+    let which = convert::sessions_to_end(request)?;
+    let revoked = services.auth.revoke_all_sessions(context, which).await?;
+    Ok(pb::RevokeAllSessionsResponse { revoked_count: convert::count(revoked) })
 }
 
 async fn reset_password(

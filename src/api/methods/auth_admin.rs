@@ -14,6 +14,7 @@ method_table! {
     changes DisableUser(pb::DisableUserRequest) -> pb::DisableUserResponse = disable_user;
     changes EnableUser(pb::EnableUserRequest) -> pb::EnableUserResponse = enable_user;
     changes UnlockUser(pb::UnlockUserRequest) -> pb::UnlockUserResponse = unlock_user;
+    changes RevokeUserSessions(pb::RevokeUserSessionsRequest) -> pb::RevokeUserSessionsResponse = revoke_user_sessions;
     changes CreatePasswordResetCode(pb::CreatePasswordResetCodeRequest) -> pb::CreatePasswordResetCodeResponse
         = create_password_reset_code;
     reads GetServerInfo(pb::GetServerInfoRequest) -> pb::GetServerInfoResponse = get_server_info;
@@ -54,6 +55,16 @@ async fn unlock_user(
 ) -> Result<pb::UnlockUserResponse, Error> {
     let user = services.auth.admin().unlock_user(context, convert::selector_by_name(&request.username)).await?;
     Ok(pb::UnlockUserResponse { user: Some(user.into()) })
+}
+
+async fn revoke_user_sessions(
+    services: &Services,
+    context: &CallContext,
+    request: pb::RevokeUserSessionsRequest,
+) -> Result<pb::RevokeUserSessionsResponse, Error> {
+    let selector = convert::selector_by_name(&request.username);
+    let (user, revoked) = services.auth.admin().revoke_user_sessions(context, selector).await?;
+    Ok(pb::RevokeUserSessionsResponse { user: Some(user.into()), revoked_count: convert::count(revoked) })
 }
 
 async fn create_password_reset_code(

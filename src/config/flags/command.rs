@@ -120,6 +120,11 @@ pub enum UserCommand {
         /// Username
         name: String,
     },
+    /// End all sessions of a user; the user can log in again
+    Revoke {
+        /// Username
+        name: String,
+    },
     /// Print a code with which the user sets a new password; valid once, for 15 minutes
     ResetCode {
         /// Username

@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 pub(in crate::domain) use self::user_writer::UserWriter;
 pub use self::{
-    change_password::PasswordChange, register::Registration, reset_password::PasswordReset, update_data::DataChange,
+    change_password::PasswordChange, register::Registration, reset_password::PasswordReset,
+    revoke_all_sessions::SessionsToEnd, update_data::DataChange,
 };
 use self::{rehash_tasks::RehashTasks, user_locks::UserLocks};
 use super::{

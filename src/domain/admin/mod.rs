@@ -18,6 +18,7 @@ use super::{
     abuse::AttemptLimits,
     account::UserWriter,
     ports::{Environment, Store},
+    session::Sessions,
     token::KeyRingCache,
 };
 use crate::common::completion::Completion;
@@ -29,5 +30,6 @@ pub struct Admin {
     pub(in crate::domain) keys: Arc<KeyRingCache>,
     pub(in crate::domain) limits: Arc<AttemptLimits>,
     pub(in crate::domain) users: UserWriter,
+    pub(in crate::domain) sessions: Arc<Sessions>,
     pub(in crate::domain) completion: Completion,
 }

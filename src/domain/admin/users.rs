@@ -1,4 +1,4 @@
-//! Admin actions on accounts: read, disable, enable and unlock an account, and create a reset code.
+//! Admin actions on accounts: read, disable, enable and unlock an account, end its sessions, and create a reset code.
 //!
 //! Each runs to completion and is reported to the observer with its outcome, also if it is refused.
 
@@ -126,6 +126,29 @@ impl Admin {
                 Ok(this.account(user.value, None))
             });
         unlocked.await
+    }
+
+    /// Ends all sessions of a user; answers how many were known.
+    ///
+    /// # Errors
+    /// As for `disable_user`.
+    pub async fn revoke_user_sessions(
+        self: &Arc<Self>,
+        context: &CallContext,
+        selector: Result<UserSelector, Error>,
+    ) -> Result<(AdminUser, usize), Error> {
+        let revoked = self.act(
+            context,
+            AdminAction::RevokeUserSessions,
+            selector,
+            |this, FoundUser { user, failures }| async move {
+                // Only for the count: a failure here must not keep sessions alive.
+                let known = this.sessions.sessions_of(&user.value).await.map_or(0, |sessions| sessions.len());
+                let changed = this.users.change_if(user, |_, _| true, |user| user.end_sessions(None));
+                Ok((this.account(changed.await?, failures), known))
+            },
+        );
+        revoked.await
     }
 
     /// Creates a reset code, which replaces an older one. With `require_reset` the current password becomes invalid and all

@@ -92,13 +92,39 @@ async fn unknown_user_is_not_found_and_invalid_selector_is_an_invalid_field() {
         admin.disable_user(pb::DisableUserRequest { username: username.clone() }).await.unwrap_err(),
         admin.enable_user(pb::EnableUserRequest { username: username.clone() }).await.unwrap_err(),
         admin.unlock_user(pb::UnlockUserRequest { username: username.clone() }).await.unwrap_err(),
+        admin.revoke_user_sessions(pb::RevokeUserSessionsRequest { username: username.clone() }).await.unwrap_err(),
         admin
             .create_password_reset_code(pb::CreatePasswordResetCodeRequest { username, require_reset: true })
             .await
             .unwrap_err(),
     ];
     assert!(errors.iter().all(|error| reason(error) == "USER_NOT_FOUND"));
-    assert_eq!(app.events.count("operated"), 12, "each action is an event, failed ones too");
+    assert_eq!(app.events.count("operated"), 13, "each action is an event, failed ones too");
+}
+
+#[tokio::test]
+async fn revoked_sessions_of_a_user_are_refused_and_those_of_others_continue() {
+    for kind in StoreKind::ALL {
+        let app = App::with(kind).with_admin().start().await;
+        app.registered("ada").await;
+        app.registered("bob").await;
+        let (phone, laptop, other) =
+            (app.authenticate("ada").await, app.authenticate("ada").await, app.authenticate("bob").await);
+        for revoked_count in [2, 0] {
+            let request = pb::RevokeUserSessionsRequest { username: "ADA".into() };
+            let answer = app.admin().await.revoke_user_sessions(request).await.unwrap().into_inner();
+            assert_eq!(answer.revoked_count, revoked_count, "{kind:?}");
+            assert_eq!(answer.user.unwrap().user.unwrap().username, "ada");
+        }
+        for tokens in [&phone, &laptop] {
+            assert!(!app.introspect(&tokens.access_token).await.active, "{kind:?}");
+            let request = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone(), ..Default::default() };
+            let refused = app.client().await.refresh_token(request).await.unwrap_err();
+            assert_eq!(reason(&refused), "TOKEN_REVOKED", "{kind:?}");
+        }
+        assert!(app.introspect(&other.access_token).await.active, "{kind:?}");
+        assert!(app.introspect(&app.authenticate("ada").await.access_token).await.active, "{kind:?}: a new login");
+    }
 }
 
 /// Unlocking takes effect on this node at once, is durable when the call returns, and reaches the other nodes within a
@@ -257,6 +283,7 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
     assert_eq!(login(&password("ada")).await, "CHALLENGE_REQUIRED");
     assert!(run_user(&["show", "ada"]).1.contains("locked\n"));
     assert!(run_user(&["unlock", "ada"]).1.contains("active\n"));
+    assert_eq!(run_user(&["revoke", "ada"]).1, "sessions ended: 0\n");
     assert_eq!(login(&password("ada")).await, "ok");
     let (code, reset_code, instructions) = run_user(&["reset-code", "ada", "--require-reset"]);
     assert!(code == 0 && reset_code.starts_with("wwc_") && reset_code.len() == 27, "stdout is only the code");
@@ -300,6 +327,7 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
         "user_enabled success -",
         "admin_user_read success -",
         "user_unlocked success -",
+        "user_sessions_revoked success -",
         "authn_reset_code_created success reset_required",
     ];
     assert_eq!(actions, expected);

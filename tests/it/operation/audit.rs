@@ -99,10 +99,9 @@ async fn account_lifecycle_is_recorded_in_order_with_all_fields() {
     client.change_password(authorized(&tokens.access_token, change("a wrong password"))).await.unwrap_err();
     let changed = client.change_password(authorized(&tokens.access_token, change(&password("ada")))).await.unwrap();
     let last = changed.into_inner().tokens.unwrap();
-    client
-        .revoke_all_sessions(authorized(&last.access_token, pb::RevokeAllSessionsRequest { keep_current: true }))
-        .await
-        .unwrap();
+    let all_others =
+        pb::RevokeAllSessionsRequest { keep_current: true, current_password: "a new password of ada".into() };
+    client.revoke_all_sessions(authorized(&last.access_token, all_others)).await.unwrap();
     client.revoke_token(pb::RevokeTokenRequest { token: last.access_token.clone() }).await.unwrap();
     let data = folder.path().join("data").display().to_string();
     assert_eq!(run(&["rotate-signing-key", "--data-dir", &data]).0, 0);
@@ -441,7 +440,7 @@ async fn call_cancelled_after_the_store_write_is_still_recorded() {
         }),
         ("RevokeAllSessions", "all sessions ended", |mut client, tokens| {
             call(async move {
-                let revoke = pb::RevokeAllSessionsRequest { keep_current: false };
+                let revoke = pb::RevokeAllSessionsRequest::default();
                 drop(client.revoke_all_sessions(authorized(&tokens.access_token, revoke)).await);
             })
         }),

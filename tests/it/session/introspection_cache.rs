@@ -196,7 +196,7 @@ async fn end_session(how: &str, name: &str, other_node: &App, redis: &RedisServe
     match how {
         "logout" => drop(client.revoke_token(pb::RevokeTokenRequest { token: token.clone() }).await.unwrap()),
         "all sessions" => {
-            let request = pb::RevokeAllSessionsRequest { keep_current: false };
+            let request = pb::RevokeAllSessionsRequest::default();
             client.revoke_all_sessions(with_bearer(token, request)).await.unwrap();
         }
         "password" => {

@@ -6,7 +6,7 @@ use watchword::api::pb;
 
 use super::{change_password, refresh, user_of, with_ada};
 use crate::support::{
-    App, StoreKind, TestStore,
+    App, StoreKind, TestStore, all_but_this,
     fault::{Fault, Faulty},
     password, reason, with_bearer,
 };
@@ -100,8 +100,7 @@ async fn session_that_was_ended_on_one_node_is_ended_on_every_node() {
                     client.revoke_session(with_bearer(token, pb::RevokeSessionRequest { session_id })).await.unwrap();
                 }
                 "all sessions" => {
-                    let answer = client
-                        .revoke_all_sessions(with_bearer(token, pb::RevokeAllSessionsRequest { keep_current: true }));
+                    let answer = client.revoke_all_sessions(with_bearer(token, all_but_this(&name)));
                     assert_eq!(answer.await.unwrap().into_inner().revoked_count, 1);
                     assert_eq!(user_of(other_node, token).await, Ok(name.clone()), "the current session continues");
                     assert!(refresh(other_node, &context.refresh_token).await.is_ok());
@@ -170,13 +169,13 @@ async fn kept_session_stays_valid_and_refreshable_while_all_others_end() {
                     tokens
                 })
             };
-            let request = pb::RevokeAllSessionsRequest { keep_current: true };
+            let request = all_but_this("ada");
             app.client().await.revoke_all_sessions(with_bearer(&kept.access_token, request)).await.unwrap();
             let tokens = refreshing.await.unwrap();
             assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()), "{kind:?}, round {round}");
             assert_eq!(user_of(&app, &other.access_token).await, Err("TOKEN_REVOKED".into()));
             // The next call ends this session too.
-            let request = pb::RevokeAllSessionsRequest { keep_current: false };
+            let request = pb::RevokeAllSessionsRequest::default();
             app.client().await.revoke_all_sessions(with_bearer(&tokens.access_token, request)).await.unwrap();
             assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
         }

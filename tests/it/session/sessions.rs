@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use watchword::api::pb;
 
 use super::{refresh, user_of, with_ada};
-use crate::support::{App, StoreKind, TestStore, password, reason, with_bearer};
+use crate::support::{App, StoreKind, TestStore, all_but_this, password, reason, with_bearer};
 
 #[tokio::test]
 async fn tokens_and_sessions_expire_after_their_lifetimes() {
@@ -124,13 +124,37 @@ async fn ended_sessions_do_not_count_toward_the_limit() {
         for _ in 0..99 {
             app.authenticate("ada").await;
         }
-        let all_but_this = pb::RevokeAllSessionsRequest { keep_current: true };
-        client.revoke_all_sessions(with_bearer(&phone.access_token, all_but_this)).await.unwrap();
+        client.revoke_all_sessions(with_bearer(&phone.access_token, all_but_this("ada"))).await.unwrap();
         app.authenticate("ada").await;
         assert_eq!(user_of(&app, &phone.access_token).await, Ok("ada".into()), "{kind:?}");
         let list =
             client.list_sessions(with_bearer(&phone.access_token, pb::ListSessionsRequest::default())).await.unwrap();
         assert_eq!(list.into_inner().sessions.len(), 2, "{kind:?}");
+    }
+}
+
+/// ASVS 5.0 7.5.2: a stolen access token must not end all sessions but its own.
+#[tokio::test]
+async fn ending_all_other_sessions_needs_the_password_and_ending_all_needs_none() {
+    for kind in StoreKind::ALL {
+        let (app, victim) = with_ada(kind).await;
+        let stolen = app.authenticate("ada").await;
+        let mut client = app.client().await;
+        for (current_password, refused) in
+            [("", "INVALID_FIELD"), ("not her password", "INVALID_CREDENTIALS"), (&*"x".repeat(1_025), "INVALID_FIELD")]
+        {
+            let request =
+                pb::RevokeAllSessionsRequest { keep_current: true, current_password: current_password.into() };
+            let answer = client.revoke_all_sessions(with_bearer(&stolen.access_token, request)).await;
+            assert_eq!(reason(&answer.unwrap_err()), refused, "{kind:?}");
+            assert_eq!(user_of(&app, &victim.access_token).await, Ok("ada".into()), "{kind:?}");
+        }
+        let answer = client.revoke_all_sessions(with_bearer(&victim.access_token, all_but_this("ada"))).await;
+        assert_eq!(answer.unwrap().into_inner().revoked_count, 1, "{kind:?}");
+        assert_eq!(user_of(&app, &stolen.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        let everything = pb::RevokeAllSessionsRequest::default();
+        client.revoke_all_sessions(with_bearer(&victim.access_token, everything)).await.unwrap();
+        assert_eq!(user_of(&app, &victim.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
     }
 }
 
@@ -147,7 +171,7 @@ async fn corrupt_session_or_session_list_does_not_block_login_and_revoke_all() {
     let [key]: [String; 1] = store.redis().ask(&["KEYS", "watchword:sessions:*"]);
     store.redis().ask::<()>(&["SET", &key, "{\"v\":2}"]);
     let new = app.authenticate("ada").await;
-    let request = pb::RevokeAllSessionsRequest { keep_current: false };
+    let request = pb::RevokeAllSessionsRequest::default();
     app.client().await.revoke_all_sessions(with_bearer(&new.access_token, request)).await.unwrap();
     assert_eq!(user_of(&app, &good.access_token).await, Err("TOKEN_REVOKED".into()));
 }

@@ -272,6 +272,11 @@ pub fn password(name: &str) -> String {
     format!("a password of {name}")
 }
 
+/// A request of `name` to end all sessions but the one of the call.
+pub fn all_but_this(name: &str) -> pb::RevokeAllSessionsRequest {
+    pb::RevokeAllSessionsRequest { keep_current: true, current_password: password(name) }
+}
+
 /// A gRPC channel to `address`.
 pub async fn channel(address: &str) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()

@@ -8,13 +8,14 @@ use super::SETTINGS;
 use crate::support::run;
 
 /// Each command and the flags that it reads, without `serve` and `check-config`, which read all settings.
-pub(super) const READS: [(&[&str], &[&str]); 13] = [
+pub(super) const READS: [(&[&str], &[&str]); 14] = [
     (&["healthcheck"], &["ops-addr"]),
     (&["user"], &["admin-addr", "data-dir"]),
     (&["user", "show"], &["admin-addr", "data-dir", "id", "json"]),
     (&["user", "disable"], &["admin-addr", "data-dir"]),
     (&["user", "enable"], &["admin-addr", "data-dir"]),
     (&["user", "unlock"], &["admin-addr", "data-dir"]),
+    (&["user", "revoke"], &["admin-addr", "data-dir"]),
     (&["user", "reset-code"], &["admin-addr", "data-dir", "require-reset"]),
     (&["rotate-signing-key"], &["admin-addr", "data-dir", "drop-old-keys"]),
     (
