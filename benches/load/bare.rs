@@ -167,6 +167,7 @@ fn introspection_response() -> IntrospectTokenResponse {
         expire_time: Some(TIME),
         issuer: crate::users::ISSUER.into(),
         audience: "watchword".into(),
+        client_id: "watchword".into(),
     }
 }
 

@@ -161,7 +161,8 @@ fn refused(error: &Error) -> CheckResponse {
             denied(row, r#"Bearer error="invalid_token""#)
         }
         // Not the client's fault. The gateway decides, as its operator configured it: fail open or fail closed.
-        Error::UserAlreadyExists
+        Error::CallerNotAllowed
+        | Error::UserAlreadyExists
         | Error::UserNotFound
         | Error::Invalid(_)
         | Error::PasswordPolicy(_)

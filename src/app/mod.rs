@@ -99,6 +99,7 @@ impl App {
                 audience: config.token_audience.clone(),
             },
             lifetimes: config.lifetimes,
+            client_id: config.token_client_id.clone(),
             check_reuse: config.token_check_reuse,
         };
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, environment));

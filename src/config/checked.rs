@@ -48,6 +48,8 @@ pub struct Config {
     pub token_issuer: Option<String>,
     /// Claim `aud`.
     pub token_audience: String,
+    /// Claim `client_id`.
+    pub token_client_id: String,
     /// Lifetimes of tokens and sessions.
     pub lifetimes: Lifetimes,
     /// How long the introspection cache answers.
@@ -126,6 +128,7 @@ impl Config {
                 idle: tokens.session_idle_lifetime,
                 absolute: tokens.session_lifetime,
             },
+            token_client_id: tokens.token_client_id.clone(),
             token_check_reuse: tokens.token_check_reuse,
             oauth_clients: files.oauth_clients,
             hashing: hashing(resources),

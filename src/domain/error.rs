@@ -24,6 +24,8 @@ pub enum Error {
     TokenExpired,
     /// The session of the token has ended.
     TokenRevoked,
+    /// The caller is known, but must not do this.
+    CallerNotAllowed,
     /// The name is taken.
     UserAlreadyExists,
     /// There is no such user. Only the admin API returns it.
@@ -85,6 +87,8 @@ pub enum Limit {
     AddressAndAccount,
     /// Registrations of the client address.
     Registrations,
+    /// Wrong client secrets of the peer.
+    ClientSecrets,
 }
 
 impl Limit {
@@ -95,6 +99,7 @@ impl Limit {
             Limit::Account => "account",
             Limit::AddressAndAccount => "address_and_account",
             Limit::Registrations => "registrations",
+            Limit::ClientSecrets => "client_secrets",
         }
     }
 }

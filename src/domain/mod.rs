@@ -142,12 +142,20 @@ impl Auth {
         self.sessions.introspect(token).await
     }
 
-    /// Ends the session of a token of either kind.
+    /// Ends the session of a token of either kind. A `client` that authenticated ends only its own sessions.
     ///
     /// # Errors
-    /// `StoreUnavailable`, `OutcomeUnknown`: try again.
-    pub async fn revoke_token(&self, context: &CallContext, token: &str) -> Result<(), Error> {
-        self.sessions.revoke_token(context, token).await
+    /// `CallerNotAllowed`; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    pub async fn revoke_token(&self, context: &CallContext, client: Option<&str>, token: &str) -> Result<(), Error> {
+        self.sessions.revoke_token(context, client, token).await
+    }
+
+    /// Counts and reports a caller that sent a wrong client secret.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub fn refuse_client(&self, context: &CallContext) -> Result<(), Error> {
+        self.limits.count_wrong_client_secret(context)
     }
 
     /// The user of this call.

@@ -68,6 +68,7 @@ pub(super) fn authenticate() -> Sample {
     };
     let tokens = TokenSettings {
         names: Names { issuer: "http://127.0.0.1:5000".into(), audience: "watchword".into() },
+        client_id: "watchword".into(),
         lifetimes: Lifetimes::default(),
         check_reuse: Duration::ZERO,
     };

@@ -29,6 +29,7 @@ use axum::{
 };
 
 pub use self::oauth_clients::OAuthClients;
+pub(crate) use self::oauth_clients::{CLIENT_NAME, is_client_name};
 use self::{
     oauth::OAuthState,
     response::{options, plain, refusal},

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{call, errors::error_row},
-    domain::{Api, Auth, CallContext, Error, Event, Introspection, TokenUse},
+    domain::{Api, Auth, CallContext, Error, Introspection, TokenUse},
 };
 
 /// No cache stores what is said about a token.
@@ -40,6 +40,8 @@ pub(super) struct OAuthState {
 
 /// The form of both routes.
 struct TokenForm {
+    /// The name of the client that sent it.
+    client: String,
     token: String,
     /// `token_type_hint=refresh_token`
     is_refresh_hinted: bool,
@@ -59,7 +61,7 @@ enum OAuthError {
 pub(super) async fn introspect(State(state): State<OAuthState>, request: Request<Body>) -> Response {
     let context = context(&state.auth, Api::OAuth, &request);
     let answer = async {
-        let TokenForm { token, is_refresh_hinted } = state.open(&context, request).await?;
+        let TokenForm { token, is_refresh_hinted, .. } = state.open(&context, request).await?;
         let found = state.auth.introspect_token(&token).await?;
         Ok::<_, OAuthError>(found.filter(|found| found.token_use == TokenUse::Access || is_refresh_hinted))
     };
@@ -73,8 +75,8 @@ pub(super) async fn introspect(State(state): State<OAuthState>, request: Request
 pub(super) async fn revoke(State(state): State<OAuthState>, request: Request<Body>) -> Response {
     let context = context(&state.auth, Api::OAuth, &request);
     let answer = async {
-        let TokenForm { token, .. } = state.open(&context, request).await?;
-        Ok::<_, OAuthError>(state.auth.revoke_token(&context, &token).await?)
+        let TokenForm { client, token, .. } = state.open(&context, request).await?;
+        Ok::<_, OAuthError>(state.auth.revoke_token(&context, Some(&client), &token).await?)
     };
     match call::in_time(&state.auth, context.deadline, answer).await {
         Ok(()) => (StatusCode::OK, NO_STORE).into_response(),
@@ -93,17 +95,17 @@ impl OAuthState {
         if form.repeats() {
             return Err(OAuthError::Request("a parameter appears twice"));
         }
-        self.clients.check(&parts.headers, &mut form).map_err(|error| match error {
+        let client = self.clients.check(&parts.headers, &mut form).map_err(|error| match error {
             ClientAuthError::Malformed(fault) => OAuthError::Request(fault),
             ClientAuthError::Unknown => {
-                self.auth.environment().note(&Event::ClientRefused { context });
-                OAuthError::Client
+                self.auth.refuse_client(context).map_or_else(OAuthError::Domain, |()| OAuthError::Client)
             }
         })?;
+        let client = client.to_owned();
         let token =
             form.take("token").filter(|token| !token.is_empty()).ok_or(OAuthError::Request("token is required"))?;
         let is_refresh_hinted = form.take("token_type_hint").as_deref() == Some("refresh_token");
-        Ok(TokenForm { token, is_refresh_hinted })
+        Ok(TokenForm { client, token, is_refresh_hinted })
     }
 }
 
@@ -119,6 +121,7 @@ fn introspection(found: Option<Introspection>) -> Value {
         "exp": seconds(found.expire_time),
         "iss": found.issuer,
         "aud": found.audience,
+        "client_id": found.client_id,
     });
     let (name, value) = match found.token_use {
         TokenUse::Access => ("token_type", "Bearer"),
@@ -158,6 +161,10 @@ impl OAuthError {
                 let challenge = HeaderValue::from_static("Basic realm=\"watchword\", charset=\"UTF-8\"");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
                 response
+            }
+            OAuthError::Domain(Error::CallerNotAllowed) => {
+                let text = "the token was issued to another client; --token-client-id names the one of new sessions";
+                error_document(StatusCode::BAD_REQUEST, "unauthorized_client", text)
             }
             OAuthError::Domain(error) => {
                 let row = error_row(error);

@@ -1,7 +1,7 @@
 //! The OAuth clients that may introspect and revoke tokens: names and secrets from a file (RFC 6749 section 2.3.1).
 //!
 //! Introspection without client authentication would allow token scanning (RFC 7662 section 4). Memory holds only hashes
-//! of the secrets. Secrets have at least 128 bits, so brute force needs no rate limit.
+//! of the secrets. Wrong secrets are counted and limited by the domain.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, header};
@@ -14,11 +14,21 @@ use crate::common::sha256::sha256;
 /// Characters of a secret: at least 128 bits in base64url, and few enough for a header.
 const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
 
-/// Characters of a name at most.
+/// Characters of a client's name at most.
 const NAME_CHARS_MAX: usize = 64;
 
-/// The clients, each as the hash of its name and secret.
-pub struct OAuthClients(Vec<[u8; 32]>);
+/// What a client's name is, for errors.
+pub(crate) const CLIENT_NAME: &str = "a name of 1 to 64 letters, digits, '-', '.' and '_'";
+
+/// The clients.
+pub struct OAuthClients(Vec<KnownClient>);
+
+/// A client with one of its secrets.
+struct KnownClient {
+    name: String,
+    /// SHA-256 of the name and the secret.
+    hash: [u8; 32],
+}
 
 /// Why client authentication failed.
 pub(super) enum ClientAuthError {
@@ -52,43 +62,43 @@ impl OAuthClients {
         if faults.is_empty() { Ok(Self(known)) } else { Err(faults.join("; ")) }
     }
 
-    /// Authenticates a client: by Basic authentication, or by `client_id` and `client_secret` in the form.
-    pub(super) fn check(&self, headers: &HeaderMap, form: &mut FormFields) -> Result<(), ClientAuthError> {
+    /// Authenticates a client: by Basic authentication, or by `client_id` and `client_secret` in the form. Answers its name.
+    pub(super) fn check(&self, headers: &HeaderMap, form: &mut FormFields) -> Result<&str, ClientAuthError> {
         let mut basic = headers.get_all(header::AUTHORIZATION).iter();
         let (name, secret) = (form.take("client_id"), form.take("client_secret").map(Zeroizing::new));
-        let is_known = match (basic.next(), name, secret) {
+        let client = match (basic.next(), name, secret) {
             (Some(_), _, Some(_)) => {
                 return Err(ClientAuthError::Malformed("authenticate in the header or in the form, not in both"));
             }
-            (Some(value), name, None) if basic.next().is_none() => self.knows_basic(value.as_bytes(), name.as_deref()),
-            (None, Some(name), Some(secret)) => self.knows(&name, &secret),
-            (Some(_), _, None) | (None, _, _) => false,
+            (Some(value), name, None) if basic.next().is_none() => self.find_basic(value.as_bytes(), name.as_deref()),
+            (None, Some(name), Some(secret)) => self.find(&name, &secret),
+            (Some(_), _, None) | (None, _, _) => None,
         };
-        if is_known { Ok(()) } else { Err(ClientAuthError::Unknown) }
+        client.ok_or(ClientAuthError::Unknown)
     }
 
     /// Checks the value of an `authorization` header. The form may also name the client, if it is the same one.
-    fn knows_basic(&self, value: &[u8], also_named: Option<&str>) -> bool {
+    fn find_basic(&self, value: &[u8], also_named: Option<&str>) -> Option<&str> {
         let credentials = std::str::from_utf8(value).ok().and_then(|text| {
             let (scheme, encoded) = text.split_once(' ')?;
             let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
             String::from_utf8(decoded).ok().map(Zeroizing::new)
         });
-        let credentials = credentials.as_ref().and_then(|text| text.split_once(':'));
-        let Some((name, secret)) = credentials else { return false };
+        let (name, secret) = credentials.as_ref()?.split_once(':')?;
         if also_named.is_some_and(|named| named != name) {
-            return false;
+            return None;
         }
         // The RFC form-encodes both before base64. Many clients do not.
         let decoded = decode(name).ok().zip(decode(secret).ok().map(Zeroizing::new));
-        self.knows(name, secret) | decoded.is_some_and(|(name, secret)| self.knows(&name, &secret))
+        let as_encoded = decoded.and_then(|(name, secret)| self.find(&name, &secret));
+        self.find(name, secret).or(as_encoded)
     }
 
-    fn knows(&self, name: &str, secret: &str) -> bool {
+    fn find(&self, name: &str, secret: &str) -> Option<&str> {
         let wanted = fingerprint(name, secret);
         // Compares with every client, so that the time is constant.
-        let equal = |known: &[u8; 32]| verify_slices_are_equal(known, &wanted).is_ok();
-        self.0.iter().fold(false, |found, known| found | equal(known))
+        let equal = |known: &KnownClient| verify_slices_are_equal(&known.hash, &wanted).is_ok();
+        self.0.iter().fold(None, |found, known| if equal(known) { Some(&*known.name) } else { found })
     }
 }
 
@@ -99,11 +109,16 @@ impl std::fmt::Debug for OAuthClients {
     }
 }
 
-fn client(line: &str) -> Result<[u8; 32], String> {
-    let (name, secret) = line.split_once(':').ok_or("expected NAME:SECRET")?;
+/// Whether `text` can be a client's name.
+pub(crate) fn is_client_name(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_name) {
-        return Err(format!("expected a name of 1 to {NAME_CHARS_MAX} letters, digits, '-', '.' and '_'"));
+    !text.is_empty() && text.len() <= NAME_CHARS_MAX && text.chars().all(is_name)
+}
+
+fn client(line: &str) -> Result<KnownClient, String> {
+    let (name, secret) = line.split_once(':').ok_or("expected NAME:SECRET")?;
+    if !is_client_name(name) {
+        return Err(format!("expected {CLIENT_NAME}"));
     }
     if !SECRET_CHARS.contains(&secret.len()) || !secret.chars().all(|c| c.is_ascii_graphic()) {
         return Err(format!(
@@ -112,7 +127,7 @@ fn client(line: &str) -> Result<[u8; 32], String> {
             SECRET_CHARS.end()
         ));
     }
-    Ok(fingerprint(name, secret))
+    Ok(KnownClient { name: name.to_owned(), hash: fingerprint(name, secret) })
 }
 
 fn fingerprint(name: &str, secret: &str) -> [u8; 32] {

@@ -248,6 +248,7 @@ fn error_reason(error: &Error) -> &'static str {
         | Error::TokenInvalid
         | Error::TokenExpired
         | Error::TokenRevoked
+        | Error::CallerNotAllowed
         | Error::UserAlreadyExists
         | Error::ChallengeRequired { .. }
         | Error::ChallengeInvalid { .. }

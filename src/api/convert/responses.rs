@@ -55,6 +55,7 @@ impl From<Option<Introspection>> for pb::IntrospectTokenResponse {
             expire_time: Some(timestamp(found.expire_time)),
             issuer: found.issuer,
             audience: found.audience,
+            client_id: found.client_id,
         }
     }
 }

@@ -66,6 +66,7 @@ impl ErrorRow {
             Limit::Account => "too many wrong passwords were tried for this name",
             Limit::AddressAndAccount => "too many wrong passwords or codes were tried for this name from here",
             Limit::Registrations => "too many registrations came from this address",
+            Limit::ClientSecrets => "too many wrong client secrets came from this address",
         };
         self.limit = Some(limit);
         self = self.with_retry(after);

@@ -27,6 +27,7 @@ pub fn error_row(error: &Error) -> ErrorRow {
         Error::TokenInvalid => row(Code::Unauthenticated, 401, R::TokenInvalid, "the token is not valid"),
         Error::TokenExpired => row(Code::Unauthenticated, 401, R::TokenExpired, "the token has expired"),
         Error::TokenRevoked => row(Code::Unauthenticated, 401, R::TokenRevoked, "the session was ended"),
+        Error::CallerNotAllowed => row(Code::PermissionDenied, 403, R::CallerNotAllowed, "the caller may not do this"),
         Error::Conflict => row(Code::Aborted, 409, R::Conflict, "it was changed meanwhile; read it again"),
         Error::UserAlreadyExists => row(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
         Error::UserNotFound => row(Code::NotFound, 404, R::UserNotFound, "there is no such user"),

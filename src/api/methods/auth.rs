@@ -70,7 +70,7 @@ async fn revoke_token(
     request: pb::RevokeTokenRequest,
 ) -> Result<pb::RevokeTokenResponse, Error> {
     let token = convert::token("token", request.token)?;
-    services.auth.revoke_token(context, &token).await?;
+    services.auth.revoke_token(context, None, &token).await?;
     Ok(pb::RevokeTokenResponse {})
 }
 

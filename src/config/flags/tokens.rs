@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::values::duration_between;
+use crate::http::{CLIENT_NAME, is_client_name};
 
 /// Maximum lifetime of a session.
 const SESSION_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -25,6 +26,12 @@ pub struct TokenArgs {
     /// can be reached from other machines
     #[arg(long, env = "WATCHWORD_TOKEN_AUDIENCE", value_name = "NAME", value_parser = claim)]
     pub token_audience: Option<String>,
+
+    /// Claim `client_id` of the tokens: the client that sessions belong to. A service of --oauth-clients-file with this name may
+    /// revoke their tokens (1 to 64 letters, digits, '-', '.' and '_')
+    #[arg(long, env = "WATCHWORD_TOKEN_CLIENT_ID", value_name = "NAME", default_value = "watchword",
+          value_parser = client_name)]
+    pub token_client_id: String,
 
     /// Lifetime of an access token (10s to 1h)
     #[arg(long, env = "WATCHWORD_ACCESS_TOKEN_LIFETIME", value_name = "TIME", default_value = "5m",
@@ -51,6 +58,11 @@ pub struct TokenArgs {
     /// service may
     #[arg(long, env = "WATCHWORD_OAUTH_CLIENTS_FILE", value_name = "FILE")]
     pub oauth_clients_file: Option<PathBuf>,
+}
+
+/// The name of a client.
+fn client_name(text: &str) -> Result<String, String> {
+    if is_client_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {CLIENT_NAME}")) }
 }
 
 /// An issuer or an audience.

@@ -1,4 +1,4 @@
-//! The limits beside those of password attempts: registrations and reset codes; and how operators see, store and clear failed
+//! The limits beside those of password attempts: registrations, reset codes and client secrets; and how operators see, store and clear failed
 //! attempts.
 
 use super::{
@@ -6,7 +6,7 @@ use super::{
     rate_limit::{RateLimitKey, RateLimitSettings, Reservation},
 };
 use crate::domain::{
-    context::CallContext,
+    context::{CallContext, Peer},
     error::{Error, Limit},
     event::Event,
     model::{FailedAttempts, IpPrefix, Username},
@@ -74,6 +74,24 @@ impl AttemptLimits {
         let key = RateLimitKey::Registrations(IpPrefix::of(address));
         let counted = active.limiter.count(key, active.settings.registrations);
         counted.map_err(|wait| self.rate_limited(context, Limit::Registrations, wait))
+    }
+
+    /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
+    /// others.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_wrong_client_secret(&self, context: &CallContext) -> Result<(), Error> {
+        if let Some(active) = &self.active {
+            let key = RateLimitKey::ClientSecrets(match context.peer {
+                Peer::Ip(address) => Some(IpPrefix::of(address)),
+                Peer::Local { .. } => None,
+            });
+            let counted = active.limiter.count(key, active.settings.per_address);
+            counted.map_err(|wait| self.rate_limited(context, Limit::ClientSecrets, wait))?;
+        }
+        self.environment.note(&Event::ClientRefused { context });
+        Ok(())
     }
 
     /// Clears the failed attempts of a username on this node, and in the store soon: it has a new password or a new user.

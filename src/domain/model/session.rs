@@ -56,6 +56,8 @@ pub struct Session {
     pub refresh_time: SystemTime,
     /// When it ends even if it is refreshed.
     pub expire_time: SystemTime,
+    /// The client that the session belongs to: `client_id` of its access tokens (RFC 9068).
+    pub client_id: String,
     /// The user agent of the caller, shortened.
     pub user_agent: String,
     /// The client address, as far as the API knew it.

@@ -96,7 +96,7 @@ impl Sessions {
             Ok(AuthenticatedSession { user, session }) => (user.value, session.value),
             Err(end) => return Ok(Err(end)),
         };
-        let owner = SessionOwner { user_id: user.id, username: user.username };
+        let owner = SessionOwner { user_id: user.id, username: user.username, client_id: session.client_id.clone() };
         self.cache.insert(id, &owner, asked, session.idle_end(&self.settings.lifetimes));
         Ok(Ok(owner))
     }

@@ -30,6 +30,7 @@ impl Sessions {
             create_time: now,
             refresh_time: now,
             expire_time: now + self.settings.lifetimes.absolute,
+            client_id: self.settings.client_id.clone(),
             user_agent: shortened_user_agent(&context.user_agent),
             client_address: context.address().to_string(),
         };

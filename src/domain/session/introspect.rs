@@ -25,6 +25,8 @@ pub struct Introspection {
     pub username: Username,
     /// Which session it belongs to.
     pub session_id: SessionId,
+    /// The client that its session belongs to (`client_id`).
+    pub client_id: String,
     /// What it is for.
     pub token_use: TokenUse,
     /// When it was issued.
@@ -67,6 +69,7 @@ impl Sessions {
             user_id: user.id,
             username: user.username,
             session_id: session.id,
+            client_id: session.client_id.clone(),
             token_use: TokenUse::Refresh,
             issue_time: session.refresh_time,
             expire_time: session.idle_end(&self.settings.lifetimes),
@@ -98,6 +101,7 @@ impl Sessions {
             user_id: owner.user_id,
             username: owner.username,
             session_id: claims.session_id,
+            client_id: owner.client_id,
             token_use: TokenUse::Access,
             issue_time: from_unix_seconds(claims.issued_at),
             expire_time: from_unix_seconds(claims.expires_at),

@@ -39,6 +39,8 @@ pub(in crate::domain) struct IntrospectionCache {
 pub(in crate::domain) struct SessionOwner {
     pub(in crate::domain) user_id: UserId,
     pub(in crate::domain) username: Username,
+    /// The client that the session belongs to.
+    pub(in crate::domain) client_id: String,
 }
 
 /// No generation is filled for less than `reuse`. So an end is dropped no sooner than the checks that were cached before it,

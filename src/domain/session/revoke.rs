@@ -12,13 +12,15 @@ use crate::domain::{
 };
 
 impl Sessions {
-    /// Ends the session of a token of either kind. Text that is no token has no session to end.
+    /// Ends the session of a token of either kind. Text that is no token has no session to end. A `client` that
+    /// authenticated ends only its own sessions (RFC 7009 section 2.1).
     ///
     /// # Errors
-    /// `StoreUnavailable`, `OutcomeUnknown`: try again.
+    /// `CallerNotAllowed`; `StoreUnavailable`, `OutcomeUnknown`: try again.
     pub(in crate::domain) async fn revoke_token(
         self: &Arc<Self>,
         context: &CallContext,
+        client: Option<&str>,
         token: &str,
     ) -> Result<(), Error> {
         let ring = self.keys.key_ring().await?;
@@ -31,6 +33,9 @@ impl Sessions {
         // Another node may have ended it, or a call that did not wait for its answer.
         self.cache.evict_session(id);
         let Some(session) = session else { return Ok(()) };
+        if client.is_some_and(|client| client != session.value.client_id) {
+            return Err(Error::CallerNotAllowed);
+        }
         self.end(context, session.value.user_id, id).await
     }
 

@@ -90,7 +90,7 @@ impl ActiveKeyRing {
         };
         let token_id = new_uuid(now, entropy.bytes()).to_string();
         Tokens {
-            access: jwt::write(self.signer(now), &settings.names, &claims, &token_id),
+            access: jwt::write(self.signer(now), &settings.names, &session.client_id, &claims, &token_id),
             expire_time: SystemTime::UNIX_EPOCH + Duration::from_secs(claims.expires_at),
             refresh: self.refresh.write(refresh),
             refresh_expire_time,

@@ -37,11 +37,12 @@ pub struct Names {
 }
 
 /// Signs a token.
-pub(super) fn write(signer: &Signer, names: &Names, claims: &Claims, token_id: &str) -> String {
+pub(super) fn write(signer: &Signer, names: &Names, client_id: &str, claims: &Claims, token_id: &str) -> String {
     let payload = json!({
         "iss": names.issuer,
         "sub": claims.user_id.to_string(),
         "aud": names.audience,
+        "client_id": client_id,
         "exp": claims.expires_at,
         "iat": claims.issued_at,
         "jti": token_id,

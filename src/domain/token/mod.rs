@@ -21,6 +21,8 @@ use super::model::{Lifetimes, Session};
 pub struct TokenSettings {
     /// Issuer and audience.
     pub names: Names,
+    /// The client that new sessions belong to (`client_id`).
+    pub client_id: String,
     /// How long they live.
     pub lifetimes: Lifetimes,
     /// How long a positive token check may be answered again, from when the store was asked.

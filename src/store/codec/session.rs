@@ -48,6 +48,8 @@ struct SessionDocument<'a> {
     refresh_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     expire_time: SystemTime,
+    #[serde(borrow)]
+    client_id: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     user_agent: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
@@ -97,6 +99,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         create_time,
         refresh_time,
         expire_time,
+        client_id,
         user_agent,
         client_address,
     } = document;
@@ -114,6 +117,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         create_time,
         refresh_time,
         expire_time,
+        client_id: client_id.into_owned(),
         user_agent: user_agent.into_owned(),
         client_address: client_address.into_owned(),
     })
@@ -130,6 +134,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         create_time,
         refresh_time,
         expire_time,
+        client_id,
         user_agent,
         client_address,
     } = session;
@@ -144,6 +149,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         create_time: *create_time,
         refresh_time: *refresh_time,
         expire_time: *expire_time,
+        client_id: client_id.into(),
         user_agent: user_agent.into(),
         client_address: client_address.into(),
     }

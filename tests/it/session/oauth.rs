@@ -2,7 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -13,19 +16,26 @@ use crate::support::{
 };
 
 const SECRET: &str = "5f8b+2/0c9e4=a7%d1e63b2";
+const SECRET_OF_SHOP: &str = "0123456789abcdef0123456789abcdef";
 const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
 
 /// A clients file. It must exist until the server has read it.
 fn clients() -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), format!("# gateways\n\nkong:another-secret-of-kong-1\nkong:{SECRET}\n")).unwrap();
+    let text = format!("# gateways\n\nkong:another-secret-of-kong-1\nkong:{SECRET}\nshop:{SECRET_OF_SHOP}\n");
+    fs::write(file.path(), text).unwrap();
     file
+}
+
+/// The arguments of a node whose sessions belong to the client kong.
+fn args(clients: &NamedTempFile) -> [&str; 4] {
+    ["--oauth-clients-file", clients.path().to_str().unwrap(), "--token-client-id", "kong"]
 }
 
 async fn start(kind: StoreKind) -> App {
     let file = clients();
-    App::with(kind).args(&["--oauth-clients-file", file.path().to_str().unwrap()]).start().await
+    App::with(kind).args(&args(&file)).start().await
 }
 
 fn basic(name: &str, secret: &str) -> String {
@@ -64,6 +74,7 @@ async fn gateway_introspects_and_revokes_a_token_on_every_store() {
             "exp": expected_token.expire_time.unwrap().seconds,
             "iss": format!("http://{}", app.http_socket()),
             "aud": "watchword",
+            "client_id": "kong",
         });
         assert_eq!((reply.status, body(&reply)), (200, expected), "{kind:?}");
 
@@ -75,6 +86,46 @@ async fn gateway_introspects_and_revokes_a_token_on_every_store() {
         let again = post(&app, REVOKE, &[("token", &tokens.access_token), ("token_type_hint", "nonsense")]).await;
         assert_eq!(again.status, 200, "{kind:?}");
     }
+}
+
+/// RFC 7009 section 2.1: one compromised gateway must not log out the users of all others.
+#[tokio::test]
+async fn client_revokes_only_the_sessions_that_belong_to_it() {
+    for kind in StoreKind::ALL {
+        let app = start(kind).await;
+        app.registered("ada").await;
+        let tokens = app.authenticate("ada").await;
+        let shop = basic("shop", SECRET_OF_SHOP);
+        for token in [&tokens.access_token, &tokens.refresh_token] {
+            let headers = [FORM, ("authorization", shop.as_str())];
+            let reply = http(app.http_socket(), "POST", REVOKE, &headers, &query(&[("token", token)])).await;
+            assert_eq!((reply.status, &body(&reply)["error"]), (400, &json!("unauthorized_client")), "{kind:?}");
+        }
+        let found = app.introspect(&tokens.access_token).await;
+        assert_eq!((found.active, found.client_id.as_str()), (true, "kong"), "{kind:?}");
+        let payload = tokens.access_token.split('.').nth(1).unwrap();
+        let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        assert_eq!(payload["client_id"], "kong", "RFC 9068 section 2.2");
+        assert_eq!(post(&app, REVOKE, &[("token", &tokens.refresh_token)]).await.status, 200, "{kind:?}");
+        assert!(!app.introspect(&tokens.access_token).await.active, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_client_secrets_are_limited_and_the_right_one_passes() {
+    let file = clients();
+    let limits = ["--throttle", "on", "--throttle-per-address", "10/1h"];
+    let app = App::with(StoreKind::Memory).args(&args(&file)).args(&limits).start().await;
+    let wrong = basic("kong", "not-the-secret-of-kong");
+    let headers = [FORM, ("authorization", wrong.as_str())];
+    for attempt in 0..20 {
+        let reply = http(app.http_socket(), "POST", INTROSPECT, &headers, "token=a").await;
+        let expected = if attempt < 10 { (401, "invalid_client") } else { (429, "temporarily_unavailable") };
+        assert_eq!((reply.status, body(&reply)["error"].as_str().unwrap()), expected, "attempt {attempt}");
+        assert_eq!(reply.header("retry-after").is_some(), attempt >= 10, "attempt {attempt}");
+    }
+    assert_eq!(app.events.count("client refused"), 10);
+    assert_eq!(post(&app, INTROSPECT, &[("token", "a")]).await.status, 200);
 }
 
 /// A gateway reads only `active`, so a refresh token must not be active by default.
@@ -198,7 +249,7 @@ async fn expired_token_is_inactive() {
 #[tokio::test]
 async fn gateway_request_during_a_store_outage_is_503_with_retry_after() {
     let (faulty, file) = (Faulty::with(Fault::None), clients());
-    let app = App::on(faulty.clone()).args(&["--oauth-clients-file", file.path().to_str().unwrap()]).start().await;
+    let app = App::on(faulty.clone()).args(&args(&file)).start().await;
     app.registered("ada").await;
     let token = app.authenticate("ada").await.access_token;
     faulty.set(Fault::Down);

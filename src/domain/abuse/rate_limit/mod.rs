@@ -58,6 +58,8 @@ pub(in crate::domain) enum RateLimitKey {
     /// Wrong reset codes, which use up nothing of the limits on passwords.
     ResetCodes(IpPrefix),
     ResetCodesAtAccount(IpPrefix, UsernameHash),
+    /// Wrong client secrets, by peer. `None` for peers on a Unix socket.
+    ClientSecrets(Option<IpPrefix>),
     /// Failed attempts of all clients.
     AllFailures,
     /// Alerts that were sent about them.
