@@ -151,7 +151,8 @@ impl ActiveKeyRing {
 
     /// Whether a token of either kind names a key that this ring lacks. A newer ring may have it.
     pub(in crate::domain) fn lacks_key_of(&self, token: &str) -> bool {
-        let is_ours = || token.split_once('.').is_some_and(|(head, _)| self.signers.iter().any(|key| key.header == head));
+        let is_ours =
+            || token.split_once('.').is_some_and(|(head, _)| self.signers.iter().any(|key| key.header == head));
         !is_ours() && (bearer::header_of(token).is_some() || self.refresh.lacks_key_of(token))
     }
 

@@ -133,11 +133,6 @@ impl SecretDocument {
 impl From<&StoredSecret> for SecretDocument {
     fn from(secret: &StoredSecret) -> Self {
         let StoredSecret { secret, create_time, use_time, is_exposed } = secret;
-        Self {
-            secret: encode_base64(&**secret),
-            create_time: *create_time,
-            use_time: *use_time,
-            exposed: *is_exposed,
-        }
+        Self { secret: encode_base64(&**secret), create_time: *create_time, use_time: *use_time, exposed: *is_exposed }
     }
 }
