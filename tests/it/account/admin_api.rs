@@ -118,7 +118,9 @@ async fn other_node_refuses_dropped_keys_within_a_second_and_accepts_new_ones_at
 
     let (stolen, _) = (one.authenticate("ada").await, rotate(&one, true).await);
     let fresh = one.authenticate("ada").await;
-    assert!(other.introspect(&fresh.refresh_token).await.active, "a new refresh token is valid at once");
+    let refresh = RefreshTokenRequest { refresh_token: fresh.refresh_token };
+    let refreshed = other.client().await.refresh_token(refresh).await;
+    assert!(refreshed.is_ok(), "a new refresh token is valid at once: {refreshed:?}");
     assert!(!other.introspect(&stolen.access_token).await.active);
 
     let stolen = one.authenticate("ada").await;
@@ -149,8 +151,8 @@ async fn flood_of_unknown_key_ids_reads_the_key_ring_rarely_and_keeps_no_valid_t
     });
     let answers = futures_util::stream::iter(forged).buffer_unordered(100).collect::<Vec<_>>().await;
     assert!(answers.len() == 2_000 && !answers.contains(&true));
-    // One each 50 ms, and the first one.
-    let readings_max = System.monotonic().duration_since(start).as_millis() / 50 + 2;
+    // One each 50 ms; as many again for what else the node asks Redis.
+    let readings_max = System.monotonic().duration_since(start).as_millis() / 25 + 4;
     let readings = u128::from(reads() - before);
     assert!((1..=readings_max).contains(&readings), "{readings} readings, {readings_max} at most");
     assert!(app.introspect(&valid.access_token).await.active);

@@ -62,14 +62,14 @@ impl Thief {
         let key = &self.ring.refresh[0].secret[..];
         let session = uuid::Uuid::parse_str(&victim.session_id).unwrap();
         let key_id = &sign(key, &[b"key id"])[..4];
-        let body = [session.as_bytes(), &generation.to_be_bytes()[..], key_id, secret].concat();
+        let body = [&session.as_bytes()[..], &generation.to_be_bytes(), key_id, secret].concat();
         let tag = &sign(key, &[b"tag", &body])[..16];
         format!("wwr_{}", URL_SAFE_NO_PAD.encode([&body[..], tag].concat()))
     }
 
     /// A solved challenge with this cost.
     fn solution(&self, like: &Challenge, cost: u32) -> String {
-        let day = like.parameters.expires_at.unwrap() / 86_400;
+        let day = (like.parameters.expires_at.unwrap() - 300) / 86_400;
         let purpose = format!("watchword challenge {day}");
         let derived = sign(&self.ring.challenges[0].secret[..], &[purpose.as_bytes()]);
         let secret = URL_SAFE_NO_PAD.encode(sign(&derived, &[b"altcha 2"]));
@@ -96,16 +96,16 @@ impl Thief {
         // With the ring alone the next token cannot be derived from the spent one.
         let (session, one) = (uuid::Uuid::parse_str(&victim.session_id).unwrap(), 1_u32.to_be_bytes());
         for nonce in [&[][..], &[0; 16]] {
-            let parts = [b"successor", &session.as_bytes()[..], &one, &old[24..56], nonce];
+            let parts = [&b"successor"[..], session.as_bytes(), &one, &old[24..56], nonce];
             let next = sign(&self.ring.refresh[0].secret[..], &parts);
-            assert!(!app.introspect(&self.refresh_token(&victim, 1, &next)).await.active, "{round}");
+            assert!(refresh(app, &self.refresh_token(&victim, 1, &next)).await.is_err(), "{round}");
         }
         // A made-up token ends the session as one that was used twice, or as a logout.
         let made_up = self.refresh_token(&victim, 0, &[7; 32]);
         assert!(refresh(app, &made_up).await.is_err());
         let request = pb::RevokeTokenRequest { token: made_up };
         app.client().await.revoke_token(request).await.unwrap();
-        if !app.introspect(&now.refresh_token).await.active {
+        if refresh(app, &now.refresh_token).await.is_err() {
             accepted.push(Secret::Refresh);
         }
         let like = challenge(app).await;
@@ -149,7 +149,8 @@ async fn stolen_key_ring_forges_nothing_after_the_old_keys_are_dropped() {
         let all = [Secret::Signing, Secret::Refresh, Secret::Challenges];
         assert_eq!(thief.accepted(&app, "before").await, all, "{kind:?}: the control: the forgeries are good");
         drop_old_keys(&app).await;
-        assert_eq!(thief.accepted(&app, "after").await, [], "{kind:?}");
+        let accepted = thief.accepted(&app, "after").await;
+        assert!(accepted.is_empty(), "{kind:?}: {accepted:?}");
     }
 }
 

@@ -65,7 +65,7 @@ fn move_by_a_year(place: &TestStore, keys: &[&str], skipped: usize) {
             assert!((year..=year + 1).contains(&written), "{part}");
             part.replace_range(..4, &(written + 1).to_string());
         }
-        let _: String = place.redis().ask(&["SET", &key, &parts.join("_time\":\""), "KEEPTTL"]);
+        drop(place.redis().ask::<String>(&["SET", &key, &parts.join("_time\":\""), "KEEPTTL"]));
     }
 }
 
@@ -82,7 +82,6 @@ async fn session_and_tokens_from_the_future_are_not_active_and_a_login_helps() {
     for kind in StoreKind::ALL {
         let Ahead { app, kind, tokens, .. } = written_a_year_ahead(kind).await;
         assert!(!app.introspect(&tokens.access_token).await.active, "{kind:?}");
-        assert!(!app.introspect(&tokens.refresh_token).await.active, "{kind:?}");
         let used = user_of(&app, &tokens.access_token).await.unwrap_err();
         // On Redis the token itself has the right time.
         let expected = if kind == StoreKind::Redis { "TOKEN_EXPIRED" } else { "TOKEN_INVALID" };
@@ -147,9 +146,8 @@ async fn refresh_in_the_future_counts_as_one_at_the_login() {
         let ahead = refresh(&app, &tokens.refresh_token).await.unwrap();
         app.clock.set_back(20 * DAY);
         assert!(!app.introspect(&ahead.access_token).await.active, "{kind:?}: its time of issue is in the future");
-        let found = app.introspect(&ahead.refresh_token).await;
-        assert!(found.active && seconds(found.expire_time) < now() + 31 * 86_400, "{kind:?}: {found:?}");
         let after = refresh(&app, &ahead.refresh_token).await.unwrap();
+        assert!(seconds(after.refresh_expire_time) < now() + 31 * 86_400, "{kind:?}");
         assert!(app.introspect(&after.access_token).await.active, "{kind:?}");
     }
 }
