@@ -1,10 +1,10 @@
 //! Caches the published keys.
 //!
-//! A known key is used without waiting while its document is fresh (`Cache-Control: max-age`). In the last quarter of that
-//! time a fetch runs in the background. Beyond it, callers wait for a fetch: a key that was dropped is not used again. Only
-//! when the fetch has just failed is the old document used, and for a limited time (stale-if-error, RFC 5861 section 4).
-//! For an unknown key there is one fetch for all callers, and then none for a while, so that tokens with made-up key ids cause
-//! no flood of fetches.
+//! A known key is used without waiting while its document is fresh (`Cache-Control: max-age`). In the last quarter of
+//! that time a fetch runs in the background. Beyond it, callers wait for a fetch: a key that was dropped is not used
+//! again. Only when the fetch has just failed is the old document used, and for a limited time (stale-if-error, RFC
+//! 5861 section 4). For an unknown key there is one fetch for all callers, and then none for a while, so that tokens
+//! with made-up key ids cause no flood of fetches.
 
 use std::{
     fmt,

@@ -60,9 +60,10 @@ impl VerifierBuilder {
         self
     }
 
-    /// How long the keys are used beyond their `max-age` (five minutes) while they cannot be fetched: at most 1 h. Default: 10
-    /// min. For so long an attacker who keeps this host from the keys can use a stolen key that was dropped. Zero: tokens are
-    /// refused with [`Unavailable`](super::VerifyError::Unavailable) as soon as the keys are older than `max-age`.
+    /// How long the keys are used beyond their `max-age` (five minutes) while they cannot be fetched: at most 1 h.
+    /// Default: 10 min. For so long an attacker who keeps this host from the keys can use a stolen key that was
+    /// dropped. Zero: tokens are refused with [`Unavailable`](super::VerifyError::Unavailable) as soon as the keys are
+    /// older than `max-age`.
     pub fn stale_if_error(mut self, limit: Duration) -> Self {
         self.stale_if_error = limit;
         self

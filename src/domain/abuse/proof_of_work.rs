@@ -1,10 +1,10 @@
 //! Proof of work (ALTCHA, version 2): computation that costs a person nothing noticeable and a bot much.
 //!
 //! A challenge is signed and not stored: creating one takes microseconds, so a flood of requests for challenges gains
-//! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is checked
-//! in the order of what that costs: form, signature, time, purpose; then the store; the key last, in the hash pool. So a
-//! made-up challenge costs neither a write nor a key derivation, and a signed one no more computation than the settings say.
-//! The text form is `common/altcha.rs`.
+//! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is
+//! checked in the order of what that costs: form, signature, time, purpose; then the store; the key last, in the hash
+//! pool. So a made-up challenge costs neither a write nor a key derivation, and a signed one no more computation than
+//! the settings say. The text form is `common/altcha.rs`.
 
 use std::{sync::Arc, time::Duration};
 

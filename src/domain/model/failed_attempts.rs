@@ -20,8 +20,8 @@ pub struct FailedAttempts {
 }
 
 impl FailedAttempts {
-    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now. Whether the
-    /// GCRA state is credible depends on the settings (`abuse/failure_counter.rs`).
+    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now.
+    /// Whether the GCRA state is credible depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         Self { last_time: credible_or_now(self.last_time, now), ..self }
     }

@@ -51,8 +51,9 @@ pub struct Session {
     pub generation: u32,
     /// SHA-256 of the refresh secret of this generation.
     pub secret_hash: [u8; 32],
-    /// Random: from it and the previous secret the secret of this generation was derived. So an attacker with the key ring and
-    /// a spent refresh token cannot derive the tokens that followed. Zeros for the first generation, which is random itself.
+    /// Random: from it and the previous secret the secret of this generation was derived. So an attacker with the key
+    /// ring and a spent refresh token cannot derive the tokens that followed. Zeros for the first generation, which is
+    /// random itself.
     pub refresh_nonce: [u8; 16],
     /// When the user logged in.
     pub create_time: SystemTime,
@@ -93,8 +94,8 @@ impl Session {
         if now >= self.idle_end(lifetimes) { Err(SessionEnd::Expired) } else { Ok(()) }
     }
 
-    /// The session without times that a wrong clock wrote. One that began in the future is not active: by its times it would
-    /// live too long. A refresh in the future counts as one at the login.
+    /// The session without times that a wrong clock wrote. One that began in the future is not active: by its times it
+    /// would live too long. A refresh in the future counts as one at the login.
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         let Self { create_time, refresh_time, expire_time, .. } = self;
         Self {

@@ -131,8 +131,8 @@ impl ActiveKeyRing {
         self.refresh.first(session, entropy.bytes(), now)
     }
 
-    /// The refresh token after `token` in this session, and the nonce that it is derived with: the one that the session has, if
-    /// it follows `token`, and otherwise the one that it gets.
+    /// The refresh token after `token` in this session, and the nonce that it is derived with: the one that the session
+    /// has, if it follows `token`, and otherwise the one that it gets.
     pub(in crate::domain) fn successor(
         &self,
         token: &RefreshToken,

@@ -1,10 +1,10 @@
 //! The key ring as it was last read from the store: created when there is none, rotated when it is due.
 //!
-//! A ring is used for less than a second after the store was asked, so what another node dropped is refused within a second.
-//! A token of a key that the ring lacks has it read again, once for all callers and rate-limited: new keys are valid on all
-//! nodes at once, and made-up key ids do not flood the store. Without an answer of the store no token is valid; public keys and new
-//! challenges then come from the last ring. A ring that cannot be decoded is not replaced by an older one: a stolen key may
-//! have been dropped from it.
+//! A ring is used for less than a second after the store was asked, so what another node dropped is refused within a
+//! second. A token of a key that the ring lacks has it read again, once for all callers and rate-limited: new keys are
+//! valid on all nodes at once, and made-up key ids do not flood the store. Without an answer of the store no token is
+//! valid; public keys and new challenges then come from the last ring. A ring that cannot be decoded is not replaced by
+//! an older one: a stolen key may have been dropped from it.
 
 use std::{
     sync::{

@@ -1,12 +1,13 @@
 //! Refresh tokens: session, generation, key id, secret and tag.
 //!
-//! With the tag, a forged token is refused without reading a session. The next secret is derived from the current one and a
-//! nonce that the session keeps, with a key that only the nodes have: the store keeps only a hash, and the same successor can
-//! be returned again if a response was lost. The nonce is new at each refresh, so the key and a spent token do not give the
-//! tokens that followed. Tokens of an old key stay valid until their session ends; what is derived from them is of the key in use.
+//! With the tag, a forged token is refused without reading a session. The next secret is derived from the current one
+//! and a nonce that the session keeps, with a key that only the nodes have: the store keeps only a hash, and the same
+//! successor can be returned again if a response was lost. The nonce is new at each refresh, so the key and a spent
+//! token do not give the tokens that followed. Tokens of an old key stay valid until their session ends; what is
+//! derived from them is of the key in use.
 //!
-//! With an exposed key an attacker can make a tag, so such a token proves nothing by itself: it is valid only if the session
-//! has the hash of its secret, and otherwise says nothing about the session.
+//! With an exposed key an attacker can make a tag, so such a token proves nothing by itself: it is valid only if the
+//! session has the hash of its secret, and otherwise says nothing about the session.
 
 use std::time::SystemTime;
 

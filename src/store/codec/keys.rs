@@ -1,7 +1,7 @@
 //! The codec of the key ring: the signing keys, and the secrets of refresh tokens, challenges and keyed hashes.
 //!
-//! Guarantees that unknown members of the ring and of each of its keys and secrets survive a rewrite. The bytes are wiped when
-//! they are dropped. Does not know whether the document is sealed; that is `seal.rs`.
+//! Guarantees that unknown members of the ring and of each of its keys and secrets survive a rewrite. The bytes are
+//! wiped when they are dropped. Does not know whether the document is sealed; that is `seal.rs`.
 
 use std::time::SystemTime;
 

@@ -86,7 +86,8 @@ impl KeyRing {
         (ring, next)
     }
 
-    /// The key ring after a theft: nothing that the thief can make with the old one is accepted. Answers its signing key too.
+    /// The key ring after a theft: nothing that the thief can make with the old one is accepted. Answers its signing
+    /// key too.
     ///
     /// Everything is new and used at once. Old secrets stay only where the stored value decides: a refresh token of an old
     /// secret is valid if the session has the hash of its secret, and a keyed hash can only be looked up.
