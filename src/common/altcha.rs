@@ -27,6 +27,9 @@ const ALGORITHM: &str = "PBKDF2/SHA-256";
 /// Bytes of the derived key: one block of SHA-256, since an attacker would not have to compute a second one.
 const KEY_BYTES: usize = 32;
 
+/// Bytes of the nonce and of the salt of a challenge.
+const RANDOM_BYTES: usize = 16;
+
 /// The work that a challenge requires. A solver derives `16 ^ digits of the prefix` keys on average, each of `cost` rounds.
 /// A check derives one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +54,13 @@ pub(crate) struct ChallengeContents<'a> {
     /// When it expires, in seconds since 1970.
     pub(crate) expires_at: u64,
     /// Random.
-    pub(crate) nonce: [u8; 16],
+    pub(crate) nonce: [u8; RANDOM_BYTES],
     /// Random.
-    pub(crate) salt: [u8; 16],
+    pub(crate) salt: [u8; RANDOM_BYTES],
 }
 
 /// A parsed solution. Its signature is not verified yet.
+#[derive(Clone)]
 pub(crate) struct UnverifiedSolution {
     parameters: ChallengeParameters,
     purpose: String,
@@ -115,13 +119,38 @@ impl UnverifiedSolution {
         })
     }
 
-    /// The solution, if one of these keys signed its challenge.
-    pub(crate) fn signed_by(mut self, keys: &[hmac::Key]) -> Option<SignedSolution> {
+    /// The solution, if one of these keys signed its challenge and the challenge asks for this work. A signature alone does
+    /// not decide how long this host computes: a key may be stolen.
+    pub(crate) fn signed_by(&mut self, work: &Work, keys: &[hmac::Key]) -> Option<SignedSolution> {
+        if !self.asks_for(work) {
+            return None;
+        }
         let is_signed = keys.iter().any(|key| {
             let expected = sign(&mut self.parameters, &secret(key)).signature.unwrap_or_default();
             verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_ok()
         });
-        is_signed.then_some(SignedSolution(self))
+        is_signed.then(|| SignedSolution(self.clone()))
+    }
+
+    /// Whether the challenge has the parameters that are issued with this work.
+    fn asks_for(&self, work: &Work) -> bool {
+        let ChallengeParameters {
+            algorithm,
+            cost,
+            data: _,
+            expires_at: _,
+            key_length,
+            key_prefix,
+            key_signature,
+            memory_cost,
+            nonce,
+            parallelism,
+            salt,
+        } = &self.parameters;
+        (algorithm.as_str(), *cost, *key_length, key_prefix.as_str())
+            == (ALGORITHM, work.cost, KEY_BYTES, work.key_prefix)
+            && (key_signature, memory_cost, parallelism) == (&None, &None, &None)
+            && [nonce, salt].iter().all(|random| random.len() == 2 * RANDOM_BYTES)
     }
 }
 
@@ -244,6 +273,8 @@ mod tests {
 
     use super::*;
 
+    const WORK: Work = Work { cost: 10, key_prefix: "0" };
+
     fn key(secret: &[u8]) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, secret)
     }
@@ -251,7 +282,7 @@ mod tests {
     fn issued(key: &hmac::Key) -> String {
         let contents =
             ChallengeContents { purpose: "login", expires_at: 1_800_000_000, nonce: [0xAB; 16], salt: [0xCD; 16] };
-        issue(&Work { cost: 10, key_prefix: "0" }, &contents, key)
+        issue(&WORK, &contents, key)
     }
 
     fn presented(key: &hmac::Key) -> UnverifiedSolution {
@@ -275,10 +306,28 @@ mod tests {
     #[test]
     fn solution_is_signed_only_under_a_key_that_signed_its_challenge() {
         let (mine, other) = (key(b"key"), key(b"other"));
-        let signed = presented(&mine).signed_by(&[other.clone(), mine.clone()]).unwrap();
+        let signed = presented(&mine).signed_by(&WORK, &[other.clone(), mine.clone()]).unwrap();
         assert_eq!((signed.purpose(), signed.expires_at(), signed.is_solved()), ("login", 1_800_000_000, true));
-        assert!(presented(&mine).signed_by(&[other.clone(), other]).is_none());
-        assert!(presented(&mine).signed_by(&[]).is_none());
+        assert!(presented(&mine).signed_by(&WORK, &[other.clone(), other]).is_none());
+        assert!(presented(&mine).signed_by(&WORK, &[]).is_none());
+    }
+
+    #[test]
+    fn signed_challenge_that_asks_for_other_work_is_not_computed() {
+        let mine = key(b"key");
+        for work in [Work { cost: 11, ..WORK }, Work { cost: 400_000_000, ..WORK }, Work { key_prefix: "", ..WORK }] {
+            assert!(presented(&mine).signed_by(&work, std::slice::from_ref(&mine)).is_none(), "{work:?}");
+        }
+        for change in [
+            |parameters: &mut ChallengeParameters| parameters.key_length = 64,
+            |parameters: &mut ChallengeParameters| parameters.algorithm = "PBKDF2/SHA-512".into(),
+            |parameters: &mut ChallengeParameters| parameters.salt.push('0'),
+        ] {
+            let mut changed = presented(&mine);
+            change(&mut changed.parameters);
+            changed.signature = sign(&mut changed.parameters, &secret(&mine)).signature.unwrap();
+            assert!(changed.signed_by(&WORK, std::slice::from_ref(&mine)).is_none());
+        }
     }
 
     /// The crate would compare the expiry with the clock of the host, not of the store.

@@ -44,7 +44,6 @@ pub(crate) fn lifetime(token: &str) -> Option<std::time::Duration> {
 }
 
 /// The header of a token, in base64url, if it has the issued form with any key id. Verifies nothing.
-#[cfg(feature = "client")]
 pub(crate) fn header_of(token: &str) -> Option<&str> {
     let (encoded, _) = token.split_once('.').filter(|_| token.len() <= ACCESS_BYTES_MAX)?;
     let decoded: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;

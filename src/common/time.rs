@@ -1,5 +1,5 @@
-//! Times as they are stored and signed: whole milliseconds and whole seconds since 1970, in UTC. And the wait of the machine's
-//! clock, which `domain` does not import from the runtime.
+//! Times as they are stored and signed: whole milliseconds and whole seconds since 1970, in UTC; and which of them can be
+//! right. And the wait of the machine's clock, which `domain` does not import from the runtime.
 
 use std::{
     pin::Pin,
@@ -20,6 +20,25 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
 /// The time of a number of seconds since 1970.
 pub(crate) fn from_unix_seconds(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// How far ahead of the store's clock a stored or signed time may be: more than synchronized clocks differ. A later one was
+/// written while a clock was wrong, and is not believed.
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Whether something can have happened at `time`, if it is `now`.
+pub(crate) fn is_credible(time: SystemTime, now: SystemTime) -> bool {
+    time <= now + CLOCK_TOLERANCE
+}
+
+/// When something happened by a stored time: a time that is not credible counts as now.
+pub(crate) fn credible_or_now(time: SystemTime, now: SystemTime) -> SystemTime {
+    if is_credible(time, now) { time } else { now }
+}
+
+/// Whether what ends at `end` can have begun by now, if it lasts for `longest` at most.
+pub(crate) fn is_credible_end(end: SystemTime, longest: Duration, now: SystemTime) -> bool {
+    end <= now + longest + CLOCK_TOLERANCE
 }
 
 /// Ends after `duration`, by the runtime's clock.

@@ -45,7 +45,7 @@ pub use self::{
     model::{
         AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, KeptCode, KeyRing, Lifetimes, NewChallenge,
         Password, PasswordHash, PublicKey, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
-        SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        SessionListEntry, StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},
     ports::{
@@ -253,12 +253,12 @@ impl Auth {
         &self.sessions.settings
     }
 
-    /// The public keys of all tokens that are valid now or soon.
+    /// The public keys of all tokens that are valid now or soon. While the store does not answer, those of a moment ago.
     ///
     /// # Errors
-    /// `StoreUnavailable`.
+    /// `StoreUnavailable` when they were never read; `CorruptRecord`.
     pub async fn public_keys(&self) -> Result<Vec<PublicKey>, Error> {
-        Ok(self.keys.key_ring().await?.public_keys())
+        Ok(self.keys.last_key_ring().await?.public_keys())
     }
 
     /// Whether the stored key ring can be read, now and whenever that changes.

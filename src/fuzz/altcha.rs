@@ -13,6 +13,7 @@ use crate::common::altcha::{
 
 const PURPOSE: &str = "login";
 const EXPIRES_AT: u64 = 1_800_000_000;
+const WORK: Work = Work { cost: 10, key_prefix: "0" };
 
 /// An issued challenge: its solution, and its fingerprint.
 struct IssuedChallenge {
@@ -22,7 +23,7 @@ struct IssuedChallenge {
 
 static ISSUED: LazyLock<IssuedChallenge> = LazyLock::new(|| {
     let contents = ChallengeContents { purpose: PURPOSE, expires_at: EXPIRES_AT, nonce: [0xAB; 16], salt: [0xCD; 16] };
-    let text = issue(&Work { cost: 10, key_prefix: "0" }, &contents, &key("issuing"));
+    let text = issue(&WORK, &contents, &key("issuing"));
     let challenge: Challenge = serde_json::from_str(&text).expect("issued JSON is valid");
     let solution = solve_challenge(SolveChallengeOptions::new(&challenge))
         .expect("the challenge is valid")
@@ -71,7 +72,7 @@ fn try_text(text: &str) {
 }
 
 fn signed(text: &str, secret: &str) -> Option<SignedSolution> {
-    UnverifiedSolution::parse(text).ok()?.signed_by(&[key(secret)])
+    UnverifiedSolution::parse(text).ok()?.signed_by(&WORK, &[key(secret)])
 }
 
 fn key(secret: &str) -> hmac::Key {

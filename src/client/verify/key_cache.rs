@@ -1,8 +1,10 @@
 //! Caches the published keys.
 //!
-//! A known key is returned without waiting, from a document up to an hour old. For an unknown key there is one
-//! fetch for all callers, and then none for a while, so that tokens with made-up key ids cause no flood of fetches. When a
-//! fetch fails, the last document stays valid for an hour.
+//! A known key is used without waiting while its document is fresh (`Cache-Control: max-age`). In the last quarter of
+//! that time a fetch runs in the background. Beyond it, callers wait for a fetch: a key that was dropped is not used
+//! again. Only when the fetch has just failed is the old document used, and for a limited time (stale-if-error, RFC
+//! 5861 section 4). For an unknown key there is one fetch for all callers, and then none for a while, so that tokens
+//! with made-up key ids cause no flood of fetches.
 
 use std::{
     fmt,
@@ -24,9 +26,14 @@ const FRESH_MIN: Duration = Duration::from_secs(10);
 const FRESH_MAX: Duration = Duration::from_secs(3_600);
 const FRESH_DEFAULT: Duration = Duration::from_secs(300);
 
-/// How long a document is valid while no new one can be fetched: the longest lifetime of a token. A longer time has no use,
-/// since an unreachable Watchword issues no tokens, and would keep a stolen key valid after it was dropped.
-const VALID_MAX: Duration = Duration::from_secs(3_600);
+/// How long a document is used beyond its freshness while fetches fail: the default, and the limit of the setting. An
+/// unreachable Watchword issues no tokens, so a time beyond the longest lifetime of a token has no use, and would keep a
+/// stolen key valid after it was dropped.
+pub(super) const STALE_IF_ERROR_DEFAULT: Duration = Duration::from_secs(600);
+pub(super) const STALE_IF_ERROR_MAX: Duration = Duration::from_secs(3_600);
+
+/// For how long a failed fetch says that the keys cannot be fetched. After that callers wait for another one.
+const FAILURE_VALID_FOR: Duration = Duration::from_secs(10);
 
 /// The time between two fetches for unknown keys.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
@@ -44,6 +51,7 @@ pub(super) struct KeyCache(Arc<SharedKeys>);
 
 struct SharedKeys {
     source: DocumentSource,
+    stale_if_error: Duration,
     clock: Arc<dyn Clock>,
     state: Mutex<KeyCacheState>,
 }
@@ -53,6 +61,8 @@ struct KeyCacheState {
     document: Option<CachedKeySet>,
     /// When the last fetch began or ended, and whether it has succeeded.
     last_fetch: Option<(Instant, bool)>,
+    /// When the last fetch failed that no successful one followed.
+    failed_at: Option<Instant>,
     fetch: SingleFlight,
 }
 
@@ -71,8 +81,8 @@ enum CacheStep {
 // === impl KeyCache ===
 
 impl KeyCache {
-    pub(super) fn new(source: DocumentSource, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(SharedKeys { source, clock, state: Mutex::default() }))
+    pub(super) fn new(source: DocumentSource, stale_if_error: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(SharedKeys { source, stale_if_error, clock, state: Mutex::default() }))
     }
 
     /// A key set with the key for this token header, or the newest key set if there is no such key.
@@ -90,19 +100,23 @@ impl KeyCache {
         let now = self.0.clock.monotonic();
         // Held until the fetch has started, so that it starts once.
         let mut state = self.state();
-        let keys = state.keys(now);
+        let keys = state.keys(now, self.0.stale_if_error);
         let has_key = keys.as_ref().is_some_and(|keys| keys.get(header).is_some());
-        let is_fresh = state.document.as_ref().is_some_and(|document| document.age(now) < document.fresh_for);
+        let age = state.document.as_ref().map(|document| (document.age(now), document.fresh_for));
+        let is_fresh = age.is_some_and(|(age, fresh_for)| age < fresh_for);
+        let is_due = age.is_none_or(|(age, fresh_for)| age >= fresh_for * 3 / 4);
         let never = (Duration::MAX, true);
         let (since_fetch, succeeded) = state.last_fetch.map_or(never, |(at, ok)| (now.duration_since(at), ok));
         let may_fetch = since_fetch >= if succeeded { UNKNOWN_KEY_INTERVAL } else { RETRY_INTERVAL };
+        let has_just_failed = state.failed_at.is_some_and(|at| now.duration_since(at) < FAILURE_VALID_FOR);
         match keys {
-            Some(keys) if has_key => {
-                if !is_fresh && may_fetch {
+            Some(keys) if has_key && (is_fresh || has_just_failed) => {
+                if is_due && may_fetch {
                     self.fetch(&mut state, now);
                 }
                 Ok(CacheStep::Use(keys))
             }
+            Some(_) if has_key => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
             _ if may_fetch || state.fetch.is_running() => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
             // Only after a successful fetch is it certain that there is no such key.
             Some(keys) if succeeded => Ok(CacheStep::Use(keys)),
@@ -113,7 +127,7 @@ impl KeyCache {
     /// The keys after a fetch.
     fn after_fetch(&self, header: &str) -> Result<Arc<KeySet>, KeysUnavailable> {
         let state = self.state();
-        let keys = state.keys(self.0.clock.monotonic()).ok_or(KeysUnavailable)?;
+        let keys = state.keys(self.0.clock.monotonic(), self.0.stale_if_error).ok_or(KeysUnavailable)?;
         let has_succeeded = matches!(state.last_fetch, Some((_, true)));
         if has_succeeded || keys.get(header).is_some() { Ok(keys) } else { Err(KeysUnavailable) }
     }
@@ -140,11 +154,12 @@ impl KeyCache {
                 let fresh_for = max_age.unwrap_or(FRESH_DEFAULT).clamp(FRESH_MIN, FRESH_MAX);
                 let mut state = self.state();
                 state.document = Some(CachedKeySet { keys: Arc::new(keys), fetched_at: now, fresh_for });
-                state.last_fetch = Some((now, true));
+                (state.last_fetch, state.failed_at) = (Some((now, true)), None);
             }
             Err(cause) => {
                 tracing::warn!(%cause, "the keys of access tokens could not be fetched");
-                self.state().last_fetch = Some((now, false));
+                let mut state = self.state();
+                (state.last_fetch, state.failed_at) = (Some((now, false)), Some(now));
             }
         }
     }
@@ -161,9 +176,10 @@ impl fmt::Debug for KeyCache {
 }
 
 impl KeyCacheState {
-    /// The keys of the last document, while it is valid.
-    fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
-        self.document.as_ref().filter(|document| document.age(now) < VALID_MAX).map(|document| document.keys.clone())
+    /// The keys of the last document, while they may be used at all.
+    fn keys(&self, now: Instant, stale_if_error: Duration) -> Option<Arc<KeySet>> {
+        let usable = self.document.as_ref().filter(|document| document.age(now) < document.fresh_for + stale_if_error);
+        usable.map(|document| document.keys.clone())
     }
 }
 

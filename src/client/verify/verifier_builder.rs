@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Verifier, fetch::DocumentSource, key_cache::KeyCache, verifier::VerifierParts};
+use super::{
+    Verifier,
+    fetch::DocumentSource,
+    key_cache::{KeyCache, STALE_IF_ERROR_DEFAULT, STALE_IF_ERROR_MAX},
+    verifier::VerifierParts,
+};
 use crate::client::{Client, Clock, SetupError, System};
 
 /// The longest allowed leeway.
@@ -16,6 +21,7 @@ pub struct VerifierBuilder {
     keys_at: Option<String>,
     ca_file: Option<PathBuf>,
     leeway: Duration,
+    stale_if_error: Duration,
     introspection: Option<Client>,
     clock: Arc<dyn Clock>,
 }
@@ -28,6 +34,7 @@ impl VerifierBuilder {
             keys_at: None,
             ca_file: None,
             leeway: Duration::ZERO,
+            stale_if_error: STALE_IF_ERROR_DEFAULT,
             introspection: None,
             clock: Arc::new(System),
         }
@@ -53,6 +60,15 @@ impl VerifierBuilder {
         self
     }
 
+    /// How long the keys are used beyond their `max-age` (five minutes) while they cannot be fetched: at most 1 h.
+    /// Default: 10 min. For so long an attacker who keeps this host from the keys can use a stolen key that was
+    /// dropped. Zero: tokens are refused with [`Unavailable`](super::VerifyError::Unavailable) as soon as the keys are
+    /// older than `max-age`.
+    pub fn stale_if_error(mut self, limit: Duration) -> Self {
+        self.stale_if_error = limit;
+        self
+    }
+
     /// Also introspects each token whose signature is valid. Ended sessions are refused at once, the username is known, and
     /// all tokens are refused while Watchword is not reachable.
     pub fn introspect_with(mut self, client: &Client) -> Self {
@@ -75,6 +91,10 @@ impl VerifierBuilder {
         if self.leeway > LEEWAY_MAX {
             return Err(SetupError::new(format!("the leeway of {:?} is more than a minute", self.leeway)));
         }
+        if self.stale_if_error > STALE_IF_ERROR_MAX {
+            let limit = self.stale_if_error;
+            return Err(SetupError::new(format!("keys that are stale for {limit:?} are older than any token")));
+        }
         let keys_at =
             self.keys_at.unwrap_or_else(|| format!("{}/.well-known/jwks.json", self.issuer.trim_end_matches('/')));
         let source = DocumentSource::new(&keys_at, self.ca_file.as_deref())?;
@@ -82,7 +102,7 @@ impl VerifierBuilder {
             issuer: self.issuer,
             audience: self.audience,
             leeway: self.leeway.as_secs(),
-            keys: KeyCache::new(source, self.clock.clone()),
+            keys: KeyCache::new(source, self.stale_if_error, self.clock.clone()),
             introspection: self.introspection,
             clock: self.clock,
         }))

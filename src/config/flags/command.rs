@@ -37,7 +37,7 @@ pub enum Command {
     },
     /// Create the next signing key of a running node; it signs ten minutes later
     RotateSigningKey {
-        /// For a stolen key: the new key signs at once, and access tokens of all older keys are refused
+        /// For a stolen key ring: all keys and secrets are replaced at once, and nothing made with the old ones is accepted
         #[arg(long)]
         drop_old_keys: bool,
         /// The node.

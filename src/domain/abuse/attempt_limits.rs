@@ -48,6 +48,7 @@ pub(in crate::domain) struct LimitHold(Option<ActiveHold>);
 
 struct ActiveHold {
     username: UsernameHash,
+    former_hashes: Vec<UsernameHash>,
     source: Option<AttemptSource>,
     /// The reservation at the client's address.
     address: Option<Reservation>,
@@ -111,7 +112,8 @@ impl AttemptLimits {
         session: Option<SessionId>,
     ) -> Result<LimitHold, Error> {
         let Some(active) = &self.active else { return Ok(LimitHold(None)) };
-        let username = self.keys.key_ring().await?.username_hash(username);
+        let ring = self.keys.key_ring().await?;
+        let (username, former_hashes) = (ring.username_hash(username), ring.former_username_hashes(username));
         if !active.counter.has_capacity() {
             // The attempt could not be counted.
             return Err(StoreError::Unavailable).or_report(&self.environment);
@@ -127,6 +129,7 @@ impl AttemptLimits {
         };
         Ok(LimitHold(Some(ActiveHold {
             username,
+            former_hashes,
             source,
             address,
             reservations: Vec::new(),
@@ -161,7 +164,7 @@ impl AttemptLimits {
         hold: &LimitHold,
     ) -> Result<Option<Stored<FailedAttempts>>, Error> {
         let Some(held) = &hold.0 else { return Ok(None) };
-        self.store.failures(held.username).await.or_report(&self.environment)
+        self.stored_failures(held.username, &held.former_hashes).await.or_report(&self.environment)
     }
 
     /// Admits an attempt, given the user, if there is one, and the stored failed attempts. `None` says that the password alone is not enough.
@@ -178,8 +181,12 @@ impl AttemptLimits {
     ) -> Result<Option<Lock>, Error> {
         let (Some(active), true) = (&self.active, hold.is_limited()) else { return Ok(Some(Lock::Open)) };
         // A missing user costs as much as an existing one.
-        let address = self.keys.address_hash(context, user.map(|user| user.id)).await?;
-        let is_familiar = address.zip(user).is_some_and(|(address, user)| user.known_addresses.contains(&address));
+        let prefix = context.client.map(IpPrefix::of);
+        let hashes = match prefix {
+            Some(prefix) => self.keys.key_ring().await?.address_hashes(user.map(|user| user.id), prefix),
+            None => Vec::new(),
+        };
+        let is_familiar = user.is_some_and(|user| user.known_addresses.iter().any(|known| hashes.contains(known)));
         let evidence = match has_proof_of_work {
             true => Evidence::ProofOfWork,
             false if is_familiar || hold.is_in_session() => Evidence::Familiar,

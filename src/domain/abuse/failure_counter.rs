@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 
 use super::pending_attempts::{PendingAttempts, Sent, Void};
 use crate::{
-    common::lock::lock,
+    common::{lock::lock, time::is_credible_end},
     domain::{
         error::StoreError,
         model::{FailedAttempts, UsernameHash},
@@ -128,7 +128,7 @@ impl FailureCounter {
     /// What is stored, if it still counts. A GCRA state that no client can have caused would keep every client out.
     fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
         let stored = stored.filter(|stored| stored.forget_time() > now)?;
-        let is_credible = stored.clear_time <= now + CREDIBLE_PERIODS * self.gcra_state_max;
+        let is_credible = is_credible_end(stored.clear_time, CREDIBLE_PERIODS * self.gcra_state_max, now);
         Some(FailedAttempts { clear_time: if is_credible { stored.clear_time } else { now }, ..*stored })
     }
 

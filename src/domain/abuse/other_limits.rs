@@ -7,10 +7,10 @@ use super::{
 };
 use crate::domain::{
     context::{CallContext, Peer},
-    error::{Error, Limit},
+    error::{Error, Limit, StoreError},
     event::Event,
-    model::{FailedAttempts, IpPrefix, Username},
-    ports::StoreResult,
+    model::{FailedAttempts, IpPrefix, Username, UsernameHash},
+    ports::{StoreResult, Stored},
 };
 
 impl AttemptLimits {
@@ -32,9 +32,32 @@ impl AttemptLimits {
         username: &Username,
     ) -> Result<Option<FailedAttempts>, Error> {
         let Some(active) = &self.active else { return Ok(None) };
-        let username = self.keys.key_ring().await?.username_hash(username);
-        let stored = self.store.failures(username).await.or_report(&self.environment)?;
+        let ring = self.keys.key_ring().await?;
+        let (username, former_hashes) = (ring.username_hash(username), ring.former_username_hashes(username));
+        let stored = self.stored_failures(username, &former_hashes).await.or_report(&self.environment)?;
         Ok(active.counter.attempts(username, stored.as_ref().map(|stored| &stored.value), self.store.now()))
+    }
+
+    /// The stored failed attempts of a username. What was counted before an attacker may have known the secret of the keyed
+    /// hash is moved to the hash of the new secret first: a dropped key ends no lockout.
+    pub(super) async fn stored_failures(
+        &self,
+        username: UsernameHash,
+        former_hashes: &[UsernameHash],
+    ) -> Result<Option<Stored<FailedAttempts>>, StoreError> {
+        let stored = self.store.failures(username).await?;
+        if stored.is_some() {
+            return Ok(stored);
+        }
+        for former in former_hashes {
+            if let Some(Stored { value, revision }) = self.store.failures(*former).await? {
+                // The copy first: an interruption leaves the count twice, and not lost.
+                self.store.replace_failures(username, None, Some(&value)).await?;
+                self.store.replace_failures(*former, Some(&revision), None).await?;
+                return self.store.failures(username).await;
+            }
+        }
+        Ok(None)
     }
 
     /// Counts a wrong reset code at the client's address alone: the right code is accepted whatever others try.
@@ -98,8 +121,12 @@ impl AttemptLimits {
     pub(in crate::domain) async fn clear(&self, username: &Username) {
         let Some(active) = &self.active else { return };
         // Without the key ring no attempt was recorded, so there is nothing to clear.
-        let Ok(ring) = self.keys.key_ring().await else { return };
-        active.counter.clear(ring.username_hash(username), self.store.now());
+        let Ok(ring) = self.keys.last_key_ring().await else { return };
+        let (username, former_hashes) = (ring.username_hash(username), ring.former_username_hashes(username));
+        if let Err(error) = self.stored_failures(username, &former_hashes).await {
+            tracing::debug!(?error, "failed attempts of an older secret were not read, so they are not cleared");
+        }
+        active.counter.clear(username, self.store.now());
     }
 
     /// Clears the failed attempts of a username here and in the store.
@@ -109,7 +136,7 @@ impl AttemptLimits {
     pub(in crate::domain) async fn clear_in_store(&self, username: &Username) -> Result<(), Error> {
         let Some(active) = &self.active else { return Ok(()) };
         self.clear(username).await;
-        let username = self.keys.key_ring().await?.username_hash(username);
+        let username = self.keys.last_key_ring().await?.username_hash(username);
         match active.counter.store_one(&*self.store, username).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::OutcomeUnknown),

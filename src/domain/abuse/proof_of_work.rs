@@ -1,18 +1,17 @@
 //! Proof of work (ALTCHA, version 2): computation that costs a person nothing noticeable and a bot much.
 //!
 //! A challenge is signed and not stored: creating one takes microseconds, so a flood of requests for challenges gains
-//! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is checked
-//! in the order of what that costs: form, signature, time, purpose; then the store; the key last, in the hash pool. So a
-//! made-up challenge costs neither a write nor a key derivation. The text form is `common/altcha.rs`.
+//! nothing. It is spent by its first presentation, right or wrong, on all nodes that share the store. A solution is
+//! checked in the order of what that costs: form, signature, time, purpose; then the store; the key last, in the hash
+//! pool. So a made-up challenge costs neither a write nor a key derivation, and a signed one no more computation than
+//! the settings say. The text form is `common/altcha.rs`.
 
 use std::{sync::Arc, time::Duration};
-
-use aws_lc_rs::hmac;
 
 use crate::{
     common::{
         altcha::{self, ChallengeContents, SignedSolution, Unreadable, UnverifiedSolution, Work},
-        time::{from_unix_seconds, unix_seconds},
+        time::{CLOCK_TOLERANCE, from_unix_seconds, unix_seconds},
     },
     domain::{
         context::CallContext,
@@ -83,12 +82,13 @@ impl ProofOfWork {
         context: &CallContext,
         purpose: ChallengePurpose,
     ) -> Result<NewChallenge, Error> {
-        let ring = self.keys.key_ring().await?;
-        let now = unix_seconds(self.store.now());
+        let ring = self.keys.last_key_ring().await?;
+        let time = self.store.now();
+        let now = unix_seconds(time);
         let [nonce, salt] = [self.environment.entropy.bytes(), self.environment.entropy.bytes()];
         let expires_at = now + LIFETIME.as_secs();
         let contents = ChallengeContents { purpose: purpose.name(), expires_at, nonce, salt };
-        let text = altcha::issue(&self.rules.work, &contents, &signing_key(&ring, day(now)));
+        let text = altcha::issue(&self.rules.work, &contents, &ring.challenge_key(&signing_purpose(day(now)), time));
         self.environment.note(&Event::ChallengeCreated { context, purpose });
         Ok(NewChallenge { text, expire_time: from_unix_seconds(expires_at) })
     }
@@ -139,23 +139,38 @@ impl ProofOfWork {
         purpose: ChallengePurpose,
         solution: &str,
     ) -> Result<Result<SignedSolution, ChallengeFault>, Error> {
-        let presented = match UnverifiedSolution::parse(solution) {
+        let mut presented = match UnverifiedSolution::parse(solution) {
             Ok(presented) => presented,
             Err(Unreadable::TooLong) => return Ok(Err(ChallengeFault::TooLong)),
             Err(Unreadable::Malformed) => return Ok(Err(ChallengeFault::Malformed)),
         };
         let ring = self.keys.key_ring().await?;
-        let now = unix_seconds(self.store.now());
-        let today = day(now);
-        let keys = [today, today.saturating_sub(1)].map(|day| signing_key(&ring, day));
-        let Some(signed) = presented.signed_by(&keys) else { return Ok(Err(ChallengeFault::Forged)) };
-        Ok(if now >= signed.expires_at() {
+        let signed = match self.signed_by(&ring, &mut presented) {
+            Some(signed) => signed,
+            // A node may have signed it with a newer key.
+            None => match self.signed_by(&*self.keys.newer_key_ring().await?, &mut presented) {
+                Some(signed) => signed,
+                None => return Ok(Err(ChallengeFault::Forged)),
+            },
+        };
+        let now = self.store.now();
+        // One that a node issued while a clock was wrong is valid no longer than others.
+        let is_credible = signed.expires_at() <= unix_seconds(now + LIFETIME + CLOCK_TOLERANCE);
+        Ok(if unix_seconds(now) >= signed.expires_at() || !is_credible {
             Err(ChallengeFault::Expired)
         } else if signed.purpose() != purpose.name() {
             Err(ChallengeFault::OtherPurpose)
         } else {
             Ok(signed)
         })
+    }
+
+    /// The solution, if a key of this ring signed its challenge today or yesterday.
+    fn signed_by(&self, ring: &ActiveKeyRing, presented: &mut UnverifiedSolution) -> Option<SignedSolution> {
+        let today = day(unix_seconds(self.store.now()));
+        let purposes = [today, today.saturating_sub(1)].map(signing_purpose);
+        let keys: Vec<_> = purposes.iter().flat_map(|purpose| ring.challenge_keys(purpose)).collect();
+        presented.signed_by(&self.rules.work, &keys)
     }
 
     /// Spends the challenge, then checks the solution.
@@ -185,9 +200,9 @@ pub(in crate::domain) fn pool_purpose(purpose: ChallengePurpose) -> Purpose {
     }
 }
 
-/// The key that signs challenges on a day, counted from 1970.
-fn signing_key(ring: &ActiveKeyRing, day: u64) -> hmac::Key {
-    ring.key_for(&format!("challenge {day}"))
+/// What the key that signs challenges on a day, counted from 1970, is derived for.
+fn signing_purpose(day: u64) -> String {
+    format!("challenge {day}")
 }
 
 fn day(seconds: u64) -> u64 {

@@ -7,13 +7,13 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::{AdminAction, Event},
-    model::{KeyRing, PublicKey, StoredKey},
+    model::{PublicKey, StoredKey},
     ports::StoreResult,
 };
 
 impl Admin {
     /// Creates the next signing key, or returns the one that is published already. With `drop_old_keys` it signs at once,
-    /// and all tokens of the old keys are refused: for a stolen key.
+    /// all secrets are new, and nothing that can be made with the old key ring is accepted: for a stolen key ring.
     ///
     /// # Errors
     /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`. It is safe to retry.
@@ -42,8 +42,12 @@ impl Admin {
     }
 
     async fn rotate(&self, drop_old_keys: bool) -> Result<(PublicKey, StoredKey, bool), Error> {
-        let change = if drop_old_keys { KeyRing::replaced } else { KeyRing::rotated_early };
-        let changed = self.keys.change(change).await.or_report(&self.environment)?;
+        let new_secret = || self.environment.entropy.bytes();
+        let changed = self.keys.change(|ring, now| match drop_old_keys {
+            true => ring.replaced(now, &new_secret),
+            false => ring.rotated_early(now),
+        });
+        let changed = changed.await.or_report(&self.environment)?;
         let (key, is_new) = changed.ok_or(Error::Conflict)?;
         let public = key.public();
         let public = public.ok_or_else(|| self.environment.internal_error("a new signing key cannot be decoded"))?;

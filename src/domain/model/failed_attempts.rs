@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::common::time::credible_or_now;
+
 /// How long a count of one is kept, and the maximum for any count.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -18,6 +20,12 @@ pub struct FailedAttempts {
 }
 
 impl FailedAttempts {
+    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now.
+    /// Whether the GCRA state is credible depends on the settings (`abuse/failure_counter.rs`).
+    pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
+        Self { last_time: credible_or_now(self.last_time, now), ..self }
+    }
+
     /// When the count is no longer needed.
     pub fn forget_time(&self) -> SystemTime {
         let kept_for = KEPT_FOR.saturating_mul(self.count.saturating_mul(self.count)).min(KEPT_FOR_MAX);

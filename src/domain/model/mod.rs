@@ -6,8 +6,7 @@
 mod challenge;
 mod failed_attempts;
 mod ids;
-mod key_ring;
-mod keyed_hash;
+mod keys;
 mod password;
 mod password_hash;
 mod reset_code;
@@ -21,8 +20,7 @@ pub use self::{
     challenge::{ChallengeFault, ChallengePurpose, NewChallenge},
     failed_attempts::FailedAttempts,
     ids::{RequestId, SessionId, SessionListEntry, UserId},
-    key_ring::{KeyRing, PublicKey, StoredKey},
-    keyed_hash::{AddressHash, UsernameHash},
+    keys::{AddressHash, KeyRing, PublicKey, StoredKey, StoredSecret, UsernameHash},
     password::Password,
     password_hash::{Cost, Md5Hex, PasswordHash},
     reset_code::{KeptCode, ResetCode},
@@ -33,8 +31,7 @@ pub use self::{
 };
 pub(in crate::domain) use self::{
     ids::new_uuid,
-    key_ring::Signer,
-    keyed_hash::IpPrefix,
+    keys::{IpPrefix, Signer},
     password::PASSWORD_BYTES_MAX,
     password_hash::{SALT_BYTES, Scheme, TAG_BYTES},
     reset_code::hash_of as reset_code_hash,

@@ -11,7 +11,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::UserId;
-use crate::common::{sha256::sha256_of, time::to_the_millisecond};
+use crate::common::{
+    sha256::sha256_of,
+    time::{is_credible_end, to_the_millisecond},
+};
 
 /// The prefix, by which operators and secret scanners recognize a code. A code never begins with a dash.
 const PREFIX: &str = "wwc_";
@@ -50,6 +53,13 @@ impl KeptCode {
     /// The stored form of a code that no user has, valid from `now` for the usual time.
     pub(crate) fn unknown(now: SystemTime, hash: [u8; 32]) -> Self {
         Self { hash, expire_time: to_the_millisecond(now + LIFETIME) }
+    }
+}
+
+impl KeptCode {
+    /// Whether a right clock can have given it this time of expiry.
+    pub(in crate::domain) fn is_credible(&self, now: SystemTime) -> bool {
+        is_credible_end(self.expire_time, LIFETIME, now)
     }
 }
 

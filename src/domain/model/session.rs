@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{SessionId, SessionListEntry, User, UserId, Username};
+use crate::common::time::is_credible;
 
 /// The maximum number of sessions of one user. A login beyond it ends the oldest.
 pub const SESSIONS_MAX: usize = 100;
@@ -50,6 +51,10 @@ pub struct Session {
     pub generation: u32,
     /// SHA-256 of the refresh secret of this generation.
     pub secret_hash: [u8; 32],
+    /// Random: from it and the previous secret the secret of this generation was derived. So an attacker with the key
+    /// ring and a spent refresh token cannot derive the tokens that followed. Zeros for the first generation, which is
+    /// random itself.
+    pub refresh_nonce: [u8; 16],
     /// When the user logged in.
     pub create_time: SystemTime,
     /// When this generation began.
@@ -89,6 +94,17 @@ impl Session {
             return Err(SessionEnd::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(SessionEnd::Expired) } else { Ok(()) }
+    }
+
+    /// The session without times that a wrong clock wrote. One that began in the future is not active: by its times it
+    /// would live too long. A refresh in the future counts as one at the login.
+    pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
+        let Self { create_time, refresh_time, expire_time, .. } = self;
+        Self {
+            refresh_time: if is_credible(refresh_time, now) { refresh_time } else { create_time },
+            expire_time: if is_credible(create_time, now) { expire_time } else { expire_time.min(now) },
+            ..self
+        }
     }
 
     /// Its entry in the list of sessions.

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::{AddressHash, KeptCode, PasswordHash, RequestId, SessionListEntry, UserData, UserId, Username};
+use crate::common::time::{credible_or_now, is_credible};
 
 /// A registered user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,19 @@ impl User {
             disabled: false,
             known_addresses: Vec::new(),
             reset: None,
+        }
+    }
+
+    /// The user without times that a wrong clock wrote: what happened in the future happened now, a login in the future is
+    /// not known, and a reset code that is valid for too long is void. The next write of the user stores it.
+    pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
+        let Self { create_time, update_time, last_login_time, reset, .. } = self;
+        Self {
+            create_time: credible_or_now(create_time, now),
+            update_time: credible_or_now(update_time, now),
+            last_login_time: last_login_time.filter(|time| is_credible(*time, now)),
+            reset: reset.filter(|code| code.is_credible(now)),
+            ..self
         }
     }
 

@@ -5,7 +5,8 @@
 //! - a username is claimed exactly once, also by concurrent calls;
 //! - `replace` changes a user only if it has not changed since it was read;
 //! - a single-use secret is used exactly once, also by concurrent calls;
-//! - a user that cannot be decoded is an error of its own and affects no other user.
+//! - a user that cannot be decoded is an error of its own and affects no other user;
+//! - a time that is read is not one that only a wrong clock can have written (`with_credible_times`).
 
 use std::{
     sync::Arc,
@@ -118,6 +119,13 @@ pub struct Stored<T> {
     pub value: T,
     /// Its revision.
     pub revision: Revision,
+}
+
+impl<T> Stored<T> {
+    /// Changes the value. The revision stays that of the stored bytes.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Stored<U> {
+        Stored { value: change(self.value), revision: self.revision }
+    }
 }
 
 /// The revision of a stored value: its bytes. Only stores read it.

@@ -57,12 +57,16 @@ impl Sessions {
             Bearer::Missing => return Err(Error::TokenMissing),
             Bearer::Malformed => return self.refuse_token(context, "malformed", Error::TokenInvalid),
         };
-        let ring = self.keys.key_ring().await?;
+        let ring = self.keys.key_ring_for(token).await?;
         let Some(claims) = ring.read_access(&self.settings, token) else {
             return self.refuse_token(context, "not_ours", Error::TokenInvalid);
         };
-        if claims.is_expired(self.store.now()) {
+        let now = self.store.now();
+        if claims.is_expired(now) {
             return self.refuse_token(context, "expired", Error::TokenExpired);
+        }
+        if !claims.is_credible(now) {
+            return self.refuse_token(context, "issued_in_the_future", Error::TokenInvalid);
         }
         Ok(claims)
     }

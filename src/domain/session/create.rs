@@ -19,7 +19,7 @@ impl Sessions {
         let ring = self.keys.key_ring().await?;
         let (now, entropy) = (self.store.now(), &*self.environment.entropy);
         let id = SessionId::new(now, entropy.bytes());
-        let refresh = ring.first_refresh(id, entropy);
+        let refresh = ring.first_refresh(id, now, entropy);
         let session = Session {
             id,
             user_id: user.id,
@@ -27,6 +27,7 @@ impl Sessions {
             epoch: user.epoch,
             generation: 0,
             secret_hash: refresh.secret_hash(),
+            refresh_nonce: [0; 16],
             create_time: now,
             refresh_time: now,
             expire_time: now + self.settings.lifetimes.absolute,

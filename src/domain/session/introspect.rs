@@ -54,7 +54,7 @@ impl Sessions {
     /// # Errors
     /// `StoreUnavailable`, `CorruptRecord`: not known.
     pub(in crate::domain) async fn introspect(&self, token: &str) -> Result<Option<Introspection>, Error> {
-        let ring = self.keys.key_ring().await?;
+        let ring = self.keys.key_ring_for(token).await?;
         if let Some(claims) = ring.read_access(&self.settings, token) {
             return self.introspect_access(&claims).await;
         }
@@ -88,7 +88,8 @@ impl Sessions {
     }
 
     async fn introspect_access(&self, claims: &Claims) -> Result<Option<Introspection>, Error> {
-        if claims.is_expired(self.store.now()) {
+        let now = self.store.now();
+        if claims.is_expired(now) || !claims.is_credible(now) {
             return Ok(None);
         }
         let Ok(owner) = self.owner(claims.session_id).await? else { return Ok(None) };

@@ -235,7 +235,11 @@ mod tests {
 
     fn owner(number: u128) -> SessionOwner {
         let user_id = UserId::parse(&Uuid::from_u128(number).to_string()).unwrap();
-        SessionOwner { user_id, username: Username::parse(&format!("user{number}")).unwrap() }
+        SessionOwner {
+            user_id,
+            username: Username::parse(&format!("user{number}")).unwrap(),
+            client_id: "watchword".into(),
+        }
     }
 
     fn session(number: u128) -> SessionId {

@@ -29,11 +29,10 @@ impl Sessions {
         context: &CallContext,
         text: &str,
     ) -> Result<Tokens, Error> {
-        let ring = self.keys.key_ring().await?;
+        let ring = self.keys.key_ring_for(text).await?;
         let Some(token) = ring.read_refresh(text) else {
             return self.refuse_token(context, "not_ours", Error::TokenInvalid);
         };
-        let successor = ring.successor(&token);
         for () in cas_attempts() {
             let AuthenticatedSession { user, session } = match self.active(token.session).await? {
                 Ok(active) => active,
@@ -42,7 +41,7 @@ impl Sessions {
                 }
                 Err(SessionEnd::Revoked) => return self.refuse_token(context, "session_ended", Error::TokenRevoked),
             };
-            let exchanged = self.exchange(context, &ring, &token, &successor, user.value.id, session).await?;
+            let exchanged = self.exchange(context, &ring, &token, user.value.id, session).await?;
             if let Some(tokens) = exchanged {
                 return Ok(tokens);
             }
@@ -56,11 +55,11 @@ impl Sessions {
         context: &CallContext,
         ring: &ActiveKeyRing,
         token: &RefreshToken,
-        successor: &RefreshToken,
         user: UserId,
         session: Stored<Session>,
     ) -> Result<Option<Tokens>, Error> {
         let (now, present) = (self.store.now(), &session.value);
+        let (successor, refresh_nonce) = &ring.successor(token, present, now, &*self.environment.entropy);
         let tokens =
             |session: &Session| ring.tokens(&self.settings, session, successor, now, &*self.environment.entropy);
         // The successor is unused: a use would have made another generation.
@@ -70,11 +69,16 @@ impl Sessions {
             return Ok(Some(tokens(present)));
         }
         if !is_current(token, present) {
+            if token.is_exposed {
+                // An attacker may have made it: it must not end the session.
+                return self.refuse_token(context, "dropped_key", Error::TokenInvalid);
+            }
             return self.end_reused(context, user, present.id).await;
         }
         let next = Session {
             generation: successor.generation,
             secret_hash: successor.secret_hash(),
+            refresh_nonce: *refresh_nonce,
             refresh_time: now,
             ..session.value.clone()
         };
@@ -122,6 +126,6 @@ impl Sessions {
 }
 
 /// Whether `token` is the session's present refresh token.
-fn is_current(token: &RefreshToken, session: &Session) -> bool {
+pub(super) fn is_current(token: &RefreshToken, session: &Session) -> bool {
     token.generation == session.generation && token.secret_hash() == session.secret_hash
 }

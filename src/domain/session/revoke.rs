@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AuthenticatedSession, Sessions};
+use super::{AuthenticatedSession, Sessions, refresh::is_current};
 use crate::domain::{
     context::CallContext,
     error::{Error, StoreError},
@@ -23,18 +23,21 @@ impl Sessions {
         client: Option<&str>,
         token: &str,
     ) -> Result<(), Error> {
-        let ring = self.keys.key_ring().await?;
+        let ring = self.keys.key_ring_for(token).await?;
         // An expired access token still names the session that its owner wants to end.
         let access = ring.read_access(&self.settings, token).map(|claims| claims.session_id);
-        let Some(id) = access.or_else(|| ring.read_refresh(token).map(|refresh| refresh.session)) else {
-            return Ok(());
-        };
+        let refresh = ring.read_refresh(token);
+        let Some(id) = access.or(refresh.as_ref().map(|refresh| refresh.session)) else { return Ok(()) };
         let session = self.store.session(id).await.or_report(&self.environment)?;
         // Another node may have ended it, or a call that did not wait for its answer.
         self.cache.evict_session(id);
         let Some(session) = session else { return Ok(()) };
         if client.is_some_and(|client| client != session.value.client_id) {
             return Err(Error::CallerNotAllowed);
+        }
+        if refresh.is_some_and(|refresh| refresh.is_exposed && !is_current(&refresh, &session.value)) {
+            // An attacker may have made it.
+            return Ok(());
         }
         self.end(context, session.value.user_id, id).await
     }

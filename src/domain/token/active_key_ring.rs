@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::hmac;
 
 use super::{
-    Claims, RefreshToken, TokenSettings, Tokens, jwt, refresh::RefreshKey, verified_cache::VerifiedTokenCache,
+    Claims, RefreshToken, TokenSettings, Tokens, jwt, refresh::RefreshKeys, verified_cache::VerifiedTokenCache,
 };
 use crate::{
     common::{bearer, time::unix_seconds},
     domain::{
         error::StoreError,
         model::{
-            AddressHash, IpPrefix, KeyRing, PublicKey, Session, SessionId, Signer, UserId, Username, UsernameHash,
-            new_uuid,
+            AddressHash, IpPrefix, KeyRing, PublicKey, Session, SessionId, Signer, StoredSecret, UserId, Username,
+            UsernameHash, new_uuid,
         },
         ports::Entropy,
     },
@@ -21,9 +21,10 @@ use crate::{
 
 /// Keys that are ready to use.
 pub(in crate::domain) struct ActiveKeyRing {
-    refresh: RefreshKey,
-    usernames: hmac::Key,
-    addresses: hmac::Key,
+    refresh: RefreshKeys,
+    /// The keys of keyed hashes, that of the newest secret first.
+    usernames: Vec<hmac::Key>,
+    addresses: Vec<hmac::Key>,
     signers: Vec<Signer>,
     verified: VerifiedTokenCache,
     stored: KeyRing,
@@ -34,10 +35,11 @@ impl ActiveKeyRing {
         let signers: Option<Vec<_>> = stored.signing.iter().map(Signer::new).collect();
         let signers = signers.filter(|signers| !signers.is_empty());
         let signers = signers.ok_or_else(|| StoreError::Corrupt("a signing key cannot be read".into()))?;
+        let hash_keys = |purpose| stored.hashes.iter().rev().map(|secret| secret.key_for(purpose)).collect();
         Ok(Self {
-            refresh: RefreshKey::new(&*stored.refresh),
-            usernames: stored.key_for("names"),
-            addresses: stored.key_for("addresses"),
+            refresh: RefreshKeys::new(&stored.refresh),
+            usernames: hash_keys("names"),
+            addresses: hash_keys("addresses"),
             signers,
             verified: VerifiedTokenCache::default(),
             stored: stored.clone(),
@@ -49,19 +51,35 @@ impl ActiveKeyRing {
         &self.stored
     }
 
-    /// A key for another purpose than tokens.
-    pub(in crate::domain) fn key_for(&self, purpose: &str) -> hmac::Key {
-        self.stored.key_for(purpose)
+    /// The key that signs challenges, derived for one purpose such as a day.
+    pub(in crate::domain) fn challenge_key(&self, purpose: &str, now: SystemTime) -> hmac::Key {
+        let in_use = StoredSecret::in_use(&self.stored.challenges, now);
+        in_use.expect("each ring has a secret that is not exposed").key_for(purpose)
+    }
+
+    /// The keys that may have signed a challenge, derived for one purpose.
+    pub(in crate::domain) fn challenge_keys(&self, purpose: &str) -> impl Iterator<Item = hmac::Key> {
+        self.stored.challenges.iter().map(move |secret| secret.key_for(purpose))
     }
 
     /// The keyed hash under which failed attempts of a username are counted.
     pub(in crate::domain) fn username_hash(&self, username: &Username) -> UsernameHash {
-        UsernameHash::new(&self.usernames, username)
+        UsernameHash::new(&self.usernames[0], username)
+    }
+
+    /// The keyed hashes under which they were counted before an attacker may have known the secret, newest first.
+    pub(in crate::domain) fn former_username_hashes(&self, username: &Username) -> Vec<UsernameHash> {
+        self.usernames[1..].iter().map(|key| UsernameHash::new(key, username)).collect()
     }
 
     /// The keyed hash of an address of a user.
     pub(in crate::domain) fn address_hash(&self, user: Option<UserId>, address: IpPrefix) -> AddressHash {
-        AddressHash::new(&self.addresses, user, address)
+        AddressHash::new(&self.addresses[0], user, address)
+    }
+
+    /// The keyed hashes that an address of a user has and had, newest first.
+    pub(in crate::domain) fn address_hashes(&self, user: Option<UserId>, address: IpPrefix) -> Vec<AddressHash> {
+        self.addresses.iter().map(|key| AddressHash::new(key, user, address)).collect()
     }
 
     /// The key that signs now: the newest that all nodes and services had time to read.
@@ -104,13 +122,38 @@ impl ActiveKeyRing {
     }
 
     /// The first refresh token of a session.
-    pub(in crate::domain) fn first_refresh(&self, session: SessionId, entropy: &dyn Entropy) -> RefreshToken {
-        self.refresh.first(session, entropy.bytes())
+    pub(in crate::domain) fn first_refresh(
+        &self,
+        session: SessionId,
+        now: SystemTime,
+        entropy: &dyn Entropy,
+    ) -> RefreshToken {
+        self.refresh.first(session, entropy.bytes(), now)
     }
 
-    /// The refresh token after `token`; always the same one.
-    pub(in crate::domain) fn successor(&self, token: &RefreshToken) -> RefreshToken {
-        self.refresh.successor(token)
+    /// The refresh token after `token` in this session, and the nonce that it is derived with: the one that the session
+    /// has, if it follows `token`, and otherwise the one that it gets.
+    pub(in crate::domain) fn successor(
+        &self,
+        token: &RefreshToken,
+        session: &Session,
+        now: SystemTime,
+        entropy: &dyn Entropy,
+    ) -> (RefreshToken, [u8; 16]) {
+        match self.refresh.known_successor(token, &session.refresh_nonce, &session.secret_hash) {
+            Some(known) => (known, session.refresh_nonce),
+            None => {
+                let nonce = entropy.bytes();
+                (self.refresh.new_successor(token, &nonce, now), nonce)
+            }
+        }
+    }
+
+    /// Whether a token of either kind names a key that this ring lacks. A newer ring may have it.
+    pub(in crate::domain) fn lacks_key_of(&self, token: &str) -> bool {
+        let is_ours =
+            || token.split_once('.').is_some_and(|(head, _)| self.signers.iter().any(|key| key.header == head));
+        !is_ours() && (bearer::header_of(token).is_some() || self.refresh.lacks_key_of(token))
     }
 
     /// Reads a refresh token; `None` unless a node with this key ring made it.

@@ -1,18 +1,24 @@
 //! Access tokens: JWTs (RFC 9068) signed with ES256, that live minutes.
 //!
 //! What a token must look like is in `bearer.rs`, for us and for those who check tokens by themselves. Time comes from the
-//! caller; there is no leeway.
+//! caller. The expiry has no leeway; a time of issue may be ahead by as much as clocks differ.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::{rand::SystemRandom, signature::KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::{
-    common::{bearer, time::unix_seconds},
+    common::{
+        bearer,
+        time::{CLOCK_TOLERANCE, unix_seconds},
+    },
     domain::model::{SessionId, Signer, UserId},
 };
+
+/// The longest lifetime that a node can be told to give an access token.
+const ACCESS_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,5 +79,11 @@ impl Claims {
     /// Whether the token has expired.
     pub(in crate::domain) fn is_expired(&self, now: SystemTime) -> bool {
         unix_seconds(now) >= self.expires_at
+    }
+
+    /// Whether a right clock can have issued the token: a wrong one may have written times of next year.
+    pub(in crate::domain) fn is_credible(&self, now: SystemTime) -> bool {
+        let latest = unix_seconds(now) + CLOCK_TOLERANCE.as_secs();
+        self.issued_at <= latest && self.expires_at <= latest + ACCESS_LIFETIME_MAX.as_secs()
     }
 }

@@ -1,8 +1,8 @@
 //! Tokens: what a login answers, and what a token that comes back is worth.
 //!
 //! Access tokens (`jwt.rs`) can be verified by every service that knows the public keys; refresh tokens (`refresh.rs`) only
-//! here. The key ring is read from the store and kept for a minute (`key_ring_cache.rs`). Does not know whether a session
-//! is active.
+//! here. The key ring is read from the store and kept for less than a second (`key_ring_cache.rs`). Does not know whether a
+//! session is active.
 
 mod active_key_ring;
 mod jwt;

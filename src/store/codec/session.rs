@@ -42,6 +42,9 @@ struct SessionDocument<'a> {
     /// SHA-256 of the refresh secret, in base64url.
     #[serde(borrow)]
     secret_hash: Cow<'a, str>,
+    /// 16 bytes, in base64url; left out for the first generation.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    refresh_nonce: Cow<'a, str>,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     create_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
@@ -96,6 +99,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         epoch,
         generation,
         secret_hash,
+        refresh_nonce,
         create_time,
         refresh_time,
         expire_time,
@@ -107,6 +111,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         return Err("filed under another id than its own".into());
     }
     let secret_hash = decode_base64(&secret_hash)?;
+    let refresh_nonce = if refresh_nonce.is_empty() { vec![0; 16].into() } else { decode_base64(&refresh_nonce)? };
     Ok(Session {
         id: key,
         user_id: UserId::parse(&user_id).ok_or("its user_id is not a UUID")?,
@@ -114,6 +119,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         epoch,
         generation,
         secret_hash: secret_hash.as_slice().try_into().map_err(|_| "its secret_hash is not one of SHA-256")?,
+        refresh_nonce: refresh_nonce.as_slice().try_into().map_err(|_| "its refresh_nonce has not 16 bytes")?,
         create_time,
         refresh_time,
         expire_time,
@@ -131,6 +137,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         epoch,
         generation,
         secret_hash,
+        refresh_nonce,
         create_time,
         refresh_time,
         expire_time,
@@ -146,6 +153,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         epoch: *epoch,
         generation: *generation,
         secret_hash: encode_base64(secret_hash).into(),
+        refresh_nonce: if *refresh_nonce == [0; 16] { "".into() } else { encode_base64(refresh_nonce).into() },
         create_time: *create_time,
         refresh_time: *refresh_time,
         expire_time: *expire_time,

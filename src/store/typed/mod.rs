@@ -94,6 +94,14 @@ impl TypedStore {
         })
     }
 
+    fn decoded_user(&self, name: &Username, bytes: &[u8]) -> Result<Stored<User>, StoreError> {
+        Ok(codec::user::read(name, bytes)?.map(|user| user.with_credible_times(self.now())))
+    }
+
+    fn decoded_session(&self, id: SessionId, bytes: &[u8]) -> Result<Stored<Session>, StoreError> {
+        Ok(codec::session::read(id, bytes)?.map(|session| session.with_credible_times(self.now())))
+    }
+
     /// Deletes what belonged to a removed user. What remains is harmless, so a failure here is not one of the call.
     async fn remove_leftovers(&self, user: &User) {
         let name = Revision(user.username.as_str().as_bytes().into());
@@ -125,7 +133,7 @@ impl Store for TypedStore {
             self.decoy.read();
             return Ok(None);
         };
-        codec::user::read(name, &bytes).map(Some)
+        self.decoded_user(name, &bytes).map(Some)
     }
 
     async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError> {
@@ -141,7 +149,7 @@ impl Store for TypedStore {
         let document = Document::lasting(codec::user::write(user));
         match self.insert(first, DocumentKey::user(&user.username), document).await? {
             None => Ok(Claim::Claimed),
-            Some(existing) => Ok(Claim::Taken(Box::new(codec::user::read(&user.username, &existing)?))),
+            Some(existing) => Ok(Claim::Taken(Box::new(self.decoded_user(&user.username, &existing)?))),
         }
     }
 
@@ -160,7 +168,7 @@ impl Store for TypedStore {
 
     async fn session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
         let document = self.documents.get(&DocumentKey::session(id)).await?;
-        document.map(|bytes| codec::session::read(id, &bytes)).transpose()
+        document.map(|bytes| self.decoded_session(id, &bytes)).transpose()
     }
 
     async fn change_sessions(
@@ -193,7 +201,8 @@ impl Store for TypedStore {
 
     async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError> {
         let document = self.documents.get(&DocumentKey::failed_attempts(name)).await?;
-        document.map(|bytes| codec::failures::read(&bytes)).transpose()
+        let failures = document.map(|bytes| codec::failures::read(&bytes)).transpose()?;
+        Ok(failures.map(|stored| stored.map(|failures| failures.with_credible_times(self.now()))))
     }
 
     async fn replace_failures(
@@ -242,12 +251,12 @@ impl Store for TypedStore {
 
     async fn watched_session(&self, id: SessionId) -> Result<Option<Stored<Session>>, StoreError> {
         let document = self.documents.get_watched(&DocumentKey::session(id)).await?;
-        document.map(|bytes| codec::session::read(id, &bytes)).transpose()
+        document.map(|bytes| self.decoded_session(id, &bytes)).transpose()
     }
 
     async fn watched_user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
         let document = self.documents.get_watched(&DocumentKey::user(name)).await?;
-        document.map(|bytes| codec::user::read(name, &bytes)).transpose()
+        document.map(|bytes| self.decoded_user(name, &bytes)).transpose()
     }
 
     fn watch(&self, handler: ChangeHandler<Changed>) {

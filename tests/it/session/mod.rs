@@ -5,9 +5,11 @@ mod oauth;
 mod refresh;
 mod revocation;
 mod sessions;
+mod stolen_key_ring;
 mod tokens;
 mod user_changes;
 mod well_known;
+mod wrong_clock;
 
 use tonic::Status;
 use watchword::api::pb;

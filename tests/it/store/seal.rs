@@ -56,7 +56,9 @@ async fn seal_hides_the_keys_and_changing_it_ends_no_session() {
         let tokens = app.authenticate("ada").await;
         app.stopped().await;
         let plain: Value = serde_json::from_str(&place.stored_keys()).unwrap();
-        let secrets = [&plain["refresh"], &plain["signing"][0]["private"]].map(|secret| secret.as_str().unwrap());
+        let secret = |kind: &str, member: &str| plain[kind][0][member].as_str().unwrap();
+        let secrets = ["refresh", "challenges", "hashes"].map(|kind| secret(kind, "secret"));
+        let secrets = [&secrets[..], &[secret("signing", "private")]].concat();
 
         for (keys, is_hidden) in [
             (&["plain", OLD][..], false),
@@ -205,6 +207,7 @@ async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
             let mut newer: Value = serde_json::from_str(&place.stored_keys()).unwrap();
             newer["x"] = json!({"y": [1, null]});
             newer["signing"][0]["note"] = "kept".into();
+            newer["refresh"][0]["note"] = "kept".into();
             place.write_keys(&newer.to_string());
 
             let app = start(&place, if keys.is_empty() { &[] } else { &[OLD, "plain"] }).await;
@@ -217,6 +220,7 @@ async fn fields_of_a_newer_program_survive_a_rotation_sealed_or_not() {
             let kept: Value = serde_json::from_str(&place.stored_keys()).unwrap();
             assert_eq!(kept["signing"].as_array().unwrap().len(), 2, "{kind:?}: the next key is there");
             assert_eq!((&kept["x"], &kept["signing"][0]["note"]), (&newer["x"], &json!("kept")), "{kind:?} {keys:?}");
+            assert_eq!(kept["refresh"][0]["note"], "kept", "{kind:?} {keys:?}");
         }
     }
 }

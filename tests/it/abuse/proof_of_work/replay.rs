@@ -50,6 +50,22 @@ async fn challenge_created_before_midnight_is_valid_after_midnight() {
     assert_eq!(Api::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await.outcome(), "ok");
 }
 
+#[tokio::test]
+async fn challenge_that_was_created_while_the_clock_was_a_year_ahead_is_expired() {
+    let year = Duration::from_secs(365 * 86_400);
+    for kind in [StoreKind::Memory, StoreKind::Embedded] {
+        let app = with_challenges(kind).start().await;
+        // The key of a day of next year is not asked for; an hour ahead it may be.
+        for ahead in [year, Duration::from_secs(3_600)] {
+            app.clock.advance_wall(ahead);
+            let proof = solution(&app, REGISTER).await;
+            app.clock.set_back(ahead);
+            let answer = Api::Grpc.register_with(&app, "ada", &password("ada"), "", &proof).await;
+            assert!(is_invalid(&answer), "{kind:?}: {answer:?}");
+        }
+    }
+}
+
 /// 64 registrations with one solution, distributed over nodes and APIs. Returns how many succeeded.
 async fn race(nodes: &Arc<Vec<App>>, proof: &str, round: usize) -> usize {
     let mut racers = JoinSet::new();

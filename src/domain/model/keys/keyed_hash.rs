@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::hmac;
 
-use super::{UserId, Username};
+use crate::domain::model::{UserId, Username};
 
 /// The part of an address that belongs to one client: a whole IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
