@@ -100,6 +100,7 @@ impl App {
             },
             lifetimes: config.lifetimes,
             check_reuse: config.token_check_reuse,
+            refresh_repeat: config.refresh_repeat,
         };
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, environment));
         Ok(Self { config, listeners, store, auth, audit, metrics })

@@ -85,6 +85,8 @@ pub enum Limit {
     AddressAndAccount,
     /// Registrations of the client address.
     Registrations,
+    /// Calls of one session.
+    Session,
 }
 
 impl Limit {
@@ -95,6 +97,7 @@ impl Limit {
             Limit::Account => "account",
             Limit::AddressAndAccount => "address_and_account",
             Limit::Registrations => "registrations",
+            Limit::Session => "session",
         }
     }
 }

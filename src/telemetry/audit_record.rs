@@ -83,8 +83,13 @@ impl<'a> AuditRecord<'a> {
                 let record = success("authn_token_created", context).by(*user).in_session(*session);
                 if *again { record.because("repeated") } else { record }
             }
-            Event::TokenReused { context, user, session } => {
-                failure("authn_token_reuse", context).aimed_at(*user).in_session(*session).warning()
+            Event::RefreshRepeatRefused { context, user, session } => {
+                let record = failure("authn_token_refused", context).because("repeated_elsewhere");
+                record.aimed_at(*user).in_session(*session)
+            }
+            Event::TokenReused { context, user, session, why } => {
+                let record = failure("authn_token_reuse", context).because(why);
+                record.aimed_at(*user).in_session(*session).warning()
             }
             Event::TokenRefused { context, why } => failure("authn_token_refused", context).because(why).routine(),
             Event::ClientRefused { context } => failure("authn_client_fail", context).routine(),

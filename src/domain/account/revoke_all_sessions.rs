@@ -9,13 +9,14 @@ impl Accounts {
     /// Ends all sessions of the user of this call, or all but the present one; answers how many were known.
     ///
     /// # Errors
-    /// Those of an access token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    /// Those of an access token; `Conflict`; `RateLimited`; `StoreUnavailable`, `OutcomeUnknown`: try again.
     pub(in crate::domain) async fn revoke_all_sessions(
         self: &Arc<Self>,
         context: &CallContext,
         keep_current: bool,
     ) -> Result<usize, Error> {
         let AuthenticatedSession { user, session } = self.sessions.authenticate(context).await?;
+        self.limits.count_change(context, session.value.id)?;
         // Only for the count: a failure here must not keep sessions alive.
         let known = self.sessions.sessions_of(&user.value).await.map_or(0, |sessions| sessions.len());
         let keep = keep_current.then(|| session.value.list_entry());

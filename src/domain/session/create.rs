@@ -5,7 +5,7 @@ use crate::domain::{
     context::CallContext,
     error::{Error, StoreError},
     event::Event,
-    model::{Session, SessionId, User, shortened_user_agent},
+    model::{Repeats, Session, SessionId, User, shortened_user_agent},
     token::Tokens,
 };
 
@@ -29,6 +29,8 @@ impl Sessions {
             secret_hash: refresh.secret_hash(),
             create_time: now,
             refresh_time: now,
+            refreshed_by: None,
+            repeats: Repeats::default(),
             expire_time: now + self.settings.lifetimes.absolute,
             user_agent: shortened_user_agent(&context.user_agent),
             client_address: context.address().to_string(),
