@@ -139,6 +139,7 @@ impl App {
             () = readiness::follow_store(store.health(), auth.keys_readable(), &readiness) => StopReason::StoreFailed,
             never = background::read_keys(&auth) => match never {},
             never = background::store_failures(&auth) => match never {},
+            never = background::write_merged_audit_lines(&audit) => match never {},
             never = background::release_memory(&auth) => match never {},
         };
 
