@@ -50,8 +50,9 @@
 //!   line reads from the bytes.
 //! - **a setting**: a field in `config/flags/`, its use in `config/checked.rs`, and what it conflicts with in
 //!   `config/conflicts.rs`; `docs/reference/settings.md` is compared by a test.
-//! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs` and
-//!   `telemetry/metrics.rs`; `docs/reference/audit.md` and `docs/reference/metrics.md`.
+//! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs`, where an
+//!   event that costs no hash is merged, and `telemetry/metrics.rs`; `docs/reference/audit.md` and
+//!   `docs/reference/metrics.md`.
 //! - **an HTTP route**: `http/mod.rs`, and its template in `http/metrics.rs`.
 //! - **an error**: a variant of `domain::Error`, matched by name in `api/errors/table.rs`, `api/ext_authz.rs` and
 //!   `telemetry/audit_record.rs`; its reason in `proto/watchword/auth/v1/error_reason.proto`;

@@ -51,8 +51,14 @@ pub(crate) fn measure(plan: &Plan, runtime: &Runtime, report: &mut Report) {
     let no_cache = ["--token-check-reuse", "0s"];
     let start =
         |redis, flags: &[&str]| Populated::start(runtime, Setup { redis, flags, ..Setup::default() }, POPULATION);
-    let servers =
-        [start(None, &[]), start(None, &no_cache), start(Some(&redis[0]), &[]), start(Some(&redis[1]), &no_cache)];
+    // A caller refreshes one session without pause.
+    let no_limit = ["--throttle-per-session", "1000000/1s"];
+    let servers = [
+        start(None, &no_limit),
+        start(None, &no_cache),
+        start(Some(&redis[0]), &[]),
+        start(Some(&redis[1]), &no_cache),
+    ];
     let arms = servers.each_ref().map(|of| (Load::connect(runtime, &of.server, 0), of.tokens.clone()));
     let mut cold = start(None, &[]);
     let bare = Server::spawn(Kind::Bare.command());
@@ -117,7 +123,7 @@ fn check((load, tokens): &(Load<'_>, Arc<Vec<Tokens>>), time: Duration) -> Loop 
     load.closed_loop(time, move |mut client, _| {
         let token = tokens[next.fetch_add(1, Ordering::Relaxed) % tokens.len()].access.clone();
         async move {
-            let answer = client.introspect_token(IntrospectTokenRequest { token }).await?;
+            let answer = client.introspect_token(IntrospectTokenRequest { token, ..Default::default() }).await?;
             assert!(answer.into_inner().active, "the token is active");
             Ok(())
         }
@@ -131,7 +137,9 @@ fn refresh(load: &Load<'_>, tokens: &Arc<Vec<Mutex<String>>>, time: Duration) ->
         let tokens = tokens.clone();
         async move {
             let refresh_token = tokens[number].lock().expect("no other holder panics").clone();
-            let answer = client.refresh_token(RefreshTokenRequest { refresh_token }).await?.into_inner();
+            let request_id = format!("00000000-0000-4000-8000-{:012x}", number + 1);
+            let request = RefreshTokenRequest { refresh_token, request_id };
+            let answer = client.refresh_token(request).await?.into_inner();
             let next = answer.tokens.expect("a refresh returns tokens").refresh_token;
             *tokens[number].lock().expect("no other holder panics") = next;
             Ok(())
@@ -155,7 +163,7 @@ fn measure_hostile(runtime: &Runtime, populated: &Populated, report: &mut Report
         for (what, token) in hostile::hostile(&valid).into_iter().chain(large) {
             let mut least = f64::MAX;
             for _ in 0..CHECKS {
-                let request = IntrospectTokenRequest { token: token.clone() };
+                let request = IntrospectTokenRequest { token: token.clone(), ..Default::default() };
                 let start = Instant::now();
                 let answer = client.introspect_token(request).await;
                 least = least.min(start.elapsed().as_secs_f64() * 1e3);

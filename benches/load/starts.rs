@@ -65,7 +65,7 @@ fn start(runtime: &Runtime, server: impl FnOnce() -> Server, ask: impl AsyncFn(C
 
 /// Checks an invalid token, which the bare server reports as active.
 async fn check(mut client: Client) {
-    let answer = client.introspect_token(IntrospectTokenRequest { token: "none".into() }).await;
+    let answer = client.introspect_token(IntrospectTokenRequest { token: "none".into(), ..Default::default() }).await;
     answer.expect("a server that listens answers");
 }
 

@@ -180,7 +180,7 @@ async fn check(server: &Server, tokens: &[Tokens], schedule: Schedule) -> Calls 
     let call = |number: usize| {
         let mut client = client.clone();
         let token = tokens[number % tokens.len()].access.clone();
-        async move { client.introspect_token(IntrospectTokenRequest { token }).await.map(drop) }
+        async move { client.introspect_token(IntrospectTokenRequest { token, ..Default::default() }).await.map(drop) }
     };
     schedule.run(call).await
 }

@@ -1,16 +1,20 @@
-//! Tasks that run for the life of a node: store failed attempts, read the key ring, and release memory.
+//! Tasks that run for the life of a node: store failed attempts, write merged audit lines, read the key ring, and release
+//! memory.
 
 use std::{convert::Infallible, time::Duration};
 
 use tokio::time;
 
-use crate::{common::host, domain::Auth};
+use crate::{common::host, domain::Auth, telemetry::Audit};
 
 /// How often a node without calls reads the key ring.
 const READ_KEYS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often failed attempts are stored. Those of the last interval are lost by `kill -9`, and unknown to other nodes.
 const STORE_FAILURES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often merged audit lines are written.
+const MERGED_LINES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the memory of the process is measured, and the growth from which on it is released.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +46,14 @@ pub(super) async fn store_failures(auth: &Auth) -> Infallible {
     loop {
         time::sleep(STORE_FAILURES_INTERVAL).await;
         auth.store_failed_attempts().await;
+    }
+}
+
+/// Writes the lines of audit events that were merged.
+pub(super) async fn write_merged_audit_lines(audit: &Audit) -> Infallible {
+    loop {
+        time::sleep(MERGED_LINES_INTERVAL).await;
+        audit.write_merged();
     }
 }
 

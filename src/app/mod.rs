@@ -101,6 +101,7 @@ impl App {
             lifetimes: config.lifetimes,
             client_id: config.token_client_id.clone(),
             check_reuse: config.token_check_reuse,
+            refresh_repeat: config.refresh_repeat,
         };
         let auth = Arc::new(Auth::new(store.clone(), pool, config.rules.clone(), tokens, config.throttle, environment));
         Ok(Self { config, listeners, store, auth, audit, metrics })
@@ -139,6 +140,7 @@ impl App {
             () = readiness::follow_store(store.health(), auth.keys_readable(), &readiness) => StopReason::StoreFailed,
             never = background::read_keys(&auth) => match never {},
             never = background::store_failures(&auth) => match never {},
+            never = background::write_merged_audit_lines(&audit) => match never {},
             never = background::release_memory(&auth) => match never {},
         };
 

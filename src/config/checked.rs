@@ -54,6 +54,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// How long the introspection cache answers.
     pub token_check_reuse: Duration,
+    /// How long a refresh with the same request id may be repeated.
+    pub refresh_repeat: Duration,
     /// Services that may introspect and revoke tokens over HTTP.
     pub oauth_clients: Option<Arc<OAuthClients>>,
     /// The hash pool.
@@ -130,6 +132,7 @@ impl Config {
             },
             token_client_id: tokens.token_client_id.clone(),
             token_check_reuse: tokens.token_check_reuse,
+            refresh_repeat: tokens.refresh_repeat,
             oauth_clients: files.oauth_clients,
             hashing: hashing(resources),
             limits: Limits { connections_max: resources.connections_max as usize, ..Limits::default() },

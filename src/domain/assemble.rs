@@ -97,6 +97,7 @@ impl Parts {
             store: self.store.clone(),
             environment: self.environment.clone(),
             keys: self.keys.clone(),
+            limits: self.limits.clone(),
             settings,
             cache: self.cache.clone(),
             writer: Arc::new(SessionWriter::new(self.store.clone(), self.cache.clone())),

@@ -89,6 +89,8 @@ pub enum Limit {
     Registrations,
     /// Wrong client secrets of the peer.
     ClientSecrets,
+    /// Calls of one session.
+    Session,
 }
 
 impl Limit {
@@ -100,6 +102,7 @@ impl Limit {
             Limit::AddressAndAccount => "address_and_account",
             Limit::Registrations => "registrations",
             Limit::ClientSecrets => "client_secrets",
+            Limit::Session => "session",
         }
     }
 }

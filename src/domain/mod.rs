@@ -43,16 +43,17 @@ pub use self::{
     event::{AdminAction, CodeRefusal, Event, Refusal},
     gateway::{Route, STORE_BUDGET},
     model::{
-        AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, KeptCode, KeyRing, Lifetimes, NewChallenge,
-        Password, PasswordHash, PublicKey, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
-        SessionListEntry, StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, IpPrefix, KeptCode, KeyRing, Lifetimes,
+        NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PublicKey, RefreshOrigin, Repeats, RequestId,
+        ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry, StoredKey, StoredSecret,
+        USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},
     ports::{
         ChangeHandler, ChangeNotice, Changed, Claim, Clock, ConfigurationWarning, Elapsed, Entropy, Environment,
         Observer, Replace, Revision, Sleep, Store, StoreHealth, Stored, System, WATCH_DURATION,
     },
-    session::{Introspection, SessionPage, TokenUse},
+    session::{Introspection, SessionPage, TokenTypeHint, TokenUse},
     token::{Claims, Names, TokenSettings, Tokens},
     violation::{Reason, Violation, Violations},
 };
@@ -129,17 +130,28 @@ impl Auth {
     /// Exchanges a refresh token for new tokens.
     ///
     /// # Errors
-    /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `StoreUnavailable`, `OutcomeUnknown`: send the same token again.
-    pub async fn refresh_token(&self, context: &CallContext, token: &str) -> Result<Tokens, Error> {
-        self.sessions.refresh(context, token).await
+    /// `TokenInvalid`, `TokenExpired`, `TokenRevoked`; `RateLimited`; `StoreUnavailable`, `OutcomeUnknown`: send the same
+    /// token with the same request id again.
+    pub async fn refresh_token(
+        &self,
+        context: &CallContext,
+        token: &str,
+        request_id: Option<RequestId>,
+    ) -> Result<Tokens, Error> {
+        self.sessions.refresh(context, token, request_id).await
     }
 
-    /// Introspects a token of either kind; `None` when it is not active.
+    /// Introspects a token; `None` when it is not active, and for a refresh token without the hint or the right to ask.
     ///
     /// # Errors
     /// `StoreUnavailable`, `CorruptRecord`: not known.
-    pub async fn introspect_token(&self, token: &str) -> Result<Option<Introspection>, Error> {
-        self.sessions.introspect(token).await
+    pub async fn introspect_token(
+        &self,
+        context: &CallContext,
+        token: &str,
+        hint: TokenTypeHint,
+    ) -> Result<Option<Introspection>, Error> {
+        self.sessions.introspect(context, token, hint).await
     }
 
     /// Ends the session of a token of either kind. A `client` that authenticated ends only its own sessions.
@@ -169,7 +181,8 @@ impl Auth {
     /// Replaces the data of the user of this call.
     ///
     /// # Errors
-    /// Those of an access token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
+    /// Those of an access token; `Conflict` when the etag is another one; `RateLimited`; `StoreUnavailable`,
+    /// `OutcomeUnknown`.
     pub async fn update_user_data(&self, context: &CallContext, change: DataChange) -> Result<User, Error> {
         self.accounts.update_data(context, change).await
     }
@@ -216,7 +229,7 @@ impl Auth {
     /// Ends one session of the user of this call.
     ///
     /// # Errors
-    /// Those of an access token; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    /// Those of an access token; `RateLimited`; `StoreUnavailable`, `OutcomeUnknown`: try again.
     pub async fn revoke_session(&self, context: &CallContext, id: SessionId) -> Result<(), Error> {
         self.sessions.revoke_session(context, id).await
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     common::bearer::{self, ACCESS_BYTES_MAX},
-    domain::{Bearer, TokenUse},
+    domain::{Bearer, TokenTypeHint, TokenUse},
 };
 
 static SAMPLE: LazyLock<Sample> = LazyLock::new(sample::authenticate);
@@ -63,14 +63,17 @@ fn try_headers(input: &[u8]) {
 
 /// Introspects a token, and parses it as a client does.
 fn try_token(text: &str) {
-    let Sample { auth, tokens } = &*SAMPLE;
-    let found = sample::wait(auth.introspect_token(text)).expect("a store in memory answers");
+    let Sample { auth, tokens, context } = &*SAMPLE;
+    let introspect =
+        |hint| sample::wait(auth.introspect_token(context, text, hint)).expect("a store in memory answers");
+    let found = introspect(TokenTypeHint::Refresh);
     let is_access = text == tokens.access;
     assert_eq!(found.is_some(), is_access || text == tokens.refresh, "{text}");
     if let Some(found) = found {
         assert_eq!((found.session_id, found.username.as_str()), (tokens.session.id, sample::NAME));
         assert_eq!(found.token_use == TokenUse::Access, is_access);
     }
+    assert_eq!(introspect(TokenTypeHint::Access).is_some(), is_access, "{text}");
     let header = bearer::header_of(text);
     assert!(header.is_none_or(|header| text.len() <= ACCESS_BYTES_MAX && text.starts_with(header)), "{text}");
     assert!(!is_access || header.is_some() && bearer::lifetime(text).is_some(), "an issued token was not recognized");

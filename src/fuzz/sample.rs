@@ -23,6 +23,8 @@ pub(super) const NAME: &str = "ada";
 pub(super) struct Sample {
     pub(super) auth: Arc<Auth>,
     pub(super) tokens: Tokens,
+    /// A call from the node's machine.
+    pub(super) context: CallContext,
 }
 
 /// A clock that does not move.
@@ -71,6 +73,7 @@ pub(super) fn authenticate() -> Sample {
         client_id: "watchword".into(),
         lifetimes: Lifetimes::default(),
         check_reuse: Duration::ZERO,
+        refresh_repeat: Duration::from_secs(600),
     };
     let cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
     let pool = HashPool::start(PoolSettings { workers: 1, cost }, Kernel::Fast, &environment);
@@ -90,5 +93,5 @@ pub(super) fn authenticate() -> Sample {
     wait(auth.register(&context, registration)).expect("the username is free");
     let credentials = Credentials::parse(NAME, password()).expect("valid credentials");
     let (_, tokens) = wait(auth.login(&context, credentials)).expect("the password is right");
-    Sample { auth, tokens }
+    Sample { auth, tokens, context }
 }

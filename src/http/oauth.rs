@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{call, errors::error_row},
-    domain::{Api, Auth, CallContext, Error, Introspection, TokenUse},
+    domain::{Api, Auth, CallContext, Error, Introspection, TokenTypeHint, TokenUse},
 };
 
 /// No cache stores what is said about a token.
@@ -43,8 +43,8 @@ struct TokenForm {
     /// The name of the client that sent it.
     client: String,
     token: String,
-    /// `token_type_hint=refresh_token`
-    is_refresh_hinted: bool,
+    /// `token_type_hint`
+    hint: TokenTypeHint,
 }
 
 /// Why a request failed.
@@ -61,9 +61,8 @@ enum OAuthError {
 pub(super) async fn introspect(State(state): State<OAuthState>, request: Request<Body>) -> Response {
     let context = context(&state.auth, Api::OAuth, &request);
     let answer = async {
-        let TokenForm { token, is_refresh_hinted, .. } = state.open(&context, request).await?;
-        let found = state.auth.introspect_token(&token).await?;
-        Ok::<_, OAuthError>(found.filter(|found| found.token_use == TokenUse::Access || is_refresh_hinted))
+        let TokenForm { token, hint, .. } = state.open(&context, request).await?;
+        Ok::<_, OAuthError>(state.auth.introspect_token(&context, &token, hint).await?)
     };
     match call::in_time(&state.auth, context.deadline, answer).await {
         Ok(found) => document(StatusCode::OK, &introspection(found)),
@@ -104,8 +103,8 @@ impl OAuthState {
         let client = client.to_owned();
         let token =
             form.take("token").filter(|token| !token.is_empty()).ok_or(OAuthError::Request("token is required"))?;
-        let is_refresh_hinted = form.take("token_type_hint").as_deref() == Some("refresh_token");
-        Ok(TokenForm { client, token, is_refresh_hinted })
+        let hint = TokenTypeHint::parse(&form.take("token_type_hint").unwrap_or_default());
+        Ok(TokenForm { client, token, hint })
     }
 }
 

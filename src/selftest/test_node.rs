@@ -195,6 +195,7 @@ fn settings(config: &Config, folder: &Path) -> Config {
             per_account: UNREACHED,
             per_address_and_account: UNREACHED,
             registrations: UNREACHED,
+            per_session: UNREACHED,
             alert: UNREACHED,
             lockout_threshold: LOCKOUT_THRESHOLD,
             lockout_is_strict: true,

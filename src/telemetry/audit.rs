@@ -1,17 +1,28 @@
 //! The audit log: who did what, when, from where, and the outcome. Written to the log, or to a stream of its own.
 //!
-//! `audit_record.rs` turns an event into a record; `audit_stream.rs` writes lines to a file. Neither blocks a call.
+//! `audit_record.rs` turns an event into a record; `audit_merge.rs` merges equal ones of a second; `audit_stream.rs` writes
+//! lines to a file. None of them blocks a call.
 
-use std::{io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use super::{
+    audit_merge::{AuditMerger, MergeStep},
     audit_record::{AuditRecord, Severity},
     audit_stream::{AuditStream, Sink},
 };
-use crate::domain::{Clock, ConfigurationWarning, Event, Observer};
+use crate::{
+    common::lock::lock,
+    domain::{Clock, ConfigurationWarning, Event, Observer},
+};
 
 /// The version of the line format. Raised when a field is removed or changes its meaning, not when one is added.
 const SCHEMA: u32 = 2;
@@ -35,6 +46,7 @@ pub struct Audit {
     clock: Arc<dyn Clock>,
     next: Arc<dyn Observer>,
     dropped: Counter,
+    merger: Mutex<AuditMerger>,
 }
 
 enum AuditTarget {
@@ -64,7 +76,7 @@ impl Audit {
             AuditLog::Stdout => stream(Sink::stdout())?,
             AuditLog::File(path) => stream(Sink::file(path))?,
         };
-        Ok(Self { target, clock, next, dropped })
+        Ok(Self { target, clock, next, dropped, merger: Mutex::default() })
     }
 
     /// Opens the file again, after log rotation has moved it away. Returns at once.
@@ -87,14 +99,36 @@ impl Audit {
         &self.dropped
     }
 
+    /// Writes the lines of events that were merged, a second after the first of them at the earliest. To be called once a
+    /// second.
+    pub fn write_merged(&self) {
+        let ended = lock(&self.merger).ended(self.clock.monotonic());
+        ended.iter().for_each(|record| self.write(record));
+    }
+
     /// Writes the lines that wait, for at most `within`.
     pub async fn close(&self, within: Duration) {
+        let merged = lock(&self.merger).all();
+        merged.iter().for_each(|record| self.write(record));
         if let AuditTarget::Stream(stream) = &self.target {
             stream.close(within).await;
         }
     }
 
-    fn write(&self, stream: &AuditStream, record: &AuditRecord<'_>) {
+    fn take(&self, record: &AuditRecord<'_>) {
+        let MergeStep { before, is_written } = lock(&self.merger).take(record, self.clock.monotonic());
+        before.iter().chain(is_written.then_some(record)).for_each(|record| self.write(record));
+    }
+
+    fn write(&self, record: &AuditRecord<'_>) {
+        match &self.target {
+            AuditTarget::Log => log(record),
+            AuditTarget::Off => {}
+            AuditTarget::Stream(stream) => self.push(stream, record),
+        }
+    }
+
+    fn push(&self, stream: &AuditStream, record: &AuditRecord<'_>) {
         let ts = humantime::format_rfc3339_nanos(self.clock.now()).to_string();
         let mut line =
             serde_json::to_vec(&AuditLine { ts, schema: SCHEMA, record }).expect("texts and numbers are JSON");
@@ -106,11 +140,7 @@ impl Audit {
 impl Observer for Audit {
     fn on(&self, event: &Event<'_>) {
         if let Some(record) = AuditRecord::of(event) {
-            match &self.target {
-                AuditTarget::Log => log(&record),
-                AuditTarget::Off => {}
-                AuditTarget::Stream(stream) => self.write(stream, &record),
-            }
+            self.take(&record);
         }
         self.next.on(event);
     }
@@ -124,6 +154,7 @@ fn log(record: &AuditRecord<'_>) {
                 event = record.event,
                 outcome = record.outcome.name(),
                 reason = record.reason,
+                count = record.count,
                 api = record.api,
                 peer = record.peer.map(tracing::field::display),
                 client = record.client.map(tracing::field::display),

@@ -13,12 +13,15 @@ use crate::domain::{AdminAction, CallContext, CodeRefusal, Error, Event, Peer, R
 const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// One event of the audit log. Unknown fields are left out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct AuditRecord<'a> {
     pub(super) event: &'static str,
     pub(super) outcome: AuditOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
+    /// How many equal events the line stands for, where it is not one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
@@ -43,6 +46,8 @@ pub(super) struct AuditRecord<'a> {
     pub(super) key_id: Option<&'a str>,
     #[serde(skip)]
     pub(super) severity: Severity,
+    #[serde(skip)]
+    pub(super) merging: Merging,
 }
 
 /// The outcome of the event.
@@ -64,6 +69,18 @@ pub(super) enum Severity {
     Routine,
 }
 
+/// Which events of a second become one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merging {
+    /// None: each has cost its client a hash or a proof of work, is an exchange of a refresh token, of which a session has
+    /// a limited number, or is an admin action.
+    Never,
+    /// Those of one user and session.
+    ByOwner,
+    /// Those of one source. Any client can cause them without a token.
+    BySource,
+}
+
 impl<'a> AuditRecord<'a> {
     /// The record of `event`; `None` for events that are only counted.
     pub(super) fn of(event: &'a Event<'_>) -> Option<Self> {
@@ -81,22 +98,24 @@ impl<'a> AuditRecord<'a> {
             }
             Event::TokenRefreshed { context, user, session, again } => {
                 let record = success("authn_token_created", context).by(*user).in_session(*session);
-                if *again { record.because("repeated") } else { record }
+                if *again { record.because("repeated").merged() } else { record }
             }
-            Event::TokenReused { context, user, session } => {
-                failure("authn_token_reuse", context).aimed_at(*user).in_session(*session).warning()
+            Event::RefreshRepeatRefused { context, user, session } => repeat_refused(context, *user, *session),
+            Event::TokenReused { context, user, session, why } => {
+                let record = failure("authn_token_reuse", context).because(why);
+                record.aimed_at(*user).in_session(*session).warning().merged()
             }
             Event::TokenRefused { context, why } => failure("authn_token_refused", context).because(why).routine(),
             Event::ClientRefused { context } => failure("authn_client_fail", context).routine(),
             Event::SessionEnded { context, user, session } => {
-                success("authn_token_revoked", context).by(*user).in_session(*session)
+                success("authn_token_revoked", context).by(*user).in_session(*session).merged()
             }
             Event::AllSessionsEnded { context, user } => {
-                success("authn_token_revoked", context).by(*user).because("all_sessions")
+                success("authn_token_revoked", context).by(*user).because("all_sessions").merged()
             }
             Event::PasswordChanged { context, user } => success("authn_password_change", context).by(*user),
             Event::ReauthenticationFailed { context, user } => failure("authn_password_change_fail", context).by(*user),
-            Event::UserChanged { context, user } => success("user_updated", context).by(*user),
+            Event::UserChanged { context, user } => success("user_updated", context).by(*user).merged(),
             Event::UserDeleted { context, user } => success("user_deleted", context).by(*user),
             Event::PasswordReset { context, user } => success("authn_password_reset", context).by(*user),
             Event::PasswordResetRefused { context, why } => reset_refused(context, *why),
@@ -115,7 +134,6 @@ impl<'a> AuditRecord<'a> {
             Event::FailureAlert => {
                 Self { outcome: AuditOutcome::Failure, ..without_call("authn_login_fail_max").warning() }
             }
-            // Costs the caller no work, so a flood is possible.
             Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).routine(),
             Event::ChallengeRefused { context, why, .. } => {
                 failure("challenge_fail", context).because(why.name()).routine()
@@ -158,8 +176,13 @@ impl<'a> AuditRecord<'a> {
         Self { severity: Severity::Warning, ..self }
     }
 
+    /// A flood is possible: the event costs a client nothing.
     fn routine(self) -> Self {
-        Self { severity: Severity::Routine, ..self }
+        Self { severity: Severity::Routine, merging: Merging::BySource, ..self }
+    }
+
+    fn merged(self) -> Self {
+        Self { merging: Merging::ByOwner, ..self }
     }
 }
 
@@ -184,6 +207,7 @@ fn without_call<'a>(event: &'static str) -> AuditRecord<'a> {
         event,
         outcome: AuditOutcome::Success,
         reason: None,
+        count: None,
         api: None,
         peer: None,
         client: None,
@@ -194,7 +218,13 @@ fn without_call<'a>(event: &'static str) -> AuditRecord<'a> {
         session_id: None,
         key_id: None,
         severity: Severity::Notice,
+        merging: Merging::Never,
     }
+}
+
+fn repeat_refused(context: &CallContext, user: UserId, session: SessionId) -> AuditRecord<'_> {
+    let record = failure("authn_token_refused", context).because("repeated_elsewhere");
+    record.aimed_at(user).in_session(session).merged()
 }
 
 fn login_refused(context: &CallContext, why: Refusal) -> AuditRecord<'_> {
@@ -260,14 +290,13 @@ fn error_reason(error: &Error) -> &'static str {
 }
 
 fn reset_refused(context: &CallContext, why: CodeRefusal) -> AuditRecord<'_> {
-    let record = failure("authn_password_reset_fail", context).because(why.name());
-    let severity = match why {
-        // Costs the caller no work.
-        CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => Severity::Routine,
-        // The code was right.
-        CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => Severity::Notice,
-    };
-    AuditRecord { target_id: why.user(), severity, ..record }
+    let record = AuditRecord { target_id: why.user(), ..failure("authn_password_reset_fail", context) };
+    let record = record.because(why.name());
+    match why {
+        CodeRefusal::UnknownUser | CodeRefusal::NoCode(_) | CodeRefusal::WrongCode(_) => record.routine(),
+        // The code was right, but no hash was computed.
+        CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => record.merged(),
+    }
 }
 
 fn shortened(user_agent: &str) -> &str {

@@ -110,7 +110,7 @@ impl Metrics {
             registry: Registry::default(),
             logins: Counters::by("outcome", &["ok", "refused"]),
             registrations: Counters::by("outcome", &["ok", "repeated", "name_taken"]),
-            refreshes: Counters::by("outcome", &["ok", "repeated", "reused"]),
+            refreshes: Counters::by("outcome", &["ok", "repeated", "elsewhere", "reused"]),
             password_resets: Counters::by("outcome", &["ok", "refused"]),
             store_failures: Counters::by("outcome", &["unavailable", "outcome_unknown", "corrupt_record"]),
             shed: Counters::by("reason", &["hash_queue"]),
@@ -224,6 +224,7 @@ impl Metrics {
             Event::PasswordResetRefused { .. } => (&self.password_resets, "refused"),
             Event::TokenRefreshed { again: false, .. } => (&self.refreshes, "ok"),
             Event::TokenRefreshed { again: true, .. } => (&self.refreshes, "repeated"),
+            Event::RefreshRepeatRefused { .. } => (&self.refreshes, "elsewhere"),
             Event::TokenReused { .. } => (&self.refreshes, "reused"),
             // Not counted. The audit log has those that matter.
             Event::TokenRefused { .. }

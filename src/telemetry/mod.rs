@@ -4,6 +4,7 @@
 //! username that a client sent, and that writing never blocks a call. Does not know how events come about, nor any protocol.
 
 mod audit;
+mod audit_merge;
 mod audit_record;
 mod audit_stream;
 mod log;

@@ -74,6 +74,7 @@ impl From<&RateLimitSettings> for pb::ThrottleInfo {
             per_account: rate(settings.per_account),
             per_address_and_account: rate(settings.per_address_and_account),
             registrations: rate(settings.registrations),
+            per_session: rate(settings.per_session),
             alert: rate(settings.alert),
             failure_cap: settings.lockout_threshold,
             failure_cap_strict: settings.lockout_is_strict,

@@ -73,8 +73,8 @@ fn one_session(lifetimes: &Lifetimes, session: Session, current: SessionId) -> p
     pb::Session {
         session_id: session.id.to_string(),
         create_time: Some(timestamp(session.create_time)),
-        last_refresh_time: Some(timestamp(session.refresh_time)),
-        expire_time: Some(timestamp(session.idle_end(lifetimes))),
+        last_refresh_time: Some(timestamp(session.shown_refresh_time())),
+        expire_time: Some(timestamp(session.shown_idle_end(lifetimes))),
         current: session.id == current,
         user_agent: session.user_agent,
         client_address: session.client_address,

@@ -67,6 +67,7 @@ impl ErrorRow {
             Limit::AddressAndAccount => "too many wrong passwords or codes were tried for this name from here",
             Limit::Registrations => "too many registrations came from this address",
             Limit::ClientSecrets => "too many wrong client secrets came from this address",
+            Limit::Session => "too many calls came from this session",
         };
         self.limit = Some(limit);
         self = self.with_retry(after);

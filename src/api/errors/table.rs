@@ -61,7 +61,8 @@ pub fn error_row(error: &Error) -> ErrorRow {
                 .with_retry(RETRY_AFTER)
         }
         Error::OutcomeUnknown => {
-            let text = "whether it was stored is not known; send it again, Register with the same request_id";
+            let text =
+                "whether it was stored is not known; send it again, with the same request_id where the call has one";
             row(Code::Unknown, 500, R::OutcomeUnknown, text)
         }
         Error::DeadlineExceeded => {

@@ -3,7 +3,7 @@
 use super::{Services, method_table};
 use crate::{
     api::{convert, pb},
-    domain::{CallContext, Error},
+    domain::{CallContext, Error, TokenTypeHint},
 };
 
 method_table! {
@@ -49,18 +49,19 @@ async fn refresh_token(
     context: &CallContext,
     request: pb::RefreshTokenRequest,
 ) -> Result<pb::RefreshTokenResponse, Error> {
-    let token = convert::token("refresh_token", request.refresh_token)?;
-    let tokens = services.auth.refresh_token(context, &token).await?;
+    let (token, request_id) = convert::refresh(request)?;
+    let tokens = services.auth.refresh_token(context, &token, request_id).await?;
     Ok(pb::RefreshTokenResponse { tokens: Some(tokens.into()) })
 }
 
 async fn introspect_token(
     services: &Services,
-    _: &CallContext,
+    context: &CallContext,
     request: pb::IntrospectTokenRequest,
 ) -> Result<pb::IntrospectTokenResponse, Error> {
     let token = convert::token("token", request.token)?;
-    let introspection = services.auth.introspect_token(&token).await?;
+    let hint = TokenTypeHint::parse(&request.token_type_hint);
+    let introspection = services.auth.introspect_token(context, &token, hint).await?;
     Ok(introspection.into())
 }
 

@@ -88,7 +88,7 @@ impl Client {
     ///
     /// Those of the contract's IntrospectToken, when the token cannot be checked.
     pub async fn introspect(&self, token: impl Into<String>) -> Result<pb::IntrospectTokenResponse, Status> {
-        let request = pb::IntrospectTokenRequest { token: token.into() };
+        let request = pb::IntrospectTokenRequest { token: token.into(), ..Default::default() };
         Ok(self.auth().introspect_token(request).await?.into_inner())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! After four fifths of its lifetime an access token is refreshed, once for all callers and in its own task, so a caller
 //! that goes away loses neither the refresh nor the rotated token. No caller waits while the old token is valid. A refresh
-//! whose outcome is unknown is repeated with the same refresh token, as long as the server answers the same successor, so a
-//! lost response does not end the session. Lifetimes are measured from the request for the tokens, so a host with a wrong
+//! whose outcome is unknown is repeated with the same refresh token and request id, for which the server answers the same
+//! successor for 10 minutes, so a lost response does not end the session. Lifetimes are measured from the request for the tokens, so a host with a wrong
 //! clock refreshes no more often than others.
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{
 const EXPIRY_MARGIN: Duration = Duration::from_secs(2);
 
 /// Attempts of a refresh whose outcome is unknown, the timeout of each, and the pause between them. Together less than the
-/// 10 s in which the server answers the same successor again.
+/// 10 s that a caller waits.
 const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
@@ -164,10 +164,14 @@ impl fmt::Debug for TokenSource {
 /// The refresh task: stores new tokens, or the cause of the failure.
 async fn refresh(source: TokenSource) {
     let client = &source.0.client;
-    let refresh_token = source.tokens().refresh_token;
+    let (refresh_token, request_id) = {
+        let state = source.state();
+        (state.tokens.refresh_token.clone(), state.request_id.clone())
+    };
     for attempt in 1.. {
         let requested = client.clock().monotonic();
-        let mut request = Request::new(pb::RefreshTokenRequest { refresh_token: refresh_token.clone() });
+        let request = pb::RefreshTokenRequest { refresh_token: refresh_token.clone(), request_id: request_id.clone() };
+        let mut request = Request::new(request);
         request.set_timeout(ATTEMPT_TIMEOUT);
         let response = client.auth().refresh_token(request).await;
         let result = response.and_then(|response| {
@@ -189,9 +193,14 @@ async fn refresh(source: TokenSource) {
                 source.state().last_refresh = LastRefresh::SessionEnded { cause };
                 return;
             }
-            Some(ErrorReason::Overloaded | ErrorReason::Draining | ErrorReason::StoreUnavailable) => {}
-            // The outcome is unknown. Repeat now: the next caller may come after the 10 s in which the server repeats its
-            // answer.
+            Some(
+                ErrorReason::Overloaded
+                | ErrorReason::RateLimited
+                | ErrorReason::Draining
+                | ErrorReason::StoreUnavailable,
+            ) => {}
+            // The outcome is unknown. Repeat now: the next caller may come after the 10 minutes in which the server repeats
+            // its answer.
             _ if attempt < ATTEMPTS_MAX && pause <= RETRY_AFTER => {
                 tokio::time::sleep(pause).await;
                 continue;

@@ -6,6 +6,20 @@ use tonic::Status;
 
 use crate::{api::pb, client::single_flight::SingleFlight, common::bearer};
 
+/// A random UUID (version 4 of RFC 9562). Not derived from the token: its thief must not know it. Empty, which is no id,
+/// where the system has no random bytes.
+fn request_id() -> String {
+    let mut bytes = [0; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        return String::new();
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = |part: &[u8]| part.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let [a, b, c, d, e] = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].map(hex);
+    format!("{a}-{b}-{c}-{d}-{e}")
+}
+
 /// When an access token is refreshed, in fifths of its lifetime.
 const DUE_FIFTHS: u32 = 4;
 
@@ -17,6 +31,8 @@ pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
 
 pub(super) struct TokenState {
     pub(super) tokens: pb::Tokens,
+    /// Makes the refresh of these tokens repeatable: the same for every attempt, until there are new tokens.
+    pub(super) request_id: String,
     /// When the access token is refreshed.
     pub(super) refresh_at: Instant,
     /// When the access token expires.
@@ -39,6 +55,7 @@ impl TokenState {
         let refresh_at = requested + lifetime * DUE_FIFTHS / 5;
         Self {
             tokens,
+            request_id: request_id(),
             refresh_at,
             expires_at: requested + lifetime,
             last_refresh: LastRefresh::Succeeded,

@@ -11,7 +11,7 @@ use crate::domain::{ChallengeRules, Rate, RateLimitSettings, Work};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Abuse protection (rate limits, lockout, proof of work)")]
 pub struct AbuseArgs {
-    /// Rate limits of password attempts and registrations
+    /// Rate limits of password attempts, registrations and calls of a session
     #[arg(long, env = "WATCHWORD_THROTTLE", value_name = "WHEN", default_value = "on")]
     pub throttle: Switch,
 
@@ -30,6 +30,10 @@ pub struct AbuseArgs {
     /// Registrations from one client address, successful or not
     #[arg(long, env = "WATCHWORD_THROTTLE_REGISTRATIONS", value_name = "RATE", default_value = "60/1h")]
     pub throttle_registrations: Rate,
+
+    /// Calls of one session that change something: RefreshToken, UpdateUserData, RevokeSession, RevokeAllSessions
+    #[arg(long, env = "WATCHWORD_THROTTLE_PER_SESSION", value_name = "RATE", default_value = "120/1m")]
+    pub throttle_per_session: Rate,
 
     /// Failed password attempts of all clients above which the log and a metric raise an alert; no attempt is refused
     #[arg(long, env = "WATCHWORD_FAILURE_ALERT", value_name = "RATE", default_value = "1000/1m")]
@@ -71,6 +75,7 @@ impl AbuseArgs {
             per_account: self.throttle_per_account,
             per_address_and_account: self.throttle_per_address_and_account,
             registrations: self.throttle_registrations,
+            per_session: self.throttle_per_session,
             alert: self.failure_alert,
             lockout_threshold: self.failure_cap,
             lockout_is_strict: self.failure_cap_strict,

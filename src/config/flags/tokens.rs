@@ -48,6 +48,12 @@ pub struct TokenArgs {
           value_parser = |text: &str| duration_between(text, Duration::from_secs(60), SESSION_MAX))]
     pub session_lifetime: Duration,
 
+    /// How long a refresh whose answer was lost may be repeated with the same request_id, while the new refresh token is
+    /// unused (10s to 1h)
+    #[arg(long, env = "WATCHWORD_REFRESH_REPEAT", value_name = "TIME", default_value = "10m",
+          value_parser = |text: &str| duration_between(text, Duration::from_secs(10), Duration::from_secs(3_600)))]
+    pub refresh_repeat: Duration,
+
     /// How long the introspection cache answers after the store confirmed an access token, or Redis that it has not changed
     /// (0s to 800ms). A session that ends on another node is refused here after this time; one that ends on this node, at once
     #[arg(long, env = "WATCHWORD_TOKEN_CHECK_REUSE", value_name = "TIME", default_value = "800ms",

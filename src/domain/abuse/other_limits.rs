@@ -1,5 +1,6 @@
-//! The limits beside those of password attempts: registrations, reset codes and client secrets; and how operators see, store and clear failed
-//! attempts.
+//! The limits beside those of password attempts: on registrations, reset codes, client secrets and calls of a session.
+//!
+//! Also how operators see, store and clear failed attempts.
 
 use super::{
     attempt_limits::AttemptLimits,
@@ -9,7 +10,7 @@ use crate::domain::{
     context::{CallContext, Peer},
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{FailedAttempts, IpPrefix, Username, UsernameHash},
+    model::{FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
     ports::{StoreResult, Stored},
 };
 
@@ -115,6 +116,34 @@ impl AttemptLimits {
         }
         self.environment.note(&Event::ClientRefused { context });
         Ok(())
+    }
+
+    /// Counts a call that changes something in a session, whatever its outcome: each writes to the store and to the audit log
+    /// without costing a hash.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_change(&self, context: &CallContext, session: SessionId) -> Result<(), Error> {
+        self.count_in_session(context, RateLimitKey::SessionChanges(session))
+    }
+
+    /// Counts a call with the refresh token of one generation, whatever its outcome.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_refresh(
+        &self,
+        context: &CallContext,
+        session: SessionId,
+        generation: u32,
+    ) -> Result<(), Error> {
+        self.count_in_session(context, RateLimitKey::RefreshTokenUses(session, generation))
+    }
+
+    fn count_in_session(&self, context: &CallContext, key: RateLimitKey) -> Result<(), Error> {
+        let Some(active) = &self.active else { return Ok(()) };
+        let counted = active.limiter.count(key, active.settings.per_session);
+        counted.map_err(|wait| self.rate_limited(context, Limit::Session, wait))
     }
 
     /// Clears the failed attempts of a username on this node, and in the store soon: it has a new password or a new user.

@@ -31,7 +31,8 @@ impl Accounts {
     /// Replaces the data of the user of this call.
     ///
     /// # Errors
-    /// Those of an access token; `Conflict` when the etag is another one; `StoreUnavailable`, `OutcomeUnknown`.
+    /// Those of an access token; `Conflict` when the etag is another one; `RateLimited`; `StoreUnavailable`,
+    /// `OutcomeUnknown`.
     pub(in crate::domain) async fn update_data(
         self: &Arc<Self>,
         context: &CallContext,
@@ -39,7 +40,8 @@ impl Accounts {
     ) -> Result<User, Error> {
         // Under the user's lock: many such calls at once would always be faster than what ends their session.
         let lock = self.user_locks.lock(self.sessions.claims(context).await?.user_id).await;
-        let AuthenticatedSession { user, .. } = self.sessions.authenticate(context).await?;
+        let AuthenticatedSession { user, session } = self.sessions.authenticate(context).await?;
+        self.limits.count_change(context, session.value.id)?;
         let now = self.store.now();
         let DataChange { data, etag } = change;
         let matches = move |user: &User| etag.as_ref().is_none_or(|etag| *etag == user.data.etag());

@@ -71,7 +71,7 @@ pub(in crate::domain) fn new_uuid(now: SystemTime, random: [u8; 10]) -> Uuid {
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-/// Makes a registration idempotent (AIP-155): the same id is the same request.
+/// Makes a registration idempotent and a refresh repeatable (AIP-155): the same id is the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(Uuid);
 
@@ -85,6 +85,10 @@ impl RequestId {
             Ok(uuid) if !uuid.is_nil() => Ok(Some(Self(uuid))),
             Ok(_) | Err(_) => Err(Violation::new("request_id", Reason::NotAUuid, "is not a UUID")),
         }
+    }
+
+    pub(in crate::domain) fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
     }
 }
 

@@ -14,6 +14,16 @@ pub const SESSIONS_MAX: usize = 100;
 /// The maximum length of a stored user agent in bytes.
 const USER_AGENT_BYTES_MAX: usize = 256;
 
+/// The length of each hash of a [`RefreshOrigin`].
+pub const ORIGIN_HASH_BYTES: usize = 16;
+
+/// Generations in a row in which a repeat is remembered: all bits of [`Repeats`].
+const REPEATED_GENERATIONS: u8 = 0b1111;
+
+/// The precision of the times of a refresh that are shown: finer ones would tell the thief of a token when its user has
+/// exchanged it.
+const SHOWN_REFRESH_PRECISION: Duration = Duration::from_secs(60);
+
 /// The lifetimes of tokens and sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
@@ -59,6 +69,10 @@ pub struct Session {
     pub create_time: SystemTime,
     /// When this generation began.
     pub refresh_time: SystemTime,
+    /// The refresh that began this generation; none before the first.
+    pub refreshed_by: Option<RefreshOrigin>,
+    /// Which of the last generations began with a refresh that was repeated.
+    pub repeats: Repeats,
     /// When it ends even if it is refreshed.
     pub expire_time: SystemTime,
     /// The client that the session belongs to: `client_id` of its access tokens (RFC 9068).
@@ -67,6 +81,25 @@ pub struct Session {
     pub user_agent: String,
     /// The client address, as far as the API knew it.
     pub client_address: String,
+}
+
+/// Where a refresh came from, to recognize its repeats. Both hashes are keyed with the secret of the exchanged token, which
+/// the store does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshOrigin {
+    /// Of the request id; none if the call had none.
+    pub request: Option<[u8; ORIGIN_HASH_BYTES]>,
+    /// Of the API, the address prefix and the user agent.
+    pub caller: [u8; ORIGIN_HASH_BYTES],
+}
+
+/// Which of the last four generations began with a refresh that was repeated. The lowest bit is the present generation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// Repeated at all.
+    pub any: u8,
+    /// Repeated later than two concurrent calls of one client are.
+    pub late: u8,
 }
 
 /// Why a session has ended.
@@ -84,6 +117,22 @@ impl Session {
     /// When it ends unless it is refreshed.
     pub fn idle_end(&self, lifetimes: &Lifetimes) -> SystemTime {
         (self.refresh_time + lifetimes.idle).min(self.expire_time)
+    }
+
+    /// When this generation began, to the minute; never before the login.
+    pub fn shown_refresh_time(&self) -> SystemTime {
+        self.refresh_minute().max(self.create_time)
+    }
+
+    /// When it ends unless it is refreshed, to the minute.
+    pub fn shown_idle_end(&self, lifetimes: &Lifetimes) -> SystemTime {
+        (self.refresh_minute() + lifetimes.idle).min(self.expire_time)
+    }
+
+    fn refresh_minute(&self) -> SystemTime {
+        let since_1970 = self.refresh_time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let precision = SHOWN_REFRESH_PRECISION.as_secs();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs() / precision * precision)
     }
 
     /// Whether it is active, given its user.
@@ -110,6 +159,25 @@ impl Session {
     /// Its entry in the list of sessions.
     pub fn list_entry(&self) -> SessionListEntry {
         SessionListEntry { id: self.id, epoch: self.epoch }
+    }
+}
+
+// === impl Repeats ===
+
+impl Repeats {
+    /// Those of the next generation, which is not repeated yet.
+    pub(in crate::domain) fn of_next_generation(self) -> Self {
+        Self { any: (self.any << 1) & REPEATED_GENERATIONS, late: (self.late << 1) & REPEATED_GENERATIONS }
+    }
+
+    /// With a repeat in the present generation.
+    pub(in crate::domain) fn with_repeat(self, is_late: bool) -> Self {
+        Self { any: self.any | 1, late: self.late | u8::from(is_late) }
+    }
+
+    /// Whether every one of the last four generations was repeated, and one of them late.
+    pub(in crate::domain) fn are_reuse(self) -> bool {
+        self.any & REPEATED_GENERATIONS == REPEATED_GENERATIONS && self.late & REPEATED_GENERATIONS != 0
     }
 }
 

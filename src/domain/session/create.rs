@@ -5,7 +5,7 @@ use crate::domain::{
     context::CallContext,
     error::{Error, StoreError},
     event::Event,
-    model::{Session, SessionId, User, shortened_user_agent},
+    model::{Repeats, Session, SessionId, User, shortened_user_agent},
     token::Tokens,
 };
 
@@ -30,6 +30,8 @@ impl Sessions {
             refresh_nonce: [0; 16],
             create_time: now,
             refresh_time: now,
+            refreshed_by: None,
+            repeats: Repeats::default(),
             expire_time: now + self.settings.lifetimes.absolute,
             client_id: self.settings.client_id.clone(),
             user_agent: shortened_user_agent(&context.user_agent),

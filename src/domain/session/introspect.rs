@@ -1,15 +1,19 @@
 //! Answers whether a token is active, and its claims (RFC 7662).
 //!
+//! A refresh token is active only with the hint `refresh_token`, so that no service accepts one as an access token, and only
+//! for a caller who may ask: an authenticated OAuth client, or a caller on the node's machine. To all others the answer would
+//! tell when the token was exchanged, which is what the thief of a copy waits for.
+//!
 //! A token that is not active is an answer and no error, and the answer says nothing else. While the store cannot be asked,
 //! only the introspection cache answers.
 
 use std::time::SystemTime;
 
-use super::{AuthenticatedSession, Sessions, introspection_cache::SessionOwner};
+use super::{AuthenticatedSession, Sessions, introspection_cache::SessionOwner, repeat::is_current};
 use crate::{
     common::time::from_unix_seconds,
     domain::{
-        context::CallContext,
+        context::{Api, CallContext, Peer},
         error::Error,
         model::{SessionId, UserId, Username},
         token::{Claims, Names},
@@ -48,20 +52,60 @@ pub enum TokenUse {
     Refresh,
 }
 
+/// What a caller takes a token for: `token_type_hint` of RFC 7662 section 2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenTypeHint {
+    /// An access token, or not said.
+    Access,
+    /// A refresh token.
+    Refresh,
+}
+
+impl TokenTypeHint {
+    /// Reads the text form. A value that is not known is no hint (RFC 7009 section 2.1).
+    pub fn parse(text: &str) -> Self {
+        if text == "refresh_token" { TokenTypeHint::Refresh } else { TokenTypeHint::Access }
+    }
+}
+
+/// Whether the caller may introspect refresh tokens. A call that a proxy forwards counts for the end user: a trusted proxy
+/// on this machine does not lend its place to others.
+fn may_ask_for_refresh_tokens(context: &CallContext) -> bool {
+    match context.api {
+        // Its clients have authenticated.
+        Api::OAuth => true,
+        Api::Grpc | Api::Admin | Api::Legacy | Api::Altcha => {
+            let is_here = |peer| match peer {
+                Peer::Ip(address) => address.is_loopback(),
+                Peer::Local { .. } => true,
+            };
+            is_here(context.peer) && is_here(context.address())
+        }
+    }
+}
+
 impl Sessions {
-    /// Introspects a token of either kind; `None` when it is not active.
+    /// Introspects a token; `None` when it is not active, and for a refresh token without the hint or the right to ask.
     ///
     /// # Errors
     /// `StoreUnavailable`, `CorruptRecord`: not known.
-    pub(in crate::domain) async fn introspect(&self, token: &str) -> Result<Option<Introspection>, Error> {
+    pub(in crate::domain) async fn introspect(
+        &self,
+        context: &CallContext,
+        token: &str,
+        hint: TokenTypeHint,
+    ) -> Result<Option<Introspection>, Error> {
         let ring = self.keys.key_ring_for(token).await?;
         if let Some(claims) = ring.read_access(&self.settings, token) {
             return self.introspect_access(&claims).await;
         }
+        if hint != TokenTypeHint::Refresh || !may_ask_for_refresh_tokens(context) {
+            return Ok(None);
+        }
         let Some(refresh) = ring.read_refresh(token) else { return Ok(None) };
         let Ok(AuthenticatedSession { user, session }) = self.active(refresh.session).await? else { return Ok(None) };
         let (user, session) = (user.value, session.value);
-        if (refresh.generation, refresh.secret_hash()) != (session.generation, session.secret_hash) {
+        if !is_current(&refresh, &session) {
             return Ok(None);
         }
         let Names { issuer, audience } = self.settings.names.clone();
@@ -71,8 +115,8 @@ impl Sessions {
             session_id: session.id,
             client_id: session.client_id.clone(),
             token_use: TokenUse::Refresh,
-            issue_time: session.refresh_time,
-            expire_time: session.idle_end(&self.settings.lifetimes),
+            issue_time: session.shown_refresh_time(),
+            expire_time: session.shown_idle_end(&self.settings.lifetimes),
             issuer,
             audience,
         }))

@@ -10,6 +10,7 @@ mod introspect;
 mod introspection_cache;
 mod list;
 mod refresh;
+mod repeat;
 mod revoke;
 mod writer;
 
@@ -19,10 +20,11 @@ pub(in crate::domain) use self::{
     authenticate::AuthenticatedSession, introspection_cache::IntrospectionCache, writer::SessionWriter,
 };
 pub use self::{
-    introspect::{Introspection, TokenUse},
+    introspect::{Introspection, TokenTypeHint, TokenUse},
     list::SessionPage,
 };
 use super::{
+    abuse::AttemptLimits,
     ports::{Environment, Store},
     token::{KeyRingCache, TokenSettings},
 };
@@ -33,6 +35,7 @@ pub(in crate::domain) struct Sessions {
     pub(in crate::domain) store: Arc<dyn Store>,
     pub(in crate::domain) environment: Environment,
     pub(in crate::domain) keys: Arc<KeyRingCache>,
+    pub(in crate::domain) limits: Arc<AttemptLimits>,
     pub(in crate::domain) settings: TokenSettings,
     pub(in crate::domain) cache: Arc<IntrospectionCache>,
     pub(in crate::domain) writer: Arc<SessionWriter>,

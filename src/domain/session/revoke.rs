@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AuthenticatedSession, Sessions, refresh::is_current};
+use super::{AuthenticatedSession, Sessions, repeat::is_current};
 use crate::domain::{
     context::CallContext,
     error::{Error, StoreError},
@@ -45,13 +45,14 @@ impl Sessions {
     /// Ends one session of the user of this call. A session of another user is left as it is.
     ///
     /// # Errors
-    /// Those of an access token; `StoreUnavailable`, `OutcomeUnknown`: try again.
+    /// Those of an access token; `RateLimited`; `StoreUnavailable`, `OutcomeUnknown`: try again.
     pub(in crate::domain) async fn revoke_session(
         self: &Arc<Self>,
         context: &CallContext,
         id: SessionId,
     ) -> Result<(), Error> {
-        let AuthenticatedSession { user, .. } = self.authenticate(context).await?;
+        let AuthenticatedSession { user, session } = self.authenticate(context).await?;
+        self.limits.count_change(context, session.value.id)?;
         let wanted = self.store.session(id).await.or_report(&self.environment)?;
         self.cache.evict_session(id);
         if wanted.is_some_and(|session| session.value.user_id == user.value.id) {

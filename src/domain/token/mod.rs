@@ -27,6 +27,8 @@ pub struct TokenSettings {
     pub lifetimes: Lifetimes,
     /// How long a positive token check may be answered again, from when the store was asked.
     pub check_reuse: Duration,
+    /// How long a refresh with the same request id may be repeated.
+    pub refresh_repeat: Duration,
 }
 
 /// The tokens of a session, as a login or a refresh answers them.

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     common::sha256::sha256,
-    domain::model::{SessionId, StoredSecret},
+    domain::model::{ORIGIN_HASH_BYTES, SessionId, StoredSecret},
 };
 
 /// The prefix of a token, by which secret scanners recognize it.
@@ -181,6 +181,17 @@ impl RefreshToken {
     /// The stored hash of the secret.
     pub(in crate::domain) fn secret_hash(&self) -> [u8; 32] {
         sha256(&*self.secret)
+    }
+
+    /// A hash of `parts` that only a holder of this token can compute, for one purpose.
+    pub(in crate::domain) fn keyed_hash(&self, purpose: &str, parts: &[&[u8]]) -> [u8; ORIGIN_HASH_BYTES] {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &*self.secret));
+        for part in [purpose.as_bytes()].iter().chain(parts) {
+            // With its length, so that no two lists of parts are the same bytes.
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.sign().as_ref()[..ORIGIN_HASH_BYTES].try_into().expect("a hash of SHA-256 is longer")
     }
 }
 

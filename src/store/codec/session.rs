@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     common::time::to_the_millisecond,
-    domain::{Changed, Revision, Session, SessionId, SessionListEntry, StoreError, Stored, UserId, Username},
+    domain::{
+        Changed, ORIGIN_HASH_BYTES, RefreshOrigin, Repeats, Revision, Session, SessionId, SessionListEntry, StoreError,
+        Stored, UserId, Username,
+    },
 };
 
 /// The newest version of both forms that this program reads.
@@ -49,6 +52,16 @@ struct SessionDocument<'a> {
     create_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     refresh_time: SystemTime,
+    /// The request id and the caller of the refresh that began the generation: keyed hashes, in base64url.
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    refresh_request: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "is_empty")]
+    refresh_caller: Cow<'a, str>,
+    /// Which of the last generations began with a refresh that was repeated, or repeated late; one bit each.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    repeats: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    late_repeats: u64,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     expire_time: SystemTime,
     #[serde(borrow)]
@@ -102,6 +115,10 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         refresh_nonce,
         create_time,
         refresh_time,
+        refresh_request,
+        refresh_caller,
+        repeats,
+        late_repeats,
         expire_time,
         client_id,
         user_agent,
@@ -112,6 +129,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
     }
     let secret_hash = decode_base64(&secret_hash)?;
     let refresh_nonce = if refresh_nonce.is_empty() { vec![0; 16].into() } else { decode_base64(&refresh_nonce)? };
+    let generations = |bits: u64| u8::try_from(bits).map_err(|_| "has repeats of too many generations");
     Ok(Session {
         id: key,
         user_id: UserId::parse(&user_id).ok_or("its user_id is not a UUID")?,
@@ -122,11 +140,25 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         refresh_nonce: refresh_nonce.as_slice().try_into().map_err(|_| "its refresh_nonce has not 16 bytes")?,
         create_time,
         refresh_time,
+        refreshed_by: match origin_hash(&refresh_caller)? {
+            None => None,
+            Some(caller) => Some(RefreshOrigin { request: origin_hash(&refresh_request)?, caller }),
+        },
+        repeats: Repeats { any: generations(repeats)?, late: generations(late_repeats)? },
         expire_time,
         client_id: client_id.into_owned(),
         user_agent: user_agent.into_owned(),
         client_address: client_address.into_owned(),
     })
+}
+
+/// A hash of a refresh's origin; none when it is left out.
+fn origin_hash(text: &str) -> Result<Option<[u8; ORIGIN_HASH_BYTES]>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let bytes = decode_base64(text)?;
+    Ok(Some(bytes.as_slice().try_into().map_err(|_| "has a hash of a refresh of another length")?))
 }
 
 fn encoded(session: &Session) -> SessionDocument<'_> {
@@ -140,11 +172,14 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         refresh_nonce,
         create_time,
         refresh_time,
+        refreshed_by,
+        repeats: Repeats { any, late },
         expire_time,
         client_id,
         user_agent,
         client_address,
     } = session;
+    let hash_text = |hash: Option<[u8; ORIGIN_HASH_BYTES]>| hash.map(|hash| encode_base64(&hash)).unwrap_or_default();
     SessionDocument {
         v: VERSION,
         id: id.to_string().into(),
@@ -156,6 +191,10 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         refresh_nonce: if *refresh_nonce == [0; 16] { "".into() } else { encode_base64(refresh_nonce).into() },
         create_time: *create_time,
         refresh_time: *refresh_time,
+        refresh_request: hash_text(refreshed_by.and_then(|by| by.request)).into(),
+        refresh_caller: hash_text(refreshed_by.map(|by| by.caller)).into(),
+        repeats: (*any).into(),
+        late_repeats: (*late).into(),
         expire_time: *expire_time,
         client_id: client_id.into(),
         user_agent: user_agent.into(),

@@ -350,7 +350,7 @@ async fn revoked_password_and_its_sessions_are_rejected_on_every_node() {
         assert!(!other.introspect(&tokens.access_token).await.active, "{action}: within a second on the other node");
         for node in [&one, &other] {
             assert_eq!(login(node, &name, &password(&name)).await, "INVALID_CREDENTIALS", "{action}");
-            let refresh = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone() };
+            let refresh = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone(), ..Default::default() };
             assert_eq!(
                 reason(&node.client().await.refresh_token(refresh).await.unwrap_err()),
                 "TOKEN_REVOKED",

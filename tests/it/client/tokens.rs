@@ -156,6 +156,27 @@ async fn refresh_response_lost_in_the_network_does_not_end_the_session() {
     assert_eq!(app.events.count("reused"), 0);
 }
 
+/// Longer than calls without a request id are repeated.
+#[tokio::test]
+async fn refresh_lost_in_an_outage_of_five_minutes_does_not_end_the_session() {
+    let clock = Arc::new(ManualClock::stopped());
+    let store = Faulty::with_clock(Fault::None, clock.clone());
+    let app = App::on(store.clone()).clock(clock).start().await;
+    let source = source(&app).await;
+    let old = source.access_token().await.unwrap();
+    app.clock.advance(Duration::from_secs(300));
+    store.set(Fault::ReplyLostThenDown);
+    source.access_token().await.unwrap_err();
+    app.clock.advance(Duration::from_secs(300));
+    store.set(Fault::None);
+    let new = source.access_token().await.expect("the refresh is repeated with the same request id");
+    assert_ne!(new, old);
+    assert_eq!(app.events.count("refreshed again"), 1, "the control: the first reply was lost");
+    app.clock.advance(Duration::from_secs(300));
+    source.access_token().await.expect("the session continues");
+    assert_eq!(app.events.count("reused"), 0);
+}
+
 #[tokio::test]
 async fn outage_returns_the_old_token_and_retries_after_the_server_delay() {
     let (app, store) = on_faulty().await;

@@ -80,7 +80,7 @@ async fn every_grpc_call_is_counted_once_with_its_method_and_status_code() {
     }
     app.client().await.login(pb::LoginRequest::default()).await.unwrap_err();
     // A response of tonic itself, unknown methods, and a stream.
-    let large = h2::framed(&pb::IntrospectTokenRequest { token: "x".repeat(20_000) });
+    let large = h2::framed(&pb::IntrospectTokenRequest { token: "x".repeat(20_000), ..Default::default() });
     let refused = h2::status(h2::call(&app, &format!("/{AUTH}/IntrospectToken"), &[], large).await).await;
     assert_eq!(refused.code(), Code::ResourceExhausted);
     for path in [format!("/{AUTH}/Nope"), "/no.such.Service/Login".into(), format!("/{AUTH}/"), "/".into()] {

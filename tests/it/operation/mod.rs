@@ -1,6 +1,7 @@
 //! Operation of a node: command line, audit log, metrics, connections, shutdown, secrets, and example clients.
 
 mod audit;
+mod audit_floods;
 mod cli;
 mod connections;
 mod examples;

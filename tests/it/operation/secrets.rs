@@ -234,16 +234,24 @@ impl SecretSender {
         let delete = pb::DeleteUserRequest { current_password: self.canary() };
         let tokens = self.login(&mut client, "ada", &new_password).await;
         client.delete_user(authorized(&tokens.access_token, delete)).await.unwrap_err();
-        let refresh = || pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone() };
+        let refresh = || pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone(), ..Default::default() };
         let refreshed = client.refresh_token(refresh()).await.unwrap().into_inner().tokens.unwrap();
         self.record_tokens(&refreshed);
         for token in
             [&refreshed.access_token, &refreshed.refresh_token, &self.canary(), &format!("{}x", tokens.access_token)]
         {
-            drop(client.introspect_token(pb::IntrospectTokenRequest { token: token.clone() }).await.unwrap());
+            drop(
+                client
+                    .introspect_token(pb::IntrospectTokenRequest { token: token.clone(), ..Default::default() })
+                    .await
+                    .unwrap(),
+            );
             drop(client.get_user(authorized(token, pb::GetUserRequest {})).await);
         }
-        client.refresh_token(pb::RefreshTokenRequest { refresh_token: self.canary() }).await.unwrap_err();
+        client
+            .refresh_token(pb::RefreshTokenRequest { refresh_token: self.canary(), ..Default::default() })
+            .await
+            .unwrap_err();
         client.revoke_token(pb::RevokeTokenRequest { token: refreshed.refresh_token }).await.unwrap();
         self.send_reset_codes(&mut client).await;
         self.valid_token = self.login(&mut client, "ada", &new_password).await.access_token;
@@ -448,12 +456,16 @@ async fn assert_no_stored_text_is_a_token(place: &TestStore, stored: &[u8], vali
     assert!(texts.len() > 20, "only {} texts are stored", texts.len());
     for text in texts {
         let token = String::from_utf8(text.to_vec()).unwrap();
-        let introspected = client.introspect_token(pb::IntrospectTokenRequest { token: token.clone() }).await;
+        let introspected =
+            client.introspect_token(pb::IntrospectTokenRequest { token: token.clone(), ..Default::default() }).await;
         // A text longer than the message limit is refused.
         assert!(introspected.is_ok_and(|answer| !answer.into_inner().active) || token.len() > 10_000, "{token}");
         assert!(client.get_user(authorized(&token, pb::GetUserRequest {})).await.is_err(), "{token}");
         assert!(
-            client.refresh_token(pb::RefreshTokenRequest { refresh_token: token.clone() }).await.is_err(),
+            client
+                .refresh_token(pb::RefreshTokenRequest { refresh_token: token.clone(), ..Default::default() })
+                .await
+                .is_err(),
             "{token}"
         );
     }

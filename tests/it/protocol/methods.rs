@@ -154,7 +154,7 @@ async fn protocol_without_message_types_calls_the_same_rows() {
     let authenticated: pb::LoginResponse = call(&services, "watchword.auth.v1.Auth/Login", &login).await.unwrap();
     assert_eq!(authenticated.user.unwrap().user_id, registered.user.unwrap().user_id);
 
-    let token = pb::IntrospectTokenRequest { token: authenticated.tokens.unwrap().access_token };
+    let token = pb::IntrospectTokenRequest { token: authenticated.tokens.unwrap().access_token, ..Default::default() };
     let name = "watchword.auth.v1.Auth/IntrospectToken";
     let introspection: pb::IntrospectTokenResponse = call(&services, name, &token).await.unwrap();
     assert_eq!((introspection.active, introspection.username), (true, username));

@@ -14,7 +14,7 @@ fn watchword_messages() -> Vec<MessageDescriptor> {
 #[test]
 fn every_secret_field_is_marked_and_hidden_in_debug() {
     // Their names look like secrets.
-    const HARMLESS: [&str; 3] = ["page_token", "next_page_token", "token_type"];
+    const HARMLESS: [&str; 4] = ["page_token", "next_page_token", "token_type", "token_type_hint"];
     let mut secrets = Vec::new();
     for message in watchword_messages() {
         for field in message.fields().filter(|field| field.kind() == Kind::String) {

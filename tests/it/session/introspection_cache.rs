@@ -76,7 +76,7 @@ async fn wait_for_commands(redis: &RedisServer, nodes: usize) {
 
 /// The result of a token check: "active", "ended", or the reason of the error.
 async fn check(client: &mut AuthClient<tonic::transport::Channel>, token: &str) -> String {
-    match client.introspect_token(pb::IntrospectTokenRequest { token: token.into() }).await {
+    match client.introspect_token(pb::IntrospectTokenRequest { token: token.into(), ..Default::default() }).await {
         Ok(answer) if answer.get_ref().active => "active".into(),
         Ok(_) => "ended".into(),
         Err(status) => reason(&status),

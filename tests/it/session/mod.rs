@@ -3,7 +3,10 @@
 mod introspection_cache;
 mod oauth;
 mod refresh;
+mod refresh_repeats;
+mod refresh_tokens;
 mod revocation;
+mod session_limits;
 mod sessions;
 mod stolen_key_ring;
 mod tokens;
@@ -11,14 +14,29 @@ mod user_changes;
 mod well_known;
 mod wrong_clock;
 
-use tonic::Status;
+use tonic::{Response, Status};
 use watchword::api::pb;
 
-use crate::support::{App, StoreKind, reason, with_bearer};
+use crate::support::{App, StoreKind, forwarded_for, reason, with_bearer};
 
 async fn refresh(app: &App, token: &str) -> Result<pb::Tokens, String> {
-    let request = pb::RefreshTokenRequest { refresh_token: token.into() };
-    let answer = app.client().await.refresh_token(request).await;
+    let request = pb::RefreshTokenRequest { refresh_token: token.into(), ..Default::default() };
+    refreshed(app.client().await.refresh_token(request).await)
+}
+
+/// A refresh with a request id.
+async fn refresh_again(app: &App, token: &str, request_id: &str) -> Result<pb::Tokens, String> {
+    let request = pb::RefreshTokenRequest { refresh_token: token.into(), request_id: request_id.into() };
+    refreshed(app.client().await.refresh_token(request).await)
+}
+
+/// A refresh with a request id, empty for none, that a proxy forwards for a client at another address.
+async fn refresh_from(app: &App, address: &str, token: &str, request_id: &str) -> Result<pb::Tokens, String> {
+    let request = pb::RefreshTokenRequest { refresh_token: token.into(), request_id: request_id.into() };
+    refreshed(app.client().await.refresh_token(forwarded_for(address, request)).await)
+}
+
+fn refreshed(answer: Result<Response<pb::RefreshTokenResponse>, Status>) -> Result<pb::Tokens, String> {
     answer.map(|answer| answer.into_inner().tokens.unwrap()).map_err(|status| reason(&status))
 }
 

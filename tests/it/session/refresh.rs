@@ -120,7 +120,7 @@ async fn exchanged_refresh_token_is_refused_after_kill_9() {
         let first = client.login(login).await.unwrap().into_inner().tokens.unwrap();
         let mut tokens = first.clone();
         for _ in 0..3 {
-            let request = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token };
+            let request = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token, ..Default::default() };
             tokens = client.refresh_token(request).await.unwrap().into_inner().tokens.unwrap();
         }
         node.kill();
@@ -133,7 +133,10 @@ async fn exchanged_refresh_token_is_refused_after_kill_9() {
             "{kind:?}: the session survives a crash"
         );
         for old in [first.refresh_token, tokens.refresh_token] {
-            let refused = client.refresh_token(pb::RefreshTokenRequest { refresh_token: old }).await.unwrap_err();
+            let refused = client
+                .refresh_token(pb::RefreshTokenRequest { refresh_token: old, ..Default::default() })
+                .await
+                .unwrap_err();
             assert_eq!(reason(&refused), "TOKEN_REVOKED", "{kind:?}");
         }
     }

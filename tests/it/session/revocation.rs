@@ -23,7 +23,7 @@ async fn cached_token_check_is_valid_for_less_than_a_second_without_a_store() {
         app.registered("ada").await;
         let tokens = app.authenticate("ada").await;
         let check = async |token: &str| {
-            let request = pb::IntrospectTokenRequest { token: token.into() };
+            let request = pb::IntrospectTokenRequest { token: token.into(), token_type_hint: "refresh_token".into() };
             let answer = app.client().await.introspect_token(request).await;
             answer.map(|_| "ok".to_owned()).unwrap_or_else(|status| reason(&status))
         };

@@ -31,7 +31,7 @@ async fn login_returns_valid_tokens_without_user_data() {
         assert!(found.active && found.token_use() == pb::TokenUse::Access, "{found:?}");
         assert_eq!((found.username.as_str(), &found.session_id), ("ada", &tokens.session_id));
         assert_eq!(json!(found.user_id), claims["sub"]);
-        let found = app.introspect(&tokens.refresh_token).await;
+        let found = app.introspect_refresh(&tokens.refresh_token).await;
         assert!(found.active && found.token_use() == pb::TokenUse::Refresh, "{found:?}");
         assert_eq!(user_of(&app, &tokens.access_token).await, Ok("ada".into()));
     }
@@ -72,7 +72,7 @@ async fn empty_token_is_an_invalid_field_and_a_huge_token_is_too_large() {
     let mut client = app.client().await;
     let empty = client.introspect_token(pb::IntrospectTokenRequest::default()).await.unwrap_err();
     assert_eq!(reason(&empty), "INVALID_FIELD");
-    let huge = pb::IntrospectTokenRequest { token: "a".repeat(1 << 20) };
+    let huge = pb::IntrospectTokenRequest { token: "a".repeat(1 << 20), ..Default::default() };
     assert_eq!(reason(&client.introspect_token(huge).await.unwrap_err()), "REQUEST_TOO_LARGE");
     assert_eq!(reason(&client.refresh_token(pb::RefreshTokenRequest::default()).await.unwrap_err()), "INVALID_FIELD");
     client.revoke_token(pb::RevokeTokenRequest { token: "garbage".into() }).await.unwrap();
@@ -92,7 +92,11 @@ async fn no_hostile_token_is_valid() {
     corpus.push(("a refresh token of another server".into(), foreign.refresh_token));
     let mut client = app.client().await;
     for (what, token) in corpus {
-        let found = client.introspect_token(pb::IntrospectTokenRequest { token }).await.unwrap().into_inner();
+        let found = client
+            .introspect_token(pb::IntrospectTokenRequest { token, ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(found, pb::IntrospectTokenResponse::default(), "{what}");
     }
     assert!(app.introspect(&tokens.access_token).await.active, "the control: the original token is valid");
@@ -113,8 +117,8 @@ async fn neither_valid_nor_invalid_tokens_are_logged() {
     sent.extend([tokens.access_token, tokens.refresh_token]);
     for token in &sent {
         let request = || token.clone();
-        drop(client.introspect_token(pb::IntrospectTokenRequest { token: request() }).await);
-        drop(client.refresh_token(pb::RefreshTokenRequest { refresh_token: request() }).await);
+        drop(client.introspect_token(pb::IntrospectTokenRequest { token: request(), ..Default::default() }).await);
+        drop(client.refresh_token(pb::RefreshTokenRequest { refresh_token: request(), ..Default::default() }).await);
         if let Ok(value) = MetadataValue::try_from(format!("Bearer {token}")) {
             let mut call = Request::new(pb::GetUserRequest {});
             call.metadata_mut().insert("authorization", value);

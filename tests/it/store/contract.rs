@@ -309,7 +309,11 @@ async fn unknown_members_of_sessions_lists_and_keys_survive_a_rewrite_exactly() 
             }
         }
         // A refresh rewrites the session, a login the list, and the last one the keys.
-        app.client().await.refresh_token(pb::RefreshTokenRequest { refresh_token: first.refresh_token }).await.unwrap();
+        app.client()
+            .await
+            .refresh_token(pb::RefreshTokenRequest { refresh_token: first.refresh_token, ..Default::default() })
+            .await
+            .unwrap();
         drop(app.authenticate("ada").await);
         let seen = store.keys().await.unwrap().unwrap();
         let mut keys = seen.value;

@@ -77,7 +77,7 @@ async fn seal_hides_the_keys_and_changing_it_ends_no_session() {
             }
             let app = App::with(kind).args(&args).start_in(place.clone()).await;
             assert!(app.introspect(&tokens.access_token).await.active, "{kind:?} {keys:?}");
-            assert!(app.introspect(&tokens.refresh_token).await.active, "{kind:?} {keys:?}");
+            assert!(app.introspect_refresh(&tokens.refresh_token).await.active, "{kind:?} {keys:?}");
             app.stopped().await;
             let kept = place.stored_keys();
             let hides = secrets.iter().all(|secret| !kept.contains(secret));
@@ -134,7 +134,7 @@ async fn node_with_unreadable_key_ring_accepts_no_token_and_warns() {
     assert!(app.introspect(&tokens.access_token).await.active);
     let other = start(&place, &[OLD, "plain"]).await;
     app.clock.advance(Duration::from_secs(60));
-    let request = pb::IntrospectTokenRequest { token: tokens.access_token };
+    let request = pb::IntrospectTokenRequest { token: tokens.access_token, ..Default::default() };
     let refused = app.client().await.introspect_token(request).await.unwrap_err();
     assert_eq!(reason(&refused), "CORRUPT_RECORD");
     let ready = readiness(&app, 503).await;

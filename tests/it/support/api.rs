@@ -141,6 +141,13 @@ pub fn with_bearer<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
+/// A request that a trusted proxy forwards for this client address.
+pub fn forwarded_for<T>(address: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-forwarded-for", MetadataValue::try_from(address).unwrap());
+    request
+}
+
 /// The reason in the `ErrorInfo` of an error. Every error has exactly one.
 pub fn reason(status: &Status) -> String {
     let infos: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");

@@ -112,6 +112,7 @@ impl Observer for Events {
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
             Event::TokenRefreshed { again: false, .. } => "refreshed",
             Event::TokenRefreshed { again: true, .. } => "refreshed again",
+            Event::RefreshRepeatRefused { .. } => "repeated elsewhere",
             Event::TokenReused { .. } => "reused",
             Event::TokenRefused { .. } => "token refused",
             Event::ClientRefused { .. } => "client refused",

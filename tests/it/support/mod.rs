@@ -34,7 +34,7 @@ use watchword::{
 };
 
 pub use self::{
-    api::{Answer, Api, details, query, reason, with_bearer},
+    api::{Answer, Api, details, forwarded_for, query, reason, with_bearer},
     environment::{Events, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
@@ -67,7 +67,7 @@ pub struct Setup {
     kind: StoreKind,
     args: Vec<String>,
     change: Box<dyn FnOnce(&mut Config) + Send>,
-    clock: ManualClock,
+    clock: Arc<ManualClock>,
     store: Option<Arc<dyn Store>>,
     admin: bool,
 }
@@ -154,7 +154,13 @@ impl App {
 
     /// Introspects a token.
     pub async fn introspect(&self, token: &str) -> pb::IntrospectTokenResponse {
-        let request = pb::IntrospectTokenRequest { token: token.into() };
+        let request = pb::IntrospectTokenRequest { token: token.into(), ..Default::default() };
+        self.client().await.introspect_token(request).await.unwrap().into_inner()
+    }
+
+    /// Introspects a refresh token, as a caller on the machine of the server.
+    pub async fn introspect_refresh(&self, token: &str) -> pb::IntrospectTokenResponse {
+        let request = pb::IntrospectTokenRequest { token: token.into(), token_type_hint: "refresh_token".into() };
         self.client().await.introspect_token(request).await.unwrap().into_inner()
     }
 
@@ -189,7 +195,7 @@ impl Setup {
             kind: StoreKind::Memory,
             args,
             change: Box::new(|_| {}),
-            clock: ManualClock::default(),
+            clock: Arc::default(),
             store: None,
             admin: false,
         }
@@ -219,8 +225,8 @@ impl Setup {
     }
 
     /// Replaces the clock of the server.
-    pub fn clock(mut self, clock: ManualClock) -> Self {
-        self.clock = clock;
+    pub fn clock(mut self, clock: impl Into<Arc<ManualClock>>) -> Self {
+        self.clock = clock.into();
         self
     }
 
@@ -241,7 +247,7 @@ impl Setup {
             config.admin_is_named = true;
         }
         (self.change)(&mut config);
-        let (clock, events) = (Arc::new(self.clock), Arc::new(Events::default()));
+        let (clock, events) = (self.clock, Arc::new(Events::default()));
         let environment = Environment {
             clock: clock.clone(),
             entropy: Arc::new(watchword::domain::System),

@@ -1,4 +1,4 @@
-//! Rate limits in the memory of this node: per client address, per account, and for both together.
+//! Rate limits in the memory of this node: per client address, per account, for both together, and per session.
 //!
 //! Takes a fixed amount of memory, whatever the number of keys. A call reserves before the factor is verified, and the
 //! reservation counts only if the attempt failed; so attempts side by side get no more than attempts in a row. Does not
@@ -27,6 +27,8 @@ pub struct RateLimitSettings {
     pub per_address_and_account: Rate,
     /// Registrations from one address, whatever their outcome.
     pub registrations: Rate,
+    /// Calls of one session that change something.
+    pub per_session: Rate,
     /// Failed attempts of all clients. Beyond it operators are alerted and no call is refused: one botnet would stop all
     /// logins.
     pub alert: Rate,
@@ -55,6 +57,11 @@ pub(in crate::domain) enum RateLimitKey {
     /// Attempts at an account with proof of work.
     ProofOfWork(UsernameHash),
     Registrations(IpPrefix),
+    /// Calls of a session that change something.
+    SessionChanges(SessionId),
+    /// Calls with the refresh token of one generation of a session. A holder of an older token uses up nothing of the limit
+    /// of the session.
+    RefreshTokenUses(SessionId, u32),
     /// Wrong reset codes, which use up nothing of the limits on passwords.
     ResetCodes(IpPrefix),
     ResetCodesAtAccount(IpPrefix, UsernameHash),

@@ -2,7 +2,7 @@
 //!
 //! HMAC with a key of the key ring. Also the prefix of an address that counts as one client.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use aws_lc_rs::hmac;
 
@@ -10,14 +10,21 @@ use crate::domain::model::{UserId, Username};
 
 /// The part of an address that belongs to one client: a whole IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::domain) struct IpPrefix(pub(in crate::domain) IpAddr);
+pub struct IpPrefix(IpAddr);
 
 impl IpPrefix {
-    pub(in crate::domain) fn of(address: IpAddr) -> Self {
+    /// The prefix of an address.
+    pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
             v4 @ IpAddr::V4(_) => v4,
         })
+    }
+}
+
+impl fmt::Display for IpPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -7,10 +7,10 @@ mod keyed_hash;
 mod secret;
 mod signing_key;
 
+pub(in crate::domain) use self::signing_key::Signer;
 pub use self::{
     key_ring::KeyRing,
-    keyed_hash::{AddressHash, UsernameHash},
+    keyed_hash::{AddressHash, IpPrefix, UsernameHash},
     secret::StoredSecret,
     signing_key::{PublicKey, StoredKey},
 };
-pub(in crate::domain) use self::{keyed_hash::IpPrefix, signing_key::Signer};

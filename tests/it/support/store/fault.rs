@@ -5,9 +5,10 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
-    domain::{StoreError, StoreHealth, System},
+    domain::{Clock, StoreError, StoreHealth, System},
     store::{
-        Change, ChangeOutcome, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage, UnconditionalWrite,
+        Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage,
+        UnconditionalWrite,
     },
 };
 
@@ -27,6 +28,10 @@ pub enum Fault {
     Hangs,
     /// Writes take effect immediately, and their reply comes when the test sets another fault or none.
     AnswersLate,
+    /// The next write takes effect, its reply is lost, and the store is down from then on.
+    ReplyLostThenDown,
+    /// Sessions are stored without the repeats of their refreshes.
+    ForgetsRepeats,
     /// Compare-and-set writes without comparing, and other tasks run before each write.
     ComparesNothing,
     /// Accepts a single-use secret again and again.
@@ -49,8 +54,13 @@ pub struct Faulty {
 
 impl Faulty {
     pub fn with(fault: Fault) -> Arc<Self> {
+        Self::with_clock(fault, Arc::new(System))
+    }
+
+    /// A store with the clock of a server, for tests that move it.
+    pub fn with_clock(fault: Fault, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
-            inner: Memory::new(Arc::new(System)),
+            inner: Memory::new(clock),
             fault: watch::Sender::new(fault),
             health: watch::Sender::new(StoreHealth::Up),
             entered: Notify::new(),
@@ -75,6 +85,8 @@ impl Faulty {
         match fault {
             Fault::None
             | Fault::ReplyLost
+            | Fault::ReplyLostThenDown
+            | Fault::ForgetsRepeats
             | Fault::NoSessions
             | Fault::AnswersLate
             | Fault::ForgetsFailures
@@ -97,6 +109,14 @@ impl Faulty {
     fn after<T>(&self, reply: T) -> Result<T, StoreError> {
         if *self.fault.borrow() == Fault::ReplyLost { Err(StoreError::OutcomeUnknown) } else { Ok(reply) }
     }
+}
+
+fn without_repeats(document: Document) -> Document {
+    let mut session: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+    let members = session.as_object_mut().unwrap();
+    members.remove("repeats");
+    members.remove("late_repeats");
+    Document { bytes: serde_json::to_vec(&session).unwrap(), ..document }
 }
 
 #[async_trait]
@@ -129,12 +149,19 @@ impl DocumentStore for Faulty {
                 let seen = self.inner.get(&key).await?.unwrap_or_default().into();
                 Change::Replace { seen, document }
             }
+            Change::Replace { seen, document } if fault == Fault::ForgetsRepeats && key.kind == Kind::Session => {
+                Change::Replace { seen, document: without_repeats(document) }
+            }
             unchanged => unchanged,
         };
         let outcome = self.inner.change(first, key, change).await?;
         if fault == Fault::AnswersLate {
             self.entered.notify_one();
             self.fault.subscribe().wait_for(|fault| *fault != Fault::AnswersLate).await.unwrap();
+        }
+        if fault == Fault::ReplyLostThenDown {
+            self.set(Fault::Down);
+            return Err(StoreError::OutcomeUnknown);
         }
         self.after(outcome)
     }
