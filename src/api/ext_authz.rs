@@ -163,6 +163,7 @@ fn refused(error: &Error) -> CheckResponse {
         // Not the client's fault. The gateway decides, as its operator configured it: fail open or fail closed.
         Error::UserAlreadyExists
         | Error::UserNotFound
+        | Error::UserDisabled
         | Error::Invalid(_)
         | Error::PasswordPolicy(_)
         | Error::RequestTooLarge
