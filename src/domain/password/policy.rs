@@ -167,6 +167,11 @@ mod tests {
             ("ＬＯＶＥＬＡＣＥ", "lovelace"),
             ("1234567890123", "1234567890123"),
             ("so\u{301}fiaso\u{301}fia", "s\u{f3}fia"),
+            ("ALICE2alice2", "alice2"),
+            ("7bob7bob", "7bob"),
+            ("joe!joe!joe!", "joe!"),
+            ("watchword-ada", "ada"),
+            ("ada@acme corp", "ada@example.com"),
         ] {
             assert_eq!(reason(made, name), Some(Reason::EqualsUsername), "{made} for {name}");
         }

@@ -95,18 +95,19 @@ fn check_twin(name: &str) -> Result<(), Violation> {
     }
     let own: AugmentedScriptSet = letters_of(name).collect::<String>().as_str().into();
     let is_earlier = |script: &Script| has_latin || !own.base.contains_script(*script);
-    for script in SCRIPTS.into_iter().take_while(is_earlier).filter(|script| !has_latin || *script != Script::Latin) {
-        if letters_of(name).all(|c| has_twin(c, script)) {
-            return match script {
-                Script::Latin => looks_latin(),
-                _ => {
-                    let what = format!("looks like a name in {} letters but is not", script.full_name());
-                    Err(violation(Reason::LookAlike, what))
-                }
-            };
+    let earlier = SCRIPTS.into_iter().take_while(is_earlier);
+    let mut scripts: Vec<Script> = earlier.filter(|script| !has_latin || *script != Script::Latin).collect();
+    for c in letters_of(name) {
+        keep_twins(c, &mut scripts);
+    }
+    match scripts.first() {
+        None => Ok(()),
+        Some(Script::Latin) => looks_latin(),
+        Some(script) => {
+            let what = format!("looks like a name in {} letters but is not", script.full_name());
+            Err(violation(Reason::LookAlike, what))
         }
     }
-    Ok(())
 }
 
 /// The letters and marks of a name, decomposed. Digits and signs of ASCII are of every script.
@@ -114,11 +115,19 @@ fn letters_of(name: &str) -> impl Iterator<Item = char> {
     name.nfd().filter(|c| !c.is_ascii() || c.is_ascii_alphabetic())
 }
 
-/// Whether `c` looks like a character that names in `script` have, or like several of them.
-fn has_twin(c: char, script: Script) -> bool {
-    let has_one = |c: char| is_in(c, script) || class_of(c).iter().any(|twin| is_in(*twin, script));
+/// Keeps the scripts whose names have a character that looks like `c`, or several that do together.
+fn keep_twins(c: char, scripts: &mut Vec<Script>) {
+    if scripts.is_empty() {
+        return;
+    }
     let look: String = skeleton(&c.to_string()).collect();
-    c != DISTINCT && (has_one(c) || look.chars().all(|part| is_allowed(part) && has_one(part)))
+    let class = class_of(&look);
+    let parts: Vec<_> = look.chars().map(|part| (part, class_of(part.encode_utf8(&mut [0; 4])))).collect();
+    let has_one = |c: char, class: &[char], script| is_in(c, script) || class.iter().any(|twin| is_in(*twin, script));
+    scripts.retain(|script| {
+        let has_all = || parts.iter().all(|(part, class)| is_allowed(*part) && has_one(*part, class, *script));
+        c != DISTINCT && (has_one(c, class, *script) || has_all())
+    });
 }
 
 fn is_allowed(c: char) -> bool {
@@ -131,9 +140,9 @@ fn is_in(c: char, script: Script) -> bool {
     !RARE_LATIN.contains(c) && (scripts.is_common() || scripts.is_inherited() || scripts.contains_script(script))
 }
 
-fn class_of(c: char) -> &'static [char] {
-    let look: String = skeleton(&c.to_string()).collect();
-    CLASSES.get(&look).map_or(&[], Vec::as_slice)
+/// The characters that look like `look`, a skeleton.
+fn class_of(look: &str) -> &'static [char] {
+    CLASSES.get(look).map_or(&[], Vec::as_slice)
 }
 
 /// Refuses an ASCII sign that looks like a letter or mark of the name's script, such as `|` beside Arabic letters. Digits,
@@ -142,7 +151,8 @@ fn check_signs(name: &str) -> Result<(), Violation> {
     for sign in name.chars().filter(|c| c.is_ascii_punctuation() && *c != '\'') {
         let is_letter =
             |twin: &char| !twin.is_ascii() && name.chars().any(|c| !c.is_ascii() && share_a_script(c, *twin));
-        if class_of(sign).iter().any(is_letter) {
+        let look: String = skeleton(sign.encode_utf8(&mut [0; 4])).collect();
+        if class_of(&look).iter().any(is_letter) {
             let what = format!("has the sign U+{:04X}, which looks like a letter of its script", u32::from(sign));
             return Err(violation(Reason::ForbiddenCharacter, what));
         }

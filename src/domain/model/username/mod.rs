@@ -109,6 +109,9 @@ mod tests {
             ("аdmin", Reason::MixedScripts),
             ("сосо", Reason::LooksLatin),
             ("сосо@x", Reason::MixedScripts),
+            ("\u{301}a", Reason::ForbiddenCharacter),
+            ("5\u{96b}", Reason::MixedScripts),
+            ("κάτια", Reason::LookAlike),
         ] {
             assert_eq!(canon(name), Err(reason), "{name:?}");
         }

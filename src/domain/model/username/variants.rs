@@ -126,7 +126,7 @@ fn canonical_char(c: char) -> char {
         return char::from_digit(value, 10).expect("a digit is below ten");
     }
     // Glyph variants of one Han character, such as those of Japan and Taiwan.
-    if c.script() == Script::Han && !DISTINCT_HAN.contains(c) {
+    if c.script() == Script::Han && c.identifier_allowed() && !DISTINCT_HAN.contains(c) {
         let mut prototype = skeleton_of(&[c]).into_iter();
         if let (Some(one), None) = (prototype.next(), prototype.next())
             && one.script() == Script::Han
