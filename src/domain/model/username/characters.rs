@@ -8,7 +8,7 @@ use unicode_normalization::{
 };
 use unicode_security::GeneralSecurityProfile;
 
-use super::{look_alikes::share_a_script, variants::digit, violation};
+use super::{look_alikes::share_a_script, variants::digit};
 use crate::domain::violation::{Reason, Violation};
 
 /// The maximum number of marks on one letter, decomposed. UTS #39 section 5.4 proposes four nonspacing ones; Burmese
@@ -26,7 +26,7 @@ pub(super) fn check_digits(raw: &str) -> Result<(), Violation> {
         if let Some(zero) = zero
             && *system.get_or_insert(zero) != zero
         {
-            return Err(violation(Reason::MixedScripts, "mixes digits of two scripts"));
+            return Err(Violation::new("username", Reason::MixedScripts, "mixes digits of two scripts"));
         }
     }
     Ok(())
@@ -39,7 +39,7 @@ pub(super) fn check(name: &str) -> Result<(), Violation> {
         let is_allowed = if c.is_ascii() { c.is_ascii_graphic() } else { c.identifier_allowed() };
         if !is_allowed {
             let what = format!("has the character U+{:04X}, which names must not have", u32::from(c));
-            return Err(violation(Reason::ForbiddenCharacter, what));
+            return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
         }
     }
     check_marks(name)
@@ -50,7 +50,7 @@ fn check_marks(name: &str) -> Result<(), Violation> {
     if name.is_ascii() {
         return Ok(());
     }
-    let refuse = |what: &str| Err(violation(Reason::ForbiddenCharacter, what));
+    let refuse = |what: &str| Err(Violation::new("username", Reason::ForbiddenCharacter, what));
     let mut letter = None;
     let mut marks = Vec::new();
     for c in name.nfd() {

@@ -12,7 +12,7 @@ use unicode_security::{
     restriction_level::RestrictionLevelDetection,
 };
 
-use super::{mapping, violation};
+use super::mapping;
 use crate::domain::violation::{Reason, Violation};
 
 /// The scripts whose letters look like those of another, the most used first.
@@ -77,7 +77,7 @@ pub(super) fn check(name: &str) -> Result<(), Violation> {
     // ASCII punctuation belongs to every script, so it is ignored.
     let letters: String = name.chars().filter(|c| !c.is_ascii() || c.is_ascii_alphanumeric()).collect();
     if letters.as_str().detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
-        return Err(violation(Reason::MixedScripts, "mixes scripts that do not go together"));
+        return Err(Violation::new("username", Reason::MixedScripts, "mixes scripts that do not go together"));
     }
     check_twin(name)?;
     check_signs(name)
@@ -89,7 +89,9 @@ fn check_twin(name: &str) -> Result<(), Violation> {
     if has_latin && !name.contains(|c| RARE_LATIN.contains(c)) {
         return Ok(());
     }
-    let looks_latin = || Err(violation(Reason::LooksLatin, "looks like Latin letters but is not; use Latin letters"));
+    let looks_latin = || {
+        Err(Violation::new("username", Reason::LooksLatin, "looks like Latin letters but is not; use Latin letters"))
+    };
     if !has_latin && skeleton(name).all(|c| c.is_ascii()) {
         return looks_latin();
     }
@@ -105,7 +107,7 @@ fn check_twin(name: &str) -> Result<(), Violation> {
         Some(Script::Latin) => looks_latin(),
         Some(script) => {
             let what = format!("looks like a name in {} letters but is not", script.full_name());
-            Err(violation(Reason::LookAlike, what))
+            Err(Violation::new("username", Reason::LookAlike, what))
         }
     }
 }
@@ -154,7 +156,7 @@ fn check_signs(name: &str) -> Result<(), Violation> {
         let look: String = skeleton(sign.encode_utf8(&mut [0; 4])).collect();
         if class_of(&look).iter().any(is_letter) {
             let what = format!("has the sign U+{:04X}, which looks like a letter of its script", u32::from(sign));
-            return Err(violation(Reason::ForbiddenCharacter, what));
+            return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
         }
     }
     Ok(())
