@@ -66,7 +66,7 @@ const SOFT_DOTTED: &str = "ij\u{131}\u{268}\u{456}\u{458}";
 /// Latin letters that are written with a breve; others are written with a caron, which looks like it.
 const WITH_BREVE: &str = "agiou";
 
-/// A Katakana letter and what looks like it: a Han character, or the Hiragana letter he.
+/// A Katakana letter and what looks like it: a Han character, or the Hiragana letter U+3078.
 const KANA: [(char, char); 16] = [
     ('ニ', '二'),
     ('イ', '亻'),
@@ -147,7 +147,7 @@ pub(super) fn digit(c: char) -> Option<(u32, char)> {
 /// sign stays in names with any kana. The middle dot is that of East Asia in its names.
 fn fold_kana(text: &mut [char]) {
     let is_voiced = |at: usize| matches!(text.get(at + 1), Some('\u{3099}' | '\u{309A}'));
-    // With a voicing mark only the letter he is in both scripts.
+    // With a voicing mark only U+30D8 has a look-alike.
     let pair = |at: usize| KANA.into_iter().find(|(kana, other)| text[at] == *kana || text[at] == *other);
     let is_certain = |at: usize| pair(at).is_none_or(|(kana, _)| is_voiced(at) && kana != 'ヘ');
     let scripts: Vec<Script> = (0..text.len())
