@@ -214,10 +214,11 @@ fn groups<'a>(names: impl Iterator<Item = (char, &'a String)>) -> BTreeSet<Strin
 #[test]
 fn code_points_of_accepted_names_do_not_look_alike_except_the_listed() {
     let raw = names_of_one_code_point();
-    let names: Vec<(char, String)> =
-        raw.iter().filter_map(|(companion, raw)| Some((*companion, accepted(raw)?))).collect();
-    for (_, name) in &names {
-        assert_eq!(accepted(name).as_ref(), Some(name), "the canonical form is not stable");
+    let mut names = Vec::new();
+    for (companion, raw) in &raw {
+        let Some(name) = accepted(raw) else { continue };
+        assert!(name == *raw || accepted(&name).as_ref() == Some(&name), "{name:?} is not stable");
+        names.push((*companion, name));
     }
     assert!(raw.len() > 40_000 && names.len() > 40_000, "{} of {} names are accepted", names.len(), raw.len());
     let found = groups(names.iter().map(|(companion, name)| (*companion, name)));
