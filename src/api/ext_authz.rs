@@ -164,6 +164,7 @@ fn refused(error: &Error) -> CheckResponse {
         Error::CallerNotAllowed
         | Error::UserAlreadyExists
         | Error::UserNotFound
+        | Error::UserDisabled
         | Error::Invalid(_)
         | Error::PasswordPolicy(_)
         | Error::RequestTooLarge

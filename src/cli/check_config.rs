@@ -11,6 +11,9 @@ use crate::{
     store,
 };
 
+/// What NIST requires where the password is the only factor (SP 800-63B-4 section 3.1.1.2).
+const PASSWORD_CHARS_NIST: u16 = 15;
+
 /// What was found beyond the settings.
 struct Found {
     seal: String,
@@ -22,16 +25,29 @@ pub(super) fn run(settings: &Settings, matches: &ArgMatches, json: bool) -> Resu
     let list_entry = config::settings_with_sources(matches);
     let unknown = config::unknown_variables(env::vars_os().map(|(name, _)| name));
     let warnings: Vec<String> = unknown.iter().map(|name| format!("{name} is no setting")).collect();
+    let notes = notes(settings);
     if json {
         let found = check(settings);
-        print(&format!("{:#}\n", as_json(settings_report::as_json(&list_entry), &warnings, &found)))?;
+        print(&format!("{:#}\n", as_json(settings_report::as_json(&list_entry), &warnings, &notes, &found)))?;
         return finish(found.map(drop));
     }
     let warnings: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    print(&format!("{}\n{warnings}", settings_report::table(&list_entry)))?;
+    let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+    print(&format!("{}\n{warnings}{notes}", settings_report::table(&list_entry)))?;
     // After the table, which helps to understand a fault.
     let found = check(settings).map(|found| found.to_text());
     finish(found.and_then(|text| print(&text).map(drop)))
+}
+
+/// Decisions of the defaults that an operator may want to change.
+fn notes(settings: &Settings) -> Vec<String> {
+    let chars_min = settings.users.password_min_length;
+    let is_short = chars_min < PASSWORD_CHARS_NIST;
+    let note = format!(
+        "passwords may have {chars_min} characters; NIST SP 800-63B-4 requires {PASSWORD_CHARS_NIST} where the password is the \
+         only factor: --password-min-length {PASSWORD_CHARS_NIST}"
+    );
+    Vec::from_iter(is_short.then_some(note))
 }
 
 fn check(settings: &Settings) -> Result<Found, String> {
@@ -44,7 +60,7 @@ fn finish(checked: Result<(), String>) -> Result<ExitCode, String> {
     Ok(checked.map_or_else(|fault| fail_with(&fault, 1), |()| ExitCode::SUCCESS))
 }
 
-fn as_json(settings: Value, warnings: &[String], found: &Result<Found, String>) -> Value {
+fn as_json(settings: Value, warnings: &[String], notes: &[String], found: &Result<Found, String>) -> Value {
     let errors: Vec<&str> = found.as_ref().err().map_or_else(Vec::new, |fault| fault.lines().collect());
     json!({
         "ok": found.is_ok(),
@@ -55,6 +71,7 @@ fn as_json(settings: Value, warnings: &[String], found: &Result<Found, String>) 
             "hash_workers": found.hash_workers,
         })),
         "warnings": warnings,
+        "notes": notes,
         "errors": errors,
     })
 }

@@ -30,6 +30,8 @@ pub enum Error {
     UserAlreadyExists,
     /// There is no such user. Only the admin API returns it.
     UserNotFound,
+    /// The user is disabled. Only the admin API returns it.
+    UserDisabled,
     /// All invalid fields of the request.
     Invalid(Violations),
     /// A new password that the policy forbids, with no other violation.

@@ -34,12 +34,16 @@ pub enum Reason {
     ContextWord,
     /// The password consists of the username.
     EqualsUsername,
+    /// The new password is the current one.
+    EqualsCurrent,
     /// A character that is forbidden in usernames.
     ForbiddenCharacter,
     /// Letters of scripts that must not be mixed.
     MixedScripts,
     /// Looks like Latin letters, but contains none.
     LooksLatin,
+    /// Looks like a name of another script.
+    LookAlike,
     /// Has no stable canonical form.
     Unstable,
     /// Not the text form of a UUID.
@@ -59,9 +63,11 @@ impl Reason {
             Reason::Blocklisted => "BLOCKLISTED",
             Reason::ContextWord => "CONTEXT_WORD",
             Reason::EqualsUsername => "EQUALS_USERNAME",
+            Reason::EqualsCurrent => "EQUALS_CURRENT",
             Reason::ForbiddenCharacter => "FORBIDDEN_CHARACTER",
             Reason::MixedScripts => "MIXED_SCRIPTS",
             Reason::LooksLatin => "LOOKS_LATIN",
+            Reason::LookAlike => "LOOK_ALIKE",
             Reason::Unstable => "UNSTABLE",
             Reason::NotAUuid => "NOT_A_UUID",
             Reason::Malformed => "MALFORMED",

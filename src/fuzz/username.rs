@@ -23,9 +23,14 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
         "a\u{200d}b\u{202e}c",
         "a b\0\u{1b}[31m",
+        "o\u{2019}brien",
+        "adm\u{130}n",
+        "5\u{96b}",
+        "\u{30ab}\u{30e1}\u{30e9}",
+        "\u{39f}\u{394}\u{39f}\u{3a3}",
     ]);
     seeds.push("e\u{316}\u{301}".repeat(200).into_bytes());
-    seeds.push("\u{3000}".repeat(65).into_bytes());
+    seeds.push("\u{3000}".repeat(255).into_bytes());
     seeds
 }
 
@@ -35,7 +40,7 @@ pub(super) fn try_input(input: &[u8]) {
     let name = name.as_str();
     assert!((1..=USERNAME_CHARS_MAX).contains(&name.chars().count()), "length");
     assert!(!name.chars().any(|c| c.is_control() || c.is_whitespace()), "{name:?}");
-    assert!(raw.len() <= 1_024, "a long text was accepted");
+    assert!(raw.len() <= 4_096, "a long text was accepted");
 
     let is_same_user = |spelling: &str| Username::parse(spelling).is_ok_and(|parsed| parsed.as_str() == name);
     assert!(is_same_user(name), "{name:?} is not canonical");

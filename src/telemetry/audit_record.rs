@@ -266,6 +266,7 @@ fn admin_action<'a>(
 fn error_reason(error: &Error) -> &'static str {
     match error {
         Error::UserNotFound => "unknown_user",
+        Error::UserDisabled => "disabled",
         Error::Invalid(_) | Error::PasswordPolicy(_) | Error::RequestTooLarge => "invalid_field",
         Error::Conflict => "conflict",
         Error::OutcomeUnknown => "outcome_unknown",

@@ -31,6 +31,9 @@ pub fn error_row(error: &Error) -> ErrorRow {
         Error::Conflict => row(Code::Aborted, 409, R::Conflict, "it was changed meanwhile; read it again"),
         Error::UserAlreadyExists => row(Code::AlreadyExists, 409, R::UserAlreadyExists, "the username is taken"),
         Error::UserNotFound => row(Code::NotFound, 404, R::UserNotFound, "there is no such user"),
+        Error::UserDisabled => {
+            row(Code::FailedPrecondition, 400, R::UserDisabled, "the user is disabled; enable the user first")
+        }
         Error::PasswordPolicy(violations) => {
             row(Code::InvalidArgument, 400, R::PasswordPolicy, "").with_violations(violations)
         }

@@ -125,7 +125,7 @@ pub enum UserCommand {
         /// Username
         name: String,
     },
-    /// Print a code with which the user sets a new password; valid once, for 15 minutes
+    /// Print a code with which the user sets a new password; valid once, for 10 minutes
     ResetCode {
         /// Username
         name: String,

@@ -14,7 +14,7 @@ use crate::domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Users and passwords")]
 pub struct UserArgs {
-    /// Minimum length of a new password, in characters (8 to 64)
+    /// Minimum length of a new password, in characters (8 to 64). NIST requires 15 where the password is the only factor
     #[arg(long, env = "WATCHWORD_PASSWORD_MIN_LENGTH", value_name = "CHARACTERS", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(8..=64))]
     pub password_min_length: u16,
@@ -25,8 +25,8 @@ pub struct UserArgs {
     pub password_blocklist_file: Option<PathBuf>,
 
     /// Words that an attacker would try at this service, such as the name of the company; separated by commas, at most 100. A
-    /// password of one such word, alone or with digits and punctuation around it, is refused. The username and `watchword`
-    /// are always refused
+    /// password that is made of such words, once or repeated, with any digits and punctuation between and around them, is
+    /// refused. The username and `watchword` are always refused
     #[arg(long, env = "WATCHWORD_PASSWORD_CONTEXT_WORDS", value_name = "WORDS", value_delimiter = ',',
           value_parser = ContextWord::parse)]
     pub password_context_words: Vec<ContextWord>,

@@ -9,7 +9,7 @@ use crate::domain::{
     error::{Check, Error},
     event::Event,
     model::{Password, SessionId, User},
-    password::{Purpose, check_name},
+    password::{Policy, Purpose, check_differs},
     ports::Stored,
     session::AuthenticatedSession,
     token::Tokens,
@@ -20,6 +20,8 @@ use crate::domain::{
 pub struct PasswordChange {
     current: Password,
     new: Password,
+    /// For the part that needs the username, which only the access token tells.
+    policy: Policy,
 }
 
 impl PasswordChange {
@@ -30,11 +32,12 @@ impl PasswordChange {
         let new = check.field(Password::parse(new).map_err(|fault| fault.of("new_password")));
         if let Some(new) = &new {
             let policy = rules.password_policy.check(new, None);
-            check.field(policy.map_err(|fault| fault.of("new_password")));
+            let differs = current.as_ref().map_or(Ok(()), |current| check_differs(new.as_str() == current.as_str()));
+            check.field(policy.and(differs).map_err(|fault| fault.of("new_password")));
         }
         check.done_with_new_password("new_password")?;
         match (current, new) {
-            (Some(current), Some(new)) => Ok(Self { current, new }),
+            (Some(current), Some(new)) => Ok(Self { current, new, policy: rules.password_policy.clone() }),
             _ => unreachable!("a part is missing only after a violation"),
         }
     }
@@ -52,7 +55,7 @@ impl Accounts {
         change: PasswordChange,
     ) -> Result<Tokens, Error> {
         let AuthenticatedSession { user, session } = self.sessions.authenticate(context).await?;
-        let named = check_name(&change.new, &user.value.username);
+        let named = change.policy.check_name(&change.new, &user.value.username);
         named.map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))?;
         // What can fail without harm fails before the change.
         self.keys.key_ring().await?;

@@ -13,7 +13,7 @@ use crate::domain::{
     error::{Check, Error},
     event::Event,
     model::{Password, PasswordHash, User, Username},
-    password::Purpose,
+    password::{Purpose, check_differs},
     ports::Stored,
 };
 
@@ -51,7 +51,7 @@ impl Accounts {
     /// Replaces the password of the user of the code, and ends all sessions. None is created.
     ///
     /// # Errors
-    /// `InvalidCredentials`; `RateLimited`; `Conflict`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed and
+    /// `InvalidCredentials`; `RateLimited`; `PasswordPolicy` when the new password is the old one; `Conflict`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed and
     /// the code is still valid; `OutcomeUnknown`; `DeadlineExceeded`; `CorruptRecord`.
     pub(in crate::domain) async fn reset_password(
         self: &Arc<Self>,
@@ -60,6 +60,7 @@ impl Accounts {
     ) -> Result<(), Error> {
         let PasswordReset { username, code, new } = wanted;
         let seen = self.verify_code(context, &username, &code).await?;
+        self.check_new(context, &seen.value, &new).await?;
         let password = self.pool.admit_call(context, Purpose::Account)?.hash(new).await?;
         match self.set_password(context, seen, password).await {
             // Another call may have spent the code, or the user is disabled: then the code is refused.
@@ -69,6 +70,16 @@ impl Accounts {
             }
             done => done,
         }
+    }
+
+    /// Refuses the current password as the new one, and the one that a required reset made invalid. Costs one hash, and
+    /// only after the code is verified. Tells a holder of the code nothing more: a password that differs is set, and spends
+    /// the code.
+    async fn check_new(&self, context: &CallContext, user: &User, new: &Password) -> Result<(), Error> {
+        let Some(old) = user.password.as_ref().or(user.former_password.as_ref()) else { return Ok(()) };
+        let permit = self.pool.admit_call(context, Purpose::Account)?;
+        let is_old = permit.verify(new.clone(), old.clone()).await?;
+        check_differs(is_old).map_err(|fault| Error::PasswordPolicy(fault.of("new_password").into()))
     }
 
     async fn verify_code(

@@ -155,7 +155,7 @@ impl Admin {
     /// sessions end.
     ///
     /// # Errors
-    /// As for `disable_user`.
+    /// As for `disable_user`; `UserDisabled`: the code would be refused, so none is created.
     pub async fn create_reset_code(
         self: &Arc<Self>,
         context: &CallContext,
@@ -164,18 +164,18 @@ impl Admin {
     ) -> Result<ResetCode, Error> {
         let act = AdminAction::CreateResetCode { require_reset };
         let made = self.act(context, act, selector, move |this, FoundUser { user, .. }| async move {
+            if user.value.disabled {
+                return Err(Error::UserDisabled);
+            }
             let secret = this.environment.entropy.bytes().into();
             let (code, kept) = ResetCode::new(user.value.id, this.store.now(), &secret);
             let changed = this.users.change_if(
                 user,
-                |_, _| true,
+                |again, _| !again.disabled,
                 |user| {
                     user.reset = Some(kept);
                     if require_reset {
-                        user.password = None;
-                        // An attacker who knew the password may have added addresses.
-                        user.known_addresses.clear();
-                        user.end_sessions(None);
+                        user.require_reset();
                     }
                 },
             );

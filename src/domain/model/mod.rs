@@ -32,8 +32,9 @@ pub use self::{
 pub(in crate::domain) use self::{
     ids::new_uuid,
     keys::Signer,
-    password::PASSWORD_BYTES_MAX,
+    password::{PASSWORD_BYTES_MAX, with_plain_spaces},
     password_hash::{SALT_BYTES, Scheme, TAG_BYTES},
     reset_code::hash_of as reset_code_hash,
     session::shortened as shortened_user_agent,
+    username::folded,
 };

@@ -1,6 +1,6 @@
-//! A password in NFC: bounded, wiped when it is dropped, never printed.
+//! A password in its stored form: spaces and NFC as in RFC 8265, bounded, wiped when it is dropped, never printed.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zeroize::Zeroizing;
@@ -14,7 +14,8 @@ pub(in crate::domain) const PASSWORD_BYTES_MAX: usize = 1_024;
 /// longer one is too long afterwards, too.
 const PASSWORD_BYTES_RAW_MAX: usize = 4 * PASSWORD_BYTES_MAX;
 
-/// A password in NFC (NIST SP 800-63B-4 section 3.1.1.2), 1 to 1 024 bytes.
+/// A password, 1 to 1 024 bytes: every space is U+0020 (RFC 8265 section 4.2.2), then NFC (the same, and NIST SP 800-63B-4
+/// section 3.1.1.2). Keyboards and phones type other spaces, such as U+00A0, where the user sees none.
 #[derive(Clone)]
 pub struct Password(pub(super) Zeroizing<String>);
 
@@ -30,13 +31,33 @@ impl Password {
         if raw.len() > PASSWORD_BYTES_RAW_MAX {
             return Err(too_long());
         }
-        let nfc = if is_nfc(&raw) { raw } else { Zeroizing::new(raw.nfc().collect()) };
+        let plain = match with_plain_spaces(&raw) {
+            Cow::Borrowed(_) => raw,
+            Cow::Owned(plain) => Zeroizing::new(plain),
+        };
+        let nfc = if is_nfc(&plain) { plain } else { Zeroizing::new(plain.nfc().collect()) };
         if nfc.len() > PASSWORD_BYTES_MAX { Err(too_long()) } else { Ok(Self(nfc)) }
     }
 
     pub(in crate::domain) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Replaces every character of the category Zs by U+0020.
+pub(in crate::domain) fn with_plain_spaces(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_other_space) {
+        return Cow::Borrowed(text);
+    }
+    // No longer than the original, so a secret is written to one place only.
+    let mut plain = String::with_capacity(text.len());
+    plain.extend(text.chars().map(|c| if is_other_space(c) { ' ' } else { c }));
+    Cow::Owned(plain)
+}
+
+/// Whether `c` is a space of the category Zs and not U+0020. Tabs and line ends are control characters, and stay.
+fn is_other_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
 
 impl fmt::Debug for Password {

@@ -1,6 +1,6 @@
 //! The reset code with which a user sets a new password: its text, which is shown once, and its stored hash.
 //!
-//! Sources: ASVS 5.0 6.4.2, 6.5.1 to 6.5.5.
+//! Sources: ASVS 5.0 6.4.2, 6.5.1 to 6.5.5 (out-of-band codes are valid for at most 10 minutes).
 
 use std::{
     fmt,
@@ -22,8 +22,8 @@ const PREFIX: &str = "wwc_";
 /// Random bytes. From 112 bits on a plain hash is sufficient for storing it (ASVS 6.5.2).
 const SECRET_BYTES: usize = 16;
 
-/// How long a code is valid.
-const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// How long a code is valid (ASVS 5.0 6.5.5).
+const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// A new code, which is shown once.
 pub struct ResetCode {

@@ -14,6 +14,8 @@ pub struct User {
     pub username: Username,
     /// The password hash. Without one no password matches.
     pub password: Option<PasswordHash>,
+    /// The password that a required reset made invalid. The reset must not set it again.
+    pub former_password: Option<PasswordHash>,
     /// The text that the client keeps with the user.
     pub data: UserData,
     /// Raised to end every session of the user at once.
@@ -46,6 +48,7 @@ impl User {
             id: UserId::new(now, random),
             username,
             password: Some(password),
+            former_password: None,
             data,
             epoch: 0,
             kept_session: None,
@@ -83,8 +86,19 @@ impl User {
     /// Sets a new password. Ends all sessions and removes the reset code.
     pub(in crate::domain) fn set_password(&mut self, password: PasswordHash) {
         self.password = Some(password);
+        self.former_password = None;
         self.reset = None;
         // An attacker who knew the old password may have added addresses.
+        self.known_addresses.clear();
+        self.end_sessions(None);
+    }
+
+    /// Makes the password invalid until a reset sets another one, and ends all sessions.
+    pub(in crate::domain) fn require_reset(&mut self) {
+        if let Some(password) = self.password.take() {
+            self.former_password = Some(password);
+        }
+        // An attacker who knew the password may have added addresses.
         self.known_addresses.clear();
         self.end_sessions(None);
     }

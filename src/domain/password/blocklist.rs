@@ -7,7 +7,7 @@ use std::{cmp::Ordering, fmt};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use crate::domain::model::PASSWORD_BYTES_MAX;
+use crate::domain::model::{PASSWORD_BYTES_MAX, with_plain_spaces};
 
 /// The 10 000 most common passwords.
 const COMMON: &str = include_str!("common.txt");
@@ -21,8 +21,8 @@ pub const BLOCKLIST_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 pub struct Blocklist(String);
 
 impl Blocklist {
-    /// Parses one password per line, UTF-8, in any order. Case is ignored; blanks are significant. An error names the line,
-    /// not its content.
+    /// Parses one password per line, UTF-8, in any order. Case is ignored; spaces are significant, and are U+0020 as
+    /// in passwords. An error names the line, not its content.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
         if bytes.len() > BLOCKLIST_BYTES_MAX {
             return Err(format!("has more than {BLOCKLIST_BYTES_MAX} bytes"));
@@ -40,7 +40,9 @@ impl Blocklist {
                 before + 1
             ));
         }
-        let lower = if is_nfc(text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
+        let text = with_plain_spaces(text);
+        let lower = if is_nfc(&text) { text.to_lowercase() } else { text.nfc().collect::<String>().to_lowercase() };
+        drop(text);
         drop(whole);
         let mut lines: Vec<_> = lower.lines().filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {

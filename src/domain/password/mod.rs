@@ -6,9 +6,10 @@
 mod blocklist;
 mod hash_pool;
 mod kernel;
+mod made_of;
 mod policy;
 
-pub(in crate::domain) use self::policy::check_name;
+pub(in crate::domain) use self::policy::check_differs;
 pub use self::{
     blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},
     hash_pool::{HashPool, PoolSettings, Purpose, QueuePermit},

@@ -1,17 +1,20 @@
-//! The password policy: a new password is long enough, not common, and not a word that an attacker tries first here.
+//! The password policy: a new password is long enough, not common, and not made of words that an attacker tries first here.
 //!
 //! No composition rules and no expiry (NIST SP 800-63B-4 section 3.1.1.2, ASVS 6.2.5 and 6.2.10). Whole passwords are
 //! compared with whole words, never parts of them (NIST, same section): a password may contain the username. Context words:
-//! ASVS 6.1.2 and 6.2.11.
+//! ASVS 6.1.2 and 6.2.11. What "made of" means: `made_of.rs`.
 
 use std::sync::Arc;
 
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::blocklist::{Blocklist, is_common};
+use super::{
+    blocklist::{Blocklist, is_common},
+    made_of::{Word, is_made_of},
+};
 use crate::domain::{
-    model::{Password, Username},
+    model::{Password, Username, folded},
     violation::{Reason, Violation},
 };
 
@@ -35,7 +38,7 @@ pub struct Policy {
     pub context_words: Arc<[ContextWord]>,
 }
 
-/// A word that no password may consist of: lower case, begins and ends with a letter, not empty.
+/// A word that no password may be made of: lower case, begins and ends with a letter, not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextWord(String);
 
@@ -56,38 +59,37 @@ impl Policy {
                 format!("is on this service's list of passwords that are tried first; {ADVICE}"),
             );
         }
-        let core = core(&lower);
-        if is_made_of(core, PRODUCT) || self.context_words.iter().any(|word| is_made_of(core, &word.0)) {
+        if is_made_of(&folded(password.as_str()), &self.context()) {
             return refuse(Reason::ContextWord, format!("is no more than a word of this service; {ADVICE}"));
         }
-        username.map_or(Ok(()), |username| check_name(password, username))
+        username.map_or(Ok(()), |username| self.check_name(password, username))
+    }
+
+    /// The part of the policy that needs the username.
+    pub(crate) fn check_name(&self, password: &Password, username: &Username) -> Result<(), Violation> {
+        let name = username.as_str();
+        // Of an e-mail address also the part before the last @.
+        let local = name.rsplit_once('@').map_or(name, |(local, _)| local);
+        // Together with the context words, of which alone `check` has refused it.
+        let words: Vec<_> = self.context().into_iter().chain([name, local].map(Word::new)).collect();
+        // Compares folded forms: `Ada@Example.com` is forbidden for `ada@example.com`, full width too.
+        if is_made_of(&folded(password.as_str()), &words) {
+            return refuse(Reason::EqualsUsername, format!("is no more than the username; {ADVICE}"));
+        }
+        Ok(())
+    }
+
+    fn context(&self) -> Vec<Word> {
+        [PRODUCT].into_iter().chain(self.context_words.iter().map(|word| word.0.as_str())).map(Word::new).collect()
     }
 }
 
-/// The part of the policy that needs the username.
-pub(crate) fn check_name(password: &Password, username: &Username) -> Result<(), Violation> {
-    let lower = Zeroizing::new(password.as_str().to_lowercase());
-    let name = username.as_str();
-    // Of an e-mail address the part before the last @.
-    let local = name.rsplit_once('@').map_or(name, |(local, _)| local);
-    let is_derived = [name, local].iter().any(|word| is_made_of(core(&lower), core(word)));
-    // Compares canonical forms: `Ada@Example.com` is forbidden for `ada@example.com`, and a username of digits as a
-    // password.
-    if is_derived || Username::parse(password.as_str()).ok().as_ref() == Some(username) {
-        return refuse(Reason::EqualsUsername, format!("is no more than the username; {ADVICE}"));
+/// Refuses a new password that is the current one.
+pub(in crate::domain) fn check_differs(is_current: bool) -> Result<(), Violation> {
+    if !is_current {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// A text in lower case without the digits, signs and blanks at both ends, which users add to a forbidden word.
-fn core(lower: &str) -> &str {
-    lower.trim_matches(|c: char| !c.is_alphabetic())
-}
-
-/// Whether `text` is `word`, repeated one or more times.
-fn is_made_of(text: &str, word: &str) -> bool {
-    let (text, word) = (text.as_bytes(), word.as_bytes());
-    !text.is_empty() && !word.is_empty() && text.chunks(word.len()).all(|part| part == word)
+    refuse(Reason::EqualsCurrent, format!("is the current password; {ADVICE}"))
 }
 
 fn refuse(reason: Reason, what: String) -> Result<(), Violation> {
@@ -103,7 +105,7 @@ impl ContextWord {
             return Err(format!("expected words of at most {CONTEXT_WORD_CHARS_MAX} characters"));
         }
         let lower = raw.nfc().collect::<String>().to_lowercase();
-        match core(&lower) {
+        match lower.trim_matches(|c: char| !c.is_alphabetic()) {
             "" => Err("expected words with a letter".into()),
             word => Ok(Self(word.to_owned())),
         }
@@ -165,6 +167,11 @@ mod tests {
             ("ＬＯＶＥＬＡＣＥ", "lovelace"),
             ("1234567890123", "1234567890123"),
             ("so\u{301}fiaso\u{301}fia", "s\u{f3}fia"),
+            ("ALICE2alice2", "alice2"),
+            ("7bob7bob", "7bob"),
+            ("joe!joe!joe!", "joe!"),
+            ("watchword-ada", "ada"),
+            ("ada@acme corp", "ada@example.com"),
         ] {
             assert_eq!(reason(made, name), Some(Reason::EqualsUsername), "{made} for {name}");
         }

@@ -30,6 +30,8 @@ struct UserDocument<'a> {
     username: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former_password: Option<String>,
     #[serde(borrow, default, skip_serializing_if = "is_empty")]
     data: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -89,6 +91,7 @@ fn decoded(name: &Username, document: UserDocument<'_>) -> Result<User, String> 
         id,
         username,
         password,
+        former_password,
         data,
         epoch,
         kept_session,
@@ -103,12 +106,16 @@ fn decoded(name: &Username, document: UserDocument<'_>) -> Result<User, String> 
     if username != name.as_str() {
         return Err("filed under another username than its own".into());
     }
-    let password = password.map(|phc| PasswordHash::parse(&phc)).transpose();
+    let hash = |phc: Option<String>| {
+        let hash = phc.map(|phc| PasswordHash::parse(&phc)).transpose();
+        hash.map_err(|fault| format!("its password {fault}"))
+    };
     let request_id = request_id.as_deref().unwrap_or_default();
     Ok(User {
         id: UserId::parse(&id).ok_or("its id is not a UUID")?,
         username: name.clone(),
-        password: password.map_err(|fault| format!("its password {fault}"))?,
+        password: hash(password)?,
+        former_password: hash(former_password)?,
         data: UserData::stored(data.into_owned()),
         epoch,
         kept_session: kept_session.map(|entry| entry.known.decoded()).transpose()?,
@@ -128,6 +135,7 @@ fn encoded<'a>(user: &'a User, seen: Option<&UserDocument<'a>>) -> UserDocument<
         id,
         username,
         password,
+        former_password,
         data,
         epoch,
         kept_session,
@@ -154,6 +162,7 @@ fn encoded<'a>(user: &'a User, seen: Option<&UserDocument<'a>>) -> UserDocument<
         id: id.to_string().into(),
         username: username.as_str().into(),
         password: password.as_ref().map(PasswordHash::to_phc),
+        former_password: former_password.as_ref().map(PasswordHash::to_phc),
         data: data.as_str().into(),
         epoch: *epoch,
         kept_session,

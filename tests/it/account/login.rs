@@ -86,6 +86,18 @@ async fn passwords_are_compared_in_full_and_in_nfc() {
         assert_eq!(api.login(&app, "composed", "pa\u{308}sswo\u{308}rd").await.outcome(), "ok");
         assert!(api.login(&app, "composed", "P\u{e4}ssw\u{f6}rd").await.is_wrong_credentials());
     }
+    // Spaces of every kind are one (RFC 8265 section 4.2.2).
+    assert_eq!(Api::Grpc.register(&app, "spaced", "a long\u{3000}pass word", "").await.outcome(), "ok");
+    for api in Api::ALL {
+        for space in ['\u{a0}', '\u{1680}', '\u{2000}', '\u{2001}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{3000}', ' ']
+        {
+            let spelled = "a long pass word".replace(' ', &space.to_string());
+            assert_eq!(api.login(&app, "spaced", &spelled).await.outcome(), "ok", "U+{:04X}", u32::from(space));
+        }
+        for other in ["a long pass  word", " a long pass word", "a\tlong pass word", "a\u{200b}long pass word"] {
+            assert!(api.login(&app, "spaced", other).await.is_wrong_credentials(), "{other:?}");
+        }
+    }
     // Sixty-four code points of four bytes, as ASVS 6.2.9 asks for.
     let emoji = "🦀".repeat(64);
     assert_eq!(Api::Grpc.register(&app, "crab", &emoji, "").await.outcome(), "ok");

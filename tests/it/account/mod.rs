@@ -3,6 +3,7 @@
 mod admin_api;
 mod admin_users;
 mod login;
+mod look_alikes;
 mod password_hashes;
 mod password_policy;
 mod register;

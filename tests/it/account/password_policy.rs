@@ -52,6 +52,8 @@ async fn blocklisted_passwords_and_context_words_are_refused_with_a_reason() {
         ("Watchword1", "CONTEXT_WORD"),
         ("ada@example.com", "EQUALS_USERNAME"),
         ("AdaAdaAda!", "EQUALS_USERNAME"),
+        ("ada-acme-ada", "EQUALS_USERNAME"),
+        ("adA2026adA", "EQUALS_USERNAME"),
         ("sunshine", "TOO_COMMON"),
     ] {
         let request = pb::RegisterRequest {
@@ -71,6 +73,36 @@ async fn blocklisted_passwords_and_context_words_are_refused_with_a_reason() {
     assert_eq!(app.events.count("hashed"), hashes, "refused before any hash");
     // A password that only contains these words is valid.
     change_password(&app, &tokens, &current, "ada of acme likes watchword").await.unwrap();
+}
+
+/// The names and passwords of a report: the comparison stripped digits and signs from the name alone.
+#[tokio::test]
+async fn repetition_of_a_name_with_its_digits_and_signs_is_refused() {
+    let app = app().await;
+    for (name, made) in [
+        ("alice2", "ALICE2alice2"),
+        ("alice2", "2alice2alice"),
+        ("7bob", "7bob7bob"),
+        ("joe!", "joe!joe!joe!"),
+        ("joe!", "joe joe!joe"),
+        ("o'brien", "O\u{2019}Brien1960"),
+        ("ada.lovelace", "ecalevol.ada"),
+    ] {
+        for api in Api::ALL {
+            let outcome = api.register(&app, name, made, "").await.outcome();
+            assert!(
+                outcome == "PASSWORD_POLICY" || outcome.starts_with("400 password is no more"),
+                "{made}: {outcome}"
+            );
+        }
+    }
+    for (name, fine) in [("al", "a tall pale llama"), ("jo", "joyful jo jogs"), ("7bob", "7bobbins7bob")] {
+        assert_eq!(Api::Grpc.register(&app, name, fine, "").await.outcome(), "ok", "{fine}");
+    }
+    app.registered("joe!").await;
+    let tokens = app.authenticate("joe!").await;
+    let error = change_password(&app, &tokens, &password("joe!"), "joe!joe!joe!").await.unwrap_err();
+    assert_eq!(violation(&error), ("new_password".into(), "EQUALS_USERNAME".into()));
 }
 
 #[test]

@@ -108,7 +108,7 @@ async fn registering_a_taken_username_costs_no_hash() {
 #[tokio::test]
 async fn invalid_usernames_are_refused_without_a_hash_or_a_user() {
     let app = app().await;
-    let over_long = "n".repeat(65);
+    let over_long = "n".repeat(255);
     for name in ["", "a b", "a\0b", "a\u{1b}[31mb", "аdmin", "сосо", over_long.as_str()] {
         for api in Api::ALL {
             let outcome = api.register(&app, name, &password("x"), "").await.outcome();
@@ -119,6 +119,28 @@ async fn invalid_usernames_are_refused_without_a_hash_or_a_user() {
     assert_eq!(reason(&error), "INVALID_FIELD");
     assert_eq!(app.events.count("registered"), 0);
     assert_eq!(app.events.count("hashed"), 0, "a cheap check refuses before any hash");
+}
+
+/// RFC 5321 allows 64 characters before the @ and 254 in all.
+#[tokio::test]
+async fn longest_email_address_and_longest_name_of_wide_characters_are_names() {
+    let address = format!("{}@{}.example", "a".repeat(64), "b".repeat(181));
+    let wide = "\u{20000}".repeat(254);
+    for store in StoreKind::ALL {
+        let app = App::with(store).start().await;
+        for name in [address.as_str(), wide.as_str(), &"\u{d55c}".repeat(254)] {
+            assert_eq!(name.chars().count(), 254);
+            for api in Api::ALL {
+                let answer = api.register(&app, name, "a long password", "theirs").await;
+                assert!(matches!(answer, Answer::Ok { .. }) || answer.is_taken(), "{store:?}: {}", answer.outcome());
+                assert_eq!(
+                    api.login(&app, &name.to_uppercase(), "a long password").await.data(),
+                    "theirs",
+                    "{store:?}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

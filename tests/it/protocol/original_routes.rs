@@ -9,7 +9,7 @@ use crate::support::{Api, App, StoreKind, app, http, password, raw};
 async fn every_recorded_request_gets_its_recorded_response() {
     let recorded: Value = serde_json::from_str(include_str!("../../data/original_routes.json")).unwrap();
     let cases = recorded["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 31);
+    assert_eq!(cases.len(), 33);
     for store in StoreKind::ALL {
         let app = App::with(store).start().await;
         for case in cases {

@@ -22,9 +22,13 @@ pub(in crate::domain) struct PresentedCode(Zeroizing<String>);
 pub(in crate::domain) struct ResetCodeFactor<'a>(pub(in crate::domain) &'a PresentedCode);
 
 impl PresentedCode {
-    /// Takes any text but the empty one.
+    /// Takes any text but the empty one, without its blanks and invisible characters.
+    ///
+    /// A code that is copied from a message may have blanks or zero-width characters at its ends, and at a line break also
+    /// inside. A code consists of printable ASCII, so nothing else can belong to it.
     pub(in crate::domain) fn parse(code: String) -> Result<Self, Violation> {
-        let code = Zeroizing::new(code);
+        let mut code = Zeroizing::new(code);
+        code.retain(|c| c.is_ascii_graphic());
         if code.is_empty() {
             return Err(Violation::new("reset_code", Reason::Required, "is required"));
         }

@@ -92,6 +92,24 @@ fn flag_overrides_environment_variable() {
     assert!(err.contains("many") && err.contains("--data-max-bytes"), "{err}");
 }
 
+/// NIST SP 800-63B-4 section 3.1.1.2.
+#[test]
+fn check_config_says_in_one_line_that_nist_requires_15_characters() {
+    for (length, is_short) in [("8", true), ("14", true), ("15", false), ("64", false)] {
+        let (code, out, err) = run(&["check-config", "--store", "memory:", "--password-min-length", length]);
+        assert_eq!(code, 0, "{err}");
+        let lines: Vec<_> = out.lines().filter(|line| line.contains("NIST SP 800-63B-4")).collect();
+        assert_eq!(lines.len(), usize::from(is_short), "{length}: {out}");
+        let is_clear = |line: &&str| line.contains(length) && line.contains("--password-min-length 15");
+        assert!(lines.iter().all(is_clear), "{lines:?}");
+        let (_, out, _) = run(&["check-config", "--store", "memory:", "--password-min-length", length, "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["notes"].as_array().unwrap().len(), usize::from(is_short), "{length}");
+    }
+    let (_, out, _) = run(&["check-config", "--store", "memory:"]);
+    assert!(out.contains("NIST SP 800-63B-4"), "the default is shorter: {out}");
+}
+
 #[test]
 fn check_config_inspects_the_store_without_changing_it() {
     let folder = TempDir::new().unwrap();

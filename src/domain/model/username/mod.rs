@@ -1,40 +1,51 @@
-//! Usernames: canonical, bounded, and without deceptive characters.
+//! Usernames: canonical, bounded, and no two that a reader takes for one.
 //!
-//! Store keys and rate-limit keys use only this type, so that two spellings of a name never reach two accounts
-//! (CVE-2025-6004, CVE-2025-24806). Based on RFC 8265 UsernameCaseMapped; scripts by UTS #39. ASCII names that look alike
-//! (`user1`, `userl`) stay distinct.
+//! Store keys and rate-limit keys use only [`Username`], so that two spellings of a name never reach two accounts
+//! (CVE-2025-6004, CVE-2025-24806). Based on RFC 8265 UsernameCaseMapped; scripts and look-alikes by UTS #39. A look-alike
+//! either has the canonical form of the other name (`mapping.rs`, `variants.rs`) or is refused (`characters.rs`,
+//! `look_alikes.rs`): both are decided by the name alone, so that the store needs one key for a name. ASCII names that look
+//! alike (`user1`, `userl`) stay distinct; `docs/reference/names-and-passwords.md` lists what else does. Does not know which
+//! names exist.
+
+mod characters;
+mod look_alikes;
+mod mapping;
+mod variants;
 
 use std::fmt;
 
-use unicode_normalization::{UnicodeNormalization, char::decompose_compatible};
-use unicode_script::{Script, UnicodeScript};
-use unicode_security::{
-    GeneralSecurityProfile, RestrictionLevel, confusable_detection::skeleton,
-    restriction_level::RestrictionLevelDetection,
-};
-
+pub(in crate::domain) use self::mapping::folded;
 use crate::domain::violation::{Reason, Violation};
 
-/// The maximum length of a canonical username in code points.
-pub const USERNAME_CHARS_MAX: usize = 64;
+/// The maximum length of a canonical username in code points: the longest e-mail address (RFC 5321 section 4.5.3.1.3, with
+/// erratum 1690).
+pub const USERNAME_CHARS_MAX: usize = 254;
 
 /// The maximum length before canonicalization in bytes. Bounds the work on hostile input: canonicalization can shorten a
 /// name (combining marks), but no valid name by this much.
-const USERNAME_BYTES_MAX: usize = 1_024;
+const USERNAME_BYTES_MAX: usize = 4_096;
 
-/// The maximum number of mapping rounds, after which a name is unstable. Real names need one.
-const ROUNDS_MAX: usize = 4;
-
-/// A canonical username: width-mapped, lower case, NFC, 1 to 64 code points.
+/// A canonical username: width-mapped, lower case, NFC, 1 to 254 code points.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Username(String);
 
 impl Username {
     /// Canonicalizes `raw`, or returns the violation.
     pub fn parse(raw: &str) -> Result<Self, Violation> {
-        let name = canonical(raw)?;
-        check_characters(&name)?;
-        check_scripts(&name)?;
+        if raw.is_empty() {
+            return Err(violation(Reason::Required, "is required"));
+        }
+        if raw.len() > USERNAME_BYTES_MAX {
+            return Err(too_long());
+        }
+        characters::check_digits(raw)?;
+        let name = mapping::canonical(raw)
+            .ok_or_else(|| violation(Reason::Unstable, "has no stable canonical form; use another spelling"))?;
+        if name.chars().count() > USERNAME_CHARS_MAX {
+            return Err(too_long());
+        }
+        characters::check(&name)?;
+        look_alikes::check(&name)?;
         Ok(Self(name))
     }
 
@@ -49,66 +60,6 @@ impl fmt::Debug for Username {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Username")
     }
-}
-
-/// Maps `raw` until it no longer changes. With an unstable form, one user could have two accounts, or two users one.
-fn canonical(raw: &str) -> Result<String, Violation> {
-    if raw.is_empty() {
-        return Err(violation(Reason::Required, "is required"));
-    }
-    if raw.len() > USERNAME_BYTES_MAX {
-        return Err(too_long());
-    }
-    let mut name = raw.to_owned();
-    for _ in 0..ROUNDS_MAX {
-        let mapped = map_once(&name);
-        if mapped == name {
-            return if name.chars().count() > USERNAME_CHARS_MAX { Err(too_long()) } else { Ok(name) };
-        }
-        name = mapped;
-    }
-    Err(violation(Reason::Unstable, "has no stable canonical form; use another spelling"))
-}
-
-fn map_once(name: &str) -> String {
-    let mut narrow = String::with_capacity(name.len());
-    for c in name.chars() {
-        // The blocks in which every compatibility mapping is a width mapping (RFC 8265 section 3.1 maps no others).
-        if matches!(c, '\u{FF01}'..='\u{FFEE}' | '\u{3000}') {
-            decompose_compatible(c, |part| narrow.push(part));
-        } else {
-            narrow.push(c);
-        }
-    }
-    narrow.to_lowercase().nfc().collect()
-}
-
-fn check_characters(name: &str) -> Result<(), Violation> {
-    for c in name.chars() {
-        // Identifier_Status=Allowed excludes controls, blanks, and invisible, unassigned and obsolete characters.
-        let is_allowed = if c.is_ascii() { c.is_ascii_graphic() } else { c.identifier_allowed() };
-        if !is_allowed {
-            let what = format!("has the character U+{:04X}, which names must not have", u32::from(c));
-            return Err(violation(Reason::ForbiddenCharacter, what));
-        }
-    }
-    Ok(())
-}
-
-fn check_scripts(name: &str) -> Result<(), Violation> {
-    if name.is_ascii() {
-        return Ok(());
-    }
-    // ASCII punctuation belongs to every script, so it is ignored.
-    let letters: String = name.chars().filter(|c| !c.is_ascii() || c.is_ascii_alphanumeric()).collect();
-    if letters.as_str().detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
-        return Err(violation(Reason::MixedScripts, "mixes scripts that do not go together"));
-    }
-    let has_latin = name.chars().any(|c| c.script() == Script::Latin);
-    if !has_latin && skeleton(name).all(|c| c.is_ascii()) {
-        return Err(violation(Reason::LooksLatin, "looks like Latin letters but is not; use Latin letters"));
-    }
-    Ok(())
 }
 
 fn too_long() -> Violation {
@@ -158,12 +109,16 @@ mod tests {
             ("аdmin", Reason::MixedScripts),
             ("сосо", Reason::LooksLatin),
             ("сосо@x", Reason::MixedScripts),
+            ("\u{301}a", Reason::ForbiddenCharacter),
+            ("5\u{96b}", Reason::MixedScripts),
+            ("κάτια", Reason::LookAlike),
         ] {
             assert_eq!(canon(name), Err(reason), "{name:?}");
         }
-        assert_eq!(canon(&"a".repeat(65)), Err(Reason::TooLong));
-        assert_eq!(canon(&"a".repeat(2_000)), Err(Reason::TooLong));
-        assert!(canon(&"日".repeat(64)).is_ok());
+        for long in ["a".repeat(255), "日".repeat(255), "a".repeat(5_000)] {
+            assert_eq!(canon(&long), Err(Reason::TooLong));
+        }
+        assert!(canon(&"a".repeat(254)).is_ok() && canon(&"日".repeat(254)).is_ok());
     }
 
     /// A canonical form that changes when it is canonicalized again allows account takeover (T4 requires 100 000 strings).

@@ -1,0 +1,171 @@
+//! Look-alikes across scripts: a name has one script or a usual mixture, and is no twin of a name in another one.
+//!
+//! Scripts and look-alikes by UTS #39. Of two names that look alike in different scripts, the one of the script that comes
+//! first in [`SCRIPTS`] is accepted, and the other refused. Does not compare names of one script: `variants.rs`.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_script::{Script, ScriptExtension, UnicodeScript};
+use unicode_security::{
+    GeneralSecurityProfile, RestrictionLevel, confusable_detection::skeleton, mixed_script::AugmentedScriptSet,
+    restriction_level::RestrictionLevelDetection,
+};
+
+use super::mapping;
+use crate::domain::violation::{Reason, Violation};
+
+/// The scripts whose letters look like those of another, the most used first.
+const SCRIPTS: [Script; 24] = [
+    Script::Latin,
+    Script::Cyrillic,
+    Script::Greek,
+    Script::Arabic,
+    Script::Hebrew,
+    Script::Armenian,
+    Script::Georgian,
+    Script::Devanagari,
+    Script::Bengali,
+    Script::Tamil,
+    Script::Telugu,
+    Script::Gujarati,
+    Script::Kannada,
+    Script::Malayalam,
+    Script::Oriya,
+    Script::Gurmukhi,
+    Script::Sinhala,
+    Script::Thai,
+    Script::Myanmar,
+    Script::Khmer,
+    Script::Lao,
+    Script::Ethiopic,
+    Script::Tibetan,
+    Script::Thaana,
+];
+
+/// Latin letters of few alphabets that look like letters of other scripts. A name with one of them comes after the names in
+/// all scripts: the Greek name that Irene is written with is not refused for their sake.
+const RARE_LATIN: &str = "\u{14B}\u{24D}\u{25B}\u{292}";
+
+/// The Greek sigma, which UTS #39 counts as a look-alike of o. Readers tell them apart.
+const DISTINCT: char = '\u{3C3}';
+
+/// The characters of canonical names that look alike, by what they look like (their UTS #39 skeleton). Only where there are
+/// several.
+static CLASSES: LazyLock<HashMap<String, Vec<char>>> = LazyLock::new(|| {
+    let mut classes: HashMap<String, Vec<char>> = HashMap::new();
+    // Without the Han characters, except the few first ones that look like a sign, and without Hangul syllables.
+    let chars = ('!'..='\u{33FF}')
+        .chain('\u{4E00}'..='\u{4EFF}')
+        .chain('\u{A640}'..='\u{ABFF}')
+        .chain('\u{11300}'..='\u{113FF}');
+    for c in chars {
+        let text = c.to_string();
+        if is_allowed(c) && text.nfd().eq([c]) && mapping::canonical(&text).as_ref() == Some(&text) {
+            classes.entry(skeleton(&text).collect()).or_default().push(c);
+        }
+    }
+    classes.retain(|_, class| class.len() > 1);
+    classes
+});
+
+/// Checks the scripts of a canonical name.
+pub(super) fn check(name: &str) -> Result<(), Violation> {
+    if name.is_ascii() {
+        return Ok(());
+    }
+    // ASCII punctuation belongs to every script, so it is ignored.
+    let letters: String = name.chars().filter(|c| !c.is_ascii() || c.is_ascii_alphanumeric()).collect();
+    if letters.as_str().detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
+        return Err(Violation::new("username", Reason::MixedScripts, "mixes scripts that do not go together"));
+    }
+    check_twin(name)?;
+    check_signs(name)
+}
+
+/// Refuses a name of which every letter looks like one of a script that comes earlier.
+fn check_twin(name: &str) -> Result<(), Violation> {
+    let has_latin = name.chars().any(|c| c.script() == Script::Latin);
+    if has_latin && !name.contains(|c| RARE_LATIN.contains(c)) {
+        return Ok(());
+    }
+    let looks_latin = || {
+        Err(Violation::new("username", Reason::LooksLatin, "looks like Latin letters but is not; use Latin letters"))
+    };
+    if !has_latin && skeleton(name).all(|c| c.is_ascii()) {
+        return looks_latin();
+    }
+    let own: AugmentedScriptSet = letters_of(name).collect::<String>().as_str().into();
+    let is_earlier = |script: &Script| has_latin || !own.base.contains_script(*script);
+    let earlier = SCRIPTS.into_iter().take_while(is_earlier);
+    let mut scripts: Vec<Script> = earlier.filter(|script| !has_latin || *script != Script::Latin).collect();
+    for c in letters_of(name) {
+        keep_twins(c, &mut scripts);
+    }
+    match scripts.first() {
+        None => Ok(()),
+        Some(Script::Latin) => looks_latin(),
+        Some(script) => {
+            let what = format!("looks like a name in {} letters but is not", script.full_name());
+            Err(Violation::new("username", Reason::LookAlike, what))
+        }
+    }
+}
+
+/// The letters and marks of a name, decomposed. Digits and signs of ASCII are of every script.
+fn letters_of(name: &str) -> impl Iterator<Item = char> {
+    name.nfd().filter(|c| !c.is_ascii() || c.is_ascii_alphabetic())
+}
+
+/// Keeps the scripts whose names have a character that looks like `c`, or several that do together.
+fn keep_twins(c: char, scripts: &mut Vec<Script>) {
+    if scripts.is_empty() {
+        return;
+    }
+    let look: String = skeleton(&c.to_string()).collect();
+    let class = class_of(&look);
+    let parts: Vec<_> = look.chars().map(|part| (part, class_of(part.encode_utf8(&mut [0; 4])))).collect();
+    let has_one = |c: char, class: &[char], script| is_in(c, script) || class.iter().any(|twin| is_in(*twin, script));
+    scripts.retain(|script| {
+        let has_all = || parts.iter().all(|(part, class)| is_allowed(*part) && has_one(*part, class, *script));
+        c != DISTINCT && (has_one(c, class, *script) || has_all())
+    });
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_graphic() || !c.is_ascii() && c.identifier_allowed()
+}
+
+/// Whether names in `script` have the character `c`.
+fn is_in(c: char, script: Script) -> bool {
+    let scripts: ScriptExtension = c.into();
+    !RARE_LATIN.contains(c) && (scripts.is_common() || scripts.is_inherited() || scripts.contains_script(script))
+}
+
+/// The characters that look like `look`, a skeleton.
+fn class_of(look: &str) -> &'static [char] {
+    CLASSES.get(look).map_or(&[], Vec::as_slice)
+}
+
+/// Refuses an ASCII sign that looks like a letter or mark of the name's script, such as `|` beside Arabic letters. Digits,
+/// and the apostrophe of Hebrew, are needed.
+fn check_signs(name: &str) -> Result<(), Violation> {
+    for sign in name.chars().filter(|c| c.is_ascii_punctuation() && *c != '\'') {
+        let is_letter =
+            |twin: &char| !twin.is_ascii() && name.chars().any(|c| !c.is_ascii() && share_a_script(c, *twin));
+        let look: String = skeleton(sign.encode_utf8(&mut [0; 4])).collect();
+        if class_of(&look).iter().any(is_letter) {
+            let what = format!("has the sign U+{:04X}, which looks like a letter of its script", u32::from(sign));
+            return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
+        }
+    }
+    Ok(())
+}
+
+/// Whether names of one script may have both.
+pub(super) fn share_a_script(one: char, other: char) -> bool {
+    let (one, other): (AugmentedScriptSet, AugmentedScriptSet) = (one.into(), other.into());
+    let mut both = one;
+    both.intersect_with(other);
+    !both.is_empty()
+}
