@@ -15,6 +15,8 @@ pub(crate) mod ext_authz;
 pub mod forwarded;
 #[cfg(feature = "server")]
 pub mod methods;
+#[cfg(feature = "server")]
+pub mod site;
 pub(crate) mod timeout;
 
 use std::fmt;

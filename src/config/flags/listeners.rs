@@ -9,7 +9,13 @@ use std::{
 use clap::Args;
 
 use super::{DataDirArgs, When};
-use crate::{api::forwarded::TrustedProxies, net::Address};
+use crate::{
+    api::{
+        forwarded::TrustedProxies,
+        site::{HostName, WebOrigin},
+    },
+    net::Address,
+};
 
 /// All listeners.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +71,17 @@ pub struct HttpListenerArgs {
     /// The original query-string routes, such as /login. auto: on while --http-addr is loopback or a Unix socket
     #[arg(long, env = "WATCHWORD_LEGACY_ROUTES", value_name = "WHEN", default_value = "auto")]
     pub legacy_routes: When,
+
+    /// More host names that the HTTP listener answers to, and the ops listener while it is on loopback; separated by
+    /// commas. Always: 127.0.0.0/8, ::1, localhost, the address that the client connected to, and the host of
+    /// --token-issuer. Others get 403, so that no web page reaches the listener by DNS rebinding. Default: none
+    #[arg(long, env = "WATCHWORD_HTTP_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub http_allow_host: Vec<HostName>,
+
+    /// Origins whose pages may send forms to the HTTP listener, such as https://www.example.com; separated by commas. Pages
+    /// of the host that they call always may, and other pages get 403. Default: none
+    #[arg(long, env = "WATCHWORD_HTTP_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub http_allow_origin: Vec<WebOrigin>,
 }
 
 /// The ops listener.
