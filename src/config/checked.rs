@@ -121,8 +121,8 @@ impl Config {
             },
             trusted_proxies: TrustedProxies::all(listeners.trusted_proxy.iter().cloned()),
             site: SitePolicy {
-                hosts: listeners.http.http_allow_host.clone(),
-                origins: listeners.http.http_allow_origin.clone(),
+                hosts: listeners.site.http_allow_host.clone(),
+                origins: listeners.site.http_allow_origin.clone(),
             },
             throttle: abuse.rate_limits(),
             token_issuer: tokens.token_issuer.clone(),

@@ -29,6 +29,10 @@ pub struct ListenerArgs {
     #[command(flatten)]
     pub http: HttpListenerArgs,
 
+    /// Host names and origins.
+    #[command(flatten)]
+    pub site: SiteArgs,
+
     /// The ops listener.
     #[command(flatten)]
     pub ops: OpsListenerArgs,
@@ -71,7 +75,12 @@ pub struct HttpListenerArgs {
     /// The original query-string routes, such as /login. auto: on while --http-addr is loopback or a Unix socket
     #[arg(long, env = "WATCHWORD_LEGACY_ROUTES", value_name = "WHEN", default_value = "auto")]
     pub legacy_routes: When,
+}
 
+/// Which host names the HTTP and ops listeners answer to, and which web pages may call them.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Listeners")]
+pub struct SiteArgs {
     /// More host names that the HTTP listener answers to, and the ops listener while it is on loopback; separated by
     /// commas. Always: 127.0.0.0/8, ::1, localhost, the address that the client connected to, and the host of
     /// --token-issuer. Others get 403, so that no web page reaches the listener by DNS rebinding. Default: none
