@@ -364,6 +364,27 @@ def envoy_rules():
             yield f"jwt_authn: sets {one['header_name']}"
 
 
+def envoy_accepts():
+    """Envoy itself accepts envoy.yaml, with the parts of jwt_authn.yaml, and with the patch of istio.yaml"""
+    (with_jwt,), (filters, clusters) = gateway_file("envoy.yaml"), gateway_file("jwt_authn.yaml")
+    (manager,) = typed(with_jwt, "HttpConnectionManager")
+    manager["http_filters"][0:1] = filters
+    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+        del route["typed_per_filter_config"]
+    with_jwt["static_resources"]["clusters"] += clusters
+    (with_patch,) = gateway_file("envoy.yaml")
+    (manager,) = typed(with_patch, "HttpConnectionManager")
+    (patch,) = (one for one in gateway_file("istio.yaml") if one["kind"] == "EnvoyFilter")
+    manager |= patch["spec"]["configPatches"][0]["patch"]["value"]["typed_config"]
+    with tempfile.TemporaryDirectory() as folder:
+        for what, config in (("envoy.yaml", *gateway_file("envoy.yaml")), ("jwt_authn", with_jwt), ("istio", with_patch)):
+            path = Path(folder) / "envoy.yaml"
+            path.write_text(yaml.safe_dump(config))
+            result = run(PROGRAMS / "envoy", "--mode", "validate", "--log-level", "error", "-c", path)
+            if result.returncode:
+                yield f"{what}: {result.stderr.strip()[-300:]}"
+
+
 def path_faults(manager):
     """The faults of an HTTP connection manager that let one path take the route of another."""
     wanted = {"normalize_path": True, "merge_slashes": True, "use_remote_address": True,
@@ -529,8 +550,8 @@ def settings():
 
 CHECKS = (
     dockerfile_lint, dockerfile_rules, compose_schema, compose_rules, compose_redis,
-    kubernetes_schema, kubernetes_rules, systemd_verify, envoy_rules, istio_rules, kong_rules, variables, graces,
-    settings,
+    kubernetes_schema, kubernetes_rules, systemd_verify, envoy_rules, envoy_accepts, istio_rules, kong_rules,
+    variables, graces, settings,
 )
 
 
