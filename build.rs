@@ -24,7 +24,7 @@ const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 const IN_METHOD_TABLE: [&str; 2] = ["watchword.auth.v1", "envoy.service.auth.v3"];
 
 /// Messages with secrets: their `Debug` is written by hand in `src/api/mod.rs` and prints no field.
-const SECRET: [&str; 14] = [
+const SECRET: [&str; 15] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
     "watchword.auth.v1.RefreshTokenRequest",
@@ -40,6 +40,7 @@ const SECRET: [&str; 14] = [
     "envoy.service.auth.v3.CheckResponse",
     "envoy.service.auth.v3.AttributeContext.HttpRequest",
     "envoy.config.core.v3.HeaderValue",
+    "envoy.config.core.v3.SocketAddress",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

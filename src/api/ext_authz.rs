@@ -1,10 +1,12 @@
 //! Conversions for the external authorization of gateways: headers to a bearer token, and an identity to headers.
 //!
 //! Guarantees: an upstream learns the user only from the identity headers, so a response that allows a request sets or
-//! removes each of them. A copy that a client sent never reaches the upstream. It does not validate tokens.
+//! removes each of them. A copy that a client sent never reaches the upstream, in any spelling that the upstream reads as
+//! the same name: CGI, WSGI and PHP read `x_auth_subject` as `x-auth-subject`. It does not validate tokens.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,15 +16,19 @@ use tonic::Code;
 
 use super::{
     envoy_auth::{
-        CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse, attribute_context::HttpRequest,
+        CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+        attribute_context::{self, HttpRequest},
         check_response::HttpResponse,
     },
-    envoy_core::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
+    envoy_core::{HeaderValue, HeaderValueOption, address, header_value_option::HeaderAppendAction},
     envoy_type::HttpStatus,
     errors::{ErrorRow, error_row},
     rpc,
 };
-use crate::domain::{Bearer, Error, Introspection, Route};
+use crate::{
+    common::bearer::{CHALLENGE, CHALLENGE_INVALID},
+    domain::{Bearer, Error, Introspection, Route},
+};
 
 /// The user's id.
 const SUBJECT: &str = "x-auth-subject";
@@ -43,10 +49,22 @@ const AUTHORIZATION: &str = "authorization";
 pub(crate) struct AuthorizationCheck {
     /// The token of the request.
     pub(crate) bearer: Bearer,
+    /// The address of the client that the gateway serves, where the gateway names it. It is the gateway's own observation
+    /// and no header of the client. The audit log names it; no rate limit counts it.
+    pub(crate) client: Option<IpAddr>,
     /// Which requests the route allows.
     pub(crate) route: Route,
-    /// Whether the upstream gets the token too.
-    pub(crate) forwards_authorization: bool,
+    /// What the response changes in the request.
+    pub(crate) changes: HeaderChanges,
+}
+
+/// What a response that allows a request changes in its headers, in addition to the identity.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderChanges {
+    /// Names in the request that an upstream can read as identity headers.
+    lookalikes: BTreeSet<String>,
+    /// Whether the token is removed.
+    removes_authorization: bool,
 }
 
 impl From<CheckRequest> for AuthorizationCheck {
@@ -54,16 +72,45 @@ impl From<CheckRequest> for AuthorizationCheck {
         let attributes = request.attributes.unwrap_or_default();
         let has_setting =
             |key: &str, value: &str| attributes.context_extensions.get(key).is_some_and(|found| found == value);
-        let forwards_authorization = !has_setting("forward_authorization", "false");
+        let removes_authorization = has_setting("forward_authorization", "false");
+        let client = attributes.source.as_ref().and_then(ip_address);
         let Some(http) = attributes.request.and_then(|request| request.http) else {
             // Without a description of the request there is nothing to allow.
-            return Self { bearer: Bearer::Missing, route: Route::Required, forwards_authorization };
+            let changes = HeaderChanges::default();
+            return Self { bearer: Bearer::Missing, client, route: Route::Required, changes };
         };
         // Every other value, a misspelt one included, means the safe default.
         let is_open = has_setting("auth", "optional") || (has_setting("preflight", "allow") && is_preflight(&http));
         let route = if is_open { Route::Optional } else { Route::Required };
-        Self { bearer: bearer(&http), route, forwards_authorization }
+        let changes = HeaderChanges { lookalikes: lookalikes(&http), removes_authorization };
+        Self { bearer: bearer(&http), client, route, changes }
     }
+}
+
+/// The address of a peer of the gateway. A Unix socket has none.
+fn ip_address(peer: &attribute_context::Peer) -> Option<IpAddr> {
+    let address::Address::SocketAddress(socket) = peer.address.as_ref()?.address.as_ref()?;
+    socket.address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// The names of the request's headers that an upstream can read as identity headers, in lower case.
+fn lookalikes(http: &HttpRequest) -> BTreeSet<String> {
+    let listed = http.header_map.iter().flat_map(|map| &map.headers).map(|header| &header.key);
+    let names = http.headers.keys().chain(listed).map(|name| name.to_ascii_lowercase());
+    names.filter(|name| IDENTITY_HEADERS.iter().any(|identity| folded(name) == *identity)).collect()
+}
+
+/// A name in lower case, with every other sign as a hyphen: the coarsest reading, which some CGI servers have.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// A name with every choice of hyphens and underscores, for requests whose headers the gateway does not list.
+fn spellings(name: &str) -> Vec<String> {
+    name.split('-').fold(Vec::new(), |begun: Vec<String>, part| match begun.as_slice() {
+        [] => vec![part.to_owned()],
+        begun => begun.iter().flat_map(|begun| ["-", "_"].map(|sign| format!("{begun}{sign}{part}"))).collect(),
+    })
 }
 
 /// Whether this is a CORS preflight request (Fetch standard). A preflight never has credentials.
@@ -100,21 +147,23 @@ fn values_of(header: &HeaderValue) -> Vec<&[u8]> {
 /// The response to the gateway.
 pub(crate) fn check_response(
     authorized: Result<Option<Introspection>, Error>,
-    forwards_authorization: bool,
+    changes: HeaderChanges,
 ) -> CheckResponse {
     match authorized {
-        Ok(user) => allowed(user.as_ref(), forwards_authorization),
+        Ok(user) => allowed(user.as_ref(), changes),
         Err(error) => refused(&error),
     }
 }
 
-fn allowed(user: Option<&Introspection>, forwards_authorization: bool) -> CheckResponse {
+fn allowed(user: Option<&Introspection>, changes: HeaderChanges) -> CheckResponse {
     let set: Vec<_> = user.into_iter().flat_map(identity_headers).collect();
-    let names_set = |name: &&str| set.iter().any(|(named, _)| named == name);
-    let unset = IDENTITY_HEADERS.into_iter().filter(|name| !names_set(name));
-    let token = (!forwards_authorization).then_some(AUTHORIZATION);
+    let mut removed = changes.lookalikes;
+    removed.extend(IDENTITY_HEADERS.into_iter().flat_map(spellings));
+    // A gateway removes after it sets.
+    removed.retain(|name| set.iter().all(|(set, _)| set != name));
+    removed.extend(changes.removes_authorization.then(|| AUTHORIZATION.to_owned()));
     let ok = OkHttpResponse {
-        headers_to_remove: unset.chain(token).map(str::to_owned).collect(),
+        headers_to_remove: removed.into_iter().collect(),
         headers: set.into_iter().map(|(name, value)| header(name, value)).collect(),
     };
     CheckResponse {
@@ -155,10 +204,9 @@ fn seconds(time: SystemTime) -> f64 {
 fn refused(error: &Error) -> CheckResponse {
     let row = error_row(error);
     match error {
-        // RFC 6750 section 3.1: a request without credentials gets no error code.
-        Error::TokenMissing => denied(row, "Bearer"),
+        Error::TokenMissing => denied(row, CHALLENGE),
         Error::TokenInvalid | Error::TokenExpired | Error::TokenRevoked | Error::InvalidCredentials => {
-            denied(row, r#"Bearer error="invalid_token""#)
+            denied(row, CHALLENGE_INVALID)
         }
         // Not the client's fault. The gateway decides, as its operator configured it: fail open or fail closed.
         Error::CallerNotAllowed

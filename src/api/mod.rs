@@ -15,6 +15,8 @@ pub(crate) mod ext_authz;
 pub mod forwarded;
 #[cfg(feature = "server")]
 pub mod methods;
+#[cfg(feature = "server")]
+pub mod site;
 pub(crate) mod timeout;
 
 use std::fmt;
@@ -80,4 +82,4 @@ show_no_field_of!(
 show_no_field_of!(envoy_auth: CheckRequest, CheckResponse);
 show_no_field_of!(attribute_context: HttpRequest);
 show_no_field_of!(check_response: HttpResponse);
-show_no_field_of!(envoy_core: HeaderValue);
+show_no_field_of!(envoy_core: HeaderValue, SocketAddress);

@@ -19,6 +19,7 @@ use tokio::{
 use self::listeners::Listeners;
 pub use self::{listeners::Addresses, start_error::StartError};
 use crate::{
+    api::site::{HostName, SitePolicy},
     common::host,
     config::Config,
     domain::{Auth, Environment, HashPool, Names, Store, TokenSettings, password::Kernel},
@@ -132,8 +133,9 @@ impl App {
         // Not drained: operators watch the drain there, so it answers until the end.
         let (_ops_drain, ops_draining) = Drain::new();
         let views = readiness::views(ready, store.clone(), auth.clone(), audit.clone(), metrics);
-        let ops_api = ops
-            .map(|listener| tokio::spawn(net::serve(listener, http::ops::router(views), config.limits, ops_draining)));
+        let site = config.ops.as_ref().is_some_and(Address::is_loopback).then(|| site_policy(&config, &auth));
+        let router = http::ops::router(views, site);
+        let ops_api = ops.map(|listener| tokio::spawn(net::serve(listener, router, config.limits, ops_draining)));
 
         let reason = tokio::select! {
             () = shutdown => StopReason::Requested,
@@ -187,11 +189,20 @@ fn serve_apis(
             legacy_routes: config.legacy_routes,
             clients: config.oauth_clients.clone(),
             proxies: config.trusted_proxies.clone(),
-            loopback: matches!(&config.http, Some(address @ Address::Tcp(_)) if address.is_local()),
+            site: site_policy(config, auth),
         };
         apis.spawn(net::serve(listener, http::router(auth.clone(), settings), config.limits, draining.clone()));
     }
     apis
+}
+
+/// The settings, and the host of the issuer: behind a proxy clients call by this name.
+fn site_policy(config: &Config, auth: &Auth) -> SitePolicy {
+    let issuer = HostName::of_url(&auth.token_settings().names.issuer);
+    SitePolicy {
+        hosts: config.site.hosts.iter().cloned().chain(issuer).collect(),
+        origins: config.site.origins.clone(),
+    }
 }
 
 /// Stores what is left, and closes the store, the audit log and the ops API.

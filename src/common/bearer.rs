@@ -12,21 +12,41 @@ use serde_json::{Value, json};
 /// The maximum length of an access token in bytes. Issued tokens have about 600. Longer ones are not parsed.
 pub(crate) const ACCESS_BYTES_MAX: usize = 2_048;
 
-/// The header is not exactly one bearer token.
+/// `WWW-Authenticate` for a request without a bearer token. Such a request gets no error code (RFC 6750 section 3.1).
+pub(crate) const CHALLENGE: &str = r#"Bearer realm="watchword""#;
+
+/// `WWW-Authenticate` for a request whose bearer token is not valid.
+pub(crate) const CHALLENGE_INVALID: &str = r#"Bearer realm="watchword", error="invalid_token""#;
+
+/// Why a header has no bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) enum HeaderFault {
+    /// One value of another scheme.
+    OtherScheme,
+    /// Several values, or one that is not valid.
+    Malformed,
+}
 
 /// Parses the values of `authorization`: none, or exactly one of the scheme Bearer, whose token has only the characters of
-/// RFC 6750 section 2.1.
-pub(crate) fn token<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Malformed> {
+/// RFC 6750 section 2.1. One or more spaces separate them (RFC 9110 section 11.4).
+pub(crate) fn token<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, HeaderFault> {
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Malformed);
+        return Err(HeaderFault::Malformed);
     }
-    let (scheme, token) = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' ')).ok_or(Malformed)?;
+    let text = std::str::from_utf8(value).map_err(|_| HeaderFault::Malformed)?;
+    let (scheme, token) = text.split_at(text.find(' ').unwrap_or(text.len()));
+    // The characters of a scheme (RFC 9110 section 5.6.2).
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if scheme.is_empty() || !scheme.chars().all(is_scheme) {
+        return Err(HeaderFault::Malformed);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(HeaderFault::OtherScheme);
+    }
+    let token = token.trim_start_matches(' ');
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.chars().all(is_allowed);
-    if is_bearer { Ok(Some(token)) } else { Err(Malformed) }
+    if !token.is_empty() && token.chars().all(is_allowed) { Ok(Some(token)) } else { Err(HeaderFault::Malformed) }
 }
 
 /// The header, in base64url, of every access token that is signed by the key with this id.

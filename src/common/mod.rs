@@ -14,6 +14,8 @@ pub(crate) mod generations;
 pub mod host;
 #[cfg(feature = "server")]
 pub(crate) mod jitter;
+#[cfg(feature = "server")]
+pub(crate) mod local_address;
 #[cfg(any(feature = "server", feature = "client"))]
 pub(crate) mod lock;
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{AdminAddr, Command, CommandLine, ResourceArgs, Settings, UserArgs, conflicts::conflicts};
 use crate::{
-    api::forwarded::TrustedProxies,
+    api::{forwarded::TrustedProxies, site::SitePolicy},
     common::host,
     domain::{
         Lifetimes, RateLimitSettings, Rules,
@@ -42,6 +42,8 @@ pub struct Config {
     pub rules: Rules,
     /// Peers whose X-Forwarded-For is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Host names and origins that the HTTP and ops listeners accept in addition to their own.
+    pub site: SitePolicy,
     /// Rate limits; none when they are off.
     pub throttle: Option<RateLimitSettings>,
     /// Claim `iss`; by default the address of the HTTP listener.
@@ -122,6 +124,10 @@ impl Config {
                 challenges: abuse.challenge.into(),
             },
             trusted_proxies: TrustedProxies::all(listeners.trusted_proxy.iter().cloned()),
+            site: SitePolicy {
+                hosts: listeners.site.http_allow_host.clone(),
+                origins: listeners.site.http_allow_origin.clone(),
+            },
             throttle: abuse.rate_limits(),
             token_issuer: tokens.token_issuer.clone(),
             token_audience: tokens.token_audience.clone().unwrap_or_else(|| AUDIENCE.into()),

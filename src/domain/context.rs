@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::bearer;
+use crate::common::bearer::{self, HeaderFault};
+
+/// Bytes of a user agent that are read. Sessions and the audit log keep as many at most.
+const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// The deadline of calls that set none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
@@ -34,6 +37,8 @@ pub enum Bearer {
     /// No token.
     #[default]
     Missing,
+    /// Credentials of another scheme, such as Basic, and no token.
+    OtherScheme,
     /// Not exactly one token.
     Malformed,
     /// One token, not verified yet.
@@ -45,6 +50,7 @@ impl std::fmt::Debug for Bearer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Bearer::Missing => "Missing",
+            Bearer::OtherScheme => "OtherScheme",
             Bearer::Malformed => "Malformed",
             Bearer::Token(_) => "Token",
         })
@@ -124,9 +130,17 @@ impl std::fmt::Display for Peer {
 }
 
 impl CallContext {
-    /// Parses the value of `user-agent`. Empty if it is not ASCII.
+    /// Parses the value of `user-agent`, 256 bytes of it at most. What is not UTF-8 becomes U+FFFD. Control characters are
+    /// removed, and so are those that change the direction of text or are invisible, which would hide what a log says.
     pub fn user_agent(value: Option<&[u8]>) -> String {
-        value.and_then(|value| str::from_utf8(value).ok()).filter(|text| text.is_ascii()).unwrap_or_default().to_owned()
+        let value = value.unwrap_or_default();
+        let text = String::from_utf8_lossy(&value[..value.len().min(USER_AGENT_BYTES_MAX)]);
+        let is_hidden = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+                || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        };
+        text.chars().filter(|c| !is_hidden(*c)).collect()
     }
 }
 
@@ -136,7 +150,8 @@ impl Bearer {
         match bearer::token(values) {
             Ok(None) => Bearer::Missing,
             Ok(Some(token)) => Bearer::Token(token.to_owned()),
-            Err(bearer::Malformed) => Bearer::Malformed,
+            Err(HeaderFault::OtherScheme) => Bearer::OtherScheme,
+            Err(HeaderFault::Malformed) => Bearer::Malformed,
         }
     }
 }

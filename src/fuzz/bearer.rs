@@ -54,7 +54,8 @@ fn try_headers(input: &[u8]) {
     let Bearer::Token(token) = Bearer::parse(values.iter().copied()) else { return };
     assert_eq!(values.len(), 1, "several headers were accepted");
     assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','), "{token:?}");
-    assert_eq!(values[0].len(), "bearer ".len() + token.len(), "the header has other text");
+    let scheme = &values[0][..values[0].len() - token.len()];
+    assert!(scheme.to_ascii_lowercase().trim_ascii_end() == b"bearer", "the header has other text");
     let again = format!("Bearer {token}");
     assert!(matches!(Bearer::parse([again.as_bytes()].into_iter()), Bearer::Token(same) if same == token));
     let twice = [again.as_bytes(), again.as_bytes()];

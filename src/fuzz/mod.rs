@@ -7,6 +7,7 @@
 mod altcha;
 mod bearer;
 mod forwarded;
+mod host;
 mod phc;
 mod query;
 mod sample;
@@ -24,10 +25,11 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "altcha", try_input: altcha::try_input, seeds: altcha::seeds },
     Target { name: "bearer", try_input: bearer::try_input, seeds: bearer::seeds },
     Target { name: "forwarded", try_input: forwarded::try_input, seeds: forwarded::seeds },
+    Target { name: "host", try_input: host::try_input, seeds: host::seeds },
     Target { name: "phc", try_input: phc::try_input, seeds: phc::seeds },
     Target { name: "query", try_input: query::try_input, seeds: query::seeds },
     Target { name: "username", try_input: username::try_input, seeds: username::seeds },

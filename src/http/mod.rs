@@ -1,8 +1,8 @@
 //! The HTTP API and the ops API: every route on one screen.
 //!
 //! Guarantees: every request is measured, its panic becomes one response, and its origin is read once. A browser can reach
-//! a loopback address from any page or through DNS rebinding, so a loopback listener answers only to loopback host names
-//! and to no other site (`same_site.rs`). It does not know gRPC, and it decides nothing about accounts.
+//! a listener from any page or through DNS rebinding, so a listener answers only to its own host names and to no other
+//! site (`same_site.rs`). It does not know gRPC, and it decides nothing about accounts.
 
 mod altcha;
 pub(crate) mod form;
@@ -35,7 +35,7 @@ use self::{
     response::{options, plain, refusal},
 };
 use crate::{
-    api::{call, forwarded::TrustedProxies},
+    api::{call, forwarded::TrustedProxies, site::SitePolicy},
     domain::Auth,
 };
 
@@ -48,8 +48,8 @@ pub struct HttpSettings {
     pub clients: Option<Arc<OAuthClients>>,
     /// The proxies that are trusted about the end user's address.
     pub proxies: TrustedProxies,
-    /// Whether the listener is on loopback, where no other host may call.
-    pub loopback: bool,
+    /// The host names that the listener answers to, and the web pages that may call it.
+    pub site: SitePolicy,
 }
 
 /// The routes.
@@ -86,9 +86,7 @@ pub fn router(auth: Arc<Auth>, settings: HttpSettings) -> Router {
     router = with_fallbacks(router);
     router = router.layer(middleware::from_fn_with_state(Arc::new(settings.proxies), request::read_origin));
     router = router.layer(middleware::from_fn_with_state(auth.clone(), catch_panic));
-    if settings.loopback {
-        router = router.layer(middleware::from_fn(same_site::guard));
-    }
+    router = same_site::guarded(router, Some(settings.site));
     router.layer(middleware::from_fn_with_state(auth, metrics::measure))
 }
 

@@ -1,4 +1,7 @@
 //! The ops API: liveness, readiness and metrics. Nothing in it is secret, so it may listen on any address.
+//!
+//! On loopback no web page may read it, so there it answers only to its own host names. Elsewhere it answers to all,
+//! because probes send the addresses of pods.
 
 use std::sync::Arc;
 
@@ -9,7 +12,8 @@ use axum::{
     routing,
 };
 
-use super::{response::plain, with_fallbacks};
+use super::{response::plain, same_site, with_fallbacks};
+use crate::api::site::SitePolicy;
 
 /// Whether this node should get calls, or why not; and the configuration warnings.
 pub type ReadinessReport = (Result<(), &'static str>, Vec<String>);
@@ -22,8 +26,8 @@ pub struct OpsViews {
     pub metrics: Box<dyn Fn() -> (&'static str, String) + Send + Sync>,
 }
 
-/// The routes.
-pub fn router(views: OpsViews) -> Router {
+/// The routes. `site` is for a listener on loopback.
+pub fn router(views: OpsViews, site: Option<SitePolicy>) -> Router {
     let views = Arc::new(views);
     let (ready, metrics) = (views.clone(), views);
     let router = Router::new()
@@ -31,7 +35,7 @@ pub fn router(views: OpsViews) -> Router {
         .route("/healthz", routing::get(|| async { plain(StatusCode::OK, "ok\n") }))
         .route("/readyz", routing::get(move || async move { readiness((ready.ready)()) }))
         .route("/metrics", routing::get(move || async move { metrics_page((metrics.metrics)()) }));
-    with_fallbacks(router)
+    same_site::guarded(with_fallbacks(router), site)
 }
 
 fn readiness((ready, warnings): ReadinessReport) -> Response {

@@ -1,49 +1,67 @@
-//! Protects a loopback listener from web pages.
+//! Middleware that refuses requests without exactly one host, and requests of web pages that must not call the listener.
 //!
-//! DNS rebinding shows in `Host`, a script of another site in `Origin`, and a link or an image of another site in
-//! `Sec-Fetch-Site`. Programs such as curl send loopback hosts and neither of the other two headers.
+//! `api/site.rs` has the rules. The published keys and metadata are open to every page and host name: gateways fetch them
+//! by any name, and they hold nothing secret.
+
+use std::sync::Arc;
 
 use axum::{
+    Router,
     body::Body,
-    http::{HeaderMap, Request, StatusCode, Uri, header, uri::Authority},
-    middleware::Next,
+    extract::State,
+    http::{Request, StatusCode},
+    middleware::{self, Next},
     response::Response,
 };
 
 use super::response::plain;
+use crate::{
+    api::site::{SiteFault, SitePolicy, addressed_host},
+    common::local_address::LocalAddress,
+};
 
-/// Middleware that refuses requests from pages of other sites.
-pub(super) async fn guard(request: Request<Body>, next: Next) -> Response {
-    let headers = request.headers();
-    if !host(request.uri(), headers).is_some_and(|host| is_loopback(&host)) {
-        let text = "this address answers only to loopback host names; call it as 127.0.0.1 or localhost\n";
-        return plain(StatusCode::FORBIDDEN, text);
-    }
-    if is_cross_site(headers) {
-        return plain(StatusCode::FORBIDDEN, "other sites may not call this address\n");
-    }
-    next.run(request).await
+/// The paths that are open to every page and host name (RFC 8615).
+const OPEN_PATHS: &str = "/.well-known/";
+
+/// Adds the checks to a router. Without a policy a request still needs exactly one host.
+pub(super) fn guarded(router: Router, policy: Option<SitePolicy>) -> Router {
+    router.layer(middleware::from_fn_with_state(Arc::new(policy), guard))
 }
 
-/// The host that the caller addresses.
-fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    // HTTP/2 has the host in the URI.
-    uri.authority().cloned().or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok())
-}
-
-fn is_loopback(authority: &Authority) -> bool {
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<std::net::IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
+async fn guard(State(policy): State<Arc<Option<SitePolicy>>>, request: Request<Body>, next: Next) -> Response {
+    match check(policy.as_ref().as_ref(), &request) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => refusal(&fault),
     }
 }
 
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    let foreign_origin = headers.get(header::ORIGIN).is_some_and(|origin| {
-        let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
-        !origin.as_ref().and_then(Uri::authority).is_some_and(is_loopback)
-    });
-    let is_cross_site_fetch = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    foreign_origin || is_cross_site_fetch
+fn check(policy: Option<&SitePolicy>, request: &Request<Body>) -> Result<(), SiteFault> {
+    let host = addressed_host(request.version(), request.uri(), request.headers())?;
+    match policy {
+        Some(policy) if !request.uri().path().starts_with(OPEN_PATHS) => {
+            let local = request.extensions().get::<LocalAddress>().map(|local| local.0);
+            policy.check(host.as_ref(), local, request.headers())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refusal(fault: &SiteFault) -> Response {
+    match fault {
+        SiteFault::Malformed(what) => plain(StatusCode::BAD_REQUEST, format!("{what}\n")),
+        SiteFault::UnknownHost(host) => {
+            let host =
+                host.as_ref().map_or_else(|| "a request without Host".to_owned(), |host| format!("the host {host}"));
+            let text = format!(
+                "this listener does not answer to {host}: call it as 127.0.0.1 or localhost, or name the host in \
+                 --http-allow-host\n"
+            );
+            plain(StatusCode::FORBIDDEN, text)
+        }
+        SiteFault::CrossSite => {
+            let text = "pages of other sites may not call this listener: name the origin of the page in \
+                        --http-allow-origin if it is yours\n";
+            plain(StatusCode::FORBIDDEN, text)
+        }
+    }
 }

@@ -15,8 +15,16 @@ impl Address {
     /// Whether only this host can reach it.
     pub fn is_local(&self) -> bool {
         match self {
-            Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Address::Tcp(_) => self.is_loopback(),
             Address::Unix(_) => true,
+        }
+    }
+
+    /// Whether it is a TCP address that only this host can reach, as web pages on it can.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Address::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Address::Unix(_) => false,
         }
     }
 }

@@ -47,8 +47,12 @@ where
 {
     let activity = ConnectionActivity::default();
     let requests = activity.clone();
+    let local = stream.local_address();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let (service, guard) = (service.clone(), requests.begin_request());
         async move {
             let response = service.oneshot(request).await?;

@@ -11,11 +11,23 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::common::local_address::LocalAddress;
+
 /// One accepted connection.
 #[derive(Debug)]
 pub(super) enum SocketStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl SocketStream {
+    /// The address that the peer connected to.
+    pub(super) fn local_address(&self) -> Option<LocalAddress> {
+        match self {
+            SocketStream::Tcp(stream) => stream.local_addr().ok().map(|address| LocalAddress(address.ip())),
+            SocketStream::Unix(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for SocketStream {

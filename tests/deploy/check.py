@@ -323,19 +323,27 @@ def envoy_rules():
         yield "ext_authz: fails open, joins headers, or uses another version of the API"
     if float(authz["grpc_service"]["timeout"].rstrip("s")) < 1.5 * code["budget_seconds"]:
         yield "ext_authz: the timeout is shorter than the response time of Watchword"
-    if {pattern["exact"] for pattern in authz["allowed_headers"]["patterns"]} != code["read"]:
+    if {one["exact"] for one in authz["allowed_headers"]["patterns"] if "exact" in one} != code["read"]:
         yield f"ext_authz: does not send exactly the headers {sorted(code['read'])}"
     (mutation,) = typed(manager["early_header_mutation_extensions"], "HeaderMutation")
     if [one["remove"] for one in mutation["mutations"]] != code["identity"]:
         yield f"early_header_mutation: does not remove {code['identity']}"
+    yield from path_faults(manager)
     routes = [one["check_settings"]["context_extensions"] for one in typed(config, "ExtAuthzPerRoute")]
     for route in routes:
         for word in set(route.items()) - code["words"]:
             yield f"a route sets {word}, which Watchword does not know"
     watchword = clusters[authz["grpc_service"]["envoy_grpc"]["cluster_name"]]
     (protocol,) = typed(watchword, "HttpProtocolOptions")
-    if "http2_protocol_options" not in protocol["explicit_http_config"]:
-        yield "watchword: not HTTP/2"
+    streams = re.search(r"STREAMS_MAX: u32 = (\d+)", (ROOT / "src/net/connection.rs").read_text())
+    if protocol["explicit_http_config"]["http2_protocol_options"]["max_concurrent_streams"] > int(streams[1]):
+        yield "watchword: sends more streams on a new connection than Watchword accepts"
+    (probe,) = watchword["health_checks"]
+    if probe["no_traffic_interval"] != probe["interval"]:
+        yield "watchword: a node that fails before the first request is found late"
+    caller = authz["grpc_service"]["envoy_grpc"]
+    if not caller["skip_envoy_headers"] or "unavailable" not in caller["retry_policy"]["retry_on"]:
+        yield "ext_authz: sends its own x-forwarded-for, or does not retry"
     if endpoint(watchword) != default("WATCHWORD_GRPC_ADDR"):
         yield f"watchword: {endpoint(watchword)} is not the default address of the gRPC listener"
     limit = re.search(r"CHECK_BYTES_MAX: usize = (\d+) \* 1024", (ROOT / "src/api/methods/ext_authz.rs").read_text())
@@ -346,9 +354,62 @@ def envoy_rules():
     if provider["issuer"] != f"http://{endpoint(keys[0])}" or endpoint(keys[0]) != default("WATCHWORD_HTTP_ADDR"):
         yield "jwt_authn: the issuer is not the HTTP listener"
     yield from verifier_faults("jwt_authn", provider, provider["remote_jwks"]["http_uri"]["uri"])
+    if not filters[0]["typed_config"]["bypass_cors_preflight"]:
+        yield "jwt_authn: denies CORS preflight requests"
+    optional, *_ = [route["match"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]]
+    if filters[0]["typed_config"]["rules"][0]["match"] != optional:
+        yield "jwt_authn: the paths that need no token are not those of envoy.yaml"
     for one in provider["claim_to_headers"]:
         if one["header_name"] not in code["identity"]:
             yield f"jwt_authn: sets {one['header_name']}"
+
+
+def envoy_accepts():
+    """Envoy itself accepts envoy.yaml, with the parts of jwt_authn.yaml, and with the patch of istio.yaml"""
+    (with_jwt,), (filters, clusters) = gateway_file("envoy.yaml"), gateway_file("jwt_authn.yaml")
+    (manager,) = typed(with_jwt, "HttpConnectionManager")
+    manager["http_filters"][0:1] = filters
+    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+        del route["typed_per_filter_config"]
+    with_jwt["static_resources"]["clusters"] += clusters
+    (with_patch,) = gateway_file("envoy.yaml")
+    (manager,) = typed(with_patch, "HttpConnectionManager")
+    (patch,) = (one for one in gateway_file("istio.yaml") if one["kind"] == "EnvoyFilter")
+    manager |= patch["spec"]["configPatches"][0]["patch"]["value"]["typed_config"]
+    with tempfile.TemporaryDirectory() as folder:
+        for what, config in (("envoy.yaml", *gateway_file("envoy.yaml")), ("jwt_authn", with_jwt), ("istio", with_patch)):
+            path = Path(folder) / "envoy.yaml"
+            path.write_text(yaml.safe_dump(config))
+            result = run(PROGRAMS / "envoy", "--mode", "validate", "--log-level", "error", "-c", path)
+            if result.returncode:
+                yield f"{what}: {result.stderr.strip()[-300:]}"
+
+
+def path_faults(manager):
+    """The faults of an HTTP connection manager that let one path take the route of another."""
+    wanted = {"normalize_path": True, "merge_slashes": True, "use_remote_address": True,
+              "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT"}
+    for name, value in wanted.items():
+        if manager.get(name) != value:
+            yield f"{name} is not {value}"
+    if manager["common_http_protocol_options"]["headers_with_underscores_action"] != "REJECT_REQUEST":
+        yield "accepts names with underscores"
+    *lenient, last = [route["match"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]]
+    if last != {"prefix": "/"}:
+        yield "the last route is not for all paths"
+    for one in lenient:
+        for path in ("/public/..;/x", "/api/..;/x", "/public/%252e%252e/x", "/api/%2e%2e/x", "/public/..\\x", "/api/..\\x"):
+            if re.fullmatch(one["safe_regex"]["regex"], path):
+                yield f"{path} takes the route {one['safe_regex']['regex']}"
+
+
+def spellings(name):
+    """A name with every choice of hyphens and underscores."""
+    first, *rest = name.split("-")
+    found = [first]
+    for part in rest:
+        found = [f"{begun}{sign}{part}" for begun in found for sign in "-_"]
+    return found
 
 
 def endpoint(cluster):
@@ -369,7 +430,18 @@ def verifier_faults(what, rule, keys):
 def istio_rules():
     """Istio calls the Service of deploy/kubernetes for every request, fails closed, and requires a token offline too"""
     objects, code = gateway_file("istio.yaml"), gateway_code()
-    mesh, ask, verify, require = objects
+    mesh, names, ask, verify, require = objects
+    if mesh["spec"]["meshConfig"]["pathNormalization"] != {"normalization": "DECODE_AND_MERGE_SLASHES"}:
+        yield "paths are not normalized before rules compare them"
+    (patch,) = names["spec"]["configPatches"]
+    manager = patch["patch"]["value"]["typed_config"]
+    (mutation,) = typed(manager["early_header_mutation_extensions"], "HeaderMutation")
+    if [one["remove"] for one in mutation["mutations"]] != code["identity"]:
+        yield f"EnvoyFilter: does not remove {code['identity']}"
+    if manager["common_http_protocol_options"]["headers_with_underscores_action"] != "REJECT_REQUEST":
+        yield "EnvoyFilter: accepts names with underscores"
+    if names["spec"]["workloadSelector"]["labels"] != verify["spec"]["selector"]["matchLabels"]:
+        yield "EnvoyFilter: does not select the workload of RequestAuthentication"
     (provider,) = mesh["spec"]["meshConfig"]["extensionProviders"]
     service = next(m for _, m in manifests() if m["kind"] == "Service" and m["metadata"]["name"] == "watchword")
     authz, (port,) = provider["envoyExtAuthzGrpc"], (port["port"] for port in service["spec"]["ports"])
@@ -410,7 +482,8 @@ def kong_rules():
     (algorithm,) = {secret["algorithm"] for consumer in config["consumers"] for secret in consumer["jwt_secrets"]}
     if f'"alg": "{algorithm}"' not in (ROOT / "src/common/bearer.rs").read_text():
         yield f"jwt: {algorithm} is not the signature algorithm of access tokens"
-    if plugins["request-transformer"]["remove"]["headers"] != gateway_code()["identity"]:
+    forged = [spelling for name in gateway_code()["identity"] for spelling in spellings(name)]
+    if plugins["request-transformer"]["remove"]["headers"] != forged:
         yield "request-transformer: does not remove all identity headers of clients"
 
 
@@ -477,8 +550,8 @@ def settings():
 
 CHECKS = (
     dockerfile_lint, dockerfile_rules, compose_schema, compose_rules, compose_redis,
-    kubernetes_schema, kubernetes_rules, systemd_verify, envoy_rules, istio_rules, kong_rules, variables, graces,
-    settings,
+    kubernetes_schema, kubernetes_rules, systemd_verify, envoy_rules, envoy_accepts, istio_rules, kong_rules,
+    variables, graces, settings,
 )
 
 

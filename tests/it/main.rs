@@ -10,6 +10,7 @@ mod account;
 mod architecture;
 mod client;
 mod docs;
+mod gateway;
 mod operation;
 mod protocol;
 mod session;

@@ -21,9 +21,10 @@ method_table! {
 }
 
 async fn check(services: &Services, gateway: &CallContext, request: CheckRequest) -> Result<CheckResponse, Error> {
-    let AuthorizationCheck { bearer, route, forwards_authorization } = request.into();
-    // The token of the held request counts, not the gateway's own.
-    let context = CallContext { bearer, user_agent: gateway.user_agent.clone(), ..*gateway };
+    let AuthorizationCheck { bearer, client, route, changes } = request.into();
+    // The token and the client of the held request count, not the gateway's own.
+    let client = client.or(gateway.client);
+    let context = CallContext { bearer, client, user_agent: gateway.user_agent.clone(), ..*gateway };
     let authorized = services.auth.authorize(&context, route).await;
-    Ok(check_response(authorized, forwards_authorization))
+    Ok(check_response(authorized, changes))
 }

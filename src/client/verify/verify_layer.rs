@@ -12,7 +12,11 @@ use tonic::{Code, server::NamedService};
 use tower::{Layer, Service};
 
 use super::{Verifier, VerifyError};
-use crate::{api::pb::ErrorReason, client::connection::refusal, common::bearer};
+use crate::{
+    api::pb::ErrorReason,
+    client::connection::refusal,
+    common::bearer::{self, HeaderFault},
+};
 
 /// The time after which a client should retry while tokens cannot be checked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -110,7 +114,8 @@ fn token(headers: &HeaderMap) -> Result<String, RequestRefusal> {
     match bearer::token(values) {
         Ok(Some(token)) => Ok(token.to_owned()),
         Ok(None) => Err(RequestRefusal::NoToken),
-        Err(bearer::Malformed) => Err(RequestRefusal::Token(VerifyError::Invalid)),
+        Err(HeaderFault::OtherScheme) => Err(RequestRefusal::NoToken),
+        Err(HeaderFault::Malformed) => Err(RequestRefusal::Token(VerifyError::Invalid)),
     }
 }
 
@@ -126,12 +131,9 @@ impl RequestRefusal {
     fn http<R: Default>(self) -> Response<R> {
         let mut response = Response::new(R::default());
         let (status, name, value) = match self {
-            // No `error` without a token (RFC 6750 section 3.1).
-            RequestRefusal::NoToken => {
-                (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer realm="watchword""#)
-            }
+            RequestRefusal::NoToken => (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, bearer::CHALLENGE),
             RequestRefusal::Token(VerifyError::Invalid | VerifyError::Expired | VerifyError::Revoked) => {
-                (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)
+                (StatusCode::UNAUTHORIZED, header::WWW_AUTHENTICATE, bearer::CHALLENGE_INVALID)
             }
             RequestRefusal::Token(VerifyError::Unavailable) => {
                 (StatusCode::SERVICE_UNAVAILABLE, header::RETRY_AFTER, "1")

@@ -9,7 +9,13 @@ use std::{
 use clap::Args;
 
 use super::{DataDirArgs, When};
-use crate::{api::forwarded::TrustedProxies, net::Address};
+use crate::{
+    api::{
+        forwarded::TrustedProxies,
+        site::{HostName, WebOrigin},
+    },
+    net::Address,
+};
 
 /// All listeners.
 #[derive(Debug, Clone, Args)]
@@ -22,6 +28,10 @@ pub struct ListenerArgs {
     /// The HTTP listener.
     #[command(flatten)]
     pub http: HttpListenerArgs,
+
+    /// Host names and origins.
+    #[command(flatten)]
+    pub site: SiteArgs,
 
     /// The ops listener.
     #[command(flatten)]
@@ -65,6 +75,22 @@ pub struct HttpListenerArgs {
     /// The original query-string routes, such as /login. auto: on while --http-addr is loopback or a Unix socket
     #[arg(long, env = "WATCHWORD_LEGACY_ROUTES", value_name = "WHEN", default_value = "auto")]
     pub legacy_routes: When,
+}
+
+/// Which host names the HTTP and ops listeners answer to, and which web pages may call them.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Listeners")]
+pub struct SiteArgs {
+    /// More host names that the HTTP listener answers to, and the ops listener while it is on loopback; separated by
+    /// commas. Always: 127.0.0.0/8, ::1, localhost, the address that the client connected to, and the host of
+    /// --token-issuer. Others get 403, so that no web page reaches the listener by DNS rebinding. Default: none
+    #[arg(long, env = "WATCHWORD_HTTP_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub http_allow_host: Vec<HostName>,
+
+    /// Origins whose pages may send forms to the HTTP listener, such as https://www.example.com; separated by commas. Pages
+    /// of the host that they call always may, and other pages get 403. Default: none
+    #[arg(long, env = "WATCHWORD_HTTP_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub http_allow_origin: Vec<WebOrigin>,
 }
 
 /// The ops listener.

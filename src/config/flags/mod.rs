@@ -22,6 +22,7 @@ pub use self::{
     command::{Command, UserCommand},
     listeners::{
         AdminAddr, AdminListenerArgs, GrpcListenerArgs, HttpListenerArgs, ListenerArgs, OpsListenerArgs, OrOff,
+        SiteArgs,
     },
     logging::{Level, LogArgs, LoggingArgs},
     parse::CommandLine,

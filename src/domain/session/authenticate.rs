@@ -54,7 +54,7 @@ impl Sessions {
     pub(in crate::domain) async fn claims(&self, context: &CallContext) -> Result<Claims, Error> {
         let token = match &context.bearer {
             Bearer::Token(token) => token,
-            Bearer::Missing => return Err(Error::TokenMissing),
+            Bearer::Missing | Bearer::OtherScheme => return Err(Error::TokenMissing),
             Bearer::Malformed => return self.refuse_token(context, "malformed", Error::TokenInvalid),
         };
         let ring = self.keys.key_ring_for(token).await?;

@@ -50,17 +50,30 @@ async fn axum_handler_gets_the_identity_and_invalid_tokens_get_401() {
     let accepted = call(&[&good]).await;
     assert_eq!((accepted.status, accepted.body), (200, format!("hello {}", app.introspect(&token).await.user_id)));
     assert_eq!(call(&[&good.replace("Bearer", "bEARER")]).await.status, 200);
+    assert_eq!(call(&[&good.replace(' ', "   ")]).await.status, 200, "one or more spaces (RFC 9110 section 11.4)");
 
     let missing = call(&[]).await;
     assert_eq!((missing.status, missing.header("www-authenticate")), (401, Some(r#"Bearer realm="watchword""#)));
     let assert_refused = |reply: crate::support::Reply, what: &str| {
         let challenge = reply.header("www-authenticate");
-        assert_eq!((reply.status, challenge), (401, Some(r#"Bearer error="invalid_token""#)), "{what}");
+        assert_eq!(
+            (reply.status, challenge),
+            (401, Some(r#"Bearer realm="watchword", error="invalid_token""#)),
+            "{what}"
+        );
         assert_eq!(reply.body, "", "{what}");
     };
-    for value in ["", "Bearer", "Bearer ", "Bearer x", &*token, &*format!("Basic {token}"), &*format!("{good}, {good}")]
-    {
+    for value in ["", "Bearer", "Bearer ", "Bearer x", &*format!("{good}, {good}")] {
         assert_refused(call(&[value]).await, value);
+    }
+    // Another scheme is no bearer token, so the challenge has no error (RFC 6750 section 3.1).
+    for value in [&*token, &*format!("Basic {token}")] {
+        let reply = call(&[value]).await;
+        assert_eq!(
+            (reply.status, reply.header("www-authenticate")),
+            (401, Some(r#"Bearer realm="watchword""#)),
+            "{value}"
+        );
     }
     assert_refused(call(&[&good, &good]).await, "twice");
     app.clock.advance(Duration::from_secs(300));

@@ -17,7 +17,7 @@ use watchword::api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::
 use crate::support::{
     Api, App, Node, StoreKind, WAIT_MAX, channel, command,
     fault::{Fault, Faulty},
-    http, password, query, run,
+    http, password, query, raw, run,
 };
 
 /// A request with a bearer token.
@@ -42,6 +42,24 @@ fn events(lines: &[Value]) -> Vec<&str> {
 async fn wait_until(condition: &str, mut holds: impl AsyncFnMut() -> bool) {
     let polling = async { while !holds().await {} };
     assert!(timeout(WAIT_MAX, polling).await.is_ok(), "timed out waiting until {condition}");
+}
+
+#[tokio::test]
+async fn user_agent_keeps_its_text_beside_bytes_that_are_not_ascii() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("audit");
+    let app = App::with(StoreKind::Memory).args(&["--audit-log", &file.display().to_string()]).start().await;
+    for agent in [&b"Mozilla/5.0 (Zo\xeb) Firefox/140"[..], "Café\u{202e}\u{9b}31m\u{200b}/1".as_bytes(), &[b'a'; 300]]
+    {
+        let head =
+            b"GET /login?username=ada&password=x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nuser-agent: ";
+        let reply = raw(app.http_socket(), &[&head[..], agent, b"\r\n\r\n"].concat()).await;
+        assert!(reply.starts_with(b"HTTP/1.1 200"));
+    }
+    app.stopped().await;
+    let agents: Vec<_> =
+        lines(&file).iter().filter_map(|line| line["user_agent"].as_str().map(str::to_owned)).collect();
+    assert_eq!(agents, ["Mozilla/5.0 (Zo\u{fffd}) Firefox/140", "Café31m/1", &"a".repeat(256)]);
 }
 
 async fn ops_page(app: &App, target: &str) -> String {
@@ -177,7 +195,8 @@ async fn account_lifecycle_is_recorded_in_order_with_all_fields() {
     let [.., rotated, _, _] = lines.as_slice() else { panic!("too few lines") };
     assert_eq!(rotated["uid"], fs::metadata(&file).map(|file| std::os::unix::fs::MetadataExt::uid(&file)).unwrap());
     assert!(rotated["key_id"].is_string());
-    assert_eq!(lines[4]["user_agent"], agent, "the user agent must be escaped inside its JSON string");
+    let kept = agent.replace('\t', "");
+    assert_eq!(lines[4]["user_agent"], kept, "without its control character, and escaped inside its JSON string");
     assert!(lines[4]["session_id"].is_null(), "the original routes create no session");
     for line in [5, 6, 9] {
         assert_eq!(text_of(&lines[line], "session_id"), first.session_id, "{}", lines[line]);

@@ -1,4 +1,4 @@
-//! The APIs: gRPC, the original routes, errors, the proto contract, the method table, reflection, health, Envoy.
+//! The APIs: gRPC, the original routes, web pages, errors, the proto contract, the method table, reflection, health, Envoy.
 
 mod envoy;
 mod errors;
@@ -8,3 +8,4 @@ mod methods;
 mod original_routes;
 mod proto;
 mod reflection;
+mod web_pages;

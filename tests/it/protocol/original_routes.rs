@@ -1,8 +1,8 @@
-//! The original query-string routes: the recorded behavior, and protection against other web sites.
+//! The original query-string routes: the recorded behavior.
 
 use serde_json::Value;
 
-use crate::support::{Api, App, StoreKind, app, http, password, raw};
+use crate::support::{Api, App, StoreKind, app, http, password};
 
 /// Requests that were recorded with the original program, in order, with the response that Watchword must give.
 #[tokio::test]
@@ -116,32 +116,6 @@ async fn hostile_query_is_refused_and_registers_no_user() {
     assert!((400..=431).contains(&reply.status), "{reply:?}");
     assert_eq!(app.events.count("registered"), 0);
     app.registered("ada").await;
-}
-
-/// The host header shows DNS rebinding, the origin a script, and the fetch metadata an image.
-#[tokio::test]
-async fn request_of_another_web_site_to_a_loopback_listener_is_forbidden() {
-    let app = app().await;
-    let port = app.http_socket().port();
-    let localhost = format!("localhost:{port}");
-    for (headers, allowed) in [
-        (vec![("host", localhost.as_str())], true),
-        (vec![("host", "[::1]:5000")], true),
-        (vec![("host", "127.0.0.1")], true),
-        (vec![("host", localhost.as_str()), ("origin", "http://localhost:3000")], true),
-        (vec![("host", localhost.as_str()), ("sec-fetch-site", "same-origin")], true),
-        (vec![("host", "rebound.example")], false),
-        (vec![("host", "localhost.example:5000")], false),
-        (vec![("host", "127.0.0.1.example")], false),
-        (vec![("host", localhost.as_str()), ("origin", "https://page.example")], false),
-        (vec![("host", localhost.as_str()), ("origin", "null")], false),
-        (vec![("host", localhost.as_str()), ("sec-fetch-site", "cross-site")], false),
-    ] {
-        let reply = http(app.http_socket(), "GET", "/", &headers, "").await;
-        assert_eq!(reply.status, if allowed { 200 } else { 403 }, "{headers:?}");
-    }
-    let without_host = raw(app.http_socket(), b"GET / HTTP/1.0\r\n\r\n").await;
-    assert!(String::from_utf8(without_host).unwrap().contains(" 403 "));
 }
 
 #[tokio::test]

@@ -218,6 +218,12 @@ impl Setup {
         Self { admin: true, ..self }
     }
 
+    /// Lets listeners be on other addresses than loopback.
+    pub fn insecure_plaintext(mut self) -> Self {
+        self.args.push("--insecure-plaintext".into());
+        self
+    }
+
     /// Changes settings that have no flag.
     pub fn change(mut self, change: impl FnOnce(&mut Config) + Send + 'static) -> Self {
         self.change = Box::new(change);

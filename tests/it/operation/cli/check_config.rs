@@ -40,6 +40,15 @@ fn invalid_setting_is_refused_with_its_flag_value_and_allowed_values() {
         (vec!["--hash-workers", "0"], vec!["--hash-workers", "auto", "1024"]),
         (vec!["--drain-timeout", "soon"], vec!["soon", "--drain-timeout"]),
         (vec!["--log-format", "xml"], vec!["xml", "text", "json"]),
+        (
+            vec!["--http-allow-host", "https://a.example"],
+            vec!["--http-allow-host", "https://a.example", "without scheme"],
+        ),
+        (vec!["--http-allow-host", "a.example:443"], vec!["--http-allow-host", "a.example:443", "port"]),
+        (vec!["--http-allow-host", "*"], vec!["--http-allow-host", "wildcard"]),
+        (vec!["--http-allow-host", "::ffff:127.0.0.1"], vec!["--http-allow-host", "IPv4 address"]),
+        (vec!["--http-allow-origin", "a.example"], vec!["--http-allow-origin", "https://www.example.com"]),
+        (vec!["--http-allow-origin", "https://a.example/"], vec!["--http-allow-origin", "without a path"]),
         (vec!["--reflection", "maybe"], vec!["maybe", "auto", "on", "off"]),
         (vec!["frobnicate"], vec!["frobnicate"]),
     ] {

@@ -41,7 +41,7 @@ fn http(headers: &[(&str, &str)]) -> HttpRequest {
 fn check_request(http: HttpRequest, route: &[(&str, &str)]) -> CheckRequest {
     let context_extensions = route.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let request = Some(attribute_context::Request { http: Some(http) });
-    CheckRequest { attributes: Some(AttributeContext { request, context_extensions }) }
+    CheckRequest { attributes: Some(AttributeContext { source: None, request, context_extensions }) }
 }
 
 fn with_token(token: &str) -> CheckRequest {
@@ -78,6 +78,22 @@ fn header_map(headers: &[HeaderValueOption]) -> BTreeMap<&str, &str> {
     headers.map(|header| (header.key.as_str(), header.value.as_str())).collect()
 }
 
+/// The identity headers and their spellings with underscores, without these.
+fn spellings_without(set: &[&str]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for name in IDENTITY {
+        for choice in 0..1 << name.matches('-').count() {
+            let mut signs = (0..).map(|number| if choice >> number & 1 == 0 { "-" } else { "_" });
+            let mut parts = name.split('-');
+            let first = parts.next().unwrap().to_owned();
+            found.push(parts.fold(first, |begun, part| begun + signs.next().unwrap() + part));
+        }
+    }
+    found.retain(|name| !set.contains(&name.as_str()));
+    found.sort();
+    found
+}
+
 /// The changes to a request that is allowed.
 fn allowed(response: &CheckResponse) -> &OkHttpResponse {
     let (Code::Ok, Some(HttpResponse::OkResponse(ok))) = (code(response), &response.http_response) else {
@@ -98,7 +114,11 @@ fn outcome(response: &CheckResponse) -> String {
     assert!(response.dynamic_metadata.is_none());
     let headers = header_map(&denied.headers);
     let reason = reason_in(denied);
-    let challenge = if reason == "TOKEN_MISSING" { "Bearer" } else { r#"Bearer error="invalid_token""# };
+    // RFC 6750 section 3: a realm, and no error for a request without a bearer token.
+    let challenge = match reason.as_str() {
+        "TOKEN_MISSING" => r#"Bearer realm="watchword""#,
+        _ => r#"Bearer realm="watchword", error="invalid_token""#,
+    };
     let expected =
         [("cache-control", "no-store"), ("content-type", "application/json"), ("www-authenticate", challenge)];
     assert_eq!(headers, BTreeMap::from(expected));
