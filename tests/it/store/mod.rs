@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod copy;
+mod corrupt;
 mod crash;
 mod embedded;
 mod power_loss;
