@@ -1,5 +1,6 @@
 //! Operation of a node: command line, audit log, metrics, connections, shutdown, secrets, and example clients.
 
+mod admin_socket;
 mod audit;
 mod cli;
 mod connections;
