@@ -50,8 +50,10 @@ impl UserArgs {
 
 /// Reads at most one byte more than the limit: that is enough to refuse the file.
 fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
     let file = files::open_named(path).map_err(|cause| cause.to_string())?;
+    let length = file.metadata().map_or(0, |found| found.len()).min(BLOCKLIST_BYTES_MAX as u64);
+    // Enough for the whole file: the allocator copies a text that grows, which would need three times its memory.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
     file.take(BLOCKLIST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|cause| cause.to_string())?;
     Ok(bytes)
 }
