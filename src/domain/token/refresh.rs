@@ -78,9 +78,8 @@ impl RefreshKey {
         bytes.extend_from_slice(&*token.secret);
         let tag = self.tag(&bytes);
         bytes.extend_from_slice(&tag);
-        let mut text = PREFIX.to_owned();
-        URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
-        text
+        // Not `encode_string`, which leaves a copy of the text on the stack.
+        [PREFIX, &Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes))].concat()
     }
 
     fn tag(&self, body: &[u8]) -> [u8; TAG_BYTES] {
