@@ -3,28 +3,43 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::{PermissionsExt, chown},
+    io::Read,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixListener,
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
+    sync::mpsc,
+    thread,
 };
 
+use rustix::thread::{Uid, set_thread_res_uid};
 use tempfile::TempDir;
 
-use crate::support::{BINARY, Node, command, command_by, run, run_command};
+use crate::support::{BINARY, Node, WAIT_MAX, command, command_by, run, run_command};
 
 /// A user that runs nodes, and one that runs none.
 const SERVICE: u32 = 65_534;
 const STRANGER: u32 = 12_345;
 
-/// Listens at a path, and prints what the first caller sends.
-const LISTENER: &str = "\
-import socket, sys
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1])
-listener.listen()
-print('ready', flush=True)
-print(listener.accept()[0].recv(100), flush=True)";
+/// Listens at a path as another user, and returns what the first caller sends.
+fn listen_as(user: u32, socket: &Path) -> thread::JoinHandle<Vec<u8>> {
+    let (socket, (listens, is_ready)) = (socket.to_owned(), mpsc::channel());
+    let thread = thread::spawn(move || {
+        // Of this thread alone. The kernel keeps the user who listens.
+        let id = Uid::from_raw(user);
+        set_thread_res_uid(id, id, id).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+        listens.send(()).unwrap();
+        let mut sent = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut sent).unwrap();
+        sent
+    });
+    is_ready.recv_timeout(WAIT_MAX).unwrap();
+    thread
+}
 
 fn as_user(user: u32, program: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -53,17 +68,11 @@ fn command_sends_nothing_to_a_process_of_another_user() {
     let folder = shared_folder(0o1777);
     for (listens, calls) in [(SERVICE, 0), (SERVICE, STRANGER)] {
         let socket = folder.path().join(format!("{calls}.sock"));
-        let mut listener = as_user(listens, "python3");
-        listener.args(["-c", LISTENER]).arg(&socket).current_dir("/").stdout(Stdio::piped());
-        let mut listener = listener.spawn().unwrap();
-        let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+        let listener = listen_as(listens, &socket);
         let said = show(calls, &socket);
         let expected = format!("a process of user {listens} answers, and you are user {calls}: nothing was sent");
         assert!(said.contains(&expected), "{said}");
-        assert_eq!(lines.next().unwrap().unwrap(), "b''");
-        assert!(listener.wait().unwrap().success());
+        assert_eq!(listener.join().unwrap(), b"", "what the command sent");
     }
 }
 

@@ -5,6 +5,7 @@ mod audit;
 mod cli;
 mod connections;
 mod examples;
+mod memory;
 mod metrics;
 mod secrets;
 mod shutdown;
