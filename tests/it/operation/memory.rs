@@ -135,11 +135,11 @@ impl TestNode {
         for names in [["access token", "refresh token"], ["last access token", "last refresh token"]] {
             self.tokens(names, &tokens);
             for token in [&tokens.access_token, &tokens.refresh_token] {
-                let introspect = pb::IntrospectTokenRequest { token: token.clone(), ..Default::default() };
+                let introspect = pb::IntrospectTokenRequest { token: token.clone() };
                 client.introspect_token(introspect).await.unwrap();
             }
             client.get_user(with_bearer(&tokens.access_token, pb::GetUserRequest {})).await.unwrap();
-            let refresh = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token, ..Default::default() };
+            let refresh = pb::RefreshTokenRequest { refresh_token: tokens.refresh_token };
             tokens = client.refresh_token(refresh).await.unwrap().into_inner().tokens.unwrap();
         }
         self.tokens(["unused access token", "unused refresh token"], &tokens);
