@@ -22,7 +22,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim
 
 # A fixed uid, because Kubernetes' runAsNonRoot checks only numbers and a volume stores its owner as a number.
-# Only the user can access the folder, as with a folder that the binary creates. Changes after VOLUME would be lost.
+# Only the user can access the folder, as with a folder that the binary creates; the binary refuses a folder of another user,
+# or one that others can write. Changes after VOLUME would be lost.
 RUN groupadd --gid 10001 watchword \
     && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /var/lib/watchword \
         --shell /usr/sbin/nologin watchword \

@@ -4,7 +4,7 @@
 //!
 //! | place | what it is | may use |
 //! |---|---|---|
-//! | `common` | what knows no other folder: text forms, locks, hashes, times, the host | none |
+//! | `common` | what knows no other folder: text forms, locks, hashes, times, files, the host | none |
 //! | `domain` | the rules: [`domain::Auth`], a facade over one component for each concern | `common` |
 //! | `store` | where users are kept: implements [`domain::Store`] over one document store | `common`, `domain` |
 //! | `api` | what is spoken: the method table, conversions, the error table, generated types | `common`, `domain` |

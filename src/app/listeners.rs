@@ -4,6 +4,7 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 
 use super::StartError;
 use crate::{
+    common::files::refuse_shared_folder,
     config::Config,
     net::{Access, Address, BindError, Listener},
 };
@@ -47,8 +48,10 @@ impl Listeners {
     pub(super) fn bind_admin(&mut self, config: &Config) -> Result<(), StartError> {
         let Some(path) = &config.admin else { return Ok(()) };
         let address = Address::Unix(path.clone());
-        let created =
-            path.parent().map_or(Ok(()), |folder| DirBuilder::new().recursive(true).mode(0o700).create(folder));
+        let created = path.parent().map_or(Ok(()), |folder| {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            refuse_shared_folder(folder)
+        });
         let bound = match created {
             Ok(()) => Listener::bind(&address, Access::Owner),
             Err(cause) => Err(BindError { address, cause }),

@@ -1,19 +1,25 @@
 //! The admin API of a running node, as commands call it; and `watchword rotate-signing-key`.
 
 use std::{
-    error::Error,
+    io::{self, ErrorKind},
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::timeout};
 use tonic::{
     Code, Response, Status,
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 
 use super::{print, runtime};
 use crate::{
     api::pb::{self, auth_admin_client::AuthAdminClient},
+    common::files::only_writer,
     config::AdminClientArgs,
 };
 
@@ -23,16 +29,41 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Connects to the node with these settings.
 pub(super) async fn connect(node: &AdminClientArgs) -> Result<AuthAdminClient<Channel>, String> {
     let path = node.listener.socket(&node.data).ok_or("--admin-addr is off: the node has no admin API to call")?;
-    let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).map_err(|cause| cause.to_string())?;
-    let channel = endpoint.timeout(TIMEOUT).connect().await;
-    let channel = channel.map_err(|cause| {
-        let cause = cause.source().map_or_else(|| cause.to_string(), ToString::to_string);
+    let stream = timeout(TIMEOUT, UnixStream::connect(&path)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(|cause| {
         format!(
             "unix:{} does not answer: {cause}; is the node running, as your user? --data-dir or --admin-addr names its socket",
             path.display()
         )
     })?;
+    refuse_other_user(&path, &stream)?;
+    // One connection: a second one could reach another process.
+    let mut once = Some(stream);
+    let connect = service_fn(move |_: Uri| {
+        let stream = once.take().map(TokioIo::new).ok_or(io::Error::from(ErrorKind::NotConnected));
+        async { stream }
+    });
+    let endpoint = Endpoint::from_static("http://localhost").timeout(TIMEOUT);
+    let channel = endpoint.connect_with_connector(connect).await;
+    let channel = channel.map_err(|cause| format!("unix:{} does not answer: {cause}", path.display()))?;
     Ok(AuthAdminClient::new(channel))
+}
+
+/// Refuses a node of another user, before anything is sent: the socket may be one that another user has put there.
+///
+/// Root also accepts the user who alone can write the folder of the socket, because a service often has a user of its own.
+fn refuse_other_user(path: &Path, stream: &UnixStream) -> Result<(), String> {
+    let peer = stream.peer_cred().map_err(|cause| format!("unix:{}: {cause}", path.display()))?.uid();
+    let user = rustix::process::geteuid();
+    if peer == 0 || peer == user.as_raw() || user.is_root() && path.parent().and_then(only_writer) == Some(peer) {
+        return Ok(());
+    }
+    Err(format!(
+        "unix:{}: a process of user {peer} answers, and you are user {}: nothing was sent. Run this as the user of the node; \
+         --data-dir or --admin-addr names another socket",
+        path.display(),
+        user.as_raw()
+    ))
 }
 
 pub(super) fn rotate_signing_key(node: &AdminClientArgs, drop_old_keys: bool) -> Result<ExitCode, String> {

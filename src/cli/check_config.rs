@@ -24,10 +24,12 @@ struct Found {
 pub(super) fn run(settings: &Settings, matches: &ArgMatches, json: bool) -> Result<ExitCode, String> {
     let list_entry = config::settings_with_sources(matches);
     let unknown = config::unknown_variables(env::vars_os().map(|(name, _)| name));
-    let warnings: Vec<String> = unknown.iter().map(|name| format!("{name} is no setting")).collect();
+    let mut warnings: Vec<String> = unknown.iter().map(|name| format!("{name} is no setting")).collect();
     let notes = notes(settings);
+    let config = Config::from_settings(settings).map_err(|error| error.to_string());
+    warnings.extend(config.iter().flat_map(|config| config.warnings.clone()));
     if json {
-        let found = check(settings);
+        let found = config.and_then(|config| find(&config));
         print(&format!("{:#}\n", as_json(settings_report::as_json(&list_entry), &warnings, &notes, &found)))?;
         return finish(found.map(drop));
     }
@@ -35,7 +37,7 @@ pub(super) fn run(settings: &Settings, matches: &ArgMatches, json: bool) -> Resu
     let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
     print(&format!("{}\n{warnings}{notes}", settings_report::table(&list_entry)))?;
     // After the table, which helps to understand a fault.
-    let found = check(settings).map(|found| found.to_text());
+    let found = config.and_then(|config| find(&config)).map(|found| found.to_text());
     finish(found.and_then(|text| print(&text).map(drop)))
 }
 
@@ -50,8 +52,7 @@ fn notes(settings: &Settings) -> Vec<String> {
     Vec::from_iter(is_short.then_some(note))
 }
 
-fn check(settings: &Settings) -> Result<Found, String> {
-    let config = Config::from_settings(settings).map_err(|error| error.to_string())?;
+fn find(config: &Config) -> Result<Found, String> {
     let store = runtime()?.block_on(store::inspect(&config.store, &config.seal)).map_err(|error| error.to_string())?;
     Ok(Found { seal: format!("{:?}", config.seal), store, hash_workers: config.hashing.workers })
 }

@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use self::output::{fail, fail_with, print};
+use self::output::{fail, fail_with, print, warn};
 use crate::{
     api,
     common::host,
@@ -30,6 +30,10 @@ use crate::{
 
 /// Reads the command line and runs its command.
 pub fn run() -> ExitCode {
+    // Before any secret is read.
+    if let Err(cause) = host::forbid_memory_dumps() {
+        warn(&format!("core dumps cannot be forbidden, and they may have passwords: {cause}"));
+    }
     let line = CommandLine::parse(env::args_os()).unwrap_or_else(|error| error.exit());
     let done = match line.command {
         Command::Serve(settings) => serve::run(&settings),

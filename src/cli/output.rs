@@ -10,6 +10,11 @@ pub(super) fn print(text: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn warn(text: &str) {
+    // Standard error may be closed.
+    drop(writeln!(io::stderr(), "watchword: warning: {text}"));
+}
+
 pub(super) fn fail(cause: &str) -> ExitCode {
     fail_with(cause, 1)
 }

@@ -29,6 +29,9 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode, String> {
         Ok(config) => config,
         Err(error) => return Ok(fail_with(&error.to_string(), 2)),
     };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };

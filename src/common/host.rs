@@ -1,11 +1,13 @@
-//! Limits of the host: cores, memory and open files; and returning freed memory to it.
+//! The host: limits of cores, memory and open files, returning freed memory, and no core dumps.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     thread,
 };
 
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Open files that are reserved for the store, the log and the runtime.
@@ -45,6 +47,19 @@ pub fn release_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Keeps the memory of this process from other processes of its user and from core dumps, because it has passwords. Root can
+/// still read it.
+///
+/// # Errors
+/// A policy forbids the call.
+pub fn forbid_memory_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // The limit does not hold for a program that the kernel pipes dumps to (core(5)).
+    #[cfg(target_os = "linux")]
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 fn limit_of(group: &Path) -> Option<u64> {

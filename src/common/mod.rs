@@ -1,4 +1,4 @@
-//! What every layer may use: text forms of tokens and challenges, locks, hashes, times, limits of the host.
+//! What every layer may use: text forms of tokens and challenges, locks, hashes, times, files, limits of the host.
 //!
 //! Guarantees that each file is a leaf: it imports only other files of this folder, so that no circle can begin here.
 //! Does not know accounts, sessions, stores or protocols.
@@ -8,6 +8,8 @@ pub(crate) mod altcha;
 pub(crate) mod bearer;
 #[cfg(feature = "server")]
 pub(crate) mod completion;
+#[cfg(feature = "server")]
+pub(crate) mod files;
 #[cfg(feature = "server")]
 pub(crate) mod generations;
 #[cfg(feature = "server")]

@@ -1,13 +1,11 @@
 //! The settings as the program uses them: checked, with every `auto` decided and every file of secrets read.
 
-use std::{ffi::OsString, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
-
-use zeroize::Zeroizing;
+use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{AdminAddr, Command, CommandLine, ResourceArgs, Settings, UserArgs, conflicts::conflicts};
 use crate::{
     api::{forwarded::TrustedProxies, site::SitePolicy},
-    common::host,
+    common::{files, host},
     domain::{
         Lifetimes, RateLimitSettings, Rules,
         password::{Cost, Policy, PoolSettings},
@@ -74,6 +72,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Time for running calls after that.
     pub drain_timeout: Duration,
+    /// What an operator should know of these settings: files of secrets that other users can read.
+    pub warnings: Vec<String>,
 }
 
 /// Settings that do not go together; each line says what to change.
@@ -147,6 +147,7 @@ impl Config {
             audit_log: logging.audit_log.clone(),
             drain_delay: shutdown.drain_delay,
             drain_timeout: shutdown.drain_timeout,
+            warnings: exposed_secrets(settings),
         })
     }
 }
@@ -155,6 +156,20 @@ fn hashing(resources: &ResourceArgs) -> PoolSettings {
     let cost = Cost::DEFAULT;
     let workers = resources.hash_workers.0;
     PoolSettings { workers: workers.unwrap_or_else(|| host::hash_workers(u64::from(cost.memory_kib) * 1_024)), cost }
+}
+
+/// The warnings of files of secrets that other users can read.
+fn exposed_secrets(settings: &Settings) -> Vec<String> {
+    let files = [
+        ("--seal-key-file", &settings.store.seal_key_file),
+        ("--store-password-file", &settings.store.access.store_password_file),
+        ("--oauth-clients-file", &settings.tokens.oauth_clients_file),
+    ];
+    let exposed = files.into_iter().filter_map(|(flag, file)| {
+        let warning = files::exposure(file.as_ref()?)?;
+        Some(format!("{flag} {warning}"))
+    });
+    exposed.collect()
 }
 
 impl Files {
@@ -185,7 +200,7 @@ fn read<T>(
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
     let Some(file) = file else { return Ok(None) };
-    let text = fs::read_to_string(file).map(Zeroizing::new).map_err(|cause| cause.to_string());
+    let text = files::read_secret(file).map_err(|cause| cause.to_string());
     let parsed = text.and_then(|text| parse(&text));
     parsed.map(Some).map_err(|fault| format!("{flag} {}: {fault}", file.display()))
 }

@@ -116,8 +116,17 @@ pub enum StoreError {
     Unavailable,
     /// The write may have happened.
     OutcomeUnknown,
-    /// This document cannot be decoded; others can. The text has the cause, without the content of the document.
-    Corrupt(String),
+    /// This document cannot be decoded; others can.
+    Corrupt(CorruptRecord),
+}
+
+/// A document that cannot be decoded, as the log names it.
+#[derive(Debug, Clone)]
+pub struct CorruptRecord {
+    /// The kind of the document, and its name in the store. A user is named by the user id, or by a hash of the username.
+    pub record: String,
+    /// Why it cannot be decoded, without the content of the document.
+    pub cause: String,
 }
 
 /// Identifies the log line with the cause of an error.

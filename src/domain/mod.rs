@@ -39,7 +39,7 @@ pub use self::{
     admin::{AccountState, Admin, AdminUser, UserSelector},
     authn::Credentials,
     context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
-    error::{Error, ErrorId, Limit, StoreError},
+    error::{CorruptRecord, Error, ErrorId, Limit, StoreError},
     event::{AdminAction, CodeRefusal, Event, Refusal},
     gateway::{Route, STORE_BUDGET},
     model::{

@@ -3,11 +3,16 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+#[cfg(target_os = "linux")]
+use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
@@ -119,11 +124,31 @@ fn bind_unix(path: &Path, access: Access) -> io::Result<Listener> {
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
     socket.bind(&SockAddr::unix(path)?)?;
     // The umask may have removed permissions.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    set_mode(path, mode)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let listener = UnixListener::from_std(socket.into())?;
     Ok(Listener::Unix(listener, SocketFile { path: path.into(), file: device_and_inode(path) }))
+}
+
+/// Sets the mode of the socket that was bound at `path`. In a folder of many users something else may be there by now.
+#[cfg(target_os = "linux")]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = fs::File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    let found = socket.metadata()?;
+    if !found.file_type().is_socket() || found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("another user has replaced the socket"));
+    }
+    if found.mode() & 0o777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(format!("/proc/self/fd/{}", socket.as_raw_fd()), fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {

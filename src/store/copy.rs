@@ -19,7 +19,7 @@ use super::{
     document::{Change, ChangeOutcome},
     document_store::{DocumentStore, ScanPages, ScannedDocument},
 };
-use crate::domain::{Environment, StoreError};
+use crate::domain::{CorruptRecord, Environment, StoreError};
 
 /// A document that expires within this is not copied.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
@@ -119,7 +119,7 @@ impl CopyEnd {
 
     /// Writes a document, unless there is one under its key.
     async fn insert(&self, document: &ScannedDocument) -> Result<ChangeOutcome, OpenError> {
-        let inserted = document.to_document().map_err(|why| self.failed(StoreError::Corrupt(why)))?;
+        let inserted = document.to_document().map_err(|error| self.failed(error))?;
         let changed = self.store.change(Vec::new(), document.key.clone(), Change::Insert(inserted)).await;
         changed.map_err(|error| self.failed(error))
     }
@@ -128,7 +128,7 @@ impl CopyEnd {
         let why = match error {
             StoreError::Unavailable => "it does not answer".to_owned(),
             StoreError::OutcomeUnknown => "a write was not confirmed".to_owned(),
-            StoreError::Corrupt(why) => why,
+            StoreError::Corrupt(CorruptRecord { record, cause }) => format!("{record}: {cause}"),
         };
         let warnings = self.store.warnings();
         let warnings: String = warnings.iter().map(|warning| format!("; {}", warning.text)).collect();

@@ -5,7 +5,14 @@
 
 use std::{fmt, time::SystemTime};
 
-use super::kind::Kind;
+use super::{codec, kind::Kind};
+use crate::{
+    common::sha256::sha256,
+    domain::{CorruptRecord, StoreError},
+};
+
+/// Bytes of the hash of a username that names a record in the log.
+const RECORD_HASH_BYTES: usize = 8;
 
 /// The key of a document.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +76,34 @@ impl DocumentKey {
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into() }
     }
+
+    /// Decodes the `document` under this key. The error names the record.
+    pub(super) fn read<'d, T>(
+        &self,
+        document: &'d [u8],
+        decode: impl FnOnce(&'d [u8]) -> Result<T, String>,
+    ) -> Result<T, StoreError> {
+        decode(document).map_err(|cause| self.corrupt(document, cause))
+    }
+
+    /// The error of the `document` under this key, which cannot be decoded.
+    pub(super) fn corrupt(&self, document: &[u8], cause: impl Into<String>) -> StoreError {
+        StoreError::Corrupt(CorruptRecord { record: self.record(document), cause: cause.into() })
+    }
+
+    /// How the log names the `document` under this key. The name of a user stays out of it: the id in the document stands for
+    /// the user or, where the document has none, the beginning of the SHA-256 of the username.
+    pub(super) fn record(&self, document: &[u8]) -> String {
+        let (kind, name) = (self.kind.name(), &self.name);
+        match self.kind {
+            Kind::User => match codec::user::id_of_corrupt(document) {
+                Some(id) => format!("{kind} {id}"),
+                None => format!("{kind} sha256:{}", hex(&sha256(name.as_bytes())[..RECORD_HASH_BYTES])),
+            },
+            Kind::Keys => kind.to_owned(),
+            Kind::Id | Kind::Once | Kind::FailedAttempts | Kind::Sessions | Kind::Session => format!("{kind} {name}"),
+        }
+    }
 }
 
 // Names are usernames, so they stay out of logs.
@@ -103,6 +138,10 @@ impl Change {
         };
         (!holds).then(|| ChangeOutcome::Refused(present.unwrap_or_default().to_vec()))
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A time as stores keep it for expiry: milliseconds since 1970.

@@ -12,7 +12,7 @@ use super::{
     document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite},
     kind::Kind,
 };
-use crate::domain::{ChangeHandler, ConfigurationWarning, StoreError, StoreHealth};
+use crate::domain::{ChangeHandler, ConfigurationWarning, CorruptRecord, StoreError, StoreHealth};
 
 /// Documents in one page of a scan at most; bounds its memory, and the time for which a store reads.
 pub const SCAN_PAGE_DOCUMENTS_MAX: usize = 500;
@@ -123,8 +123,9 @@ impl ScannedDocument {
     ///
     /// # Errors
     /// That time cannot be read.
-    pub(super) fn to_document(&self) -> Result<Document, String> {
-        Ok(Document { bytes: self.bytes.clone(), expire_time: self.key.kind.expire_time(&self.bytes)? })
+    pub(super) fn to_document(&self) -> Result<Document, StoreError> {
+        let expire_time = self.key.read(&self.bytes, |bytes| self.key.kind.expire_time(bytes))?;
+        Ok(Document { bytes: self.bytes.clone(), expire_time })
     }
 }
 
@@ -142,7 +143,8 @@ impl ScanPosition {
 }
 
 pub(super) fn foreign_cursor() -> StoreError {
-    StoreError::Corrupt("the scan cursor is from another kind of store".into())
+    let (record, cause) = ("scan cursor".into(), "it is from another kind of store".into());
+    StoreError::Corrupt(CorruptRecord { record, cause })
 }
 
 // === impl ScanPages ===

@@ -1,14 +1,16 @@
 //! Flags of user records: the password policy and the size of user data.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
 
-use crate::domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord};
+use crate::{
+    common::files,
+    domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord},
+};
 
 /// Users and passwords.
 #[derive(Debug, Clone, Args)]
@@ -48,8 +50,10 @@ impl UserArgs {
 
 /// Reads at most one byte more than the limit: that is enough to refuse the file.
 fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|cause| cause.to_string())?;
+    let file = files::open_named(path).map_err(|cause| cause.to_string())?;
+    let length = file.metadata().map_or(0, |found| found.len()).min(BLOCKLIST_BYTES_MAX as u64);
+    // Enough for the whole file: the allocator copies a text that grows, which would need three times its memory.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
     file.take(BLOCKLIST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|cause| cause.to_string())?;
     Ok(bytes)
 }

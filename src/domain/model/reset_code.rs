@@ -76,8 +76,8 @@ impl ResetCode {
         now: SystemTime,
         secret: &Zeroizing<[u8; SECRET_BYTES]>,
     ) -> (Self, KeptCode) {
-        let mut text = Zeroizing::new(PREFIX.to_owned());
-        URL_SAFE_NO_PAD.encode_string(secret.as_slice(), &mut text);
+        // Not `encode_string`, which leaves a copy of the text on the stack.
+        let text = Zeroizing::new([PREFIX, &Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice()))].concat());
         let expire_time = to_the_millisecond(now + LIFETIME);
         let kept = KeptCode { hash: hash_of(Some(user), &text), expire_time };
         (Self { text, expire_time }, kept)

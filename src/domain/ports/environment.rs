@@ -7,7 +7,7 @@ use std::{
 
 use super::{Clock, Entropy, Observer};
 use crate::domain::{
-    error::{Error, ErrorId, StoreError},
+    error::{CorruptRecord, Error, ErrorId, StoreError},
     event::Event,
     model::new_uuid,
 };
@@ -47,9 +47,9 @@ impl Environment {
         match error {
             StoreError::Unavailable => Error::StoreUnavailable,
             StoreError::OutcomeUnknown => Error::OutcomeUnknown,
-            StoreError::Corrupt(cause) => {
+            StoreError::Corrupt(CorruptRecord { record, cause }) => {
                 let id = self.new_error_id();
-                tracing::error!(error_id = %id, cause, "a stored document cannot be read");
+                tracing::error!(error_id = %id, record, cause, "a stored document cannot be read");
                 Error::CorruptRecord(id)
             }
         }

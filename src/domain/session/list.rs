@@ -5,7 +5,7 @@
 use super::{AuthenticatedSession, Sessions};
 use crate::domain::{
     context::CallContext,
-    error::{Error, StoreError},
+    error::{CorruptRecord, Error, StoreError},
     model::{Session, SessionId, User},
     ports::StoreResult,
 };
@@ -57,7 +57,8 @@ impl Sessions {
         for (entry, session) in list.value.iter().zip(read) {
             let session = match session {
                 Ok(session) => session,
-                Err(StoreError::Corrupt(_)) => {
+                Err(StoreError::Corrupt(CorruptRecord { record, cause })) => {
+                    tracing::warn!(record, cause, "a session cannot be read and is left out of the list");
                     kept.push(*entry);
                     continue;
                 }

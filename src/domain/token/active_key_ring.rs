@@ -10,7 +10,7 @@ use super::{
 use crate::{
     common::{bearer, time::unix_seconds},
     domain::{
-        error::StoreError,
+        error::{CorruptRecord, StoreError},
         model::{
             AddressHash, IpPrefix, KeyRing, PublicKey, Session, SessionId, Signer, StoredSecret, UserId, Username,
             UsernameHash, new_uuid,
@@ -34,7 +34,10 @@ impl ActiveKeyRing {
     pub(super) fn new(stored: &KeyRing) -> Result<Self, StoreError> {
         let signers: Option<Vec<_>> = stored.signing.iter().map(Signer::new).collect();
         let signers = signers.filter(|signers| !signers.is_empty());
-        let signers = signers.ok_or_else(|| StoreError::Corrupt("a signing key cannot be read".into()))?;
+        let signers = signers.ok_or_else(|| {
+            let (record, cause) = ("keys".into(), "a signing key cannot be read".into());
+            StoreError::Corrupt(CorruptRecord { record, cause })
+        })?;
         let hash_keys = |purpose| stored.hashes.iter().rev().map(|secret| secret.key_for(purpose)).collect();
         Ok(Self {
             refresh: RefreshKeys::new(&stored.refresh),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::{rand::SystemRandom, signature::KeyPair};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::{
     common::{
@@ -56,10 +57,11 @@ pub(super) fn write(signer: &Signer, names: &Names, client_id: &str, claims: &Cl
     });
     let mut token = signer.header.clone();
     token.push('.');
-    URL_SAFE_NO_PAD.encode_string(payload.to_string(), &mut token);
+    token.push_str(&URL_SAFE_NO_PAD.encode(payload.to_string()));
     let signature = signer.pair.sign(&SystemRandom::new(), token.as_bytes()).expect("a key that was read signs");
     token.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    // Not `encode_string`, which leaves a copy of the text on the stack.
+    token.push_str(&Zeroizing::new(URL_SAFE_NO_PAD.encode(signature)));
     token
 }
 

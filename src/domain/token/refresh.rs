@@ -107,9 +107,8 @@ impl RefreshKeys {
         bytes.extend_from_slice(&*token.secret);
         let tag = key.tag(&bytes);
         bytes.extend_from_slice(&tag);
-        let mut text = PREFIX.to_owned();
-        URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
-        text
+        // Not `encode_string`, which leaves a copy of the text on the stack.
+        [PREFIX, &Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes))].concat()
     }
 
     fn of_id(&self, id: &[u8]) -> impl Iterator<Item = &RefreshKey> {

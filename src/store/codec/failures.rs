@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{decode, encode, read_time, unknown::encode_over, write_time};
 use crate::{
     common::time::to_the_millisecond,
-    domain::{FailedAttempts, Revision, StoreError, Stored},
+    domain::{FailedAttempts, Revision, Stored},
 };
 
 /// The newest version of the form that this program reads.
@@ -26,17 +26,17 @@ struct FailedAttemptsDocument {
 }
 
 /// Decodes the document.
-pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<FailedAttempts>, StoreError> {
-    let failures = decode(bytes, VERSION).map(decoded).map_err(StoreError::Corrupt)?;
+pub(in crate::store) fn read(bytes: &[u8]) -> Result<Stored<FailedAttempts>, String> {
+    let failures = decode(bytes, VERSION).map(decoded)?;
     Ok(Stored { value: failures, revision: Revision(bytes.into()) })
 }
 
 /// Encodes failed attempts. Members of `seen` that are not known here stay.
-pub(in crate::store) fn write(seen: Option<&Revision>, failures: &FailedAttempts) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn write(seen: Option<&Revision>, failures: &FailedAttempts) -> Result<Vec<u8>, String> {
     let document = encoded(failures);
     match seen {
         None => Ok(encode(&document)),
-        Some(seen) => encode_over(&seen.0, &document).map_err(StoreError::Corrupt),
+        Some(seen) => encode_over(&seen.0, &document),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     unknown::{Nested, encode_over},
     write_time,
 };
-use crate::domain::{KeyRing, StoreError, StoredKey, StoredSecret};
+use crate::domain::{KeyRing, StoredKey, StoredSecret};
 
 /// The newest version of the form that this program reads.
 const VERSION: u32 = 1;
@@ -67,9 +67,9 @@ pub(in crate::store) fn write(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
 }
 
 /// Encodes a changed key ring. Members of `seen` that are not known here stay, those of its keys and secrets too.
-pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    let document: KeyRingDocument<'_> = decode(seen, VERSION).map_err(StoreError::Corrupt)?;
-    encode_over(seen, &encoded(ring, Some(&document))).map(Zeroizing::new).map_err(StoreError::Corrupt)
+pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing<Vec<u8>>, String> {
+    let document: KeyRingDocument<'_> = decode(seen, VERSION)?;
+    encode_over(seen, &encoded(ring, Some(&document))).map(Zeroizing::new)
 }
 
 fn encoded<'a>(ring: &KeyRing, seen: Option<&KeyRingDocument<'a>>) -> KeyRingDocument<'a> {

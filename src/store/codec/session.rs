@@ -1,7 +1,7 @@
 //! The codecs of sessions and of the list of a user's sessions.
 //!
-//! A list that cannot be read counts as empty, because it is a hint and must not prevent a login. Does not know when a
-//! session ends, only until when its document is kept.
+//! A list that cannot be read is replaced, because it is a hint and must not prevent a login. Does not know when a session
+//! ends, only until when its document is kept.
 
 use std::{
     borrow::Cow,
@@ -19,8 +19,8 @@ use super::{
 use crate::{
     common::time::to_the_millisecond,
     domain::{
-        Changed, ORIGIN_HASH_BYTES, RefreshOrigin, Repeats, Revision, Session, SessionId, SessionListEntry, StoreError,
-        Stored, UserId, Username,
+        Changed, ORIGIN_HASH_BYTES, RefreshOrigin, Repeats, Revision, Session, SessionId, SessionListEntry, Stored,
+        UserId, Username,
     },
 };
 
@@ -73,8 +73,8 @@ struct SessionDocument<'a> {
 }
 
 /// Decodes the document stored under `id`.
-pub(in crate::store) fn read(id: SessionId, bytes: &[u8]) -> Result<Stored<Session>, StoreError> {
-    let session = decode(bytes, VERSION).and_then(|document| decoded(id, document)).map_err(StoreError::Corrupt)?;
+pub(in crate::store) fn read(id: SessionId, bytes: &[u8]) -> Result<Stored<Session>, String> {
+    let session = decode(bytes, VERSION).and_then(|document| decoded(id, document))?;
     Ok(Stored { value: session, revision: Revision(bytes.into()) })
 }
 
@@ -84,8 +84,8 @@ pub(in crate::store) fn write(session: &Session) -> Vec<u8> {
 }
 
 /// Encodes a changed session. Members of `seen` that are not known here stay.
-pub(in crate::store) fn rewrite(seen: &Revision, session: &Session) -> Result<Vec<u8>, StoreError> {
-    encode_over(&seen.0, &encoded(session)).map_err(StoreError::Corrupt)
+pub(in crate::store) fn rewrite(seen: &Revision, session: &Session) -> Result<Vec<u8>, String> {
+    encode_over(&seen.0, &encoded(session))
 }
 
 /// Until when the document of a session is kept, by its bytes.
@@ -233,15 +233,10 @@ impl From<SessionListEntry> for SessionEntryDocument {
     }
 }
 
-/// Decodes a list; one that cannot be read is empty.
-pub(in crate::store) fn read_list(bytes: &[u8]) -> Stored<Vec<SessionListEntry>> {
-    let list = decode::<SessionListDocument<'_>>(bytes, VERSION);
-    let entries = list.and_then(|list| list.sessions.iter().map(|entry| entry.known.decoded()).collect());
-    let value = entries.unwrap_or_else(|cause| {
-        tracing::warn!(cause, "a list of sessions cannot be read and counts as empty");
-        Vec::new()
-    });
-    Stored { value, revision: Revision(bytes.into()) }
+/// Decodes a list.
+pub(in crate::store) fn read_list(bytes: &[u8]) -> Result<Vec<SessionListEntry>, String> {
+    let list = decode::<SessionListDocument<'_>>(bytes, VERSION)?;
+    list.sessions.iter().map(|entry| entry.known.decoded()).collect()
 }
 
 /// Encodes a list. Members of `seen` that are not known here stay, those of its entries too.

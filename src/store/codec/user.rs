@@ -14,8 +14,7 @@ use super::{
     write_time,
 };
 use crate::domain::{
-    AddressHash, Changed, KeptCode, PasswordHash, RequestId, Revision, StoreError, Stored, User, UserData, UserId,
-    Username,
+    AddressHash, Changed, KeptCode, PasswordHash, RequestId, Revision, Stored, User, UserData, UserId, Username,
 };
 
 /// The newest version of the form that this program reads.
@@ -64,8 +63,8 @@ struct ResetDocument {
 }
 
 /// Decodes the document stored under `name`.
-pub(in crate::store) fn read(name: &Username, bytes: &[u8]) -> Result<Stored<User>, StoreError> {
-    let user = decode(bytes, VERSION).and_then(|document| decoded(name, document)).map_err(StoreError::Corrupt)?;
+pub(in crate::store) fn read(name: &Username, bytes: &[u8]) -> Result<Stored<User>, String> {
+    let user = decode(bytes, VERSION).and_then(|document| decoded(name, document))?;
     Ok(Stored { value: user, revision: Revision(bytes.into()) })
 }
 
@@ -75,9 +74,18 @@ pub(in crate::store) fn write(user: &User) -> Vec<u8> {
 }
 
 /// Encodes a changed user. Members of `seen` that are not known here stay.
-pub(in crate::store) fn rewrite(seen: &Revision, user: &User) -> Result<Vec<u8>, StoreError> {
-    let document = decode(&seen.0, VERSION).map_err(StoreError::Corrupt)?;
-    encode_over(&seen.0, &encoded(user, Some(&document))).map_err(StoreError::Corrupt)
+pub(in crate::store) fn rewrite(seen: &Revision, user: &User) -> Result<Vec<u8>, String> {
+    let document = decode(&seen.0, VERSION)?;
+    encode_over(&seen.0, &encoded(user, Some(&document)))
+}
+
+/// The user id in a document that cannot be decoded, if it has one.
+pub(in crate::store) fn id_of_corrupt(bytes: &[u8]) -> Option<UserId> {
+    #[derive(Deserialize)]
+    struct UserIdProbe {
+        id: String,
+    }
+    UserId::parse(&serde_json::from_slice::<UserIdProbe>(bytes).ok()?.id)
 }
 
 /// What a change of the document `name` means to token checks.

@@ -1,12 +1,13 @@
 //! The data folder: one process at a time, and which file in it is the database.
 //!
 //! A new database is written under another name and renamed when its first commit is durable, so a file under the real name
-//! was whole once. Does not know what is in the file; that is `database.rs`.
+//! was whole once. The folder and its files belong to this user alone (`common/files.rs`). Does not know what is in the
+//! file; that is `database.rs`.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fmt,
+    fs::{File, TryLockError},
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,17 +18,21 @@ use super::{
     OpenError, StoreInspection,
     database::{self, ReadState},
 };
+use crate::common::files::OwnFolder;
 
 const DATABASE: &str = "watchword.redb";
 const UNFINISHED: &str = "watchword.redb.new";
 const LOCK: &str = "lock";
+
+/// Bytes of the lock that are read.
+const OWNER_BYTES_MAX: u64 = 20;
 
 /// The permissions of other users.
 const OTHERS: u32 = 0o077;
 
 /// A data folder that only this process uses.
 pub(super) struct DataFolder {
-    path: PathBuf,
+    folder: OwnFolder,
     // The operating system unlocks it when it is closed, however this process ends.
     _lock: File,
 }
@@ -35,87 +40,86 @@ pub(super) struct DataFolder {
 impl DataFolder {
     /// Locks the folder, and creates it with access for this user alone where it does not exist.
     pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
-        let failed = |what: &str, cause: std::io::Error| {
-            OpenError(format!(
-                "--data-dir {}: {what}: {cause}; it must be a folder that this user can write",
-                path.display()
-            ))
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |cause: io::Error| OpenError(format!("--data-dir {}: {what}: {cause}", path.display()))
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("cannot be created", e))?;
-        let path = fs::canonicalize(path).map_err(|e| failed("cannot be found", e))?;
-        let mode = fs::metadata(&path).map_err(|e| failed("cannot be read", e))?.permissions().mode();
+        let folder = OwnFolder::open_or_create(path).map_err(failed("cannot be used"))?;
+        let mode = folder.mode().map_err(failed("cannot be read"))?;
         if mode & OTHERS != 0 {
-            tracing::warn!(folder = %path.display(), mode = format!("{:o}", mode & 0o777), "other users have access to the data folder");
+            let path = folder.path().display();
+            tracing::warn!(folder = %path, mode = format!("{mode:o}"), "other users have access to the data folder");
         }
-        let mut lock = private(File::options().create(true).truncate(false))
-            .open(path.join(LOCK))
-            .map_err(|e| failed("cannot be written", e))?;
+        let mut lock = folder.write_or_create(LOCK).map_err(failed("cannot be used"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(&path)),
-            Err(TryLockError::Error(e)) => return Err(failed("cannot be locked", e)),
+            Err(TryLockError::WouldBlock) => return Err(in_use(&folder)),
+            Err(TryLockError::Error(cause)) => return Err(failed("cannot be locked")(cause)),
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(|e| failed("cannot be written", e))?;
-        Ok(Self { path, _lock: lock })
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed("cannot be written"))?;
+        Ok(Self { folder, _lock: lock })
     }
 
     pub(super) fn database_path(&self) -> PathBuf {
-        self.path.join(DATABASE)
+        self.folder.path().join(DATABASE)
     }
 
     /// Opens the database and says whether it is new.
     pub(super) fn open_database(&self) -> Result<(Database, bool), OpenError> {
         let path = self.database_path();
-        match fs::metadata(&path) {
-            Ok(_) => Ok((database::open_file(&path, || in_use(&self.path))?, false)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok((self.create(&path)?, true)),
-            Err(e) => Err(OpenError(format!("{}: {e}", path.display()))),
+        match self.folder.write(DATABASE) {
+            Ok(file) => Ok((database::open_file(&path, file, || in_use(&self.folder))?, false)),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok((self.create(&path)?, true)),
+            Err(cause) => Err(OpenError(format!("{}: {cause}", path.display()))),
         }
     }
 
     fn create(&self, path: &Path) -> Result<Database, OpenError> {
-        let unfinished = self.path.join(UNFINISHED);
-        let failed =
-            |cause: &dyn std::fmt::Display| OpenError(format!("{}: cannot be created: {cause}", path.display()));
-        match fs::remove_file(&unfinished) {
+        let failed = |cause: &dyn fmt::Display| OpenError(format!("{}: cannot be created: {cause}", path.display()));
+        match self.folder.remove(UNFINISHED) {
             Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(failed(&e)),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+            Err(cause) => return Err(failed(&cause)),
         }
-        let file = private(File::options().create_new(true)).open(&unfinished).map_err(|e| failed(&e))?;
-        let file = FileBackend::new(file).map_err(|e| failed(&e))?;
-        let database = database::create_on(file).map_err(|e| failed(&e))?;
-        fs::rename(&unfinished, path).map_err(|e| failed(&e))?;
+        let file = self.folder.create_new(UNFINISHED).map_err(|cause| failed(&cause))?;
+        let file = FileBackend::new(file).map_err(|cause| failed(&cause))?;
+        let database = database::create_on(file).map_err(|cause| failed(&cause))?;
+        self.folder.rename(UNFINISHED, DATABASE).map_err(|cause| failed(&cause))?;
         // The new name must be as durable as the file.
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))?;
+        self.folder.sync().map_err(|cause| failed(&cause))?;
         Ok(database)
     }
 }
 
-/// Access for this user alone, in whatever folder: the file contains password hashes.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.read(true).write(true).mode(0o600)
-}
-
 /// Whether there is a database in the folder.
 pub(super) fn has_database(folder: &Path) -> bool {
-    folder.join(DATABASE).exists()
+    folder.join(DATABASE).symlink_metadata().is_ok()
 }
 
 /// Says what is in the folder, and changes nothing.
-pub(super) fn inspect(folder: &Path) -> Result<StoreInspection, OpenError> {
-    let path = folder.join(DATABASE);
+pub(super) fn inspect(path: &Path) -> Result<StoreInspection, OpenError> {
+    let file = path.join(DATABASE);
     if !path.exists() {
-        return inspect_absent(folder, &path);
+        return inspect_absent(path, &file);
     }
-    let (state, keys) = match database::inspect_file(&path)? {
+    let failed = |cause: io::Error| OpenError(format!("--data-dir {}: cannot be used: {cause}", path.display()));
+    let folder = OwnFolder::open(path).map_err(failed)?;
+    if_present(folder.read(LOCK)).map_err(failed)?;
+    let Some(opened) = if_present(folder.read(DATABASE)).map_err(failed)? else { return inspect_absent(path, &file) };
+    let (state, keys) = match database::inspect_file(&file, opened)? {
         ReadState::Whole(keys) => ("is whole", Some(keys)),
         ReadState::InUse => ("is in use by a running node", None),
         ReadState::NotClosed => ("was not closed; the next start recovers it", None),
     };
-    Ok(StoreInspection { users: format!("embedded: {} {state}", path.display()), keys })
+    Ok(StoreInspection { users: format!("embedded: {} {state}", file.display()), keys })
+}
+
+fn if_present(opened: io::Result<File>) -> io::Result<Option<File>> {
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
 }
 
 /// Says whether a database could be created at `path`.
@@ -132,12 +136,14 @@ fn inspect_absent(folder: &Path, path: &Path) -> Result<StoreInspection, OpenErr
     }
 }
 
-fn in_use(path: &Path) -> OpenError {
-    let owner = fs::read_to_string(path.join(LOCK)).unwrap_or_default();
+fn in_use(folder: &OwnFolder) -> OpenError {
+    let mut owner = String::new();
+    // The number of a process has few digits. A lock that cannot be read names none.
+    drop(folder.read(LOCK).and_then(|lock| lock.take(OWNER_BYTES_MAX).read_to_string(&mut owner)));
     let owner = owner.trim();
     OpenError(format!(
         "--data-dir {}: another watchword{} uses it; stop that one, or give this one a folder of its own",
-        path.display(),
+        folder.path().display(),
         if owner.is_empty() { String::new() } else { format!(" (process {owner})") },
     ))
 }

@@ -3,9 +3,9 @@
 //! A file without what the first commit wrote is damaged and never taken for a new one. Does not know the data folder, nor
 //! which name the file has in it.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs::File, io::ErrorKind, path::Path};
 
-use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
 
 use super::{
     OpenError, guarded,
@@ -58,11 +58,11 @@ pub(super) fn open_storage(storage: impl StorageBackend) -> Result<Database, Ope
     check_format(name, format.as_deref()).map(|()| database)
 }
 
-/// Opens the file at `path`. `in_use` makes the error for a file that another process has open.
-pub(super) fn open_file(path: &Path, in_use: impl FnOnce() -> OpenError) -> Result<Database, OpenError> {
-    refuse_empty(path)?;
+/// Opens `file`, which is at `path`. `in_use` makes the error for a file that another process has open.
+pub(super) fn open_file(path: &Path, file: File, in_use: impl FnOnce() -> OpenError) -> Result<Database, OpenError> {
+    refuse_empty(path, &file)?;
     let opened = guarded(|| {
-        let database = builder().open(path)?;
+        let database = builder().create_with_backend(FileBackend::new(file)?)?;
         format(&database).map(|format| (database, format))
     });
     let (database, format) = opened.map_err(|error| match error {
@@ -76,11 +76,11 @@ pub(super) fn open_file(path: &Path, in_use: impl FnOnce() -> OpenError) -> Resu
     check_format(path, format.as_deref()).map(|()| database)
 }
 
-/// Opens the file at `path` for reading alone, and says what it has.
-pub(super) fn inspect_file(path: &Path) -> Result<ReadState, OpenError> {
-    refuse_empty(path)?;
+/// Reads `file`, which is at `path`, and says what it has.
+pub(super) fn inspect_file(path: &Path, file: File) -> Result<ReadState, OpenError> {
+    refuse_empty(path, &file)?;
     let opened = guarded(|| {
-        let database = builder().open_read_only(path)?;
+        let database = builder().open_read_only_with_backend(FileBackend::new(file)?)?;
         let format = format(&database)?;
         Ok((format, tables::get(&database.begin_read()?, &DocumentKey::new(Kind::Keys, ""))?))
     });
@@ -99,8 +99,8 @@ fn builder() -> Builder {
 }
 
 /// redb would create a database in an empty file, and a truncated file would look like a new store.
-fn refuse_empty(path: &Path) -> Result<(), OpenError> {
-    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+fn refuse_empty(path: &Path, file: &File) -> Result<(), OpenError> {
+    if file.metadata().is_ok_and(|file| file.len() == 0) {
         return Err(damaged(path, "the file is empty"));
     }
     Ok(())

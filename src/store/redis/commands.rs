@@ -7,7 +7,7 @@ use redis::{Cmd, Value, cmd};
 use super::{KeyPrefix, link::NoAnswer};
 use crate::{
     domain::StoreError,
-    store::document::{Change, ChangeOutcome, Document, UnconditionalWrite, unix_millis},
+    store::document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite, unix_millis},
 };
 
 /// If the key holds ARGV[1]: stores ARGV[2] until ARGV[3], or without expiry when there is no ARGV[3], or deletes the key
@@ -54,25 +54,25 @@ pub(super) fn outcome(answer: Value) -> Result<ChangeOutcome, StoreError> {
     }
 }
 
-/// The error of a read, or of a write whose loss is harmless.
-pub(super) fn not_read(cause: NoAnswer) -> StoreError {
+/// The error of a read of the document under `key`.
+pub(super) fn not_read(key: &DocumentKey, cause: NoAnswer) -> StoreError {
     match cause {
         NoAnswer::NotSent | NoAnswer::Lost => StoreError::Unavailable,
         NoAnswer::Refused(error) => match error.code() {
-            Some("WRONGTYPE") => StoreError::Corrupt("its key does not hold a string (WRONGTYPE)".into()),
+            Some("WRONGTYPE") => key.corrupt(&[], "its key does not hold a string (WRONGTYPE)"),
             Some(_) | None => StoreError::Unavailable,
         },
     }
 }
 
-/// The error of a change.
-pub(super) fn not_written(cause: NoAnswer) -> StoreError {
+/// The error of a change of the document under `key`.
+pub(super) fn not_written(key: &DocumentKey, cause: NoAnswer) -> StoreError {
     match cause {
         NoAnswer::Refused(error) if !error.code().is_some_and(|code| NOT_EXECUTED.contains(&code)) => {
             StoreError::OutcomeUnknown
         }
         NoAnswer::Lost => StoreError::OutcomeUnknown,
-        NoAnswer::NotSent | NoAnswer::Refused(_) => not_read(cause),
+        NoAnswer::NotSent | NoAnswer::Refused(_) => not_read(key, cause),
     }
 }
 

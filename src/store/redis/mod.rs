@@ -83,7 +83,7 @@ fn outlasts_watch(millis_left: i64) -> bool {
 #[async_trait]
 impl DocumentStore for Redis {
     async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
-        self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(commands::not_read)
+        self.link.ask(cmd("GET").arg(self.prefix.key(key))).await.map_err(|cause| commands::not_read(key, cause))
     }
 
     async fn get_watched(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
@@ -95,14 +95,14 @@ impl DocumentStore for Redis {
         // expired.
         let mut questions = pipe();
         questions.cmd("CLIENT").arg("CACHING").arg("YES").cmd("GET").arg(&name).cmd("PTTL").arg(&name).ignore_errors();
-        let answers = self.link.ask_all(&questions).await.map_err(commands::not_read)?;
+        let answers = self.link.ask_all(&questions).await.map_err(|cause| commands::not_read(key, cause))?;
         let [caching, document, left] = <[_; 3]>::try_from(answers).map_err(|_| StoreError::Unavailable)?;
         let outlasts = left.is_ok_and(|left| matches!(left, Value::Int(left) if outlasts_watch(left)));
         if caching.is_err() || !outlasts {
             self.link.notify(ChangeNotice::Changed(key.clone()));
         }
         let document = document.and_then(|document| Ok(Option::from_redis_value(document)?));
-        document.map_err(|error| commands::not_read(NoAnswer::Refused(error)))
+        document.map_err(|error| commands::not_read(key, NoAnswer::Refused(error)))
     }
 
     async fn change(
@@ -116,10 +116,11 @@ impl DocumentStore for Redis {
         let until = Instant::now() + self.answer_wait_max;
         let writes: Vec<_> = first.iter().map(|write| commands::write(&self.prefix, write)).collect();
         let written = try_join_all(writes.iter().map(|write| self.link.ask::<Value>(write)));
-        timeout_at(until, written).await.unwrap_or(Err(NoAnswer::Lost)).map_err(commands::not_read)?;
+        // A loss of these is harmless. They read nothing, so no document of theirs can be corrupt.
+        timeout_at(until, written).await.unwrap_or(Err(NoAnswer::Lost)).map_err(|_| StoreError::Unavailable)?;
         let command = commands::change(&self.prefix.key(&key), &change);
         let answer = timeout_at(until, self.link.ask::<Value>(&command)).await;
-        let answer = answer.unwrap_or(Err(NoAnswer::Lost)).map_err(commands::not_written)?;
+        let answer = answer.unwrap_or(Err(NoAnswer::Lost)).map_err(|cause| commands::not_written(&key, cause))?;
         commands::outcome(answer)
     }
 

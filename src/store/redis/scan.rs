@@ -12,7 +12,7 @@ use super::{
     link::{NoAnswer, is_own_key},
 };
 use crate::{
-    domain::StoreError,
+    domain::{CorruptRecord, StoreError},
     store::{
         document::DocumentKey,
         document_store::{
@@ -56,7 +56,7 @@ impl Redis {
         let pattern = format!("{}{}*", self.prefix, kind.map_or("", Kind::name));
         let mut scan = cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_PAGE_DOCUMENTS_MAX);
-        let (next, names): (u64, Vec<Vec<u8>>) = self.link.ask(&scan).await.map_err(commands::not_read)?;
+        let (next, names): (u64, Vec<Vec<u8>>) = self.link.ask(&scan).await.map_err(|_| StoreError::Unavailable)?;
         let mut keys = Vec::with_capacity(names.len());
         for name in names {
             keys.extend(self.key_of_kind(kind, name)?);
@@ -66,17 +66,19 @@ impl Redis {
 
     /// The key in `name`, if a scan of `kind` reads it.
     fn key_of_kind(&self, kind: Option<Kind>, name: Vec<u8>) -> Result<Option<DocumentKey>, StoreError> {
-        let foreign = |what: &str| StoreError::Corrupt(format!("{what}; Watchword did not write it"));
-        let name = String::from_utf8(name).map_err(|_| foreign("a key is not UTF-8"))?;
+        let foreign = |record: String, cause: &str| StoreError::Corrupt(CorruptRecord { record, cause: cause.into() });
+        let name = String::from_utf8(name).map_err(|_| {
+            foreign(format!("a key after {}", self.prefix), "it is not UTF-8; Watchword did not write it")
+        })?;
         match (self.prefix.parse(&name), kind) {
             (Ok(key), None) => Ok(Some(key)),
             // The pattern of `session` also lists `sessions`.
             (Ok(key), Some(kind)) => Ok((key.kind == kind).then_some(key)),
             (Err(_), Some(_)) => Ok(None),
             (Err(_), None) if is_own_key(&self.prefix, &name) => Ok(None),
-            (Err(unknown), None) => Err(StoreError::Corrupt(format!(
-                "there are keys {unknown}…, which this version of Watchword does not know"
-            ))),
+            (Err(unknown), None) => {
+                Err(foreign(format!("keys {unknown}…"), "this version of Watchword does not know them"))
+            }
         }
     }
 
@@ -89,11 +91,11 @@ impl Redis {
         for key in keys {
             questions.cmd("GET").arg(self.prefix.key(key));
         }
-        let answers = self.link.ask_all(questions.ignore_errors()).await.map_err(commands::not_read)?;
+        let answers = self.link.ask_all(questions.ignore_errors()).await.map_err(|_| StoreError::Unavailable)?;
         for (key, answer) in keys.iter().zip(answers) {
             let bytes: Option<Vec<u8>> = answer
                 .and_then(|answer: Value| Ok(Option::from_redis_value(answer)?))
-                .map_err(|error| commands::not_read(NoAnswer::Refused(error)))?;
+                .map_err(|error| commands::not_read(key, NoAnswer::Refused(error)))?;
             // A document that was deleted after SCAN listed its key is not part of the scan.
             documents.extend(bytes.map(|bytes| ScannedDocument { key: key.clone(), bytes }));
         }

@@ -3,7 +3,7 @@
 //! Password and certificates are read for each new connection, so a changed file is used without a restart. Does not know
 //! what Redis is configured to do; that is `link/server_check.rs`.
 
-use std::{fmt, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io::Read, path::PathBuf, str::FromStr, time::Duration};
 
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, TlsCertificates,
@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use super::{KeyPrefix, OpenError, RedisUrl};
+use crate::common::files;
 
 /// Sent bytes that Redis does not acknowledge for this long end the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,7 +81,9 @@ impl RedisSettings {
             None => Client::open(info),
             Some(path) => {
                 let fault = |what: &str| OpenError(format!("--store-ca-file {}: {what}", path.display()));
-                let certificates = fs::read(path).map_err(|cause| fault(&cause.to_string()))?;
+                let mut certificates = Vec::new();
+                let read = files::open_named(path).and_then(|mut file| file.read_to_end(&mut certificates));
+                read.map_err(|cause| fault(&cause.to_string()))?;
                 // The crate accepts an empty list, and then trusts no certificate.
                 if CertificateDer::pem_slice_iter(&certificates).next().is_none() {
                     return Err(fault("contains no certificate in PEM form"));
@@ -125,7 +128,7 @@ impl RedisSettings {
     fn password(&self) -> Result<Option<Zeroizing<String>>, OpenError> {
         let Some(path) = &self.password_file else { return Ok(None) };
         let fault = |what: &str| OpenError(format!("--store-password-file {}: {what}", path.display()));
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(|cause| fault(&cause.to_string()))?);
+        let text = files::read_secret(path).map_err(|cause| fault(&cause.to_string()))?;
         let password = text.lines().next().unwrap_or_default();
         if password.is_empty() || text.len() > PASSWORD_FILE_BYTES_MAX {
             return Err(fault("its first line must be the password, and it contains nothing else"));

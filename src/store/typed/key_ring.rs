@@ -6,7 +6,7 @@
 use super::TypedStore;
 use crate::{
     common::lock::lock,
-    domain::{ConfigurationWarning, KeyRing, Replace, Revision, StoreError, Stored},
+    domain::{ConfigurationWarning, CorruptRecord, KeyRing, Replace, Revision, StoreError, Stored},
     store::{
         OpenError, codec,
         document::{Document, DocumentKey},
@@ -39,7 +39,7 @@ impl TypedStore {
     async fn reseal_once(&self) -> Result<bool, OpenError> {
         let failed = |error| match error {
             StoreError::Unavailable | StoreError::OutcomeUnknown => OpenError("the store does not answer".into()),
-            StoreError::Corrupt(why) => unreadable(&why),
+            StoreError::Corrupt(CorruptRecord { record: _, cause }) => unreadable(&cause),
         };
         let Some(seen) = self.documents.get(&DocumentKey::key_ring()).await.map_err(failed)? else { return Ok(true) };
         let (_, Unsealed { content, is_stale }) = unsealed(&self.seal, &seen).map_err(|why| unreadable(&why))?;
@@ -61,7 +61,7 @@ impl TypedStore {
     pub(super) fn key_ring(&self, document: &[u8]) -> Result<Stored<KeyRing>, StoreError> {
         let read = unsealed(&self.seal, document);
         *lock(&self.key_ring_fault) = read.as_ref().err().cloned();
-        let (value, _) = read.map_err(StoreError::Corrupt)?;
+        let (value, _) = read.map_err(|cause| DocumentKey::key_ring().corrupt(document, cause))?;
         Ok(Stored { value, revision: Revision(document.into()) })
     }
 
@@ -70,8 +70,9 @@ impl TypedStore {
         let content = match seen {
             None => codec::keys::write(keys),
             Some(seen) => {
-                let seen = self.seal.unseal(&seen.0).map_err(StoreError::Corrupt)?.content;
-                codec::keys::rewrite(&seen, keys)?
+                let rewritten =
+                    self.seal.unseal(&seen.0).and_then(|Unsealed { content, .. }| codec::keys::rewrite(&content, keys));
+                rewritten.map_err(|cause| DocumentKey::key_ring().corrupt(&seen.0, cause))?
             }
         };
         Ok(Document::lasting(self.seal.seal(&content)))

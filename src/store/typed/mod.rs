@@ -95,11 +95,13 @@ impl TypedStore {
     }
 
     fn decoded_user(&self, name: &Username, bytes: &[u8]) -> Result<Stored<User>, StoreError> {
-        Ok(codec::user::read(name, bytes)?.map(|user| user.with_credible_times(self.now())))
+        let user = DocumentKey::user(name).read(bytes, |bytes| codec::user::read(name, bytes))?;
+        Ok(user.map(|user| user.with_credible_times(self.now())))
     }
 
     fn decoded_session(&self, id: SessionId, bytes: &[u8]) -> Result<Stored<Session>, StoreError> {
-        Ok(codec::session::read(id, bytes)?.map(|session| session.with_credible_times(self.now())))
+        let session = DocumentKey::session(id).read(bytes, |bytes| codec::session::read(id, bytes))?;
+        Ok(session.map(|session| session.with_credible_times(self.now())))
     }
 
     /// Deletes what belonged to a removed user. What remains is harmless, so a failure here is not one of the call.
@@ -129,7 +131,8 @@ fn change_notice(notice: ChangeNotice<DocumentKey>) -> Option<ChangeNotice<Chang
 #[async_trait]
 impl Store for TypedStore {
     async fn user(&self, name: &Username) -> Result<Option<Stored<User>>, StoreError> {
-        let Some(bytes) = self.documents.get(&DocumentKey::user(name)).await? else {
+        let key = DocumentKey::user(name);
+        let Some(bytes) = self.documents.get(&key).await? else {
             self.decoy.read();
             return Ok(None);
         };
@@ -137,25 +140,27 @@ impl Store for TypedStore {
     }
 
     async fn name_of(&self, id: UserId) -> Result<Option<Username>, StoreError> {
-        let Some(name) = self.documents.get(&DocumentKey::username_of(id)).await? else { return Ok(None) };
-        let name = str::from_utf8(&name).ok().and_then(|name| Username::parse(name).ok());
-        name.map(Some).ok_or_else(|| StoreError::Corrupt("an id whose username is not valid".into()))
+        let key = DocumentKey::username_of(id);
+        let Some(name) = self.documents.get(&key).await? else { return Ok(None) };
+        let parse = |name| str::from_utf8(name).ok().and_then(|name| Username::parse(name).ok());
+        key.read(&name, |name| parse(name).ok_or_else(|| "its username is not valid".into())).map(Some)
     }
 
     async fn claim(&self, user: &User) -> Result<Claim<User>, StoreError> {
         // Before the user: an id without a user is harmless, a user without an id is not.
         let id = Document::lasting(user.username.as_str().into());
         let first = vec![write(DocumentKey::username_of(user.id), Some(id))];
-        let document = Document::lasting(codec::user::write(user));
-        match self.insert(first, DocumentKey::user(&user.username), document).await? {
+        let (key, document) = (DocumentKey::user(&user.username), Document::lasting(codec::user::write(user)));
+        match self.insert(first, key.clone(), document).await? {
             None => Ok(Claim::Claimed),
             Some(existing) => Ok(Claim::Taken(Box::new(self.decoded_user(&user.username, &existing)?))),
         }
     }
 
     async fn replace(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
-        let document = Document::lasting(codec::user::rewrite(seen, user)?);
-        self.put(Vec::new(), DocumentKey::user(&user.username), Some(seen), Some(document)).await
+        let key = DocumentKey::user(&user.username);
+        let document = Document::lasting(key.read(&seen.0, |_| codec::user::rewrite(seen, user))?);
+        self.put(Vec::new(), key, Some(seen), Some(document)).await
     }
 
     async fn remove(&self, seen: &Revision, user: &User) -> Result<Replace, StoreError> {
@@ -189,19 +194,27 @@ impl Store for TypedStore {
     }
 
     async fn replace_session(&self, seen: &Revision, session: &Session) -> Result<Replace, StoreError> {
-        let bytes = codec::session::rewrite(seen, session)?;
+        let key = DocumentKey::session(session.id);
+        let bytes = key.read(&seen.0, |_| codec::session::rewrite(seen, session))?;
         let document = Document::expiring(bytes, codec::session::kept_until(session));
-        self.put(Vec::new(), DocumentKey::session(session.id), Some(seen), Some(document)).await
+        self.put(Vec::new(), key, Some(seen), Some(document)).await
     }
 
     async fn sessions(&self, user: UserId) -> Result<Option<Stored<Vec<SessionListEntry>>>, StoreError> {
-        let document = self.documents.get(&DocumentKey::session_list(user)).await?;
-        Ok(document.map(|bytes| codec::session::read_list(&bytes)))
+        let key = DocumentKey::session_list(user);
+        let Some(bytes) = self.documents.get(&key).await? else { return Ok(None) };
+        let value = codec::session::read_list(&bytes).unwrap_or_else(|cause| {
+            let record = key.record(&bytes);
+            tracing::warn!(record, cause, "a list of sessions cannot be read and counts as empty");
+            Vec::new()
+        });
+        Ok(Some(Stored { value, revision: Revision(bytes.into()) }))
     }
 
     async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError> {
-        let document = self.documents.get(&DocumentKey::failed_attempts(name)).await?;
-        let failures = document.map(|bytes| codec::failures::read(&bytes)).transpose()?;
+        let key = DocumentKey::failed_attempts(name);
+        let document = self.documents.get(&key).await?;
+        let failures = document.map(|bytes| key.read(&bytes, codec::failures::read)).transpose()?;
         Ok(failures.map(|stored| stored.map(|failures| failures.with_credible_times(self.now()))))
     }
 
@@ -211,11 +224,14 @@ impl Store for TypedStore {
         seen: Option<&Revision>,
         failures: Option<&FailedAttempts>,
     ) -> Result<Replace, StoreError> {
+        let key = DocumentKey::failed_attempts(name);
         let document = failures.map(|failures| {
-            let bytes = codec::failures::write(seen, failures)?;
+            let seen_bytes = seen.map_or(&[][..], |seen| &*seen.0);
+            let bytes = key.read(seen_bytes, |_| codec::failures::write(seen, failures))?;
             Ok(Document::expiring(bytes, codec::failures::kept_until(failures)))
         });
-        self.put(Vec::new(), DocumentKey::failed_attempts(name), seen, document.transpose()?).await
+        let document = document.transpose()?;
+        self.put(Vec::new(), key, seen, document).await
     }
 
     async fn keys(&self) -> Result<Option<Stored<KeyRing>>, StoreError> {

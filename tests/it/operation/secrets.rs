@@ -24,11 +24,10 @@ use tonic::{
     Request,
     transport::{Channel, Endpoint},
 };
-use tracing_subscriber::fmt::MakeWriter;
 use watchword::api::pb::{self, auth_admin_client::AuthAdminClient, auth_client::AuthClient};
 
 use crate::support::{
-    Api, App, Node, StoreKind, TestStore, channel, command,
+    Api, App, LogOutput, Node, StoreKind, TestStore, channel, command,
     fault::{Fault, Faulty},
     http, query,
 };
@@ -471,29 +470,6 @@ async fn assert_no_stored_text_is_a_token(place: &TestStore, stored: &[u8], vali
     }
 }
 
-/// The output of a log subscriber.
-#[derive(Clone, Default)]
-struct LogOutput(Arc<Mutex<Vec<u8>>>);
-
-impl Write for LogOutput {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogOutput {
-    type Writer = LogOutput;
-
-    fn make_writer(&'a self) -> LogOutput {
-        self.clone()
-    }
-}
-
 /// On one thread, so that the thread's subscriber receives the whole log.
 #[tokio::test]
 async fn log_of_a_panic_and_of_store_faults_contains_no_secret() {
@@ -513,7 +489,7 @@ async fn log_of_a_panic_and_of_store_faults_contains_no_secret() {
             drop(api.register(&app, "ada", &canary(number + 1), "").await);
         }
     }
-    let log = output.0.lock().unwrap().clone();
-    assert!(String::from_utf8_lossy(&log).contains("panic"), "the panics were not logged");
-    assert_eq!(Search::of(&secrets).hits(&log), []);
+    let log = output.text();
+    assert!(log.contains("panic"), "the panics were not logged");
+    assert_eq!(Search::of(&secrets).hits(log.as_bytes()), []);
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use watchword::{
     api::pb,
     domain::{
-        Claim, Entropy, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store, StoreError, StoreHealth,
-        System, User, UserData, Username,
+        Claim, CorruptRecord, Entropy, PasswordHash, Replace, RequestId, SessionId, SessionListEntry, Store,
+        StoreError, StoreHealth, System, User, UserData, Username,
     },
     store::{Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, TypedStore},
 };
@@ -357,7 +357,8 @@ async fn unreadable_document_affects_no_other_user() {
     for (kind, (what, document)) in each_kept_kind(&cases) {
         let (_place, store) = with_document(kind, "ada", document.as_bytes()).await;
         let error = store.user(&name("ada")).await.unwrap_err();
-        let StoreError::Corrupt(cause) = error else { panic!("{what}: {error:?}") };
+        let StoreError::Corrupt(CorruptRecord { record, cause }) = error else { panic!("{what}: {error:?}") };
+        assert!(!record.contains("ada"), "{what}: {record}");
         assert!(!cause.contains("AAEC") && !cause.contains("900150"), "{what}: the cause shows the record: {cause}");
         assert!(
             matches!(store.claim(&user("ada")).await, Err(StoreError::Corrupt(_))),

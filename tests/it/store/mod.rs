@@ -2,7 +2,9 @@
 
 pub mod contract;
 pub mod copy;
+mod corrupt;
 mod crash;
+mod data_folder;
 mod embedded;
 mod power_loss;
 mod redis_faults;

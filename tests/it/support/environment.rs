@@ -1,11 +1,13 @@
-//! The clock and the observer of a test: the test moves the clock and counts the events.
+//! The clock, the observer and the log of a test: the test moves the clock, counts the events and reads the log.
 
 use std::{
-    sync::{Condvar, Mutex},
+    io::{self, Write},
+    sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
+use tracing_subscriber::fmt::MakeWriter;
 use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
 
 /// The system clock plus the offsets that the test sets.
@@ -150,5 +152,34 @@ impl Observer for Events {
             }
             _ => {}
         }
+    }
+}
+
+/// The output of a log subscriber.
+#[derive(Clone, Default)]
+pub struct LogOutput(Arc<Mutex<Vec<u8>>>);
+
+impl LogOutput {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for LogOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogOutput {
+    type Writer = LogOutput;
+
+    fn make_writer(&'a self) -> LogOutput {
+        self.clone()
     }
 }

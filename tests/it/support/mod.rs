@@ -35,7 +35,7 @@ use watchword::{
 
 pub use self::{
     api::{Answer, Api, details, forwarded_for, query, reason, with_bearer},
-    environment::{Events, ManualClock},
+    environment::{Events, LogOutput, ManualClock},
     http::{Reply, http, http_from, raw},
     node::{BINARY, Node, command, command_by, run, run_command},
     store::{StoreKind, TestStore, disk, environment, fault, redis, redis_settings},

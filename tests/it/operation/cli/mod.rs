@@ -2,6 +2,7 @@
 
 mod check_config;
 mod commands;
+mod files;
 mod help;
 mod start;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use watchword::{
-    domain::{Clock, StoreError, StoreHealth, System},
+    domain::{Clock, CorruptRecord, StoreError, StoreHealth, System},
     store::{
         Change, ChangeOutcome, Document, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage,
         UnconditionalWrite,
@@ -97,7 +97,10 @@ impl Faulty {
                 Ok(())
             }
             Fault::Down => Err(StoreError::Unavailable),
-            Fault::Corrupt => Err(StoreError::Corrupt("corrupted by a test".into())),
+            Fault::Corrupt => {
+                let (record, cause) = ("user of a test".into(), "corrupted by a test".into());
+                Err(StoreError::Corrupt(CorruptRecord { record, cause }))
+            }
             Fault::Panic => panic!("the test requested a panic"),
             Fault::Hangs => {
                 self.entered.notify_one();
