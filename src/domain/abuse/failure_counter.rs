@@ -122,14 +122,16 @@ impl FailureCounter {
         now: SystemTime,
     ) -> Option<FailedAttempts> {
         let pending = self.pending().by_username.get(&username).copied().unwrap_or(PendingAttempts::new(now));
-        pending.merged(self.credible(stored, now).as_ref())
+        let merged = pending.merged(self.credible(stored, now).as_ref());
+        // What this node counted while its clock was wrong is corrected too.
+        self.credible(merged.as_ref(), now)
     }
 
     /// What is stored, if it still counts. A GCRA state that no client can have caused would keep every client out.
     fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let stored = stored.filter(|stored| stored.forget_time() > now)?;
+        let stored = stored.filter(|stored| stored.forget_time() > now)?.with_credible_times(now);
         let is_credible = is_credible_end(stored.clear_time, CREDIBLE_PERIODS * self.gcra_state_max, now);
-        Some(FailedAttempts { clear_time: if is_credible { stored.clear_time } else { now }, ..*stored })
+        Some(FailedAttempts { clear_time: if is_credible { stored.clear_time } else { now }, ..stored })
     }
 
     /// Stores what waits of one username, now; `false` when other nodes were always faster.

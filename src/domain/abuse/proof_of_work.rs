@@ -144,15 +144,13 @@ impl ProofOfWork {
             Err(Unreadable::TooLong) => return Ok(Err(ChallengeFault::TooLong)),
             Err(Unreadable::Malformed) => return Ok(Err(ChallengeFault::Malformed)),
         };
+        // A made-up challenge is refused whether or not the store answers.
+        let last = self.keys.last_key_ring().await?;
+        if self.signed_by(&last, &mut presented).is_none() {
+            return Ok(Err(ChallengeFault::Forged));
+        }
         let ring = self.keys.key_ring().await?;
-        let signed = match self.signed_by(&ring, &mut presented) {
-            Some(signed) => signed,
-            // A node may have signed it with a newer key.
-            None => match self.signed_by(&*self.keys.newer_key_ring().await?, &mut presented) {
-                Some(signed) => signed,
-                None => return Ok(Err(ChallengeFault::Forged)),
-            },
-        };
+        let Some(signed) = self.signed_by(&ring, &mut presented) else { return Ok(Err(ChallengeFault::Forged)) };
         let now = self.store.now();
         // One that a node issued while a clock was wrong is valid no longer than others.
         let is_credible = signed.expires_at() <= unix_seconds(now + LIFETIME + CLOCK_TOLERANCE);

@@ -86,14 +86,9 @@ impl KeyRingCache {
     /// `StoreUnavailable`; `CorruptRecord`.
     pub(in crate::domain) async fn key_ring_for(&self, token: &str) -> Result<Arc<ActiveKeyRing>, Error> {
         let ring = self.key_ring().await?;
-        if ring.lacks_key_of(token) { self.newer_key_ring().await } else { Ok(ring) }
-    }
-
-    /// The ring as the store has it now, for what the ring of a moment ago does not explain.
-    ///
-    /// # Errors
-    /// `StoreUnavailable`; `CorruptRecord`.
-    pub(in crate::domain) async fn newer_key_ring(&self) -> Result<Arc<ActiveKeyRing>, Error> {
+        if !ring.lacks_key_of(token) {
+            return Ok(ring);
+        }
         self.read_since(UNKNOWN_KEY_INTERVAL).await.or_report(&self.environment)
     }
 

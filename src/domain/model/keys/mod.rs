@@ -1,6 +1,7 @@
 //! The key ring as values: signing keys, secrets, and the keyed hashes that are made with them.
 //!
-//! Pure values; times and random bytes are arguments. `token/` has the ring at work.
+//! Guarantees that a ring always has one of each in use, and that nothing new is made with what an attacker may know. Times
+//! and random bytes are arguments. Does not know the store, nor tokens: `token/` has the ring at work.
 
 mod key_ring;
 mod keyed_hash;
