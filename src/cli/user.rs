@@ -40,9 +40,13 @@ async fn call(mut admin: AuthAdminClient<Channel>, action: UserCommand) -> Resul
             let done = admin.unlock_user(pb::UnlockUserRequest { username }).await;
             show(changed(done)?.user, false)
         }
-        UserCommand::Revoke { name: username } => {
+        UserCommand::Revoke { name: Some(username), all_users: _ } => {
             let done = changed(admin.revoke_user_sessions(pb::RevokeUserSessionsRequest { username }).await)?;
             print(&format!("sessions ended: {}\n", done.revoked_count))
+        }
+        UserCommand::Revoke { name: None, all_users: _ } => {
+            changed(admin.revoke_all_users_sessions(pb::RevokeAllUsersSessionsRequest {}).await)?;
+            print("sessions ended: those of all users\n")
         }
         UserCommand::ResetCode { name: username, require_reset } => {
             let request = pb::CreatePasswordResetCodeRequest { username: username.clone(), require_reset };

@@ -153,6 +153,8 @@ pub enum AdminAction {
     UnlockUser,
     /// Ends all sessions of a user.
     RevokeUserSessions,
+    /// Ends all sessions of all users.
+    RevokeAllUsersSessions,
     /// Creates a reset code.
     CreateResetCode {
         /// Whether the current password becomes invalid.

@@ -250,6 +250,7 @@ fn admin_action<'a>(
         AdminAction::EnableUser => ("user_enabled", None),
         AdminAction::UnlockUser => ("user_unlocked", None),
         AdminAction::RevokeUserSessions => ("user_sessions_revoked", None),
+        AdminAction::RevokeAllUsersSessions => ("all_sessions_revoked", None),
         AdminAction::CreateResetCode { require_reset: false } => ("authn_reset_code_created", None),
         AdminAction::CreateResetCode { require_reset: true } => ("authn_reset_code_created", Some("reset_required")),
         AdminAction::ReadServer => ("admin_server_read", None),

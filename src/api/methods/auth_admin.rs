@@ -15,6 +15,8 @@ method_table! {
     changes EnableUser(pb::EnableUserRequest) -> pb::EnableUserResponse = enable_user;
     changes UnlockUser(pb::UnlockUserRequest) -> pb::UnlockUserResponse = unlock_user;
     changes RevokeUserSessions(pb::RevokeUserSessionsRequest) -> pb::RevokeUserSessionsResponse = revoke_user_sessions;
+    changes RevokeAllUsersSessions(pb::RevokeAllUsersSessionsRequest) -> pb::RevokeAllUsersSessionsResponse
+        = revoke_all_users_sessions;
     changes CreatePasswordResetCode(pb::CreatePasswordResetCodeRequest) -> pb::CreatePasswordResetCodeResponse
         = create_password_reset_code;
     reads GetServerInfo(pb::GetServerInfoRequest) -> pb::GetServerInfoResponse = get_server_info;
@@ -65,6 +67,15 @@ async fn revoke_user_sessions(
     let selector = convert::selector_by_name(&request.username);
     let (user, revoked) = services.auth.admin().revoke_user_sessions(context, selector).await?;
     Ok(pb::RevokeUserSessionsResponse { user: Some(user.into()), revoked_count: convert::count(revoked) })
+}
+
+async fn revoke_all_users_sessions(
+    services: &Services,
+    context: &CallContext,
+    _: pb::RevokeAllUsersSessionsRequest,
+) -> Result<pb::RevokeAllUsersSessionsResponse, Error> {
+    services.auth.admin().revoke_all_users_sessions(context).await?;
+    Ok(pb::RevokeAllUsersSessionsResponse {})
 }
 
 async fn create_password_reset_code(

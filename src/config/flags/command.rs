@@ -120,10 +120,14 @@ pub enum UserCommand {
         /// Username
         name: String,
     },
-    /// End all sessions of a user; the user can log in again
+    /// End all sessions of a user, or of all users; they can log in again
     Revoke {
         /// Username
-        name: String,
+        #[arg(required_unless_present = "all_users", conflicts_with = "all_users")]
+        name: Option<String>,
+        /// All users, instead of one
+        #[arg(long)]
+        all_users: bool,
     },
     /// Print a code with which the user sets a new password; valid once, for 10 minutes
     ResetCode {

@@ -1,4 +1,4 @@
-//! Rotates the signing key when an operator asks for it, before the schedule does.
+//! What operators change in the key ring: the signing key before the schedule does, and the epoch of all sessions.
 
 use std::sync::Arc;
 
@@ -39,6 +39,22 @@ impl Admin {
             rotated
         });
         rotated.await.map(|(public, key, _)| (public, key))
+    }
+
+    /// Ends all sessions of all users: on this node at once, on others within a second.
+    ///
+    /// # Errors
+    /// `Conflict`; `StoreUnavailable`; `OutcomeUnknown`. It is safe to retry.
+    pub async fn revoke_all_users_sessions(self: &Arc<Self>, context: &CallContext) -> Result<(), Error> {
+        let (this, context) = (self.clone(), context.clone());
+        let revoked = self.completion.run(async move {
+            let changed = this.keys.change(|ring, _| (ring.with_sessions_ended(), ())).await;
+            let revoked = changed.or_report(&this.environment).and_then(|changed| changed.ok_or(Error::Conflict));
+            let (act, refusal) = (AdminAction::RevokeAllUsersSessions, revoked.as_ref().err());
+            this.environment.note(&Event::AdminActed { context: &context, act, user: None, refusal });
+            revoked.map(drop)
+        });
+        revoked.await
     }
 
     async fn rotate(&self, drop_old_keys: bool) -> Result<(PublicKey, StoredKey, bool), Error> {

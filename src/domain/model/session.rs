@@ -57,6 +57,8 @@ pub struct Session {
     pub username: Username,
     /// The epoch of the user when the password was verified. A later epoch ends the session.
     pub epoch: u64,
+    /// The session epoch of the key ring at the login. A later one ends the session.
+    pub session_epoch: u64,
     /// How often it was refreshed.
     pub generation: u32,
     /// SHA-256 of the refresh secret of this generation.
@@ -135,11 +137,21 @@ impl Session {
         SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs() / precision * precision)
     }
 
-    /// Whether it is active, given its user.
-    pub fn check(&self, user: Option<&User>, now: SystemTime, lifetimes: &Lifetimes) -> Result<(), SessionEnd> {
+    /// Whether it is active, given its user and the session epoch of the key ring.
+    pub fn check(
+        &self,
+        user: Option<&User>,
+        session_epoch: u64,
+        now: SystemTime,
+        lifetimes: &Lifetimes,
+    ) -> Result<(), SessionEnd> {
         let Some(user) = user else { return Err(SessionEnd::Revoked) };
         // The name of a deleted user may belong to another user.
         if user.id != self.user_id || !user.is_current(self.list_entry()) || user.disabled {
+            return Err(SessionEnd::Revoked);
+        }
+        // A later epoch is one that this node does not know yet.
+        if self.session_epoch < session_epoch {
             return Err(SessionEnd::Revoked);
         }
         if now >= self.idle_end(lifetimes) { Err(SessionEnd::Expired) } else { Ok(()) }

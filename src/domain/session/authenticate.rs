@@ -93,14 +93,21 @@ impl Sessions {
     /// The owner of an active session, from the introspection cache or the store.
     pub(super) async fn owner(&self, id: SessionId) -> Result<Result<SessionOwner, SessionEnd>, Error> {
         let asked = self.environment.clock.monotonic();
-        if let Some(owner) = self.cache.get(id, self.store.now()) {
+        if let Some(owner) = self.cache.get(id, self.store.now())
+            && owner.session_epoch >= self.keys.key_ring().await?.session_epoch()
+        {
             return Ok(Ok(owner));
         }
         let (user, session) = match self.active_and_watched(id).await? {
             Ok(AuthenticatedSession { user, session }) => (user.value, session.value),
             Err(end) => return Ok(Err(end)),
         };
-        let owner = SessionOwner { user_id: user.id, username: user.username, client_id: session.client_id.clone() };
+        let owner = SessionOwner {
+            user_id: user.id,
+            username: user.username,
+            client_id: session.client_id.clone(),
+            session_epoch: session.session_epoch,
+        };
         self.cache.insert(id, &owner, asked, session.idle_end(&self.settings.lifetimes));
         Ok(Ok(owner))
     }
@@ -110,7 +117,7 @@ impl Sessions {
         let session = self.store.session(id).await.or_report(&self.environment)?;
         let Some(session) = session else { return Ok(Err(self.evict(id, SessionEnd::Revoked))) };
         let user = self.store.user(&session.value.username).await.or_report(&self.environment)?;
-        Ok(self.check(session, user))
+        self.check(session, user).await
     }
 
     /// The same for a check that is cached: the store reports when one of the two changes.
@@ -118,17 +125,22 @@ impl Sessions {
         let session = self.store.watched_session(id).await.or_report(&self.environment)?;
         let Some(session) = session else { return Ok(Err(self.evict(id, SessionEnd::Revoked))) };
         let user = self.store.watched_user(&session.value.username).await.or_report(&self.environment)?;
-        Ok(self.check(session, user))
+        self.check(session, user).await
     }
 
-    fn check(&self, session: Stored<Session>, user: Option<Stored<User>>) -> Result<AuthenticatedSession, SessionEnd> {
-        let lifetimes = &self.settings.lifetimes;
-        let checked = session.value.check(user.as_ref().map(|user| &user.value), self.store.now(), lifetimes);
-        match (checked, user) {
+    async fn check(
+        &self,
+        session: Stored<Session>,
+        user: Option<Stored<User>>,
+    ) -> Result<Result<AuthenticatedSession, SessionEnd>, Error> {
+        let session_epoch = self.keys.key_ring().await?.session_epoch();
+        let (now, lifetimes) = (self.store.now(), &self.settings.lifetimes);
+        let checked = session.value.check(user.as_ref().map(|user| &user.value), session_epoch, now, lifetimes);
+        Ok(match (checked, user) {
             (Ok(()), Some(user)) => Ok(AuthenticatedSession { user, session }),
             (Ok(()), None) => Err(self.evict(session.value.id, SessionEnd::Revoked)),
             (Err(end), _) => Err(self.evict(session.value.id, end)),
-        }
+        })
     }
 
     /// Takes an ended session out of the cache, whichever node ended it.

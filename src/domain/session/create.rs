@@ -25,6 +25,7 @@ impl Sessions {
             user_id: user.id,
             username: user.username.clone(),
             epoch: user.epoch,
+            session_epoch: ring.session_epoch(),
             generation: 0,
             secret_hash: refresh.secret_hash(),
             refresh_nonce: [0; 16],

@@ -41,6 +41,8 @@ pub(in crate::domain) struct SessionOwner {
     pub(in crate::domain) username: Username,
     /// The client that the session belongs to.
     pub(in crate::domain) client_id: String,
+    /// The session epoch at the login.
+    pub(in crate::domain) session_epoch: u64,
 }
 
 /// No generation is filled for less than `reuse`. So an end is dropped no sooner than the checks that were cached before it,
@@ -239,6 +241,7 @@ mod tests {
             user_id,
             username: Username::parse(&format!("user{number}")).unwrap(),
             client_id: "watchword".into(),
+            session_epoch: 0,
         }
     }
 

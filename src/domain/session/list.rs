@@ -52,6 +52,7 @@ impl Sessions {
         let Some(list) = list else { return Ok(Vec::new()) };
         let read = list.value.iter().map(|entry| self.store.session(entry.id));
         let read = futures_util::future::join_all(read).await;
+        let session_epoch = self.keys.key_ring().await?.session_epoch();
         let (now, lifetimes) = (self.store.now(), &self.settings.lifetimes);
         let (mut active, mut kept) = (Vec::new(), Vec::new());
         for (entry, session) in list.value.iter().zip(read) {
@@ -65,10 +66,13 @@ impl Sessions {
                 Err(error) => return Err(self.environment.store_error(error)),
             };
             let Some(session) = session.map(|stored| stored.value) else { continue };
-            if session.check(Some(user), now, lifetimes).is_ok() {
+            if session.check(Some(user), session_epoch, now, lifetimes).is_ok() {
                 kept.push(*entry);
                 active.push(session);
-            } else if !user.has_ended(*entry) && now < session.idle_end(lifetimes) {
+            } else if !user.has_ended(*entry)
+                && session.session_epoch >= session_epoch
+                && now < session.idle_end(lifetimes)
+            {
                 // Created in an epoch after `user` was read.
                 kept.push(*entry);
             }

@@ -49,6 +49,11 @@ impl ActiveKeyRing {
         })
     }
 
+    /// The session epoch. Sessions of an earlier one have ended.
+    pub(in crate::domain) fn session_epoch(&self) -> u64 {
+        self.stored.session_epoch
+    }
+
     /// The ring as it is stored.
     pub(super) fn stored(&self) -> &KeyRing {
         &self.stored

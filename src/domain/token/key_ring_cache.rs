@@ -22,7 +22,7 @@ use crate::{
     domain::{
         context::CallContext,
         error::{Error, StoreError},
-        model::{AddressHash, IpPrefix, KeyRing, StoredKey, UserId},
+        model::{AddressHash, IpPrefix, KeyRing, UserId},
         ports::{Claim, Environment, Replace, Store, StoreResult, cas_attempts},
     },
 };
@@ -164,20 +164,20 @@ impl KeyRingCache {
         ring
     }
 
-    /// Changes the stored ring and goes on with the changed one. Answers the key that the change is about and whether
-    /// anything changed; `None` when other nodes were always faster.
-    pub(in crate::domain) async fn change(
+    /// Changes the stored ring and goes on with the changed one. Answers what the change answers and whether anything
+    /// changed; `None` when other nodes were always faster.
+    pub(in crate::domain) async fn change<T>(
         &self,
-        change: impl Fn(&KeyRing, SystemTime) -> (KeyRing, StoredKey),
-    ) -> Result<Option<(StoredKey, bool)>, StoreError> {
+        change: impl Fn(&KeyRing, SystemTime) -> (KeyRing, T),
+    ) -> Result<Option<(T, bool)>, StoreError> {
         // A call that reads the ring meanwhile must not bring the old one back.
         let _reading = self.reading.lock().await;
         for () in cas_attempts() {
             self.stored().await?;
             let Some(seen) = self.store.keys().await? else { continue };
-            let (ring, key) = change(&seen.value, self.store.now());
+            let (ring, answer) = change(&seen.value, self.store.now());
             if ring == seen.value {
-                return Ok(Some((key, false)));
+                return Ok(Some((answer, false)));
             }
             let active = Arc::new(ActiveKeyRing::new(&ring)?);
             // The write may take effect although its answer is lost: what was read before is no longer known to be valid.
@@ -185,7 +185,7 @@ impl KeyRingCache {
             let asked = self.environment.clock.monotonic();
             if self.store.replace_keys(&seen.revision, &ring).await? == Replace::Replaced {
                 lock::write(&self.last).ring = Some((active, asked));
-                return Ok(Some((key, true)));
+                return Ok(Some((answer, true)));
             }
         }
         Ok(None)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    decode, decode_base64, encode, encode_base64, read_time,
+    decode, decode_base64, encode, encode_base64, is_zero, read_time,
     unknown::{Nested, encode_over},
     write_time,
 };
@@ -29,6 +29,8 @@ struct KeyRingDocument<'a> {
     challenges: Vec<Nested<'a, SecretDocument>>,
     #[serde(borrow)]
     hashes: Vec<Nested<'a, SecretDocument>>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    session_epoch: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,10 +57,10 @@ struct SecretDocument {
 
 /// Decodes the document.
 pub(in crate::store) fn read(bytes: &[u8]) -> Result<KeyRing, String> {
-    let KeyRingDocument { v: _, signing, refresh, challenges, hashes } = decode(bytes, VERSION)?;
+    let KeyRingDocument { v: _, signing, refresh, challenges, hashes, session_epoch } = decode(bytes, VERSION)?;
     let signing = signing.into_iter().map(|key| key.known.decoded()).collect::<Result<_, _>>()?;
     let [refresh, challenges, hashes] = [refresh, challenges, hashes].map(decoded);
-    Ok(KeyRing { signing, refresh: refresh?, challenges: challenges?, hashes: hashes? })
+    Ok(KeyRing { signing, refresh: refresh?, challenges: challenges?, hashes: hashes?, session_epoch })
 }
 
 /// Encodes a new key ring.
@@ -73,7 +75,7 @@ pub(in crate::store) fn rewrite(seen: &[u8], ring: &KeyRing) -> Result<Zeroizing
 }
 
 fn encoded<'a>(ring: &KeyRing, seen: Option<&KeyRingDocument<'a>>) -> KeyRingDocument<'a> {
-    let KeyRing { signing, refresh, challenges, hashes } = ring;
+    let KeyRing { signing, refresh, challenges, hashes, session_epoch } = ring;
     let signing = signing.iter().map(|key| {
         let key = SigningKeyDocument::from(key);
         let mut seen = seen.iter().flat_map(|seen| &seen.signing);
@@ -86,6 +88,7 @@ fn encoded<'a>(ring: &KeyRing, seen: Option<&KeyRingDocument<'a>>) -> KeyRingDoc
         refresh: encoded_secrets(refresh, seen.map(|seen| &*seen.refresh)),
         challenges: encoded_secrets(challenges, seen.map(|seen| &*seen.challenges)),
         hashes: encoded_secrets(hashes, seen.map(|seen| &*seen.hashes)),
+        session_epoch: *session_epoch,
     }
 }
 

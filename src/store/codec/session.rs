@@ -41,6 +41,8 @@ struct SessionDocument<'a> {
     username: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
     epoch: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    session_epoch: u64,
     generation: u32,
     /// SHA-256 of the refresh secret, in base64url.
     #[serde(borrow)]
@@ -110,6 +112,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         user_id,
         username,
         epoch,
+        session_epoch,
         generation,
         secret_hash,
         refresh_nonce,
@@ -135,6 +138,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         user_id: UserId::parse(&user_id).ok_or("its user_id is not a UUID")?,
         username: Username::parse(&username).map_err(|_| "its username is not valid")?,
         epoch,
+        session_epoch,
         generation,
         secret_hash: secret_hash.as_slice().try_into().map_err(|_| "its secret_hash is not one of SHA-256")?,
         refresh_nonce: refresh_nonce.as_slice().try_into().map_err(|_| "its refresh_nonce has not 16 bytes")?,
@@ -167,6 +171,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         user_id,
         username,
         epoch,
+        session_epoch,
         generation,
         secret_hash,
         refresh_nonce,
@@ -186,6 +191,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         user_id: user_id.to_string().into(),
         username: username.as_str().into(),
         epoch: *epoch,
+        session_epoch: *session_epoch,
         generation: *generation,
         secret_hash: encode_base64(secret_hash).into(),
         refresh_nonce: if *refresh_nonce == [0; 16] { "".into() } else { encode_base64(refresh_nonce).into() },

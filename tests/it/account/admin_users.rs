@@ -284,6 +284,8 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
     assert!(run_user(&["show", "ada"]).1.contains("locked\n"));
     assert!(run_user(&["unlock", "ada"]).1.contains("active\n"));
     assert_eq!(run_user(&["revoke", "ada"]).1, "sessions ended: 0\n");
+    assert_eq!(run_user(&["revoke", "--all-users"]).1, "sessions ended: those of all users\n");
+    assert_eq!((run_user(&["revoke"]).0, run_user(&["revoke", "ada", "--all-users"]).0), (2, 2));
     assert_eq!(login(&password("ada")).await, "ok");
     let (code, reset_code, instructions) = run_user(&["reset-code", "ada", "--require-reset"]);
     assert!(code == 0 && reset_code.starts_with("wwc_") && reset_code.len() == 27, "stdout is only the code");
@@ -313,7 +315,7 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
         .filter(|line| line["api"] == "admin")
         .map(|line| {
             assert_eq!(line["uid"], uid, "{line}");
-            let is_known = line["reason"] != "unknown_user";
+            let is_known = line["reason"] != "unknown_user" && line["event"] != "all_sessions_revoked";
             assert_eq!(line["subject_id"] == user.user_id.as_str(), is_known, "{line}");
             let text = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
             [text("event"), text("outcome"), text("reason")].join(" ")
@@ -328,6 +330,7 @@ async fn user_commands_work_and_the_audit_log_names_the_operator() {
         "admin_user_read success -",
         "user_unlocked success -",
         "user_sessions_revoked success -",
+        "all_sessions_revoked success -",
         "authn_reset_code_created success reset_required",
     ];
     assert_eq!(actions, expected);

@@ -149,6 +149,41 @@ async fn token_of_a_deleted_user_is_revoked_after_the_name_is_registered_again()
     }
 }
 
+/// One call after a leak of tokens, whatever the number of users: here at once, on every other node within a second.
+#[tokio::test]
+async fn sessions_of_all_users_end_on_every_node_and_new_ones_begin() {
+    for kind in StoreKind::ALL {
+        let store = TestStore::new(kind);
+        let node = || App::with(kind).args(&["--token-issuer", "https://auth.example"]).with_admin();
+        let app = node().start_in(store.clone()).await;
+        let other = if kind == StoreKind::Redis { Some(node().start_in(store).await) } else { None };
+        let other_node = other.as_ref().unwrap_or(&app);
+        app.registered("ada").await;
+        app.registered("bob").await;
+        let before = [app.authenticate("ada").await, other_node.authenticate("bob").await];
+        for tokens in &before {
+            assert!(app.introspect(&tokens.access_token).await.active, "{kind:?}");
+            assert!(other_node.introspect(&tokens.access_token).await.active, "{kind:?}");
+        }
+        app.admin().await.revoke_all_users_sessions(pb::RevokeAllUsersSessionsRequest {}).await.unwrap();
+        let after = app.authenticate("ada").await;
+        for (node, name) in [(&app, "the node"), (other_node, "the other node")] {
+            for tokens in &before {
+                assert!(!node.introspect(&tokens.access_token).await.active, "{kind:?}: {name}");
+                assert_eq!(user_of(node, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}: {name}");
+                assert_eq!(refresh(node, &tokens.refresh_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}: {name}");
+            }
+            assert_eq!(user_of(node, &after.access_token).await, Ok("ada".into()), "{kind:?}: {name}");
+            // The other node reads the key ring within a second.
+            if let Some(other) = &other {
+                other.clock.advance(Duration::from_secs(1));
+            }
+        }
+        let listed = app.client().await.list_sessions(with_bearer(&after.access_token, Default::default())).await;
+        assert_eq!(listed.unwrap().into_inner().sessions.len(), 1, "{kind:?}");
+    }
+}
+
 /// The session that `keep_current` keeps is valid at every moment of the call.
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_session_stays_valid_and_refreshable_while_all_others_end() {

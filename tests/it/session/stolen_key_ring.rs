@@ -178,7 +178,8 @@ async fn every_secret_of_the_ring_is_new_after_a_drop_and_no_old_one_makes_anyth
     for kind in StoreKind::ALL {
         let (app, store, thief, _place) = robbed(kind).await;
         drop_old_keys(&app).await;
-        let KeyRing { signing, refresh, challenges, hashes } = store.keys().await.unwrap().unwrap().value;
+        let KeyRing { signing, refresh, challenges, hashes, session_epoch: _ } =
+            store.keys().await.unwrap().unwrap().value;
         let old = thief.ring;
         assert!(signing.len() == 1 && signing[0].private != old.signing[0].private, "{kind:?}");
         let usable = |secrets: &[StoredSecret]| secrets.iter().filter(|secret| !secret.is_exposed).cloned().collect();

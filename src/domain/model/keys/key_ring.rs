@@ -46,19 +46,27 @@ pub struct KeyRing {
     pub challenges: Vec<StoredSecret>,
     /// The secrets of the keyed hashes of usernames and addresses.
     pub hashes: Vec<StoredSecret>,
+    /// Raised to end every session of every user at once.
+    pub session_epoch: u64,
 }
 
 impl KeyRing {
     /// A key ring for a new store. Everything in it is used at once, since no client can have cached older keys.
     pub(in crate::domain) fn new(now: SystemTime, new_secret: NewSecret<'_>) -> Self {
         let secret = || vec![StoredSecret::new(new_secret(), now, now)];
-        Self { signing: vec![StoredKey::new(now, now)], refresh: secret(), challenges: secret(), hashes: secret() }
+        Self {
+            signing: vec![StoredKey::new(now, now)],
+            refresh: secret(),
+            challenges: secret(),
+            hashes: secret(),
+            session_epoch: 0,
+        }
     }
 
     /// The key ring as it should be at `now`, or `None` if nothing changes.
     pub(in crate::domain) fn rotated(&self, now: SystemTime, new_secret: NewSecret<'_>) -> Option<Self> {
         let mut next = self.repaired(now);
-        let KeyRing { signing, refresh, challenges, hashes } = &mut next;
+        let KeyRing { signing, refresh, challenges, hashes, session_epoch: _ } = &mut next;
         if is_due(signing.iter().map(|key| key.use_time), now) {
             signing.push(StoredKey::new(now, now + PUBLISHED_AHEAD));
         }
@@ -103,14 +111,20 @@ impl KeyRing {
             refresh: after(&self.refresh),
             challenges: vec![StoredSecret::new(new_secret(), now, now)],
             hashes: after(&self.hashes),
+            session_epoch: self.session_epoch,
         };
         (ring, key)
+    }
+
+    /// The key ring that ends all sessions.
+    pub(in crate::domain) fn with_sessions_ended(&self) -> Self {
+        Self { session_epoch: self.session_epoch.saturating_add(1), ..self.clone() }
     }
 
     /// The key ring without times that a wrong clock wrote: what is "used from next year" is used soon.
     fn repaired(&self, now: SystemTime) -> Self {
         let mut ring = self.clone();
-        let KeyRing { signing, refresh, challenges, hashes } = &mut ring;
+        let KeyRing { signing, refresh, challenges, hashes, session_epoch: _ } = &mut ring;
         repair(signing.iter_mut().map(|key| (&mut key.create_time, &mut key.use_time)), now);
         for secrets in [refresh, challenges, hashes] {
             repair(secrets.iter_mut().map(|secret| (&mut secret.create_time, &mut secret.use_time)), now);

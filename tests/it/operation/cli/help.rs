@@ -15,7 +15,7 @@ pub(super) const READS: [(&[&str], &[&str]); 14] = [
     (&["user", "disable"], &["admin-addr", "data-dir"]),
     (&["user", "enable"], &["admin-addr", "data-dir"]),
     (&["user", "unlock"], &["admin-addr", "data-dir"]),
-    (&["user", "revoke"], &["admin-addr", "data-dir"]),
+    (&["user", "revoke"], &["admin-addr", "all-users", "data-dir"]),
     (&["user", "reset-code"], &["admin-addr", "data-dir", "require-reset"]),
     (&["rotate-signing-key"], &["admin-addr", "data-dir", "drop-old-keys"]),
     (
