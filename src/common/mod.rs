@@ -11,6 +11,8 @@ pub(crate) mod completion;
 #[cfg(feature = "server")]
 pub(crate) mod generations;
 #[cfg(feature = "server")]
+pub(crate) mod hex;
+#[cfg(feature = "server")]
 pub mod host;
 #[cfg(feature = "server")]
 pub(crate) mod jitter;

@@ -24,7 +24,7 @@ pub use self::{
     key_ring::{KeyRing, PublicKey, StoredKey},
     keyed_hash::{AddressHash, UsernameHash},
     password::Password,
-    password_hash::{Cost, Md5Hex, PasswordHash},
+    password_hash::{Cost, Md5Hex, PasswordHash, PepperKeyId},
     reset_code::{KeptCode, ResetCode},
     session::{Lifetimes, SESSIONS_MAX, Session, SessionEnd},
     user::User,
@@ -36,7 +36,7 @@ pub(in crate::domain) use self::{
     key_ring::Signer,
     keyed_hash::IpPrefix,
     password::PASSWORD_BYTES_MAX,
-    password_hash::{SALT_BYTES, Scheme, TAG_BYTES},
+    password_hash::{HashForm, SALT_BYTES, Scheme, TAG_BYTES},
     reset_code::hash_of as reset_code_hash,
     session::shortened as shortened_user_agent,
 };

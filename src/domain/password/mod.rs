@@ -6,6 +6,7 @@
 mod blocklist;
 mod hash_pool;
 mod kernel;
+mod pepper;
 mod policy;
 
 pub(in crate::domain) use self::policy::check_name;
@@ -13,6 +14,7 @@ pub use self::{
     blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},
     hash_pool::{HashPool, PoolSettings, Purpose, QueuePermit},
     kernel::Kernel,
+    pepper::Pepper,
     policy::{ContextWord, Policy},
 };
-pub use super::model::{Cost, Md5Hex, PasswordHash};
+pub use super::model::{Cost, Md5Hex, PasswordHash, PepperKeyId};
