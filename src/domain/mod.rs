@@ -44,8 +44,8 @@ pub use self::{
     gateway::{Route, STORE_BUDGET},
     model::{
         AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, KeptCode, KeyRing, Lifetimes, NewChallenge,
-        Password, PasswordHash, PepperKeyId, PublicKey, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId,
-        SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        Password, PasswordHash, PepperKeyId, PublicKey, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd,
+        SessionId, SessionListEntry, StoredKey, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},
     ports::{

@@ -164,12 +164,7 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
-    pub(in crate::domain) fn new(
-        scheme: Scheme,
-        form: HashForm,
-        salt: [u8; SALT_BYTES],
-        tag: [u8; TAG_BYTES],
-    ) -> Self {
+    pub(in crate::domain) fn new(scheme: Scheme, form: HashForm, salt: [u8; SALT_BYTES], tag: [u8; TAG_BYTES]) -> Self {
         let salt = Salt::new(&salt).expect("16 bytes are a salt");
         Self { scheme, form, salt, tag: Output::new(&tag).expect("32 bytes are a tag") }
     }

@@ -95,7 +95,7 @@ pub struct HashPool {
 struct PoolState {
     settings: PoolSettings,
     pepper: Arc<Pepper>,
-    /// Keys that stored hashes needed and that are not there.
+    /// Keys that stored hashes needed and that are neither there nor retired.
     missing_keys: Mutex<BTreeSet<PepperKeyId>>,
     queue: Mutex<JobQueue>,
     work: Condvar,
@@ -182,12 +182,7 @@ impl HashPool {
     }
 
     /// Starts the workers.
-    pub fn with_pepper(
-        settings: PoolSettings,
-        pepper: Arc<Pepper>,
-        kernel: Kernel,
-        environment: &Environment,
-    ) -> Self {
+    pub fn with_pepper(settings: PoolSettings, pepper: Arc<Pepper>, kernel: Kernel, environment: &Environment) -> Self {
         let shared = Arc::new(PoolState {
             settings,
             pepper,
@@ -267,9 +262,10 @@ impl HashPool {
 
     /// Whether the pepper key of the hash is missing, so that no password matches it. The first time for each key is logged.
     pub(in crate::domain) fn lacks_key_of(&self, hash: &PasswordHash) -> bool {
-        let Some(key) = hash.form.key.filter(|key| !self.shared.pepper.holds(*key)) else { return false };
+        let pepper = &self.shared.pepper;
+        let Some(key) = hash.form.key.filter(|key| !pepper.holds(*key)) else { return false };
         let mut missing = lock(&self.shared.missing_keys);
-        if missing.len() < MISSING_KEYS_MAX && missing.insert(key) && !self.shared.pepper.is_retired(key) {
+        if pepper.is_missing(key) && missing.len() < MISSING_KEYS_MAX && missing.insert(key) {
             tracing::error!(%key, "a password hash needs a pepper key that --pepper-key-file lacks; its user cannot log in");
         }
         true
@@ -277,14 +273,14 @@ impl HashPool {
 
     /// The warning that stored hashes needed pepper keys that are missing and not retired.
     pub fn pepper_warning(&self) -> Option<ConfigurationWarning> {
-        let missing = lock(&self.shared.missing_keys);
-        let named: Vec<_> =
-            missing.iter().filter(|key| !self.shared.pepper.is_retired(**key)).map(ToString::to_string).collect();
-        let text = || {
-            let keys = named.join(", ");
-            format!("--pepper-key-file: users cannot log in, because their hashes need keys that it lacks: {keys}")
-        };
-        (!named.is_empty()).then(|| ConfigurationWarning { setting: "pepper-key-file", text: text() })
+        let missing: Vec<_> = lock(&self.shared.missing_keys).iter().map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let keys = missing.join(", ");
+        let text =
+            format!("--pepper-key-file: users cannot log in, because their hashes need keys that it lacks: {keys}");
+        Some(ConfigurationWarning { setting: "pepper-key-file", text })
     }
 
     /// Whether no hash runs or waits.
@@ -348,12 +344,7 @@ impl QueuePermit {
         self.hash_input(Scheme::Argon2idOfMd5, form, md5.into_input()).await
     }
 
-    async fn hash_input(
-        self,
-        scheme: Scheme,
-        form: HashForm,
-        input: Zeroizing<String>,
-    ) -> Result<PasswordHash, Error> {
+    async fn hash_input(self, scheme: Scheme, form: HashForm, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
         let (answer, received) = oneshot::channel();
         self.submit(Task::Hash { scheme, form, input, answer });
         received.await.unwrap_or(Err(NOT_HASHED))
@@ -672,6 +663,23 @@ mod tests {
             permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
         }
         assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
+    }
+
+    #[test]
+    fn expectations_of_the_queue_follow_the_cost_of_a_hash() {
+        let queue = |memory_kib, passes| JobQueue::new(Cost { memory_kib, passes, lanes: 1 });
+        let times = |queue: &JobQueue| [queue.hash_time, queue.usual_hash_time, queue.trusted_hash_time_max];
+        let millis = |times: [u64; 3]| times.map(Duration::from_millis);
+        assert_eq!(times(&queue(19_456, 2)), millis([10, 10, 50]));
+        assert_eq!(times(&queue(64, 1)), millis([10, 10, 50]), "never less");
+        let mut costly = queue(65_536, 4);
+        assert_eq!(times(&costly), millis([70, 70, 350]));
+        assert_eq!(times(&queue(262_144, 16)), millis([1_000, 1_000, 1_000]));
+        for _ in 0..1_000 {
+            costly.learn(Duration::from_millis(200));
+        }
+        costly.admitted = 3;
+        assert!(costly.wait(1) > Duration::from_millis(590), "three hashes of 200 ms: {:?}", costly.wait(1));
     }
 
     #[tokio::test]

@@ -69,8 +69,7 @@ impl Pepper {
                 return Err(format!("has more than {ENTRIES_MAX} keys"));
             }
         }
-        let is_empty = !pepper.is_plain && pepper.keys.is_empty() && pepper.retired.is_empty();
-        if is_empty { Err("holds no key".into()) } else { Ok(pepper) }
+        if pepper.is_none() { Err("holds no key".into()) } else { Ok(pepper) }
     }
 
     fn add(&mut self, line: &str) -> Result<(), String> {
@@ -103,6 +102,16 @@ impl Pepper {
     /// Whether the key is there.
     pub fn holds(&self, id: PepperKeyId) -> bool {
         self.key(id).is_some()
+    }
+
+    /// Whether the key is neither there nor retired.
+    pub fn is_missing(&self, id: PepperKeyId) -> bool {
+        !self.holds(id) && !self.is_retired(id)
+    }
+
+    /// Whether no file was given.
+    pub fn is_none(&self) -> bool {
+        !self.is_plain && self.keys.is_empty() && self.retired.is_empty()
     }
 
     /// Whether the operator has given the key up: users that need it cannot log in.

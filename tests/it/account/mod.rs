@@ -5,6 +5,7 @@ mod admin_users;
 mod login;
 mod password_hashes;
 mod password_policy;
+mod pepper;
 mod register;
 mod registration_races;
 mod reset_password;

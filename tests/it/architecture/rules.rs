@@ -85,7 +85,6 @@ pub const FOLDER_SIZE_EXCEPTIONS: &[(&str, &str)] = &[
     ("src/domain/authn/factor", "one file for each factor"),
     ("src/domain/gateway", "forward authentication over HTTP will join external authorization here"),
     ("src/domain/model", "one file for each kind of value"),
-    ("src/store/typed", "the one implementation of `domain::Store`, with its keys and its key ring"),
 ];
 
 /// Type -> why it has several definitions.
