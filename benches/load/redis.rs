@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 use watchword::{
-    domain::Store,
+    domain::{Store, password::Pepper},
     store::{self, Durability, RedisSettings, Seal, StoreSettings},
 };
 
@@ -66,7 +66,7 @@ impl Redis {
             durability: Durability::Strict,
             check_interval: Duration::from_secs(60),
         });
-        store::open(&settings, Arc::new(Seal::none()), &environment()).await.expect("Redis answers")
+        store::open(&settings, Arc::new(Seal::none()), &Pepper::none(), &environment()).await.expect("Redis answers")
     }
 
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {

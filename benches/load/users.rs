@@ -19,7 +19,8 @@ use watchword::{
     config::Config,
     domain::{
         Api, Bearer, CallContext, Claim, Credentials, Entropy, Environment, PasswordHash, Peer, Registration, Store,
-        System, Tokens, User, UserData, Username, password::Cost,
+        System, Tokens, User, UserData, Username,
+        password::{Cost, Pepper},
     },
     store::{self, Seal},
 };
@@ -113,7 +114,9 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
     let mut config = Config::from_args([&free[..], place].concat()).expect("the settings are valid");
     config.hashing.cost = LOW_COST;
     let settings = config.store.clone();
-    let store = store::open(&settings, Arc::new(Seal::none()), &environment()).await.expect("a new store opens");
+    let store = store::open(&settings, Arc::new(Seal::none()), &Pepper::none(), &environment())
+        .await
+        .expect("a new store opens");
     load_all(&store, population.users).await;
     store.close().await;
     drop(store);

@@ -54,7 +54,8 @@ impl App {
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         // Listeners first: a second node that is started by mistake fails here and touches no file.
         let mut listeners = Listeners::bind(&config)?;
-        let store = store::open(&config.store, config.seal.clone(), &environment).await.map_err(StartError::Store)?;
+        let store = store::open(&config.store, config.seal.clone(), &config.pepper, &environment).await;
+        let store = store.map_err(StartError::Store)?;
         // Last: its default path is in the data folder, which the embedded store creates and locks.
         listeners.bind_admin(&config)?;
         Self::assemble(config, listeners, store, environment)
@@ -80,7 +81,7 @@ impl App {
         let audit = Arc::new(audit);
         let metrics = Arc::new(Metrics::before(audit.clone()));
         environment.observer = metrics.clone();
-        let pool = HashPool::start(config.hashing, Kernel::choose(), &environment);
+        let pool = HashPool::with_pepper(config.hashing, config.pepper.clone(), Kernel::choose(), &environment);
         if matches!(config.store, store::StoreSettings::Redis(_)) && config.token_issuer.is_none() {
             let issuer = listeners.issuer();
             tracing::warn!(

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::{
     api::methods::{ServerView, Services},
     config::Config,
-    domain::{Auth, Store, StoreHealth},
+    domain::{Auth, ConfigurationWarning, HashPool, Store, StoreHealth},
     grpc::Readiness,
     http::ops::OpsViews,
     telemetry::{Audit, Metrics, MetricsSnapshot},
@@ -16,12 +16,15 @@ use crate::{
 /// What the rows of the method table work with.
 pub(super) fn services(config: &Config, store: &Arc<dyn Store>, auth: &Arc<Auth>, audit: &Arc<Audit>) -> Services {
     let (health, store, audit) = (store.health(), store.clone(), audit.clone());
+    let warned_auth = auth.clone();
     let server = ServerView {
         version: env!("CARGO_PKG_VERSION"),
         start_time: auth.environment().clock.now(),
         store: config.store.name(),
         hashing: config.hashing,
-        health: Box::new(move || (*health.borrow() == StoreHealth::Up, warnings(&*store, &audit))),
+        health: Box::new(move || {
+            (*health.borrow() == StoreHealth::Up, all_warnings(&*store, warned_auth.hash_pool(), &audit))
+        }),
     };
     Services { auth: auth.clone(), server: Arc::new(server) }
 }
@@ -35,9 +38,10 @@ pub(super) fn views(
     metrics: Arc<Metrics>,
 ) -> OpsViews {
     let (health, ready_store, ready_audit) = (store.health(), store.clone(), audit.clone());
+    let warned_auth = auth.clone();
     OpsViews {
         ready: Box::new(move || {
-            let warnings = warnings(&*ready_store, &ready_audit);
+            let warnings = all_warnings(&*ready_store, warned_auth.hash_pool(), &ready_audit);
             match *ready.borrow() {
                 Readiness::Ready => (Ok(()), warnings),
                 Readiness::NotReady => (Err("the store cannot be used"), warnings),
@@ -47,7 +51,7 @@ pub(super) fn views(
         metrics: Box::new(move || {
             let snapshot = MetricsSnapshot {
                 store_up: *health.borrow() == StoreHealth::Up,
-                warnings: &store.warnings(),
+                warnings: &warnings(&*store, auth.hash_pool()),
                 audit_up: audit.warning().is_none(),
                 hash_queue_depth: auth.hash_pool().depth(),
             };
@@ -85,7 +89,12 @@ pub(super) async fn follow_store(
     }
 }
 
+/// The warnings of the store and of what is in it.
+fn warnings(store: &dyn Store, pool: &HashPool) -> Vec<ConfigurationWarning> {
+    store.warnings().into_iter().chain(pool.pepper_warning()).collect()
+}
+
 /// The warnings that operators see.
-fn warnings(store: &dyn Store, audit: &Audit) -> Vec<String> {
-    store.warnings().into_iter().chain(audit.warning()).map(|warning| warning.text).collect()
+fn all_warnings(store: &dyn Store, pool: &HashPool, audit: &Audit) -> Vec<String> {
+    warnings(store, pool).into_iter().chain(audit.warning()).map(|warning| warning.text).collect()
 }

@@ -5,10 +5,10 @@ use std::{env, process::ExitCode};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 
-use super::{fail_with, print, runtime, settings_report};
+use super::{environment, fail_with, print, runtime, settings_report};
 use crate::{
     config::{self, Config, Settings},
-    store,
+    store::{self, StoreReport, UsersByPepperKey},
 };
 
 /// What NIST requires where the password is the only factor (SP 800-63B-4 section 3.1.1.2).
@@ -17,7 +17,8 @@ const PASSWORD_CHARS_NIST: u16 = 15;
 /// What was found beyond the settings.
 struct Found {
     seal: String,
-    store: String,
+    pepper: String,
+    store: StoreReport,
     hash_workers: usize,
 }
 
@@ -53,8 +54,11 @@ fn notes(settings: &Settings) -> Vec<String> {
 }
 
 fn find(config: &Config) -> Result<Found, String> {
-    let store = runtime()?.block_on(store::inspect(&config.store, &config.seal)).map_err(|error| error.to_string())?;
-    Ok(Found { seal: format!("{:?}", config.seal), store, hash_workers: config.hashing.workers })
+    let environment = environment();
+    let inspected = store::inspect(&config.store, &config.seal, &config.pepper, &environment);
+    let store = runtime()?.block_on(inspected).map_err(|error| error.to_string())?;
+    let (seal, pepper) = (format!("{:?}", config.seal), format!("{:?}", config.pepper));
+    Ok(Found { seal, pepper, store, hash_workers: config.hashing.workers })
 }
 
 fn finish(checked: Result<(), String>) -> Result<ExitCode, String> {
@@ -68,7 +72,9 @@ fn as_json(settings: Value, warnings: &[String], notes: &[String], found: &Resul
         "settings": settings,
         "findings": found.as_ref().ok().map(|found| json!({
             "seal": found.seal,
-            "store": found.store,
+            "pepper": found.pepper,
+            "store": found.store.text,
+            "users_by_pepper_key": found.store.users_by_pepper_key.as_ref().map(counted_as_json),
             "hash_workers": found.hash_workers,
         })),
         "warnings": warnings,
@@ -77,9 +83,17 @@ fn as_json(settings: Value, warnings: &[String], notes: &[String], found: &Resul
     })
 }
 
+fn counted_as_json(counted: &UsersByPepperKey) -> Value {
+    let UsersByPepperKey { users, without_password, unreadable } = counted;
+    let keys: Vec<_> =
+        users.iter().map(|(key, users)| json!({ "key": key.map(|key| key.to_string()), "users": users })).collect();
+    json!({ "keys": keys, "without_password": without_password, "unreadable": unreadable })
+}
+
 impl Found {
     fn to_text(&self) -> String {
-        let Self { seal, store, hash_workers } = self;
-        format!("seal: {seal}\nstore: {store}\nhash workers: {hash_workers}\n")
+        let Self { seal, pepper, store: StoreReport { text, users_by_pepper_key }, hash_workers } = self;
+        let counted = users_by_pepper_key.as_ref().map(|counted| format!("{counted}\n")).unwrap_or_default();
+        format!("seal: {seal}\npepper: {pepper}\nstore: {text}\n{counted}hash workers: {hash_workers}\n")
     }
 }

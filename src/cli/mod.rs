@@ -23,7 +23,7 @@ use self::output::{fail, fail_with, print, warn};
 use crate::{
     api,
     common::host,
-    config::{Command, CommandLine, Config, LogArgs, ResourceArgs, StoreAccessArgs, StoreUrl, UserArgs},
+    config::{Command, CommandLine, Config, ConfigError, LogArgs, StoreAccessArgs, StoreUrl},
     domain::{Environment, System},
     selftest, store, telemetry,
 };
@@ -42,7 +42,9 @@ pub fn run() -> ExitCode {
         Command::User { node, action } => user::run(&node, action),
         Command::RotateSigningKey { node, drop_old_keys } => admin::rotate_signing_key(&node, drop_old_keys),
         Command::Copy { from, to, access, log } => copy(&from, &to, &access, &log),
-        Command::Selftest { timing: _, samples, users, resources } => selftest(samples, *users, resources),
+        Command::Selftest { timing: _, samples, store, redis, users, resources } => {
+            selftest(samples, Config::with_defaults(store, redis, *users, resources))
+        }
         Command::Examples { grpc, http } => examples::run(&grpc, &http),
         Command::Descriptor => descriptor(),
     };
@@ -88,10 +90,10 @@ fn copy(from: &StoreUrl, to: &StoreUrl, access: &StoreAccessArgs, log: &LogArgs)
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn selftest(samples: u32, users: UserArgs, resources: ResourceArgs) -> Result<ExitCode, String> {
+fn selftest(samples: u32, config: Result<Config, ConfigError>) -> Result<ExitCode, String> {
     // A failed measurement must not look like a difference, which is 1.
     let cannot_tell = |cause: &str| Ok(fail_with(cause, 2));
-    let config = match Config::with_defaults(users, resources) {
+    let config = match config {
         Ok(config) => config,
         Err(error) => return cannot_tell(&error.to_string()),
     };
@@ -101,10 +103,7 @@ fn selftest(samples: u32, users: UserArgs, resources: ResourceArgs) -> Result<Ex
     let mut progress = io::stderr();
     let measured = runtime.block_on(async {
         let stop = serve::stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
-        tokio::select! {
-            measured = selftest::timing(&config, samples as usize, &mut progress) => measured,
-            () = stop => Err("stopped; the measurement is incomplete".into()),
-        }
+        selftest::timing(&config, samples as usize, &mut progress, stop).await
     });
     match measured {
         Ok(report) => {

@@ -18,14 +18,24 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The number of hash workers: one per core, and at most as many arenas as half of the memory limit holds.
+/// The number of hash workers: one per core, and at most as many arenas as half of the memory holds.
 pub fn hash_workers(arena_bytes: u64) -> usize {
-    let arenas = memory_limit_bytes().map_or(u64::MAX, |limit| limit / 2 / arena_bytes.max(1));
+    let arenas = memory_bytes().map_or(u64::MAX, |limit| limit / 2 / arena_bytes.max(1));
     cores().min(usize::try_from(arenas).unwrap_or(usize::MAX)).max(1)
 }
 
+/// The memory of the machine, or the memory limit of this process where that is less.
+pub fn memory_bytes() -> Option<u64> {
+    let machine = || {
+        let sizes = fs::read_to_string("/proc/meminfo").ok()?;
+        let total = sizes.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        total.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1_024)
+    };
+    memory_limit_bytes().into_iter().chain(machine()).min()
+}
+
 /// The smallest memory limit of the control groups of this process (cgroup v2), if one is set.
-pub fn memory_limit_bytes() -> Option<u64> {
+fn memory_limit_bytes() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let group = PathBuf::from("/sys/fs/cgroup").join(group.trim_start_matches('/'));

@@ -2,13 +2,15 @@
 
 use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{AdminAddr, Command, CommandLine, ResourceArgs, Settings, UserArgs, conflicts::conflicts};
+use super::{
+    AdminAddr, Command, CommandLine, RedisArgs, ResourceArgs, Settings, StoreUrl, UserArgs, conflicts::conflicts,
+};
 use crate::{
     api::{forwarded::TrustedProxies, site::SitePolicy},
     common::{files, host},
     domain::{
         Lifetimes, RateLimitSettings, Rules,
-        password::{Cost, Policy, PoolSettings},
+        password::{Pepper, Policy, PoolSettings},
     },
     http::OAuthClients,
     net::{Address, Limits},
@@ -60,6 +62,8 @@ pub struct Config {
     pub oauth_clients: Option<Arc<OAuthClients>>,
     /// The hash pool.
     pub hashing: PoolSettings,
+    /// The keys that password hashes need.
+    pub pepper: Arc<Pepper>,
     /// What each listener allows.
     pub limits: Limits,
     /// Whether the original routes are served.
@@ -84,6 +88,7 @@ pub struct ConfigError(Vec<String>);
 struct Files {
     oauth_clients: Option<Arc<OAuthClients>>,
     policy: Policy,
+    pepper: Arc<Pepper>,
     seal: Arc<Seal>,
 }
 
@@ -97,8 +102,16 @@ impl Config {
     }
 
     /// The settings of a node that differs from the default in these alone.
-    pub fn with_defaults(users: UserArgs, resources: ResourceArgs) -> Result<Self, ConfigError> {
-        Self::from_settings(&Settings { users, resources, ..Settings::defaults() })
+    pub fn with_defaults(
+        store: StoreUrl,
+        redis: RedisArgs,
+        users: UserArgs,
+        resources: ResourceArgs,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Settings { users, resources, ..Settings::defaults() };
+        settings.store.store = store;
+        settings.store.access.redis = redis;
+        Self::from_settings(&settings)
     }
 
     /// Checks what settings mean together.
@@ -106,7 +119,8 @@ impl Config {
         let mut faults = conflicts(settings);
         let files = Files::read(settings, &mut faults);
         let store = settings.store.access.store_at(&settings.store.store).map_err(|fault| faults.push(fault)).ok();
-        let (Some(files), Some(store), true) = (files, store, faults.is_empty()) else {
+        let hashing = hashing(settings).map_err(|fault| faults.push(fault)).ok();
+        let (Some(files), Some(store), Some(hashing), true) = (files, store, hashing, faults.is_empty()) else {
             return Err(ConfigError(faults));
         };
         let Settings { listeners, store: store_args, users, tokens, abuse, logging, resources, shutdown } = settings;
@@ -140,7 +154,8 @@ impl Config {
             token_check_reuse: tokens.token_check_reuse,
             refresh_repeat: tokens.refresh_repeat,
             oauth_clients: files.oauth_clients,
-            hashing: hashing(resources),
+            hashing,
+            pepper: files.pepper,
             limits: Limits { connections_max: resources.connections_max as usize, ..Limits::default() },
             legacy_routes: listeners.http.legacy_routes_are_on(),
             reflection: listeners.grpc.reflection_is_on(),
@@ -152,17 +167,31 @@ impl Config {
     }
 }
 
-fn hashing(resources: &ResourceArgs) -> PoolSettings {
-    let cost = Cost::DEFAULT;
-    let workers = resources.hash_workers.0;
-    PoolSettings { workers: workers.unwrap_or_else(|| host::hash_workers(u64::from(cost.memory_kib) * 1_024)), cost }
+/// The hash pool, whose workers all keep their memory.
+fn hashing(settings: &Settings) -> Result<PoolSettings, String> {
+    const MIB: u64 = 1_024 * 1_024;
+    let cost = settings.users.cost();
+    let arena = u64::from(cost.memory_kib) * 1_024;
+    let workers = settings.resources.hash_workers.0.unwrap_or_else(|| host::hash_workers(arena));
+    let needed = arena.saturating_mul(workers as u64);
+    match host::memory_bytes() {
+        Some(limit) if needed > limit => Err(format!(
+            "--argon2-memory-kib {} with {workers} hash workers needs {} MiB of memory, and this machine allows {} MiB: use \
+             less memory, or fewer --hash-workers",
+            cost.memory_kib,
+            needed.div_ceil(MIB),
+            limit / MIB,
+        )),
+        Some(_) | None => Ok(PoolSettings { workers, cost }),
+    }
 }
 
 /// The warnings of files of secrets that other users can read.
 fn exposed_secrets(settings: &Settings) -> Vec<String> {
     let files = [
         ("--seal-key-file", &settings.store.seal_key_file),
-        ("--store-password-file", &settings.store.access.store_password_file),
+        ("--pepper-key-file", &settings.users.pepper_key_file),
+        ("--store-password-file", &settings.store.access.redis.store_password_file),
         ("--oauth-clients-file", &settings.tokens.oauth_clients_file),
     ];
     let exposed = files.into_iter().filter_map(|(flag, file)| {
@@ -180,6 +209,8 @@ impl Files {
         let blocklist = settings.users.blocklist().map_err(|fault| faults.push(fault));
         let seal =
             read("--seal-key-file", &settings.store.seal_key_file, Seal::parse).map_err(|fault| faults.push(fault));
+        let pepper = read("--pepper-key-file", &settings.users.pepper_key_file, Pepper::parse)
+            .map_err(|fault| faults.push(fault));
         let policy = Policy {
             chars_min: settings.users.password_min_length.into(),
             blocklist: Arc::new(blocklist.ok()?),
@@ -188,6 +219,7 @@ impl Files {
         Some(Self {
             oauth_clients: oauth_clients.ok()?.map(Arc::new),
             policy,
+            pepper: Arc::new(pepper.ok()?.unwrap_or_default()),
             seal: Arc::new(seal.ok()?.unwrap_or_else(Seal::none)),
         })
     }

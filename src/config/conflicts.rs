@@ -60,8 +60,8 @@ fn redis_alone(settings: &Settings) -> Vec<String> {
     if matches!(settings.store.store, StoreUrl::Redis(_)) {
         return Vec::new();
     }
-    let access = &settings.store.access;
-    let files = [("--store-password-file", &access.store_password_file), ("--store-ca-file", &access.store_ca_file)];
+    let redis = &settings.store.access.redis;
+    let files = [("--store-password-file", &redis.store_password_file), ("--store-ca-file", &redis.store_ca_file)];
     let fault = |flag| format!("{flag} is for Redis: leave it out, or name a redis://… in --store");
     files.into_iter().filter(|(_, file)| file.is_some()).map(|(flag, _)| fault(flag)).collect()
 }

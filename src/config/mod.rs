@@ -15,8 +15,8 @@ pub use self::{
     flags::{
         AbuseArgs, AdminAddr, AdminClientArgs, AdminListenerArgs, Challenge, Command, CommandLine, DataDirArgs,
         GrpcListenerArgs, HttpListenerArgs, Level, ListenerArgs, LogArgs, LoggingArgs, OpsListenerArgs, OrOff,
-        ResourceArgs, Settings, ShutdownArgs, SiteArgs, StoreAccessArgs, StoreArgs, StoreUrl, Switch, TokenArgs,
-        UserArgs, UserCommand, When, Workers,
+        RedisArgs, ResourceArgs, Settings, ShutdownArgs, SiteArgs, StoreAccessArgs, StoreArgs, StoreUrl, Switch,
+        TokenArgs, UserArgs, UserCommand, When, Workers,
     },
     listing::{Setting, Source, settings_table, settings_with_sources, unknown_variables},
 };

@@ -95,6 +95,8 @@ pub enum Refusal {
     WrongPassword(UserId),
     /// The user has no password.
     NoPassword(UserId),
+    /// The hash of the user needs a pepper key that this node lacks. The password may match.
+    PepperKeyMissing(UserId),
     /// The user is disabled. The password may match.
     Disabled(UserId),
     /// The user is locked out. The password may match.

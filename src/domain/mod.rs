@@ -44,8 +44,8 @@ pub use self::{
     gateway::{Route, STORE_BUDGET},
     model::{
         AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, IpPrefix, KeptCode, KeyRing, Lifetimes,
-        NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PublicKey, RefreshOrigin, Repeats, RequestId,
-        ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry, StoredKey, StoredSecret,
+        NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey, RefreshOrigin, Repeats,
+        RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry, StoredKey, StoredSecret,
         USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},

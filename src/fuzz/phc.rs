@@ -26,6 +26,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "m=262144,t=16,p=16",
         "m=4194304,t=1,p=1",
         "m=64,t=1,p=1,data=AAAA",
+        "m=64,t=1,p=1,keyid=00c0ffee",
         "m=64,m=64,t=1,p=1",
         "m=8,t=1,p=01",
     ]

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::domain::{
-    Clock, Entropy, Environment, HashPool, KeptCode, Password, PasswordHash, System, User, UserData, Username,
-    password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose, QueuePermit},
+use crate::{
+    common::hex::KEY_BYTES,
+    domain::{
+        Clock, Entropy, Environment, HashPool, KeptCode, Password, PasswordHash, System, User, UserData, Username,
+        password::{Cost, Kernel, Md5Hex, Pepper, PoolSettings, Purpose, QueuePermit},
+    },
 };
 
 /// Random bytes in a name and in a password. All have equal lengths.
@@ -33,6 +36,8 @@ pub(super) enum AccountKind {
     WithoutPassword,
     /// A user with a reset code.
     WithCode,
+    /// A user whose password hash needs a pepper key that the node lacks.
+    KeyMissing,
     /// Planted: a user whose stored hash has the lowest cost, as if there were no hash.
     NoCost,
     /// Planted: a user whose stored hash costs a twentieth less.
@@ -43,21 +48,24 @@ pub(super) enum AccountKind {
 pub(super) struct TestHashes {
     current: PasswordHash,
     md5: PasswordHash,
+    key_missing: PasswordHash,
     no_cost: PasswordHash,
     less_cost: PasswordHash,
 }
 
 impl TestHashes {
-    pub(super) async fn new(cost: Cost) -> Result<Self, String> {
+    pub(super) async fn new(cost: Cost, pepper: &Arc<Pepper>) -> Result<Self, String> {
+        let other = Pepper::parse(&random_text(KEY_BYTES)).expect("hexadecimal digits are a key");
         let lowest = Cost { memory_kib: 8 * cost.lanes, passes: 1, ..cost };
         // Argon2 rounds memory down to 4 KiB per lane (RFC 9106 section 3.2).
         let lower = Cost { memory_kib: (cost.memory_kib / 20 * 19).max(lowest.memory_kib), ..cost };
         let md5 = Md5Hex::parse(&random_text(16)).expect("32 hexadecimal digits");
         Ok(Self {
-            current: hash(cost).await?,
-            md5: permit(&pool(cost))?.wrap_md5(md5).await.map_err(|error| format!("{error:?}"))?,
-            no_cost: hash(lowest).await?,
-            less_cost: hash(lower).await?,
+            current: hash(cost, pepper).await?,
+            key_missing: hash(cost, &Arc::new(other)).await?,
+            md5: permit(&pool(cost, pepper))?.wrap_md5(md5).await.map_err(|error| format!("{error:?}"))?,
+            no_cost: hash(lowest, pepper).await?,
+            less_cost: hash(lower, pepper).await?,
         })
     }
 
@@ -77,20 +85,21 @@ impl TestHashes {
             AccountKind::WithCode => {
                 Some(User { reset: Some(KeptCode::unknown(now, (&System as &dyn Entropy).bytes())), ..current })
             }
+            AccountKind::KeyMissing => Some(with(&self.key_missing)),
             AccountKind::NoCost => Some(with(&self.no_cost)),
             AccountKind::LessCost => Some(with(&self.less_cost)),
         }
     }
 }
 
-async fn hash(cost: Cost) -> Result<PasswordHash, String> {
+async fn hash(cost: Cost, pepper: &Arc<Pepper>) -> Result<PasswordHash, String> {
     let password = Password::parse(random_password()).expect("letters and digits are a password");
-    permit(&pool(cost))?.hash(password).await.map_err(|error| format!("{error:?}"))
+    permit(&pool(cost, pepper))?.hash(password).await.map_err(|error| format!("{error:?}"))
 }
 
-fn pool(cost: Cost) -> HashPool {
+fn pool(cost: Cost, pepper: &Arc<Pepper>) -> HashPool {
     let environment = Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: Arc::new(()) };
-    HashPool::start(PoolSettings { workers: 1, cost }, Kernel::choose(), &environment)
+    HashPool::with_pepper(PoolSettings { workers: 1, cost }, pepper.clone(), Kernel::choose(), &environment)
 }
 
 fn permit(pool: &HashPool) -> Result<QueuePermit, String> {

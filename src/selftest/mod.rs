@@ -14,7 +14,7 @@ mod report;
 mod statistics;
 mod test_node;
 
-use std::{collections::BTreeSet, io::Write, time::Duration};
+use std::{collections::BTreeSet, future::Future, io::Write, time::Duration};
 
 use self::{
     accounts::{AccountKind, random_password},
@@ -29,6 +29,7 @@ pub use self::{
 use crate::{
     config::Config,
     domain::{Entropy, System},
+    store::{Redis, StoreSettings},
 };
 
 /// Measurements that must all find a difference. A single one may be disturbed by other load on the machine.
@@ -64,13 +65,14 @@ pub enum Role {
 
 /// The comparisons: with the wrong password of a user, and with the wrong reset code of a user who has one. The planted
 /// pairs have stored hashes of cheaper parameters and do not differ in anything else.
-const PAIRS: [AccountPair; 11] = [
+const PAIRS: [AccountPair; 12] = [
     AccountPair::of_login("another such user", Role::Control, AccountKind::Another),
     AccountPair::of_login("unknown name (T1)", Role::Secret, AccountKind::Unknown),
     AccountPair::of_login("md5 under Argon2id (T2)", Role::Secret, AccountKind::Md5),
     AccountPair::of_login("disabled user (T2)", Role::Secret, AccountKind::Disabled),
     AccountPair::of_login("locked user (T2)", Role::Secret, AccountKind::Locked),
     AccountPair::of_login("user without password (T2)", Role::Secret, AccountKind::WithoutPassword),
+    AccountPair::of_login("missing pepper key (T2)", Role::Secret, AccountKind::KeyMissing),
     AccountPair::of_reset("reset: unknown name (T3)", AccountKind::Unknown),
     AccountPair::of_reset("reset: user without a code (T3)", AccountKind::User),
     AccountPair::of_reset("reset: disabled user (T3)", AccountKind::Disabled),
@@ -103,11 +105,38 @@ struct Series {
     hashes_each: BTreeSet<u64>,
 }
 
-/// Measures all pairs on both APIs, with `samples` calls to each account. Writes progress lines to `progress`.
+/// Measures all pairs on both APIs, with `samples` calls to each account, until `stop`. Writes progress lines to `progress`.
+/// A Redis of the settings must be empty, and is empty afterwards.
 ///
 /// # Errors
 /// Why the measurement failed.
-pub async fn timing(config: &Config, samples: usize, progress: &mut dyn Write) -> Result<TimingReport, String> {
+pub async fn timing(
+    config: &Config,
+    samples: usize,
+    progress: &mut dyn Write,
+    stop: impl Future<Output = ()>,
+) -> Result<TimingReport, String> {
+    let redis = match &config.store {
+        StoreSettings::Redis(settings) => Some(settings),
+        StoreSettings::Embedded(_) | StoreSettings::Memory => None,
+    };
+    if let Some(settings) = redis {
+        Redis::require_empty(settings).await.map_err(|error| error.to_string())?;
+    }
+    // The node has ended when this is over, however it ends.
+    let measured = tokio::select! {
+        measured = measure_all(config, samples, progress) => measured,
+        () = stop => Err("stopped; the measurement is incomplete".into()),
+    };
+    if let Some(settings) = redis {
+        Redis::remove_all(settings)
+            .await
+            .map_err(|error| format!("the users of the test are left in Redis: {error}"))?;
+    }
+    measured
+}
+
+async fn measure_all(config: &Config, samples: usize, progress: &mut dyn Write) -> Result<TimingReport, String> {
     let node = TestNode::start(config).await?;
     let (mut findings, mut hashes_us) = (Vec::new(), Vec::new());
     // All logins first, then all resets: a call that follows a slower one starts with colder CPU caches.
@@ -136,7 +165,8 @@ pub async fn timing(config: &Config, samples: usize, progress: &mut dyn Write) -
         }
         findings.extend(of_call);
     }
-    Ok(TimingReport { cost: config.hashing.cost, hash_us: statistics::median(&hashes_us), samples, findings })
+    let store = config.store.name();
+    Ok(TimingReport { store, cost: config.hashing.cost, hash_us: statistics::median(&hashes_us), samples, findings })
 }
 
 fn find(all: &[Series], (call, kind): (TestCall, AccountKind)) -> &Series {

@@ -8,6 +8,8 @@ use crate::domain::password::Cost;
 /// The result of the measurements.
 #[derive(Debug)]
 pub struct TimingReport {
+    /// The kind of store.
+    pub(super) store: &'static str,
     pub(super) cost: Cost,
     /// The median duration of a hash in the node, in microseconds.
     pub hash_us: f64,
@@ -122,8 +124,9 @@ impl fmt::Display for TimingReport {
         let (cost, hash_us) = (self.cost, self.hash_us);
         writeln!(
             f,
-            "A hash takes {:.2} ms here (Argon2id m={} KiB, t={}, p={}). The wrong password of a user against others, {} calls\n\
-             each, one at a time; times as the caller waits, in medians; |t| from {THRESHOLD} on is a difference.\n",
+            "Store: {}. A hash takes {:.2} ms here (Argon2id m={} KiB, t={}, p={}). The wrong password of a user against\n\
+             others, {} calls each, one at a time; times as the caller waits, in medians; |t| from {THRESHOLD} on is a difference.\n",
+            self.store,
             hash_us / 1e3,
             cost.memory_kib,
             cost.passes,
@@ -188,7 +191,7 @@ mod tests {
 
     fn report(secret: Finding, control: &[f64], planted: &[f64]) -> TimingReport {
         let findings = vec![found(Role::Control, control), secret, found(Role::Planted, planted)];
-        TimingReport { cost: Cost::DEFAULT, hash_us: 4_000.0, samples: 500, findings }
+        TimingReport { store: "embedded", cost: Cost::DEFAULT, hash_us: 4_000.0, samples: 500, findings }
     }
 
     #[test]

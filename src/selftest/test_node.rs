@@ -1,4 +1,4 @@
-//! The node under test: a complete node on loopback, with its store in a temporary folder.
+//! The node under test: a complete node on loopback, with its store in a temporary folder or in a Redis database of its own.
 //!
 //! Uses the settings of the operator that determine the time of a response: the hash workers and the cost of a hash. Rate
 //! limits are on, but above the number of calls of the test. Metrics and the audit log, to a file, are on.
@@ -29,7 +29,7 @@ use crate::{
     config::Config,
     domain::{Claim, Environment, Event, Observer, Rate, RateLimitSettings, Store, StoreError, System},
     net::Address,
-    store,
+    store::{self, StoreSettings},
     telemetry::AuditLog,
 };
 
@@ -73,7 +73,7 @@ impl TestNode {
         let folder = TempFolder::new()?;
         let hashes = Arc::new(HashCounter::default());
         let config = settings(config, &folder.0);
-        let test_hashes = TestHashes::new(config.hashing.cost).await?;
+        let test_hashes = TestHashes::new(config.hashing.cost, &config.pepper).await?;
         let environment = Environment { clock: Arc::new(System), entropy: Arc::new(System), observer: hashes.clone() };
         let (stop, stopped) = oneshot::channel();
         let (started, start_result) = oneshot::channel();
@@ -187,7 +187,10 @@ fn settings(config: &Config, folder: &Path) -> Config {
         ops: None,
         admin: None,
         admin_is_named: false,
-        store: store::StoreSettings::Embedded(folder.join("data")),
+        store: match &config.store {
+            StoreSettings::Embedded(_) => StoreSettings::Embedded(folder.join("data")),
+            StoreSettings::Memory | StoreSettings::Redis(_) => config.store.clone(),
+        },
         seal: Arc::new(store::Seal::none()),
         rules,
         throttle: Some(RateLimitSettings {
@@ -235,8 +238,8 @@ fn serve(
 }
 
 async fn start(config: Config, environment: Environment) -> Result<(App, [SocketAddr; 2], Arc<dyn Store>), String> {
-    let store =
-        store::open(&config.store, config.seal.clone(), &environment).await.map_err(|error| error.to_string())?;
+    let store = store::open(&config.store, config.seal.clone(), &config.pepper, &environment).await;
+    let store = store.map_err(|error| error.to_string())?;
     let app = App::start_on(config, environment, store.clone()).map_err(|error| error.to_string())?;
     let addresses = app.addresses();
     match (addresses.grpc, addresses.http) {

@@ -100,7 +100,7 @@ impl DocumentKey {
                 Some(id) => format!("{kind} {id}"),
                 None => format!("{kind} sha256:{}", hex(&sha256(name.as_bytes())[..RECORD_HASH_BYTES])),
             },
-            Kind::Keys => kind.to_owned(),
+            Kind::Keys | Kind::PepperKeys => kind.to_owned(),
             Kind::Id | Kind::Once | Kind::FailedAttempts | Kind::Sessions | Kind::Session => format!("{kind} {name}"),
         }
     }

@@ -70,6 +70,8 @@ kinds! {
     User = "user" { content: Json, expire_time: None, changed: Some(codec::user::changed), is_short_lived: false }
     /// The key ring, under the empty name.
     Keys = "keys" { content: Json, expire_time: None, changed: None, is_short_lived: false }
+    /// Which pepper keys password hashes need, under the empty name.
+    PepperKeys = "pepper" { content: Json, expire_time: None, changed: None, is_short_lived: false }
     /// A single-use secret that was spent, under its hash.
     Once = "once" { content: Json, expire_time: Some(codec::once::expire_time), changed: None, is_short_lived: true }
     /// The failed attempts of a username, under its keyed hash.

@@ -29,9 +29,9 @@ pub use self::{
     memory::Memory,
     redis::{Durability, KeyPrefix, Redis, RedisSettings, RedisUrl},
     seal::Seal,
-    typed::TypedStore,
+    typed::{TypedStore, UsersByPepperKey},
 };
-use crate::domain::{Environment, Store};
+use crate::domain::{Environment, Store, password::Pepper};
 
 /// Which store, from `--store`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,14 +67,18 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens the store, and logs which one it is. `seal` says how the key ring is kept.
+/// Opens the store, and logs which one it is. `seal` says how the key ring is kept. Refuses a store whose password hashes
+/// need keys that `pepper` lacks.
 pub async fn open(
     settings: &StoreSettings,
     seal: Arc<Seal>,
+    pepper: &Pepper,
     environment: &Environment,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let documents = open_documents(settings, environment).await?;
-    Ok(Arc::new(TypedStore::sealed(documents, seal).await?))
+    let store = TypedStore::sealed(documents, seal).await?;
+    store.record_pepper_key(pepper).await?;
+    Ok(Arc::new(store))
 }
 
 /// Opens the document store alone.
@@ -92,23 +96,55 @@ pub async fn open_documents(
     })
 }
 
-/// Says in a line each what `open` would find of users and of keys, and changes nothing.
-pub async fn inspect(settings: &StoreSettings, seal: &Seal) -> Result<String, OpenError> {
-    let StoreInspection { users, keys } = match settings {
-        StoreSettings::Memory => StoreInspection { users: "memory: nothing is kept".into(), keys: None },
-        StoreSettings::Embedded(folder) => Embedded::inspect(folder)?,
-        StoreSettings::Redis(settings) => Redis::inspect(settings).await.map_err(in_store_flag)?,
+/// Says in a line each what `open` would find of users and of keys, and changes nothing. Where there is a pepper, reads all
+/// users, a page at a time, and counts who needs which key.
+///
+/// # Errors
+/// Why `open` would fail; or that users need a key that `pepper` lacks.
+pub async fn inspect(
+    settings: &StoreSettings,
+    seal: &Seal,
+    pepper: &Pepper,
+    environment: &Environment,
+) -> Result<StoreReport, OpenError> {
+    let counts = !pepper.is_none();
+    let StoreInspection { users, documents } = match settings {
+        StoreSettings::Memory => StoreInspection { users: "memory: nothing is kept".into(), documents: None },
+        StoreSettings::Embedded(folder) => Embedded::inspect(folder, counts)?,
+        StoreSettings::Redis(settings) => Redis::inspect(settings, counts, environment).await.map_err(in_store_flag)?,
     };
-    let keys = keys.map(|document| typed::inspect_key_ring(seal, document.as_deref())).transpose()?;
-    Ok(keys.map_or(users.clone(), |keys| format!("{users}\n{keys}")))
+    let Some(InspectedDocuments { key_ring, pepper_keys, users_by_pepper_key }) = documents else {
+        return Ok(StoreReport { text: users, users_by_pepper_key: None });
+    };
+    let keys = typed::inspect_key_ring(seal, key_ring.as_deref())?;
+    typed::check_pepper_keys(pepper, pepper_keys.as_deref())?;
+    users_by_pepper_key.as_ref().map(|counted| counted.check(pepper)).transpose()?;
+    Ok(StoreReport { text: format!("{users}\n{keys}"), users_by_pepper_key })
+}
+
+/// What a node would find in a store.
+#[derive(Debug)]
+pub struct StoreReport {
+    /// A line about users, and one about keys where they could be looked for.
+    pub text: String,
+    /// Who needs which pepper key, where users could be counted.
+    pub users_by_pepper_key: Option<UsersByPepperKey>,
 }
 
 /// What is in a store.
 struct StoreInspection {
     /// A line about users.
     users: String,
-    /// The document of the key ring; `None` where it could not be looked for.
-    keys: Option<Option<Vec<u8>>>,
+    /// `None` where they could not be looked for.
+    documents: Option<InspectedDocuments>,
+}
+
+/// Documents that a start reads.
+#[derive(Default)]
+struct InspectedDocuments {
+    key_ring: Option<Vec<u8>>,
+    pepper_keys: Option<Vec<u8>>,
+    users_by_pepper_key: Option<UsersByPepperKey>,
 }
 
 fn in_store_flag(OpenError(why): OpenError) -> OpenError {

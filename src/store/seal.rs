@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::codec::{decode, decode_base64, encode, encode_base64};
-use crate::common::sha256::sha256;
-
-const KEY_BYTES: usize = 32;
+use crate::common::{
+    hex::{KEY_BYTES, key_from_hex},
+    sha256::sha256,
+};
 
 /// The newest version of the sealed form that this program reads.
 const VERSION: u32 = 1;
@@ -75,7 +76,7 @@ impl Seal {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let key = || hex(line).map(|bytes| SealMethod::Key(SealKey::new(&bytes)));
+            let key = || key_from_hex(line).map(|bytes| SealMethod::Key(SealKey::new(&bytes)));
             let method = if line == "plain" { Some(SealMethod::Plain) } else { key() };
             methods.push(method.ok_or_else(|| {
                 let digits = 2 * KEY_BYTES;
@@ -168,15 +169,4 @@ impl fmt::Debug for Seal {
         };
         f.debug_list().entries(self.0.iter().map(name)).finish()
     }
-}
-
-fn hex(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
-    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    if text.len() != 2 * KEY_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -233,6 +233,7 @@ fn login_refused(context: &CallContext, why: Refusal) -> AuditRecord<'_> {
         Refusal::UnknownUser => record.because("unknown_user"),
         Refusal::WrongPassword(user) => record.because("wrong_password").aimed_at(user),
         Refusal::NoPassword(user) => record.because("no_password").aimed_at(user),
+        Refusal::PepperKeyMissing(user) => record.because("pepper_key_missing").aimed_at(user),
         Refusal::Locked(user) => record.because("locked").aimed_at(user),
         Refusal::Disabled(user) => record.because("disabled").aimed_at(user),
     }

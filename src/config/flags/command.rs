@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{
-    AdminClientArgs, GrpcListenerArgs, HttpListenerArgs, LogArgs, OpsListenerArgs, ResourceArgs, Settings,
+    AdminClientArgs, GrpcListenerArgs, HttpListenerArgs, LogArgs, OpsListenerArgs, RedisArgs, ResourceArgs, Settings,
     StoreAccessArgs, StoreUrl, UserArgs, store::StoreUrlParser,
 };
 
@@ -70,7 +70,14 @@ pub enum Command {
         /// Calls of each kind (20 to 100000); more calls find smaller differences
         #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(20..=100_000))]
         samples: u32,
-        /// The password policy, which decides what a refused reset costs.
+        /// Store of the node: embedded: (a temporary folder), or redis://… with an empty database of its own, which is emptied
+        /// afterwards
+        #[arg(long, value_name = "URL", default_value = "embedded:", value_parser = StoreUrlParser, help_heading = "Store")]
+        store: StoreUrl,
+        /// How Redis is reached.
+        #[command(flatten)]
+        redis: RedisArgs,
+        /// The password policy, which decides what a refused reset costs, and how passwords are hashed.
         #[command(flatten)]
         users: Box<UserArgs>,
         /// The hash workers, which decide how long a login takes.

@@ -27,7 +27,7 @@ pub use self::{
     logging::{Level, LogArgs, LoggingArgs},
     parse::CommandLine,
     resources::{ResourceArgs, ShutdownArgs, Workers},
-    store::{DataDirArgs, StoreAccessArgs, StoreArgs, StoreUrl},
+    store::{DataDirArgs, RedisArgs, StoreAccessArgs, StoreArgs, StoreUrl},
     tokens::TokenArgs,
     users::UserArgs,
     values::{Switch, When},

@@ -8,8 +8,8 @@ use clap::Args;
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Resource limits")]
 pub struct ResourceArgs {
-    /// Passwords hashed in parallel, 19 MiB of memory each (1 to 1024). auto: one per core, fewer if the container has little
-    /// memory
+    /// Passwords hashed in parallel, --argon2-memory-kib of memory each (1 to 1024). auto: one per core, fewer if the machine
+    /// or the container has little memory
     #[arg(long, env = "WATCHWORD_HASH_WORKERS", value_name = "COUNT", default_value = "auto")]
     pub hash_workers: Workers,
 

@@ -36,6 +36,15 @@ pub struct StoreAccessArgs {
     #[command(flatten)]
     pub data: DataDirArgs,
 
+    /// How Redis is reached.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+}
+
+/// How Redis is reached, and what it must guarantee.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Store")]
+pub struct RedisArgs {
     /// File whose first line is the password for Redis
     #[arg(long, env = "WATCHWORD_STORE_PASSWORD_FILE", value_name = "FILE")]
     pub store_password_file: Option<PathBuf>,
@@ -84,21 +93,28 @@ impl StoreAccessArgs {
         match url {
             StoreUrl::Memory => Ok(store::StoreSettings::Memory),
             StoreUrl::Embedded => Ok(store::StoreSettings::Embedded(self.data.data_dir.clone())),
-            StoreUrl::Redis(url) if self.store_ca_file.is_some() && !url.is_tls() => {
-                Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"))
-            }
-            StoreUrl::Redis(url) if url.user().is_some() && self.store_password_file.is_none() => {
-                Err(format!("{url}: a user needs a password: name its file with --store-password-file"))
-            }
-            StoreUrl::Redis(url) => Ok(store::StoreSettings::Redis(RedisSettings {
-                url: url.clone(),
-                password_file: self.store_password_file.clone(),
-                ca_file: self.store_ca_file.clone(),
-                prefix: self.redis_prefix.clone(),
-                durability: self.redis_durability,
-                check_interval: REDIS_CHECK_INTERVAL,
-            })),
+            StoreUrl::Redis(url) => self.redis.settings(url).map(store::StoreSettings::Redis),
         }
+    }
+}
+
+impl RedisArgs {
+    /// The settings of the Redis at `url`, or which of the other flags does not go with it.
+    fn settings(&self, url: &RedisUrl) -> Result<RedisSettings, String> {
+        if self.store_ca_file.is_some() && !url.is_tls() {
+            return Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"));
+        }
+        if url.user().is_some() && self.store_password_file.is_none() {
+            return Err(format!("{url}: a user needs a password: name its file with --store-password-file"));
+        }
+        Ok(RedisSettings {
+            url: url.clone(),
+            password_file: self.store_password_file.clone(),
+            ca_file: self.store_ca_file.clone(),
+            prefix: self.redis_prefix.clone(),
+            durability: self.redis_durability,
+            check_interval: REDIS_CHECK_INTERVAL,
+        })
     }
 }
 

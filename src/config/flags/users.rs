@@ -1,4 +1,4 @@
-//! Flags of user records: the password policy and the size of user data.
+//! Flags of user records: the password policy, how passwords are hashed, and the size of user data.
 
 use std::{
     io::Read,
@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     common::files,
-    domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord},
+    domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord, Cost},
 };
 
 /// Users and passwords.
@@ -33,6 +33,28 @@ pub struct UserArgs {
           value_parser = ContextWord::parse)]
     pub password_context_words: Vec<ContextWord>,
 
+    /// Memory of a new password hash (Argon2id), in KiB (19456 to 262144). Each of --hash-workers keeps as much. A login gives
+    /// an older hash that is weaker the new cost; a stronger one stays as it is
+    #[arg(long, env = "WATCHWORD_ARGON2_MEMORY_KIB", value_name = "KIB", default_value_t = Cost::DEFAULT.memory_kib,
+          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.memory_kib)..=i64::from(Cost::MAX.memory_kib)))]
+    pub argon2_memory_kib: u32,
+
+    /// Passes over that memory (2 to 16)
+    #[arg(long, env = "WATCHWORD_ARGON2_PASSES", value_name = "COUNT", default_value_t = Cost::DEFAULT.passes,
+          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.passes)..=i64::from(Cost::MAX.passes)))]
+    pub argon2_passes: u32,
+
+    /// Lanes of that memory (1 to 16), computed one after the other: more of them do not make a hash stronger
+    #[arg(long, env = "WATCHWORD_ARGON2_LANES", value_name = "COUNT", default_value_t = Cost::DEFAULT.lanes,
+          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.lanes)..=i64::from(Cost::MAX.lanes)))]
+    pub argon2_lanes: u32,
+
+    /// File with the pepper keys that password hashes need beside the store, one per line: 64 hexadecimal digits; retired and
+    /// the id of a key that is not needed any more; or, as the first entry, plain: new hashes have no key yet. The first key
+    /// makes new hashes, all of them verify. Default: no pepper
+    #[arg(long, env = "WATCHWORD_PEPPER_KEY_FILE", value_name = "FILE")]
+    pub pepper_key_file: Option<PathBuf>,
+
     /// Maximum size of the data of a user, in bytes (0 to 12288)
     #[arg(long, env = "WATCHWORD_DATA_MAX_BYTES", value_name = "BYTES", default_value_t = 8_192,
           value_parser = clap::value_parser!(u16).range(0..=12_288))]
@@ -40,6 +62,11 @@ pub struct UserArgs {
 }
 
 impl UserArgs {
+    /// The cost of a new hash.
+    pub(in crate::config) fn cost(&self) -> Cost {
+        Cost { memory_kib: self.argon2_memory_kib, passes: self.argon2_passes, lanes: self.argon2_lanes }
+    }
+
     /// The blocklist of the operator; empty when no file is named.
     pub(in crate::config) fn blocklist(&self) -> Result<Blocklist, String> {
         let Some(path) = &self.password_blocklist_file else { return Ok(Blocklist::default()) };

@@ -2,7 +2,7 @@
 //!
 //! In a task of its own, after all calls that want a hash: the login is answered by then, and a task that fails is tried
 //! again at the next login. It never stores an older password over a newer one: the record is replaced only while it has the
-//! very hash that was verified.
+//! very hash that was verified. It never makes a hash weaker ([`HashPool::upgrade`](crate::domain::HashPool::upgrade)).
 
 use super::Accounts;
 use crate::domain::{
@@ -17,7 +17,8 @@ use crate::domain::{
 impl Accounts {
     /// Begins to rehash `password`, which was verified for `user`, if its stored hash is not current.
     pub(in crate::domain) fn rehash(&self, user: &User, password: Password) {
-        let Some(verified) = user.password.clone().filter(|hash| !self.pool.is_current(hash)) else { return };
+        let Some(verified) = user.password.clone() else { return };
+        let Some(form) = self.pool.upgrade(&verified) else { return };
         let Some(task) = self.rehash_tasks.begin(user.id) else { return };
         let deadline = self.environment.clock.monotonic() + DEADLINE_DEFAULT;
         // Logins go first: it is admitted as a registration is.
@@ -26,7 +27,7 @@ impl Accounts {
         tokio::spawn(async move {
             // Until the end of the task.
             let _task = task;
-            let Ok(current) = permit.hash(password).await else { return };
+            let Ok(current) = permit.rehash(password, form).await else { return };
             match replace(&*store, &user, &verified, &current).await {
                 Ok(true) => environment.note(&Event::PasswordRehashed { user: user.id }),
                 Ok(false) => tracing::debug!("a password was changed before it could be rehashed"),

@@ -6,7 +6,7 @@
 //! priority than the I/O threads.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
@@ -16,7 +16,10 @@ use std::{
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::kernel::{Derive, Kernel, Workspace};
+use super::{
+    kernel::{Derive, HashInput, Kernel, Workspace},
+    pepper::{HashSecret, Pepper},
+};
 use crate::{
     common::{
         jitter::jittered,
@@ -26,8 +29,8 @@ use crate::{
         context::CallContext,
         error::Error,
         event::Event,
-        model::{Cost, Md5Hex, Password, PasswordHash, SALT_BYTES, Scheme, TAG_BYTES},
-        ports::{Clock, Entropy, Environment, Observer},
+        model::{Cost, HashForm, Md5Hex, Password, PasswordHash, PepperKeyId, SALT_BYTES, Scheme, TAG_BYTES},
+        ports::{Clock, ConfigurationWarning, Entropy, Environment, Observer},
     },
 };
 
@@ -42,11 +45,18 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
 /// than they can be hashed, registrations are refused.
 const REGISTRATION_QUEUE_WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// The assumed duration of a hash before the first measurement.
+/// The assumed duration of a hash of the default cost before the first measurement.
 const HASH_TIME_INITIAL: Duration = Duration::from_millis(10);
 
-/// An average above this does not refuse a call by itself, because the machine may have been suspended.
+/// An average above this, of hashes of the default cost, does not refuse a call by itself, because the machine may have been
+/// suspended.
 const HASH_TIME_TRUSTED_MAX: Duration = Duration::from_millis(50);
+
+/// The same for any cost. Below every deadline that leaves time for a hash.
+const COSTLY_HASH_TIME_TRUSTED_MAX: Duration = Duration::from_secs(1);
+
+/// Pepper keys that are missing and remembered at most: a writer of the store can name any number of them.
+const MISSING_KEYS_MAX: usize = 16;
 
 /// One hash changes the average by at most this many times the average, for the same reason.
 const HASH_TIME_OUTLIER_FACTOR: u32 = 4;
@@ -84,6 +94,9 @@ pub struct HashPool {
 /// What the pool, its permits and its workers share.
 struct PoolState {
     settings: PoolSettings,
+    pepper: Arc<Pepper>,
+    /// Keys that stored hashes needed and that are neither there nor retired.
+    missing_keys: Mutex<BTreeSet<PepperKeyId>>,
     queue: Mutex<JobQueue>,
     work: Condvar,
     clock: Arc<dyn Clock>,
@@ -99,6 +112,8 @@ struct JobQueue {
     hash_time: Duration,
     /// The moving average over more hashes, so that a few fast hashes do not admit too many jobs.
     usual_hash_time: Duration,
+    /// The average up to which a call may be refused.
+    trusted_hash_time_max: Duration,
     /// Results that are held, and the time of each.
     held: Vec<(Instant, Reply)>,
     draining: bool,
@@ -116,6 +131,7 @@ struct Job {
 enum Task {
     Hash {
         scheme: Scheme,
+        form: HashForm,
         input: Zeroizing<String>,
         answer: oneshot::Sender<Result<PasswordHash, Error>>,
     },
@@ -160,19 +176,18 @@ struct Admission(Arc<PoolState>);
 // === impl HashPool ===
 
 impl HashPool {
-    /// Starts the workers. Their arenas are allocated at their first hash.
+    /// Starts the workers, without a pepper. Their arenas are allocated at their first hash.
     pub fn start(settings: PoolSettings, kernel: Kernel, environment: &Environment) -> Self {
+        Self::with_pepper(settings, Arc::new(Pepper::none()), kernel, environment)
+    }
+
+    /// Starts the workers.
+    pub fn with_pepper(settings: PoolSettings, pepper: Arc<Pepper>, kernel: Kernel, environment: &Environment) -> Self {
         let shared = Arc::new(PoolState {
             settings,
-            queue: Mutex::new(JobQueue {
-                jobs: VecDeque::new(),
-                admitted: 0,
-                hash_time: HASH_TIME_INITIAL,
-                usual_hash_time: HASH_TIME_INITIAL,
-                held: Vec::new(),
-                draining: false,
-                closed: false,
-            }),
+            pepper,
+            missing_keys: Mutex::default(),
+            queue: Mutex::new(JobQueue::new(settings.cost)),
             work: Condvar::new(),
             clock: environment.clock.clone(),
             entropy: environment.entropy.clone(),
@@ -200,7 +215,7 @@ impl HashPool {
         }
         let workers = self.shared.settings.workers;
         let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
-        if left < queue.hash_time.min(HASH_TIME_TRUSTED_MAX) {
+        if left < queue.hash_time.min(queue.trusted_hash_time_max) {
             return Err(Error::DeadlineExceeded);
         }
         // With a free worker the average is ignored: only a new hash can correct it.
@@ -234,9 +249,38 @@ impl HashPool {
         self.decoy.clone()
     }
 
-    /// Whether the hash has the current scheme and cost.
-    pub(crate) fn is_current(&self, hash: &PasswordHash) -> bool {
-        hash.scheme == Scheme::Argon2id && hash.cost == self.shared.settings.cost
+    /// How a verified hash is computed again; `None` if it is current.
+    ///
+    /// Never with less memory or fewer passes than the hash has, and never without its key: a hash that is stronger than the
+    /// settings stays as it is, so nodes with different settings do not replace each other's hashes in turn.
+    pub(in crate::domain) fn upgrade(&self, hash: &PasswordHash) -> Option<HashForm> {
+        let current = self.shared.current_form();
+        let cost = if current.cost.covers(hash.form.cost) { current.cost } else { hash.form.cost };
+        let form = HashForm { cost, key: current.key.or(hash.form.key) };
+        (hash.scheme != Scheme::Argon2id || form != hash.form).then_some(form)
+    }
+
+    /// Whether the pepper key of the hash is missing, so that no password matches it. The first time for each key is logged.
+    pub(in crate::domain) fn lacks_key_of(&self, hash: &PasswordHash) -> bool {
+        let pepper = &self.shared.pepper;
+        let Some(key) = hash.form.key.filter(|key| !pepper.holds(*key)) else { return false };
+        let mut missing = lock(&self.shared.missing_keys);
+        if pepper.is_missing(key) && missing.len() < MISSING_KEYS_MAX && missing.insert(key) {
+            tracing::error!(%key, "a password hash needs a pepper key that --pepper-key-file lacks; its user cannot log in");
+        }
+        true
+    }
+
+    /// The warning that stored hashes needed pepper keys that are missing and not retired.
+    pub fn pepper_warning(&self) -> Option<ConfigurationWarning> {
+        let missing: Vec<_> = lock(&self.shared.missing_keys).iter().map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let keys = missing.join(", ");
+        let text =
+            format!("--pepper-key-file: users cannot log in, because their hashes need keys that it lacks: {keys}");
+        Some(ConfigurationWarning { setting: "pepper-key-file", text })
     }
 
     /// Whether no hash runs or waits.
@@ -285,17 +329,24 @@ impl Purpose {
 impl QueuePermit {
     /// Hashes a new password.
     pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
-        self.hash_input(Scheme::Argon2id, Scheme::Argon2id.input(password)).await
+        let form = self.admission.0.current_form();
+        self.rehash(password, form).await
+    }
+
+    /// Hashes a password that was verified, in the form that [`HashPool::upgrade`] says.
+    pub(in crate::domain) async fn rehash(self, password: Password, form: HashForm) -> Result<PasswordHash, Error> {
+        self.hash_input(Scheme::Argon2id, form, Scheme::Argon2id.input(password)).await
     }
 
     /// Hashes the MD5 of an unknown password. The password then verifies against this hash.
     pub async fn wrap_md5(self, md5: Md5Hex) -> Result<PasswordHash, Error> {
-        self.hash_input(Scheme::Argon2idOfMd5, md5.into_input()).await
+        let form = self.admission.0.current_form();
+        self.hash_input(Scheme::Argon2idOfMd5, form, md5.into_input()).await
     }
 
-    async fn hash_input(self, scheme: Scheme, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
+    async fn hash_input(self, scheme: Scheme, form: HashForm, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
         let (answer, received) = oneshot::channel();
-        self.submit(Task::Hash { scheme, input, answer });
+        self.submit(Task::Hash { scheme, form, input, answer });
         received.await.unwrap_or(Err(NOT_HASHED))
     }
 
@@ -342,6 +393,22 @@ impl Drop for Admission {
 // === impl JobQueue ===
 
 impl JobQueue {
+    /// An empty queue, whose expectations are those of hashes of this cost.
+    fn new(cost: Cost) -> Self {
+        let hash_time = HASH_TIME_INITIAL.saturating_mul(cost.times_default());
+        let trusted = HASH_TIME_TRUSTED_MAX.saturating_mul(cost.times_default()).min(COSTLY_HASH_TIME_TRUSTED_MAX);
+        Self {
+            jobs: VecDeque::new(),
+            admitted: 0,
+            hash_time: hash_time.min(trusted),
+            usual_hash_time: hash_time.min(trusted),
+            trusted_hash_time_max: trusted,
+            held: Vec::new(),
+            draining: false,
+            closed: false,
+        }
+    }
+
     /// The expected wait of a new job.
     fn wait(&self, workers: usize) -> Duration {
         let ahead = (self.admitted + 1).saturating_sub(workers);
@@ -354,7 +421,7 @@ impl JobQueue {
     fn learn(&mut self, took: Duration) {
         let took = took.min(self.hash_time * HASH_TIME_OUTLIER_FACTOR);
         self.hash_time = (self.hash_time * 7 + took) / 8;
-        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(HASH_TIME_TRUSTED_MAX)) / 64;
+        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(self.trusted_hash_time_max)) / 64;
     }
 }
 
@@ -416,17 +483,22 @@ impl PoolState {
             Task::Hash { answer, .. } if is_late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
             Task::Verify { answer, .. } if is_late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
             Task::Check { answer, .. } if is_late => Some(Reply::Checked(answer, Err(Error::DeadlineExceeded))),
-            Task::Hash { scheme, input, answer } => {
+            Task::Hash { scheme, form, input, answer } => {
                 let mut salt = [0; SALT_BYTES];
                 self.entropy.fill(&mut salt);
                 let mut tag = [0; TAG_BYTES];
-                let derived = self.derive(workspace, self.settings.cost, &input, &salt, &mut tag, queued);
-                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(scheme, self.settings.cost, salt, tag))))
+                let HashSecret { bytes: secret, is_available } = self.pepper.secret(form.key);
+                assert!(is_available, "a new hash has the current key, or the key with which it was verified");
+                let input = HashInput { password: input.as_bytes(), salt: &salt, secret };
+                let derived = self.derive(workspace, form.cost, input, &mut tag, queued);
+                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(scheme, form, salt, tag))))
             }
             Task::Verify { input, hash, answer } => {
                 let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
-                let derived = self.derive(workspace, hash.cost, &input, &hash.salt, &mut tag, queued);
-                Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag))))
+                let HashSecret { bytes: secret, is_available } = self.pepper.secret(hash.form.key);
+                let input = HashInput { password: input.as_bytes(), salt: &hash.salt, secret };
+                let derived = self.derive(workspace, hash.form.cost, input, &mut tag, queued);
+                Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag) && is_available)))
             }
             Task::Check { work, answer } => {
                 let is_right = work();
@@ -464,13 +536,12 @@ impl PoolState {
         &self,
         workspace: &mut Workspace,
         cost: Cost,
-        input: &str,
-        salt: &[u8],
+        input: HashInput<'_>,
         tag: &mut [u8],
         queued: Duration,
     ) -> Result<(), Error> {
         let started = self.clock.monotonic();
-        workspace.derive(cost, input.as_bytes(), salt, tag).map_err(|cause| {
+        workspace.derive(cost, input, tag).map_err(|cause| {
             // The parameters were checked when the hash was parsed, so memory is the only cause.
             tracing::error!(cause, ?cost, "password could not be hashed; is memory exhausted?");
             NOT_HASHED
@@ -491,7 +562,12 @@ impl PoolState {
         let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
         self.entropy.fill(&mut salt);
         self.entropy.fill(&mut tag);
-        PasswordHash::new(Scheme::Argon2id, self.settings.cost, salt, tag)
+        PasswordHash::new(Scheme::Argon2id, self.current_form(), salt, tag)
+    }
+
+    /// How a new password is hashed.
+    fn current_form(&self) -> HashForm {
+        HashForm { cost: self.settings.cost, key: self.pepper.current() }
     }
 
     /// `wait` plus up to a quarter, so that callers that were refused together do not retry together.
@@ -504,11 +580,12 @@ impl PoolState {
 // === impl Task, Reply ===
 
 impl Task {
-    /// The cost of a stored hash. `None` for jobs of the current cost.
+    /// The cost of a hash. `None` for jobs that take as long as one of the current cost.
     fn cost(&self) -> Option<Cost> {
         match self {
-            Task::Hash { .. } | Task::Check { .. } => None,
-            Task::Verify { hash, .. } => Some(hash.cost),
+            Task::Check { .. } => None,
+            Task::Hash { form, .. } => Some(form.cost),
+            Task::Verify { hash, .. } => Some(hash.form.cost),
         }
     }
 }
@@ -588,6 +665,23 @@ mod tests {
         assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
     }
 
+    #[test]
+    fn expectations_of_the_queue_follow_the_cost_of_a_hash() {
+        let queue = |memory_kib, passes| JobQueue::new(Cost { memory_kib, passes, lanes: 1 });
+        let times = |queue: &JobQueue| [queue.hash_time, queue.usual_hash_time, queue.trusted_hash_time_max];
+        let millis = |times: [u64; 3]| times.map(Duration::from_millis);
+        assert_eq!(times(&queue(19_456, 2)), millis([10, 10, 50]));
+        assert_eq!(times(&queue(64, 1)), millis([10, 10, 50]), "never less");
+        let mut costly = queue(65_536, 4);
+        assert_eq!(times(&costly), millis([70, 70, 350]));
+        assert_eq!(times(&queue(262_144, 16)), millis([1_000, 1_000, 1_000]));
+        for _ in 0..1_000 {
+            costly.learn(Duration::from_millis(200));
+        }
+        costly.admitted = 3;
+        assert!(costly.wait(1) > Duration::from_millis(590), "three hashes of 200 ms: {:?}", costly.wait(1));
+    }
+
     #[tokio::test]
     async fn dropped_permit_and_dropped_call_release_their_capacity() {
         let pool = pool();
@@ -635,7 +729,8 @@ mod tests {
             let pool = pool_of(0);
             let permit = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
             let _waiting: Vec<_> = (0..10).map(|_| permit()).collect();
-            let hash = PasswordHash::new(Scheme::Argon2id, next, [0; SALT_BYTES], [0; TAG_BYTES]);
+            let form = HashForm { cost: next, key: None };
+            let hash = PasswordHash::new(Scheme::Argon2id, form, [0; SALT_BYTES], [0; TAG_BYTES]);
             let mut other = Box::pin(permit().verify(Password::parse("any".into()).unwrap(), hash));
             assert!(futures_util::poll!(&mut other).is_pending());
             let (answer, mut received) = oneshot::channel();

@@ -16,8 +16,11 @@ pub enum Kernel {
     Reference,
 }
 
-/// The costs of the comparison. Low, so that the start is fast.
-const PROBES: [Cost; 2] = [Cost { memory_kib: 64, passes: 2, lanes: 1 }, Cost { memory_kib: 72, passes: 1, lanes: 2 }];
+/// The costs of the comparison, low, so that the start is fast; with and without a pepper key.
+const PROBES: [(Cost, &[u8]); 2] = [
+    (Cost { memory_kib: 64, passes: 2, lanes: 1 }, b""),
+    (Cost { memory_kib: 72, passes: 1, lanes: 2 }, b"the pepper key of a kernel check"),
+];
 
 impl Kernel {
     /// Selects the fast kernel, unless its results differ from the reference.
@@ -27,10 +30,11 @@ impl Kernel {
 
     fn choose_between(candidate: &mut dyn Derive) -> Self {
         let mut reference = Workspace::new(Kernel::Reference);
-        for cost in PROBES {
+        for (cost, secret) in PROBES {
             let (mut tested, mut expected) = ([0; 32], [1; 32]);
-            let agree = candidate.derive(cost, b"kernel check", b"sixteen bytes...", &mut tested).is_ok()
-                && reference.derive(cost, b"kernel check", b"sixteen bytes...", &mut expected).is_ok()
+            let input = HashInput { password: b"kernel check", salt: b"sixteen bytes...", secret };
+            let agree = candidate.derive(cost, input, &mut tested).is_ok()
+                && reference.derive(cost, input, &mut expected).is_ok()
                 && tested == expected;
             if !agree {
                 tracing::error!(
@@ -44,10 +48,19 @@ impl Kernel {
     }
 }
 
+/// What is hashed.
+#[derive(Clone, Copy)]
+pub(super) struct HashInput<'a> {
+    pub(super) password: &'a [u8],
+    pub(super) salt: &'a [u8],
+    /// The secret value K of Argon2 (RFC 9106 section 3.1): a pepper key. Empty: none.
+    pub(super) secret: &'a [u8],
+}
+
 /// Computes one tag.
 pub(super) trait Derive {
     /// Fills `tag`. Fails only for parameters out of range or when memory runs out.
-    fn derive(&mut self, cost: Cost, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), &'static str>;
+    fn derive(&mut self, cost: Cost, input: HashInput<'_>, tag: &mut [u8]) -> Result<(), &'static str>;
 }
 
 /// The memory of a worker: one arena, allocated at the first hash and reused.
@@ -76,11 +89,12 @@ impl Workspace {
 }
 
 impl Derive for Workspace {
-    fn derive(&mut self, cost: Cost, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), &'static str> {
+    fn derive(&mut self, cost: Cost, input: HashInput<'_>, tag: &mut [u8]) -> Result<(), &'static str> {
+        let HashInput { password, salt, secret } = input;
         match self {
             Workspace::Fast(hasher) => {
                 hasher.set_argon2(fast_setup(cost, tag.len())?);
-                hasher.hash_into(password, salt, tag).map_err(|_| "argon2-rust failed")
+                hasher.hash_into_with_ad(password, salt, secret, &[], tag).map_err(|_| "argon2-rust failed")
             }
             Workspace::Reference(blocks) => {
                 let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(tag.len()));
@@ -88,7 +102,8 @@ impl Derive for Workspace {
                 if blocks.len() < params.block_count() {
                     blocks.resize(params.block_count(), Block::default());
                 }
-                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                Argon2::new_with_secret(secret, Algorithm::Argon2id, Version::V0x13, params)
+                    .map_err(|_| "argon2 refused the pepper key")?
                     .hash_password_into_with_memory(password, salt, tag, &mut blocks[..])
                     .map_err(|_| "argon2 failed")
             }
@@ -116,7 +131,7 @@ mod tests {
 
     struct WrongKernel;
     impl Derive for WrongKernel {
-        fn derive(&mut self, _: Cost, _: &[u8], _: &[u8], tag: &mut [u8]) -> Result<(), &'static str> {
+        fn derive(&mut self, _: Cost, _: HashInput<'_>, tag: &mut [u8]) -> Result<(), &'static str> {
             tag.fill(7);
             Ok(())
         }
@@ -132,12 +147,19 @@ mod tests {
     fn kernels_agree_at_the_default_cost_and_after_other_costs() {
         let (mut fast, mut reference) = (Workspace::new(Kernel::Fast), Workspace::new(Kernel::Reference));
         let other = Cost { memory_kib: 32_768, passes: 1, lanes: 4 };
-        for cost in [Cost::DEFAULT, other, PROBES[0], Cost::DEFAULT] {
-            let (mut a, mut b) = ([0; 32], [1; 32]);
-            fast.derive(cost, b"correct horse", b"0123456789abcdef", &mut a).unwrap();
-            reference.derive(cost, b"correct horse", b"0123456789abcdef", &mut b).unwrap();
-            assert_eq!(a, b, "{cost:?}");
+        let mut tags = Vec::new();
+        for cost in [Cost::DEFAULT, other, PROBES[0].0, Cost::DEFAULT] {
+            for secret in [&b""[..], &[7; 32]] {
+                let (mut a, mut b) = ([0; 32], [1; 32]);
+                let input = HashInput { password: b"correct horse", salt: b"0123456789abcdef", secret };
+                fast.derive(cost, input, &mut a).unwrap();
+                reference.derive(cost, input, &mut b).unwrap();
+                assert_eq!(a, b, "{cost:?}");
+                tags.push(a);
+            }
         }
+        assert_ne!(tags[0], tags[1], "the pepper key changes the tag");
+        assert_eq!(tags[..2], tags[6..]);
     }
 
     /// The test vector of the reference implementation (phc-winner-argon2, test.c, version 0x13, Argon2id).
@@ -145,7 +167,8 @@ mod tests {
     fn kernel_computes_the_published_test_vector() {
         let mut tag = [0; 32];
         let cost = Cost { memory_kib: 65_536, passes: 2, lanes: 1 };
-        Workspace::new(Kernel::Fast).derive(cost, b"password", b"somesalt", &mut tag).unwrap();
+        let input = HashInput { password: b"password", salt: b"somesalt", secret: b"" };
+        Workspace::new(Kernel::Fast).derive(cost, input, &mut tag).unwrap();
         let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7");
     }

@@ -7,6 +7,7 @@ mod blocklist;
 mod hash_pool;
 mod kernel;
 mod made_of;
+mod pepper;
 mod policy;
 
 pub(in crate::domain) use self::policy::check_differs;
@@ -14,6 +15,7 @@ pub use self::{
     blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},
     hash_pool::{HashPool, PoolSettings, Purpose, QueuePermit},
     kernel::Kernel,
+    pepper::Pepper,
     policy::{ContextWord, Policy},
 };
-pub use super::model::{Cost, Md5Hex, PasswordHash};
+pub use super::model::{Cost, Md5Hex, PasswordHash, PepperKeyId};

@@ -8,6 +8,7 @@
 pub(super) mod failures;
 pub(super) mod keys;
 pub(super) mod once;
+pub(super) mod pepper;
 pub(super) mod session;
 mod unknown;
 pub(super) mod user;

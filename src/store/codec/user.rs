@@ -68,6 +68,12 @@ pub(in crate::store) fn read(name: &Username, bytes: &[u8]) -> Result<Stored<Use
     Ok(Stored { value: user, revision: Revision(bytes.into()) })
 }
 
+/// Decodes the password hash of a document, which may be that of any user.
+pub(in crate::store) fn password(bytes: &[u8]) -> Result<Option<PasswordHash>, String> {
+    let document: UserDocument<'_> = decode(bytes, VERSION)?;
+    document.password.map(|phc| PasswordHash::parse(&phc)).transpose().map_err(|fault| format!("its password {fault}"))
+}
+
 /// Encodes a new user.
 pub(in crate::store) fn write(user: &User) -> Vec<u8> {
     encode(&encoded(user, None))

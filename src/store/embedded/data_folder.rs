@@ -15,7 +15,7 @@ use redb::{Database, backends::FileBackend};
 use rustix::fs::Access;
 
 use super::{
-    OpenError, StoreInspection,
+    InspectedDocuments, OpenError, StoreInspection, UsersByPepperKey,
     database::{self, ReadState},
 };
 use crate::common::files::OwnFolder;
@@ -97,21 +97,23 @@ pub(super) fn has_database(folder: &Path) -> bool {
 }
 
 /// Says what is in the folder, and changes nothing.
-pub(super) fn inspect(path: &Path) -> Result<StoreInspection, OpenError> {
+pub(super) fn inspect(path: &Path, counts_users: bool) -> Result<StoreInspection, OpenError> {
     let file = path.join(DATABASE);
     if !path.exists() {
-        return inspect_absent(path, &file);
+        return inspect_absent(path, &file, counts_users);
     }
     let failed = |cause: io::Error| OpenError(format!("--data-dir {}: cannot be used: {cause}", path.display()));
     let folder = OwnFolder::open(path).map_err(failed)?;
     if_present(folder.read(LOCK)).map_err(failed)?;
-    let Some(opened) = if_present(folder.read(DATABASE)).map_err(failed)? else { return inspect_absent(path, &file) };
-    let (state, keys) = match database::inspect_file(&file, opened)? {
-        ReadState::Whole(keys) => ("is whole", Some(keys)),
+    let Some(opened) = if_present(folder.read(DATABASE)).map_err(failed)? else {
+        return inspect_absent(path, &file, counts_users);
+    };
+    let (state, documents) = match database::inspect_file(&file, opened, counts_users)? {
+        ReadState::Whole(documents) => ("is whole", Some(documents)),
         ReadState::InUse => ("is in use by a running node", None),
         ReadState::NotClosed => ("was not closed; the next start recovers it", None),
     };
-    Ok(StoreInspection { users: format!("embedded: {} {state}", file.display()), keys })
+    Ok(StoreInspection { users: format!("embedded: {} {state}", file.display()), documents })
 }
 
 fn if_present(opened: io::Result<File>) -> io::Result<Option<File>> {
@@ -123,14 +125,18 @@ fn if_present(opened: io::Result<File>) -> io::Result<Option<File>> {
 }
 
 /// Says whether a database could be created at `path`.
-fn inspect_absent(folder: &Path, path: &Path) -> Result<StoreInspection, OpenError> {
+fn inspect_absent(folder: &Path, path: &Path, counts_users: bool) -> Result<StoreInspection, OpenError> {
     // The innermost folder that exists must accept a new one.
     let parent = folder.ancestors().find(|part| part.exists() || part.as_os_str().is_empty());
     let parent = parent.filter(|part| !part.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if parent.is_dir() => {
-            Ok(StoreInspection { users: format!("embedded: {} will be created", path.display()), keys: Some(None) })
-        }
+        Ok(()) if parent.is_dir() => Ok(StoreInspection {
+            users: format!("embedded: {} will be created", path.display()),
+            documents: Some(InspectedDocuments {
+                users_by_pepper_key: counts_users.then(UsersByPepperKey::default),
+                ..InspectedDocuments::default()
+            }),
+        }),
         Ok(()) => Err(OpenError(format!("--data-dir {}: {} is not a folder", folder.display(), parent.display()))),
         Err(cause) => Err(OpenError(format!("--data-dir {}: {}: {cause}", folder.display(), parent.display()))),
     }

@@ -5,10 +5,10 @@
 
 use std::{fs::File, io::ErrorKind, path::Path};
 
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, StorageBackend, backends::FileBackend};
 
 use super::{
-    OpenError, guarded,
+    InspectedDocuments, OpenError, UsersByPepperKey, guarded,
     tables::{self, CommitTables, META},
 };
 use crate::store::{document::DocumentKey, kind::Kind};
@@ -25,8 +25,8 @@ const DISK_REFUSALS: [ErrorKind; 3] =
 
 /// What a file that was opened for reading has.
 pub(super) enum ReadState {
-    /// It is whole; the document of the key ring.
-    Whole(Option<Vec<u8>>),
+    /// It is whole; the documents that a start reads.
+    Whole(InspectedDocuments),
     /// A running node has it open.
     InUse,
     /// Its process ended without closing it.
@@ -77,18 +77,38 @@ pub(super) fn open_file(path: &Path, file: File, in_use: impl FnOnce() -> OpenEr
 }
 
 /// Reads `file`, which is at `path`, and says what it has.
-pub(super) fn inspect_file(path: &Path, file: File) -> Result<ReadState, OpenError> {
+pub(super) fn inspect_file(path: &Path, file: File, counts_users: bool) -> Result<ReadState, OpenError> {
     refuse_empty(path, &file)?;
     let opened = guarded(|| {
         let database = builder().open_read_only_with_backend(FileBackend::new(file)?)?;
         let format = format(&database)?;
-        Ok((format, tables::get(&database.begin_read()?, &DocumentKey::new(Kind::Keys, ""))?))
+        let transaction = database.begin_read()?;
+        let documents = InspectedDocuments {
+            key_ring: tables::get(&transaction, &DocumentKey::key_ring())?,
+            pepper_keys: tables::get(&transaction, &DocumentKey::pepper_keys())?,
+            users_by_pepper_key: counts_users.then(|| users_by_pepper_key(&transaction)).transpose()?,
+        };
+        Ok((format, documents))
     });
     match opened {
-        Ok((format, keys)) => check_format(path, format.as_deref()).map(|()| ReadState::Whole(keys)),
+        Ok((format, documents)) => check_format(path, format.as_deref()).map(|()| ReadState::Whole(documents)),
         Err(redb::Error::DatabaseAlreadyOpen) => Ok(ReadState::InUse),
         Err(redb::Error::RepairAborted) => Ok(ReadState::NotClosed),
         Err(cause) => Err(damaged(path, &cause.to_string())),
+    }
+}
+
+/// Reads all users, a page at a time.
+fn users_by_pepper_key(transaction: &ReadTransaction) -> Result<UsersByPepperKey, redb::Error> {
+    let mut counted = UsersByPepperKey::default();
+    let mut after = None;
+    loop {
+        let page = tables::page(transaction, Some(Kind::User), after.as_ref())?;
+        page.iter().for_each(|user| counted.count(&user.bytes));
+        match page.into_iter().last() {
+            Some(last) => after = Some(last.key),
+            None => return Ok(counted),
+        }
     }
 }
 

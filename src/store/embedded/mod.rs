@@ -29,7 +29,7 @@ use self::{
     writer::{QueuedChange, WriterHandle},
 };
 use super::{
-    OpenError, StoreInspection,
+    InspectedDocuments, OpenError, StoreInspection, UsersByPepperKey,
     document::{Change, ChangeOutcome, DocumentKey, UnconditionalWrite},
     document_store::{DocumentStore, ScanCursor, ScanPage, ScanPosition},
     kind::Kind,
@@ -90,8 +90,8 @@ impl Embedded {
     }
 
     /// Says what is in `folder`, and changes nothing.
-    pub(in crate::store) fn inspect(folder: &Path) -> Result<StoreInspection, OpenError> {
-        data_folder::inspect(folder)
+    pub(in crate::store) fn inspect(folder: &Path, counts_users: bool) -> Result<StoreInspection, OpenError> {
+        data_folder::inspect(folder, counts_users)
     }
 
     fn read_failed(&self, cause: &redb::Error) -> StoreError {

@@ -29,9 +29,9 @@ pub use self::{
     url::RedisUrl,
 };
 use super::{
-    OpenError, StoreInspection,
+    InspectedDocuments, OpenError, StoreInspection, UsersByPepperKey,
     document::{Change, ChangeOutcome, DocumentKey, UnconditionalWrite},
-    document_store::{DocumentStore, ScanCursor, ScanPage},
+    document_store::{DocumentStore, ScanCursor, ScanPage, ScanPages},
     kind::Kind,
 };
 use crate::domain::{
@@ -65,12 +65,53 @@ impl Redis {
         Ok(Self { link, prefix: settings.prefix.clone(), answer_wait_max: COPY_ANSWER_WAIT_MAX })
     }
 
-    /// Says what `open` would find, and changes nothing.
-    pub(in crate::store) async fn inspect(settings: &RedisSettings) -> Result<StoreInspection, OpenError> {
-        let key = settings.prefix.key(&DocumentKey::new(Kind::Keys, ""));
-        let (summary, keys) = link::inspect(settings, cmd("GET").arg(key)).await?;
-        Ok(StoreInspection { users: format!("{}: {summary}", settings.url), keys: Some(keys) })
+    /// Refuses a database in which there is any key, of Watchword or not.
+    pub async fn require_empty(settings: &RedisSettings) -> Result<(), OpenError> {
+        let (_, databases): (_, String) = link::inspect(settings, cmd("INFO").arg("keyspace")).await?;
+        let ours = format!("db{}:", settings.url.database);
+        if databases.lines().any(|line| line.starts_with(&ours)) {
+            let why = "the database is not empty; this needs one of its own";
+            return Err(OpenError(format!("{}: {why}, such as redis://HOST:PORT/15", settings.url)));
+        }
+        Ok(())
     }
+
+    /// Deletes every key with the prefix of the settings.
+    pub async fn remove_all(settings: &RedisSettings) -> Result<(), OpenError> {
+        link::remove_all(settings).await
+    }
+
+    /// Says what `open` would find, and changes nothing.
+    pub(in crate::store) async fn inspect(
+        settings: &RedisSettings,
+        counts_users: bool,
+        environment: &Environment,
+    ) -> Result<StoreInspection, OpenError> {
+        let get = |key: DocumentKey| cmd("GET").arg(settings.prefix.key(&key)).to_owned();
+        let (summary, key_ring) = link::inspect(settings, &get(DocumentKey::key_ring())).await?;
+        let (_, pepper_keys) = link::inspect(settings, &get(DocumentKey::pepper_keys())).await?;
+        let counted = if counts_users { Some(users_by_pepper_key(settings, environment).await?) } else { None };
+        let documents = InspectedDocuments { key_ring, pepper_keys, users_by_pepper_key: counted };
+        Ok(StoreInspection { users: format!("{}: {summary}", settings.url), documents: Some(documents) })
+    }
+}
+
+/// Reads all users, a page at a time. A user who is listed twice is counted twice; none is left out.
+async fn users_by_pepper_key(
+    settings: &RedisSettings,
+    environment: &Environment,
+) -> Result<UsersByPepperKey, OpenError> {
+    let store = Redis::open_for_copy(settings, environment).await?;
+    let (mut counted, mut pages) = (UsersByPepperKey::default(), ScanPages::new(&store, Some(Kind::User)));
+    let failed = |error| {
+        let why = format!("{}: users cannot be counted by their pepper keys ({error:?})", settings.url);
+        OpenError(format!("{why}; the user of Redis needs +scan for this"))
+    };
+    while let Some(page) = pages.next().await.map_err(failed)? {
+        page.iter().for_each(|user| counted.count(&user.bytes));
+    }
+    store.close().await;
+    Ok(counted)
 }
 
 /// Whether a key stays while it is watched, by what PTTL said of it.

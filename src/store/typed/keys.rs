@@ -38,6 +38,11 @@ impl DocumentKey {
         Self::new(Kind::Once, codec::encode_base64(hash))
     }
 
+    /// Which pepper keys password hashes need.
+    pub(in crate::store) fn pepper_keys() -> Self {
+        Self::new(Kind::PepperKeys, "")
+    }
+
     /// The key ring.
     pub(in crate::store) fn key_ring() -> Self {
         Self::new(Kind::Keys, "")

@@ -5,6 +5,7 @@
 
 mod key_ring;
 mod keys;
+mod pepper_keys;
 
 use std::{
     sync::{Arc, Mutex},
@@ -14,7 +15,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub(super) use self::key_ring::inspect_key_ring;
+pub use self::pepper_keys::UsersByPepperKey;
+pub(super) use self::{key_ring::inspect_key_ring, pepper_keys::check_pepper_keys};
 use super::{
     OpenError, codec,
     document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite},

@@ -7,14 +7,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use watchword::{
     config::Config,
     domain::password::Cost,
     selftest::{self, Role, TimingReport},
 };
 
-use crate::support::{command, is_full, run_command};
+use crate::support::{StoreKind, TestStore, command, is_full, run_command};
 
 /// A hash of about one millisecond. It is cheaper than the default, so that more calls fit into the test, and still much more
 /// expensive than the rest of a call.
@@ -26,10 +26,17 @@ const PLANTED_LEAK_T_MIN: f64 = 20.0;
 /// The largest time difference that T1 allows, as a fraction of one hash.
 const DIFFERENCE_MAX: f64 = 0.01;
 
-async fn measure(cost: Cost, samples: usize) -> TimingReport {
-    let mut config = Config::from_args(["watchword"]).unwrap();
+/// Measures on the embedded store, or on a Redis of its own with a pepper.
+async fn measure(kind: StoreKind, cost: Cost, samples: usize) -> TimingReport {
+    let pepper = NamedTempFile::new().unwrap();
+    fs::write(pepper.path(), "0f".repeat(32)).unwrap();
+    let pepper_flag = ["watchword", "--pepper-key-file", pepper.path().to_str().unwrap()];
+    let args = if kind == StoreKind::Redis { &pepper_flag[..] } else { &pepper_flag[..1] };
+    let mut config = Config::from_args(args).unwrap();
+    let place = TestStore::new(kind);
+    config.store = place.settings();
     config.hashing.cost = cost;
-    selftest::timing(&config, samples, &mut io::sink()).await.unwrap()
+    selftest::timing(&config, samples, &mut io::sink(), std::future::pending()).await.unwrap()
 }
 
 /// Complete measurements before the machine is called too noisy, or a difference real: a real difference is found in each
@@ -38,11 +45,18 @@ const MEASUREMENTS_MAX: usize = 3;
 
 /// `tests/run --all` makes the 2 000 calls of each kind that T1 requires, with the default cost of a hash.
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the figures")]
 async fn refusal_time_does_not_reveal_its_reason_and_planted_leaks_are_detected() {
+    for kind in StoreKind::DURABLE {
+        find_leaks(kind).await;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "`-- --nocapture` shows the figures")]
+async fn find_leaks(kind: StoreKind) {
     let (mut leaks, mut undetected) = (String::new(), String::new());
     for _ in 0..MEASUREMENTS_MAX {
-        let report = if is_full() { measure(Cost::DEFAULT, 2_000).await } else { measure(SHORT_HASH, 150).await };
+        let (cost, samples) = if is_full() { (Cost::DEFAULT, 2_000) } else { (SHORT_HASH, 150) };
+        let report = measure(kind, cost, samples).await;
         println!("{report}");
         assert_same_answers(&report);
         (leaks, undetected) = (leaks_in(&report), undetected_in(&report));
@@ -59,8 +73,8 @@ async fn refusal_time_does_not_reveal_its_reason_and_planted_leaks_are_detected(
 /// Checks that do not depend on noise: equal answers and equal numbers of hashes.
 fn assert_same_answers(report: &TimingReport) {
     let count = |role: Role| report.findings.iter().filter(|found| found.role == role).count();
-    let expected = "five pairs and a control on two APIs, and three pairs of resets on one";
-    assert_eq!((count(Role::Secret), count(Role::Control)), (13, 2), "{expected}:\n{report}");
+    let expected = "six pairs and a control on two APIs, and three pairs of resets on one";
+    assert_eq!((count(Role::Secret), count(Role::Control)), (15, 2), "{expected}:\n{report}");
     for found in &report.findings {
         assert!(found.is_same_answer, "{:?}, {}: different answers\n{report}", found.api, found.name);
         assert!(found.is_same_cost, "{:?}, {}: different numbers of hashes\n{report}", found.api, found.name);
@@ -137,4 +151,39 @@ fn interrupted_selftest_ends_at_once_and_removes_its_files() {
         assert!(progress.last().unwrap().contains("stopped"), "{progress:?}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+}
+
+/// The number of keys in each database of Redis, as Redis lists those that are not empty.
+fn databases(place: &TestStore) -> Vec<String> {
+    let info: String = place.redis().ask(&["INFO", "keyspace"]);
+    info.lines().filter_map(|line| line.split_once(',')).map(|(keys, _)| keys.to_owned()).collect()
+}
+
+#[test]
+fn selftest_on_redis_needs_a_database_of_its_own_and_empties_it() {
+    let place = TestStore::new(StoreKind::Redis);
+    place.redis().ask::<()>(&["SET", "other", "of another program"]);
+    let url = |database: u16| format!("{}/{database}", place.redis().url());
+    let selftest = |database: u16| {
+        let mut selftest = command(&["selftest", "--timing", "--samples", "20"]);
+        selftest.args(["--store", &url(database)]);
+        selftest
+    };
+    let (code, out, err) = run_command(selftest(0));
+    assert!(code == 2 && err.contains("not empty"), "{code}: {out}{err}");
+    assert_eq!(databases(&place), ["db0:keys=1"]);
+
+    let (code, out, err) = run_command(selftest(5));
+    assert!((0..=2).contains(&code) && out.contains("Store: redis."), "{code}: {out}{err}");
+    assert!(out.contains("missing pepper key (T2)"), "{out}");
+    assert_eq!(databases(&place), ["db0:keys=1"], "{err}");
+
+    let mut child = selftest(5).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("0 of 20 rounds"));
+    assert_eq!(databases(&place).len(), 2, "the users of the test are there");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let progress: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{progress:?}");
+    assert_eq!(databases(&place), ["db0:keys=1"], "{progress:?}");
 }

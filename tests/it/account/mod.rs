@@ -6,6 +6,7 @@ mod login;
 mod look_alikes;
 mod password_hashes;
 mod password_policy;
+mod pepper;
 mod register;
 mod registration_races;
 mod reset_password;

@@ -1,15 +1,16 @@
 //! Stored password hashes: imported MD5, rehash to current parameters, and hostile stored hashes (T10, T22).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fs, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
+use tempfile::NamedTempFile;
 use tokio::{sync::watch, task::JoinSet};
 use watchword::{
     api::pb::{self, auth_client::AuthClient},
     app::StopReason,
     config::Config,
     domain::{
-        Clock, HashPool, PasswordHash, StoreError, StoreHealth, System, User,
+        Clock, HashPool, Password, PasswordHash, StoreError, StoreHealth, System, User,
         password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
     },
     store::{
@@ -25,8 +26,8 @@ use crate::{
     },
 };
 
-/// A cost that differs from the one that the nodes use.
-const OLDER: Cost = Cost { memory_kib: 72, ..CHEAP };
+/// A lower cost than the one that the nodes use.
+const OLDER: Cost = Cost { memory_kib: 32, ..CHEAP };
 
 /// With a fixed issuer, tokens stay valid when a node restarts on other ports.
 const ISSUER: [&str; 2] = ["--token-issuer", "https://sso.example"];
@@ -116,6 +117,36 @@ async fn hash_with_older_cost_is_rehashed_and_ends_no_session() {
     }
 }
 
+/// Nodes of two settings share a store while one replaces the other, and a setting can be lowered.
+#[tokio::test]
+async fn hash_that_is_stronger_than_the_settings_is_never_weakened() {
+    for kind in StoreKind::DURABLE {
+        for (stronger, scheme, stored) in [
+            (Cost { memory_kib: 72, ..CHEAP }, "", "$argon2id$v=19$m=72,t=1,p=1$"),
+            (Cost { passes: 2, ..CHEAP }, "", "$argon2id$v=19$m=64,t=2,p=1$"),
+            (Cost { memory_kib: 32, passes: 3, lanes: 2 }, "", "$argon2id$v=19$m=32,t=3,p=2$"),
+            (Cost { memory_kib: 72, ..CHEAP }, "-md5", "$argon2id$v=19$m=72,t=1,p=1$"),
+        ] {
+            let pool = pool(stronger);
+            let permit = pool.admit(Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
+            let hash = match scheme {
+                "" => permit.hash(Password::parse("insecure".into()).unwrap()).await.unwrap(),
+                _ => wrapped(stronger).await,
+            };
+            let strong = User { password: Some(hash), ..user("ada") };
+            let (place, app) = with_users(kind, &[strong, User { password: None, ..user("eve") }]).await;
+            assert_eq!(Api::Grpc.login(&app, "ada", "insecure").await.outcome(), "ok");
+            let rehashed = usize::from(scheme == "-md5");
+            wait_for_event(&app, "password rehashed", rehashed).await;
+            assert_eq!(Api::Grpc.login(&app, "ada", "insecure").await.outcome(), "ok");
+            assert_eq!(app.events.count("hashed"), 2 + rehashed, "{kind:?} {stored}");
+            app.stopped().await;
+            let record: serde_json::Value = serde_json::from_str(&place.stored_user("ada")).unwrap();
+            assert!(record["password"].as_str().unwrap().starts_with(stored), "{kind:?}: {record}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn account_without_a_password_is_refused_like_an_unknown_user_with_one_hash() {
     for kind in StoreKind::DURABLE {
@@ -147,6 +178,7 @@ async fn hostile_stored_hash_is_refused_without_memory_growth_or_effect_on_other
         valid.replace("t=1", "t=-1"),
         valid.replace("p=1", "p=16777215"),
         valid.replace("p=1", "p=1,data=AAAA"),
+        valid.replace("p=1", "p=1,keyid=AAAA"),
         valid.replace("argon2id-md5", "argon2id-m\u{f6}5"),
         valid.replace("argon2id-md5", "argon2id-md5\0"),
         valid.replace("argon2id-md5", &"argon2id".repeat(10)),
@@ -238,6 +270,17 @@ async fn users_with_older_hashes(app: &App, rounds: usize) -> Vec<(String, pb::T
     sessions
 }
 
+/// A file with a pepper key, so that a login changes both the cost and the key of an older hash.
+fn pepper_file() -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff").unwrap();
+    file
+}
+
+fn with_pepper(file: &NamedTempFile) -> [&str; 4] {
+    [ISSUER[0], ISSUER[1], "--pepper-key-file", file.path().to_str().unwrap()]
+}
+
 /// T10. `tests/run --all` runs its 2 000 rounds.
 #[tokio::test(flavor = "multi_thread")]
 async fn rehash_after_login_never_restores_an_old_password() {
@@ -247,13 +290,15 @@ async fn rehash_after_login_never_restores_an_old_password() {
         let app = App::with(kind).args(&ISSUER).change(with_older_cost).start_in(place.clone()).await;
         let sessions = users_with_older_hashes(&app, rounds).await;
         app.stopped().await;
-        let app = Arc::new(App::with(kind).args(&ISSUER).start_in(place.clone()).await);
+        let pepper = pepper_file();
+        let args = with_pepper(&pepper);
+        let app = Arc::new(App::with(kind).args(&args).start_in(place.clone()).await);
         assert_eq!(race(app.clone(), sessions).await, Vec::<String>::new(), "{kind:?}");
         let rehashed = app.events.count("password rehashed");
         assert!(rehashed > rounds / 20, "{kind:?}: only {rehashed} of {rounds} passwords were rehashed in the race");
         // Background work has ended with the node.
         Arc::into_inner(app).unwrap().stopped().await;
-        let app = App::with(kind).args(&ISSUER).start_in(place).await;
+        let app = App::with(kind).args(&args).start_in(place).await;
         for round in 0..rounds {
             let (name, old) = (format!("user{round}"), password(&format!("user{round}")));
             assert!(Api::Grpc.login(&app, &name, &old).await.is_wrong_credentials(), "{kind:?}, {name}");
@@ -306,6 +351,7 @@ async fn control_store_without_compare_restores_old_passwords() {
     let app = App::on(store.clone()).args(&ISSUER).change(with_older_cost).start().await;
     let sessions = users_with_older_hashes(&app, 200).await;
     app.stopped().await;
-    let app = Arc::new(App::on(store).args(&ISSUER).start().await);
+    let pepper = pepper_file();
+    let app = Arc::new(App::on(store).args(&with_pepper(&pepper)).start().await);
     assert!(!race(app, sessions).await.is_empty(), "the control restored no old password");
 }

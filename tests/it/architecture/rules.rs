@@ -84,7 +84,6 @@ pub const FOLDER_SIZE_EXCEPTIONS: &[(&str, &str)] = &[
     ("src/domain", "one folder for each component, and the leaves below them"),
     ("src/domain/authn/factor", "one file for each factor"),
     ("src/domain/gateway", "forward authentication over HTTP will join external authorization here"),
-    ("src/store/typed", "the one implementation of `domain::Store`, with its keys and its key ring"),
 ];
 
 /// Type -> why it has several definitions.

@@ -14,7 +14,7 @@ use watchword::{
         health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
         pb,
     },
-    domain::{Claim, Store, StoreError, Stored, User, Username},
+    domain::{Claim, Store, StoreError, Stored, User, Username, password::Pepper},
     store::{RedisSettings, Seal, StoreSettings},
 };
 
@@ -400,7 +400,8 @@ async fn crossed_answers(weather: NetworkCondition, calls: usize, lost: Option<L
     let redis = RedisServer::start();
     let proxy = Arc::new(Proxy::before(redis.port).await);
     let settings = StoreSettings::Redis(redis_settings(&proxy.url()));
-    let store = watchword::store::open(&settings, Arc::new(Seal::none()), &environment()).await.unwrap();
+    let store =
+        watchword::store::open(&settings, Arc::new(Seal::none()), &Pepper::none(), &environment()).await.unwrap();
     for number in 0..USERS {
         assert!(matches!(store.claim(&user(&format!("user{number}"))).await.unwrap(), Claim::Claimed));
     }

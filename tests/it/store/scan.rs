@@ -57,12 +57,12 @@ async fn scan(store: &dyn DocumentStore, kind: Option<Kind>, of: StoreKind) -> D
     scanned
 }
 
-/// More than two pages, of every kind, one of which has one document without a name.
+/// More than two pages, of every kind, two of which have one document without a name.
 fn of_every_kind() -> Documents {
     let mut all = documents(Kind::User, 0..1_150);
     for kind in Kind::ALL {
         match kind {
-            Kind::Keys => drop(all.insert(DocumentKey::new(Kind::Keys, ""), "{}".into())),
+            Kind::Keys | Kind::PepperKeys => drop(all.insert(DocumentKey::new(*kind, ""), "{}".into())),
             kind => all.extend(documents(*kind, 0..60)),
         }
     }

@@ -111,6 +111,7 @@ impl Observer for Events {
             Event::LoginRefused { why: Refusal::UnknownUser, .. } => "unknown user",
             Event::LoginRefused { why: Refusal::WrongPassword(_), .. } => "wrong password",
             Event::LoginRefused { why: Refusal::NoPassword(_), .. } => "no password",
+            Event::LoginRefused { why: Refusal::PepperKeyMissing(_), .. } => "pepper key missing",
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
             Event::TokenRefreshed { again: false, .. } => "refreshed",
             Event::TokenRefreshed { again: true, .. } => "refreshed again",

@@ -16,8 +16,12 @@ impl Factor for PasswordFactor {
         let Subject { user, lock, pool, .. } = subject;
         // Without a user, or without a password, a hash that no password matches.
         let hash = user.and_then(|user| user.password.clone()).unwrap_or_else(|| pool.decoy());
+        let is_key_missing = pool.lacks_key_of(&hash);
         let matches = permit.verify(self.0, hash).await?;
-        Ok(refusal(user, lock, matches))
+        Ok(match refusal(user, lock, matches) {
+            Some(Refusal::WrongPassword(user)) if is_key_missing => Some(Refusal::PepperKeyMissing(user)),
+            refusal => refusal,
+        })
     }
 
     async fn count_failure(failure: Failure<'_, Refusal>, hold: LimitHold, _: Sleep) -> Result<(), Error> {

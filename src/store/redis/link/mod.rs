@@ -19,7 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
@@ -28,10 +28,10 @@ use self::{
     state::{LinkState, LiveConnection},
     tracking::ChangeTracker,
 };
-use super::{KeyPrefix, OpenError, RedisSettings};
+use super::{COPY_ANSWER_WAIT_MAX, KeyPrefix, OpenError, RedisSettings};
 use crate::{
     domain::{ChangeHandler, ChangeNotice, ConfigurationWarning, Environment, StoreHealth},
-    store::document::DocumentKey,
+    store::{SCAN_PAGE_DOCUMENTS_MAX, document::DocumentKey},
 };
 
 /// How long an answer may take. A caller hears within this and a little more that the store is down.
@@ -174,6 +174,26 @@ pub(super) async fn inspect<T: FromRedisValue>(
     let answer = command.query_async(&mut connected.connection).await;
     let answer = answer.map_err(|error| connect::refused(settings, &ConnectError::of(&error)))?;
     Ok((connected.check.summary(), answer))
+}
+
+/// Connects once, and deletes every key with the prefix, a step of SCAN at a time.
+pub(super) async fn remove_all(settings: &RedisSettings) -> Result<(), OpenError> {
+    let tracker = Arc::new(ChangeTracker::new(settings.prefix.clone()));
+    let Connected { mut connection, .. } = connect::at_once(settings, &tracker, COPY_ANSWER_WAIT_MAX).await?;
+    let failed = |error: RedisError| connect::refused(settings, &ConnectError::of(&error));
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(settings.prefix.own_key("*")).arg("COUNT").arg(SCAN_PAGE_DOCUMENTS_MAX);
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await.map_err(failed)?;
+        if !keys.is_empty() {
+            cmd("DEL").arg(keys).query_async::<()>(&mut connection).await.map_err(failed)?;
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether `key` is not a document but the link's own.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use watchword::config::Config;
+use watchword::{config::Config, domain::password::Cost};
 
 use super::{SETTINGS, cells};
 use crate::support::{Node, command, run, run_command};
@@ -38,6 +38,14 @@ fn invalid_setting_is_refused_with_its_flag_value_and_allowed_values() {
         (vec!["--password-min-length", "7"], vec!["7", "--password-min-length", "8..=64"]),
         (vec!["--data-max-bytes", "99999"], vec!["--data-max-bytes", "12288"]),
         (vec!["--hash-workers", "0"], vec!["--hash-workers", "auto", "1024"]),
+        (vec!["--argon2-memory-kib", "19455"], vec!["--argon2-memory-kib", "19455", "19456..=262144"]),
+        (vec!["--argon2-passes", "1"], vec!["--argon2-passes", "2..=16"]),
+        (vec!["--argon2-lanes", "17"], vec!["--argon2-lanes", "1..=16"]),
+        (
+            vec!["--hash-workers", "1024", "--argon2-memory-kib", "262144"],
+            vec!["--argon2-memory-kib 262144", "1024 hash workers", "262144 MiB", "--hash-workers"],
+        ),
+        (vec!["--pepper-key-file", MANIFEST], vec!["--pepper-key-file", "line 1", "64 hexadecimal digits"]),
         (vec!["--drain-timeout", "soon"], vec!["soon", "--drain-timeout"]),
         (vec!["--log-format", "xml"], vec!["xml", "text", "json"]),
         (
@@ -81,6 +89,15 @@ fn plaintext_listener_beyond_loopback_is_refused_without_explicit_flags() {
     let http = open("--http-addr", &[]);
     assert!(!http.legacy_routes && http.reflection);
     assert!(open("--http-addr", &["--legacy-routes", "on"]).legacy_routes);
+}
+
+#[test]
+fn cost_of_a_hash_is_a_setting_and_so_is_the_memory_of_the_pool() {
+    let hashing = |args: &[&str]| Config::from_args([&["watchword"], args].concat()).unwrap().hashing;
+    assert_eq!(hashing(&[]).cost, Cost { memory_kib: 19_456, passes: 2, lanes: 1 });
+    let args = ["--argon2-memory-kib", "65536", "--argon2-passes", "3", "--argon2-lanes", "4", "--hash-workers", "1"];
+    assert_eq!(hashing(&args).cost, Cost { memory_kib: 65_536, passes: 3, lanes: 4 });
+    assert_eq!(hashing(&args).workers, 1);
 }
 
 #[test]

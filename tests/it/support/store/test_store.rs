@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use tempfile::TempDir;
 use watchword::{
-    domain::{Environment, Observer, Store, System},
+    domain::{Environment, Observer, Store, System, password::Pepper},
     store::{self, DocumentStore, Durability, RedisSettings, Seal, StoreSettings},
 };
 
@@ -71,7 +71,7 @@ impl TestStore {
     }
 
     pub async fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.settings(), Arc::new(Seal::none()), &environment()).await.unwrap()
+        store::open(&self.settings(), Arc::new(Seal::none()), &Pepper::none(), &environment()).await.unwrap()
     }
 
     /// The documents beneath.
