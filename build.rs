@@ -24,7 +24,7 @@ const DESCRIBED_ONLY: [&str; 1] = ["grpc/reflection/v1alpha/reflection.proto"];
 const IN_METHOD_TABLE: [&str; 2] = ["watchword.auth.v1", "envoy.service.auth.v3"];
 
 /// Messages with secrets: their `Debug` is written by hand in `src/api/mod.rs` and prints no field.
-const SECRET: [&str; 15] = [
+const SECRET: [&str; 16] = [
     "watchword.auth.v1.RegisterRequest",
     "watchword.auth.v1.LoginRequest",
     "watchword.auth.v1.RefreshTokenRequest",
@@ -32,6 +32,7 @@ const SECRET: [&str; 15] = [
     "watchword.auth.v1.RevokeTokenRequest",
     "watchword.auth.v1.ChangePasswordRequest",
     "watchword.auth.v1.DeleteUserRequest",
+    "watchword.auth.v1.RevokeAllSessionsRequest",
     "watchword.auth.v1.ResetPasswordRequest",
     "watchword.auth.v1.CreatePasswordResetCodeResponse",
     "watchword.auth.v1.Tokens",

@@ -17,8 +17,8 @@ pub(super) struct FlightEnd(watch::Receiver<()>);
 impl SingleFlight {
     /// Joins the running job, or starts this one. Needs a tokio runtime.
     pub(super) fn join(&mut self, job: impl Future<Output = ()> + Send + 'static) -> FlightEnd {
-        if let Some(running) = self.0.as_ref().filter(|_| self.is_running()) {
-            return FlightEnd(running.clone());
+        if let Some(running) = self.running() {
+            return running;
         }
         let (ends, running) = watch::channel(());
         tokio::spawn(async move {
@@ -29,9 +29,11 @@ impl SingleFlight {
         FlightEnd(running)
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    /// The end of the running job. A job can end at any time, so ask once and use the answer.
+    pub(super) fn running(&self) -> Option<FlightEnd> {
         // Nothing is sent: the channel closes when the job ends, also by a panic.
-        self.0.as_ref().is_some_and(|running| running.has_changed().is_ok())
+        let running = self.0.as_ref().filter(|running| running.has_changed().is_ok());
+        running.cloned().map(FlightEnd)
     }
 }
 

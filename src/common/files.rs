@@ -2,7 +2,8 @@
 //!
 //! Guarantees that the check is of the open file (`fstat`), so that a file that is replaced after a check is not used
 //! unchecked. In an [`OwnFolder`] no symbolic link is followed; the path of a file that a setting names is followed, because
-//! Kubernetes and systemd mount secrets through links. Does not know what the files contain.
+//! Kubernetes and systemd mount secrets through links. Of their
+//! contents it knows only the form of a key.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
@@ -17,6 +18,9 @@ use rustix::{
     process::geteuid,
 };
 use zeroize::Zeroizing;
+
+/// Bytes of a key in a file of keys.
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// Bytes of a file of secrets at most.
 const SECRET_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -207,4 +211,16 @@ pub(crate) fn exposure(path: &Path) -> Option<String> {
 
 fn denied(why: String) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
+}
+
+/// The key in 64 hexadecimal digits of either case; `None` if the text is anything else.
+pub(crate) fn key_from_hex(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    if text.len() != 2 * KEY_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }

@@ -13,8 +13,6 @@ pub(crate) mod files;
 #[cfg(feature = "server")]
 pub(crate) mod generations;
 #[cfg(feature = "server")]
-pub(crate) mod hex;
-#[cfg(feature = "server")]
 pub mod host;
 #[cfg(feature = "server")]
 pub(crate) mod jitter;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    common::hex::KEY_BYTES,
+    common::files::KEY_BYTES,
     domain::{
         Clock, Entropy, Environment, HashPool, KeptCode, Password, PasswordHash, System, User, UserData, Username,
         password::{Cost, Kernel, Md5Hex, Pepper, PoolSettings, Purpose, QueuePermit},

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::codec::{decode, decode_base64, encode, encode_base64};
 use crate::common::{
-    hex::{KEY_BYTES, key_from_hex},
+    files::{KEY_BYTES, key_from_hex},
     sha256::sha256,
 };
 

@@ -117,10 +117,12 @@ impl KeyCache {
                 Ok(CacheStep::Use(keys))
             }
             Some(_) if has_key => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
-            _ if may_fetch || state.fetch.is_running() => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
-            // Only after a successful fetch is it certain that there is no such key.
-            Some(keys) if succeeded => Ok(CacheStep::Use(keys)),
-            Some(_) | None => Err(KeysUnavailable),
+            keys => match state.fetch.running() {
+                Some(running) => Ok(CacheStep::Wait(running)),
+                None if may_fetch => Ok(CacheStep::Wait(self.fetch(&mut state, now))),
+                // Only after a successful fetch is it certain that there is no such key.
+                None => keys.filter(|_| succeeded).map(CacheStep::Use).ok_or(KeysUnavailable),
+            },
         }
     }
 
@@ -133,10 +135,11 @@ impl KeyCache {
     }
 
     fn fetch(&self, state: &mut KeyCacheState, now: Instant) -> FlightEnd {
-        if !state.fetch.is_running() {
-            // Not successful until it ends.
-            state.last_fetch = Some((now, false));
+        if let Some(running) = state.fetch.running() {
+            return running;
         }
+        // Not successful until it ends.
+        state.last_fetch = Some((now, false));
         let cache = self.clone();
         state.fetch.join(async move { cache.fetch_once().await })
     }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     common::{
-        hex::{KEY_BYTES, key_from_hex},
+        files::{KEY_BYTES, key_from_hex},
         sha256::sha256_of,
     },
     domain::model::PepperKeyId,

@@ -132,7 +132,7 @@ async fn longest_email_address_and_longest_name_of_wide_characters_are_names() {
             assert_eq!(name.chars().count(), 254);
             for api in Api::ALL {
                 let answer = api.register(&app, name, "a long password", "theirs").await;
-                assert!(matches!(answer, Answer::Ok { .. }) || answer.is_taken(), "{store:?}: {}", answer.outcome());
+                assert!(matches!(answer, Answer::Ok { .. }) || answer.is_taken(), "{store:?}: {answer:?}");
                 assert_eq!(
                     api.login(&app, &name.to_uppercase(), "a long password").await.data(),
                     "theirs",

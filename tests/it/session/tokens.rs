@@ -21,7 +21,7 @@ async fn login_returns_valid_tokens_without_user_data() {
         assert_eq!((head["typ"].as_str(), head["alg"].as_str()), (Some("at+jwt"), Some("ES256")));
         assert_eq!(head["kid"].as_str().unwrap().len(), 43, "an RFC 7638 thumbprint");
         let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "sid", "sub"], "no claim holds user data");
+        assert_eq!(names, ["aud", "client_id", "exp", "iat", "iss", "jti", "sid", "sub"], "no claim holds user data");
         assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 300);
         assert_eq!(claims["aud"], "watchword");
         assert_eq!(claims["iss"], format!("http://{}", app.http_socket()));
