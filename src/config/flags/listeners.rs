@@ -87,7 +87,7 @@ pub struct SiteArgs {
     #[arg(long, env = "WATCHWORD_HTTP_ALLOW_HOST", value_name = "HOST", value_delimiter = ',')]
     pub http_allow_host: Vec<HostName>,
 
-    /// Origins whose pages may send forms to the HTTP listener, such as https://www.example.com; separated by commas. Pages
+    /// Origins whose pages may send forms to the HTTP listener: SCHEME://HOST or SCHEME://HOST:PORT, separated by commas. Pages
     /// of the host that they call always may, and other pages get 403. Default: none
     #[arg(long, env = "WATCHWORD_HTTP_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub http_allow_origin: Vec<WebOrigin>,
