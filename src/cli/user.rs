@@ -68,7 +68,12 @@ async fn call(mut admin: AuthAdminClient<Channel>, action: UserCommand) -> Resul
 fn changed<T>(done: Result<Response<T>, Status>) -> Result<T, String> {
     let done = done.map(Response::into_inner);
     done.map_err(|status| match status.code() {
-        Code::NotFound | Code::InvalidArgument | Code::Unavailable | Code::Aborted | Code::DataLoss => said(status),
+        Code::NotFound
+        | Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::Unavailable
+        | Code::Aborted
+        | Code::DataLoss => said(status),
         _ => format!("{}; whether it was done is not known, and it is safe to repeat", status.message()),
     })
 }

@@ -4,7 +4,10 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Switch, values::duration_between};
+use super::{
+    Switch,
+    values::{duration_between, number_between},
+};
 use crate::domain::{ChallengeRules, Rate, RateLimitSettings, Work};
 
 /// Rate limits, lockout and proof of work.
@@ -31,7 +34,7 @@ pub struct AbuseArgs {
     #[arg(long, env = "WATCHWORD_THROTTLE_REGISTRATIONS", value_name = "RATE", default_value = "60/1h")]
     pub throttle_registrations: Rate,
 
-    /// Calls of one session that change something: RefreshToken, UpdateUserData, RevokeSession, RevokeAllSessions
+    /// Calls of one session that change something: refreshes, and apart from them UpdateUserData and RevokeSession
     #[arg(long, env = "WATCHWORD_THROTTLE_PER_SESSION", value_name = "RATE", default_value = "120/1m")]
     pub throttle_per_session: Rate,
 
@@ -42,7 +45,7 @@ pub struct AbuseArgs {
     /// Lockout threshold: consecutive failed attempts after which the password alone is refused until it is reset, except from
     /// familiar addresses or with proof of work (10 to 1000; NIST SP 800-63B: at most 100)
     #[arg(long, env = "WATCHWORD_FAILURE_CAP", value_name = "COUNT", default_value_t = 100,
-          value_parser = clap::value_parser!(u32).range(10..=1_000))]
+          value_parser = |text: &str| number_between::<u32>(text, 10, 1_000))]
     pub failure_cap: u32,
 
     /// Lockout without exceptions, as NIST SP 800-63B words it: any client can then lock any user out

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     AdminClientArgs, GrpcListenerArgs, HttpListenerArgs, LogArgs, OpsListenerArgs, RedisArgs, ResourceArgs, Settings,
-    StoreAccessArgs, StoreUrl, UserArgs, store::StoreUrlParser,
+    StoreAccessArgs, StoreUrl, UserArgs, store::StoreUrlParser, values::number_between,
 };
 
 /// What the binary can do. The flags of a command alone come before the settings, or clap puts them under the heading of the
@@ -68,7 +68,7 @@ pub enum Command {
         #[arg(long, required = true)]
         timing: bool,
         /// Calls of each kind (20 to 100000); more calls find smaller differences
-        #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+        #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = |text: &str| number_between::<u32>(text, 20, 100_000))]
         samples: u32,
         /// Store of the node: embedded: (a temporary folder), or redis://… with an empty database of its own, which is emptied
         /// afterwards

@@ -4,6 +4,8 @@ use std::{str::FromStr, time::Duration};
 
 use clap::Args;
 
+use super::values::number_between;
+
 /// Resource limits.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Resource limits")]
@@ -15,7 +17,7 @@ pub struct ResourceArgs {
 
     /// Open connections per listener (1 to 1000000). The limit on open files of the process applies too
     #[arg(long, env = "WATCHWORD_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = |text: &str| number_between::<u32>(text, 1, 1_000_000))]
     pub connections_max: u32,
 }
 

@@ -19,7 +19,7 @@ const NAME_CHARS_MAX: usize = 200;
 pub struct TokenArgs {
     /// Claim `iss` of the tokens; the same on all nodes that share a store. Default: the URL of --http-addr. Required when the
     /// gRPC or HTTP listener can be reached from other machines
-    #[arg(long, env = "WATCHWORD_TOKEN_ISSUER", value_name = "URL", value_parser = claim)]
+    #[arg(long, env = "WATCHWORD_TOKEN_ISSUER", value_name = "URL", value_parser = issuer)]
     pub token_issuer: Option<String>,
 
     /// Claim `aud` of the tokens: the services that accept them. Default: watchword. Required when the gRPC or HTTP listener
@@ -69,6 +69,12 @@ pub struct TokenArgs {
 /// The name of a client.
 fn client_name(text: &str) -> Result<String, String> {
     if is_client_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {CLIENT_NAME}")) }
+}
+
+/// An issuer: gateways find the keys below it (RFC 8414).
+fn issuer(text: &str) -> Result<String, String> {
+    let is_url = ["https://", "http://"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    if is_url { claim(text) } else { Err("expected a URL with its scheme: https://HOST".into()) }
 }
 
 /// An issuer or an audience.

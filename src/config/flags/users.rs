@@ -7,6 +7,7 @@ use std::{
 
 use clap::Args;
 
+use super::values::number_between;
 use crate::{
     common::files,
     domain::password::{BLOCKLIST_BYTES_MAX, Blocklist, ContextWord, Cost},
@@ -18,7 +19,7 @@ use crate::{
 pub struct UserArgs {
     /// Minimum length of a new password, in characters (8 to 64). NIST requires 15 where the password is the only factor
     #[arg(long, env = "WATCHWORD_PASSWORD_MIN_LENGTH", value_name = "CHARACTERS", default_value_t = 8,
-          value_parser = clap::value_parser!(u16).range(8..=64))]
+          value_parser = |text: &str| number_between::<u16>(text, 8, 64))]
     pub password_min_length: u16,
 
     /// File of passwords to refuse, one per line, in any case; at most 32 MiB, which are kept in memory. The 10000 most
@@ -36,17 +37,17 @@ pub struct UserArgs {
     /// Memory of a new password hash (Argon2id), in KiB (19456 to 262144). Each of --hash-workers keeps as much. A login gives
     /// an older hash that is weaker the new cost; a stronger one stays as it is
     #[arg(long, env = "WATCHWORD_ARGON2_MEMORY_KIB", value_name = "KIB", default_value_t = Cost::DEFAULT.memory_kib,
-          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.memory_kib)..=i64::from(Cost::MAX.memory_kib)))]
+          value_parser = |text: &str| number_between::<u32>(text, Cost::DEFAULT.memory_kib, Cost::MAX.memory_kib))]
     pub argon2_memory_kib: u32,
 
     /// Passes over that memory (2 to 16)
     #[arg(long, env = "WATCHWORD_ARGON2_PASSES", value_name = "COUNT", default_value_t = Cost::DEFAULT.passes,
-          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.passes)..=i64::from(Cost::MAX.passes)))]
+          value_parser = |text: &str| number_between::<u32>(text, Cost::DEFAULT.passes, Cost::MAX.passes))]
     pub argon2_passes: u32,
 
     /// Lanes of that memory (1 to 16), computed one after the other: more of them do not make a hash stronger
     #[arg(long, env = "WATCHWORD_ARGON2_LANES", value_name = "COUNT", default_value_t = Cost::DEFAULT.lanes,
-          value_parser = clap::value_parser!(u32).range(i64::from(Cost::DEFAULT.lanes)..=i64::from(Cost::MAX.lanes)))]
+          value_parser = |text: &str| number_between::<u32>(text, Cost::DEFAULT.lanes, Cost::MAX.lanes))]
     pub argon2_lanes: u32,
 
     /// File with the pepper keys that password hashes need beside the store, one per line: 64 hexadecimal digits; retired and
@@ -57,7 +58,7 @@ pub struct UserArgs {
 
     /// Maximum size of the data of a user, in bytes (0 to 12288)
     #[arg(long, env = "WATCHWORD_DATA_MAX_BYTES", value_name = "BYTES", default_value_t = 8_192,
-          value_parser = clap::value_parser!(u16).range(0..=12_288))]
+          value_parser = |text: &str| number_between::<u16>(text, 0, 12_288))]
     pub data_max_bytes: u16,
 }
 

@@ -1,6 +1,6 @@
 //! Values that flags of several headings take.
 
-use std::time::Duration;
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use clap::ValueEnum;
 
@@ -34,11 +34,15 @@ impl When {
     }
 }
 
-/// Parses a duration such as `5m`, and names the range when it is outside.
+/// Parses a duration such as `5m`, or names the range.
 pub(super) fn duration_between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|fault| fault.to_string())?;
-    if (least..=most).contains(&time) {
-        return Ok(time);
-    }
-    Err(format!("expected {} to {}", humantime::format_duration(least), humantime::format_duration(most)))
+    let time = humantime::parse_duration(text).ok().filter(|time| (least..=most).contains(time));
+    let [least, most] = [least, most].map(humantime::format_duration);
+    time.ok_or_else(|| format!("expected {least} to {most}, a number with a unit such as ms, s, m, h or d"))
+}
+
+/// Parses a number, or names the range.
+pub(super) fn number_between<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| (&least..=&most).contains(&number));
+    number.ok_or_else(|| format!("expected a number from {least} to {most}"))
 }

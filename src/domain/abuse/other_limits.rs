@@ -118,8 +118,8 @@ impl AttemptLimits {
         Ok(())
     }
 
-    /// Counts a call that changes something in a session, whatever its outcome: each writes to the store and to the audit log
-    /// without costing a hash.
+    /// Counts a call with an access token that changes something in its session, whatever its outcome: each writes to the
+    /// store and to the audit log without costing a hash.
     ///
     /// # Errors
     /// `RateLimited`.
@@ -127,17 +127,20 @@ impl AttemptLimits {
         self.count_in_session(context, RateLimitKey::SessionChanges(session))
     }
 
-    /// Counts a call with the refresh token of one generation, whatever its outcome.
+    /// Counts a refresh that exchanges the token of a session.
     ///
     /// # Errors
     /// `RateLimited`.
-    pub(in crate::domain) fn count_refresh(
-        &self,
-        context: &CallContext,
-        session: SessionId,
-        generation: u32,
-    ) -> Result<(), Error> {
-        self.count_in_session(context, RateLimitKey::RefreshTokenUses(session, generation))
+    pub(in crate::domain) fn count_refresh(&self, context: &CallContext, session: SessionId) -> Result<(), Error> {
+        self.count_in_session(context, RateLimitKey::SessionRefreshes(session))
+    }
+
+    /// Counts a call with a refresh token, whatever its outcome.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_token_use(&self, context: &CallContext, secret_hash: [u8; 32]) -> Result<(), Error> {
+        self.count_in_session(context, RateLimitKey::RefreshTokenUses(secret_hash))
     }
 
     fn count_in_session(&self, context: &CallContext, key: RateLimitKey) -> Result<(), Error> {

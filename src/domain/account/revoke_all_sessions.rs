@@ -30,7 +30,6 @@ impl Accounts {
         which: SessionsToEnd,
     ) -> Result<usize, Error> {
         let AuthenticatedSession { user, session } = self.sessions.authenticate(context).await?;
-        self.limits.count_change(context, session.value.id)?;
         let (user, keep) = match which {
             SessionsToEnd::All => (user, None),
             SessionsToEnd::AllOthers { current_password } => {

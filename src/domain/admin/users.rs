@@ -102,8 +102,11 @@ impl Admin {
                     user,
                     |_, _| true,
                     |user| {
-                        user.disabled = false;
-                        user.reset = None;
+                        // A code from before the user was disabled stays void. One of an enabled user stays valid.
+                        if user.disabled {
+                            user.disabled = false;
+                            user.reset = None;
+                        }
                     },
                 );
                 Ok(this.account(changed.await?, failures))

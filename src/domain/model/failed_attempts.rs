@@ -23,7 +23,9 @@ impl FailedAttempts {
     /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now.
     /// Whether the GCRA state is credible depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
-        Self { last_time: credible_or_now(self.last_time, now), ..self }
+        // Every field by name, so that a new time is not forgotten.
+        let Self { count, last_time, clear_time } = self;
+        Self { count, last_time: credible_or_now(last_time, now), clear_time }
     }
 
     /// When the count is no longer needed.

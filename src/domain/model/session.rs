@@ -160,7 +160,25 @@ impl Session {
     /// The session without times that a wrong clock wrote. One that began in the future is not active: by its times it
     /// would live too long. A refresh in the future counts as one at the login.
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
-        let Self { create_time, refresh_time, expire_time, .. } = self;
+        // Every field by name, so that a new time is not forgotten.
+        let Self {
+            id: _,
+            user_id: _,
+            username: _,
+            epoch: _,
+            session_epoch: _,
+            generation: _,
+            secret_hash: _,
+            refresh_nonce: _,
+            create_time,
+            refresh_time,
+            refreshed_by: _,
+            repeats: _,
+            expire_time,
+            client_id: _,
+            user_agent: _,
+            client_address: _,
+        } = self;
         Self {
             refresh_time: if is_credible(refresh_time, now) { refresh_time } else { create_time },
             expire_time: if is_credible(create_time, now) { expire_time } else { expire_time.min(now) },

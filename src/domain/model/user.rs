@@ -65,7 +65,23 @@ impl User {
     /// The user without times that a wrong clock wrote: what happened in the future happened now, a login in the future is
     /// not known, and a reset code that is valid for too long is void. The next write of the user stores it.
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
-        let Self { create_time, update_time, last_login_time, reset, .. } = self;
+        // Every field by name, so that a new time is not forgotten.
+        let Self {
+            id: _,
+            username: _,
+            password: _,
+            former_password: _,
+            data: _,
+            epoch: _,
+            kept_session: _,
+            create_time,
+            update_time,
+            last_login_time,
+            request_id: _,
+            disabled: _,
+            known_addresses: _,
+            reset,
+        } = self;
         Self {
             create_time: credible_or_now(create_time, now),
             update_time: credible_or_now(update_time, now),

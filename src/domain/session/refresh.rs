@@ -43,7 +43,7 @@ impl Sessions {
         let Some(token) = ring.read_refresh(text) else {
             return self.refuse_token(context, "not_ours", Error::TokenInvalid);
         };
-        self.limits.count_refresh(context, token.session, token.generation)?;
+        self.limits.count_token_use(context, token.secret_hash())?;
         let origin = origin(&token, context, request_id);
         for () in cas_attempts() {
             let AuthenticatedSession { user, session } = match self.active(token.session).await? {
@@ -77,7 +77,7 @@ impl Sessions {
         let call = RefreshCall { token, successor, origin };
         let write = match call.kind(present, now, self.settings.refresh_repeat) {
             RefreshKind::Exchange => {
-                self.limits.count_change(context, present.id)?;
+                self.limits.count_refresh(context, present.id)?;
                 SessionWrite::Rotation(Session {
                     generation: call.successor.generation,
                     secret_hash: call.successor.secret_hash(),

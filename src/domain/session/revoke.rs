@@ -33,7 +33,7 @@ impl Sessions {
         self.cache.evict_session(id);
         let Some(session) = session else { return Ok(()) };
         if client.is_some_and(|client| client != session.value.client_id) {
-            return Err(Error::CallerNotAllowed);
+            return self.refuse_token(context, "session_of_another_client", Error::CallerNotAllowed);
         }
         if refresh.is_some_and(|refresh| refresh.is_exposed && !is_current(&refresh, &session.value)) {
             // An attacker may have made it.

@@ -110,8 +110,8 @@ pub(super) fn inspect(path: &Path, counts_users: bool) -> Result<StoreInspection
     };
     let (state, documents) = match database::inspect_file(&file, opened, counts_users)? {
         ReadState::Whole(documents) => ("is whole", Some(documents)),
-        ReadState::InUse => ("is in use by a running node", None),
-        ReadState::NotClosed => ("was not closed; the next start recovers it", None),
+        ReadState::InUse => ("is in use by a running node; its keys were not checked", None),
+        ReadState::NotClosed => ("was not closed; the next start recovers it; its keys were not checked", None),
     };
     Ok(StoreInspection { users: format!("embedded: {} {state}", file.display()), documents })
 }

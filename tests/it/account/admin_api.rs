@@ -104,8 +104,9 @@ async fn dropping_old_keys_rejects_their_access_tokens_and_keeps_sessions() {
 #[tokio::test]
 async fn other_node_refuses_dropped_keys_within_a_second_and_accepts_new_ones_at_once() {
     let place = TestStore::new(StoreKind::Redis);
-    let (one, _folder) = start(App::with(StoreKind::Redis).args(&["--token-issuer", "here"]), &place).await;
-    let other = App::with(StoreKind::Redis).args(&["--token-issuer", "here"]);
+    let (one, _folder) =
+        start(App::with(StoreKind::Redis).args(&["--token-issuer", "https://here.example"]), &place).await;
+    let other = App::with(StoreKind::Redis).args(&["--token-issuer", "https://here.example"]);
     let other = other.clock(ManualClock::stopped()).start_in(place).await;
     one.registered("ada").await;
     let stolen = one.authenticate("ada").await;

@@ -74,7 +74,8 @@ async fn ninety_concurrent_logins_of_one_user_each_create_a_session() {
         let store = TestStore::new(kind);
         let mut started = Vec::new();
         for _ in 0..nodes {
-            started.push(App::with(kind).args(&["--token-issuer", "here"]).start_in(store.clone()).await);
+            started
+                .push(App::with(kind).args(&["--token-issuer", "https://here.example"]).start_in(store.clone()).await);
         }
         started[0].registered("robot").await;
         let nodes = Arc::new(started);

@@ -57,11 +57,13 @@ pub(in crate::domain) enum RateLimitKey {
     /// Attempts at an account with proof of work.
     ProofOfWork(UsernameHash),
     Registrations(IpPrefix),
-    /// Calls of a session that change something.
+    /// Calls with an access token of a session that change something.
     SessionChanges(SessionId),
-    /// Calls with the refresh token of one generation of a session. A holder of an older token uses up nothing of the limit
-    /// of the session.
-    RefreshTokenUses(SessionId, u32),
+    /// Refreshes of a session that exchange its token. The thief of an access token uses up nothing of this limit.
+    SessionRefreshes(SessionId),
+    /// Calls with one refresh token, by the hash of its secret. A holder of an older or a made-up token uses up nothing of the
+    /// limit of the session.
+    RefreshTokenUses([u8; 32]),
     /// Wrong reset codes, which use up nothing of the limits on passwords.
     ResetCodes(IpPrefix),
     ResetCodesAtAccount(IpPrefix, UsernameHash),

@@ -23,7 +23,8 @@ fn invalid_setting_is_refused_with_its_flag_value_and_allowed_values() {
         (vec!["--store-password-file", "x"], vec!["--store-password-file", "redis://"]),
         (vec!["--store", "redis://h", "--store-ca-file", "x"], vec!["--store-ca-file", "rediss://"]),
         (vec!["--redis-prefix", "a*"], vec!["a*", "--redis-prefix"]),
-        (vec!["--token-issuer", "a b"], vec!["a b", "--token-issuer", "printable"]),
+        (vec!["--token-issuer", "https://a b"], vec!["https://a b", "--token-issuer", "printable"]),
+        (vec!["--token-issuer", "auth.example"], vec!["auth.example", "--token-issuer", "https://HOST"]),
         (
             vec!["--oauth-clients-file", "/nowhere/clients"],
             vec!["--oauth-clients-file", "/nowhere/clients", "No such file"],
