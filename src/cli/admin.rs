@@ -73,7 +73,13 @@ pub(super) fn rotate_signing_key(node: &AdminClientArgs, drop_old_keys: bool) ->
         answer.map(Response::into_inner).map_err(|status| not_rotated(&status))
     })?;
     let use_time = answer.use_time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH);
-    print(&format!("{} signs from {} on\n", answer.key_id, humantime::format_rfc3339_seconds(use_time)))
+    let dropped = match drop_old_keys {
+        true => {
+            "the old keys are dropped: clients refresh their tokens; other services must fetch the public keys again\n"
+        }
+        false => "",
+    };
+    print(&format!("{} signs from {} on\n{dropped}", answer.key_id, humantime::format_rfc3339_seconds(use_time)))
 }
 
 fn not_rotated(status: &Status) -> String {

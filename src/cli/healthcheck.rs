@@ -19,7 +19,9 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) fn run(ops: &OpsListenerArgs) -> Result<ExitCode, String> {
     let address = ops.ops_addr.0.as_ref().ok_or("--ops-addr is off: the node has no ops listener to ask")?;
-    let answer = ask_ready(address).map_err(|cause| format!("{address} does not answer: {cause}"))?;
+    let answer = ask_ready(address).map_err(|cause| {
+        format!("{address} does not answer: {cause}; is the node running? --ops-addr names its ops listener")
+    })?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
     if answer.starts_with("HTTP/1.1 200 ") { print(&format!("{body}\n")) } else { Err(body.to_owned()) }
 }

@@ -48,7 +48,7 @@ impl DataFolder {
         let mode = folder.mode().map_err(failed("cannot be read"))?;
         if mode & OTHERS != 0 {
             let path = folder.path().display();
-            tracing::warn!(folder = %path, mode = format!("{mode:o}"), "other users have access to the data folder");
+            tracing::warn!(folder = %path, mode = format!("{mode:o}"), "other users can read the data folder; chmod 700 stops that");
         }
         let mut lock = folder.write_or_create(LOCK).map_err(failed("cannot be used"))?;
         match lock.try_lock() {

@@ -48,7 +48,7 @@ fn data_folder_is_accessible_to_its_owner_only() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
     let node = Node::start(&open, &[]);
     node.signal("TERM");
-    assert!(node.wait().1.contains("other users have access to the data folder"));
+    assert!(node.wait().1.contains("other users can read the data folder"));
     for file in ["watchword.redb", "lock"] {
         assert_eq!(fs::metadata(open.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
