@@ -199,8 +199,8 @@ async fn refresh(source: TokenSource) {
                 | ErrorReason::Draining
                 | ErrorReason::StoreUnavailable,
             ) => {}
-            // The outcome is unknown. Repeat now: the next caller may come after the 10 minutes in which the server repeats
-            // its answer.
+            // The outcome is unknown. Repeat now: the next caller may come after the time in which the server repeats its
+            // answer (`--refresh-repeat`), and would then end the session.
             _ if attempt < ATTEMPTS_MAX && pause <= RETRY_AFTER => {
                 tokio::time::sleep(pause).await;
                 continue;
