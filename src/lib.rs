@@ -7,7 +7,7 @@
 //! | `common` | what knows no other folder: text forms, locks, hashes, times, files, the host | none |
 //! | `domain` | the rules: [`domain::Auth`], a facade over one component for each concern | `common` |
 //! | `store` | where users are kept: implements [`domain::Store`] over one document store | `common`, `domain` |
-//! | `api` | what is spoken: the method table, conversions, the error table, generated types | `common`, `domain` |
+//! | `api` | what is spoken: the method table, conversions, the error table, host and origin rules, generated types | `common`, `domain` |
 //! | `grpc` | the gRPC encoding of the method table; health, reflection | `common`, `domain`, `api` |
 //! | `http` | the HTTP encoding: original routes, OAuth, published keys; the ops API | `common`, `domain`, `api` |
 //! | `net` | sockets: accept loop, limits, drain; does not know users | `common`, `domain` (the type `Peer`) |
@@ -36,23 +36,26 @@
 //! - **an RPC**: `proto/`, a use case in `domain/` and a method of its facade, its messages in `api/convert/`, a row in
 //!   `api/methods/`, its line in `docs/reference/rpcs.md`, a file in `tests/it/`.
 //! - **a field of something stored**: its value in `domain/model/`, its codec in `store/codec/`, with a `default` for the
-//!   documents that lack it; the compiler names where values are created. To show it: `proto/` and
+//!   documents that lack it (before the first release a field may be required instead); the compiler names where values are
+//!   created. A time also goes through `with_credible_times` of its value. To show it: `proto/` and
 //!   `api/convert/responses.rs`.
 //! - **a factor**: a file in `domain/authn/factor/`, exported by `domain/authn/factor/mod.rs` and `domain/authn/mod.rs`; why it
 //!   refuses in `domain/event.rs`; the use case that calls the steps in `domain/authn/attempt.rs`. One that is not enough
 //!   alone adds a variant of `domain::authn::Outcome`, matched by name in `domain/authn/attempt.rs`,
 //!   `domain/account/register.rs`, `domain/account/change_password.rs` and `domain/account/reset_password.rs`.
-//! - **a store**: a folder in `store/` that implements [`store::DocumentStore`], its arms in `store/mod.rs` and
-//!   `store/copy.rs`, its URL in `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
+//! - **a store**: a folder in `store/` that implements [`store::DocumentStore`] and fills `InspectedDocuments` for
+//!   `check-config`; its arms in `store/mod.rs`, `store/copy.rs`, `selftest/mod.rs` and `selftest/test_node.rs`; its URL in
+//!   `config/flags/store.rs`, a kind in `tests/it/support/store/test_store.rs`.
 //! - **something to store**: its line in `store/kind.rs`, its codec in `store/codec/` and a line in `store/codec/mod.rs`, its
-//!   key in `store/typed/keys.rs`, its methods in `domain/ports/store.rs` and `store/typed/mod.rs`, its value in
-//!   `domain/model/`, its row in `docs/reference/storage.md`. If it expires, the method stores it until the time that its
-//!   line reads from the bytes.
+//!   key in `store/typed/keys.rs`, its name in the log in `store/document.rs`, its methods in `domain/ports/store.rs` and
+//!   `store/typed/mod.rs`, its value in `domain/model/`, its rows in `docs/reference/storage.md` and, by that name, in
+//!   `docs/guides/recovering.md`. If it expires, the method stores it until the time that its line reads from the bytes.
 //! - **a setting**: a field in `config/flags/`, its use in `config/checked.rs`, and what it conflicts with in
-//!   `config/conflicts.rs`; `docs/reference/settings.md` is compared by a test.
-//! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs`, where an
-//!   event that costs no hash is merged, and `telemetry/metrics.rs`; `docs/reference/audit.md` and
-//!   `docs/reference/metrics.md`.
+//!   `config/conflicts.rs`; a file of secrets also in `exposed_secrets` of `config/checked.rs`;
+//!   `docs/reference/settings.md` is compared by a test.
+//! - **something to audit or count**: a variant of `domain::Event`, matched by name in `telemetry/audit_record.rs` and
+//!   `telemetry/metrics.rs`; `docs/reference/audit.md` and `docs/reference/metrics.md`. In `telemetry/audit_record.rs` an
+//!   event that costs its client no hash calls `.merged()`, or `.routine()` if it needs no token either.
 //! - **an HTTP route**: `http/mod.rs`, and its template in `http/metrics.rs`.
 //! - **an error**: a variant of `domain::Error`, matched by name in `api/errors/table.rs`, `api/ext_authz.rs` and
 //!   `telemetry/audit_record.rs`; its reason in `proto/watchword/auth/v1/error_reason.proto`;

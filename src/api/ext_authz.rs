@@ -50,7 +50,8 @@ pub(crate) struct AuthorizationCheck {
     /// The token of the request.
     pub(crate) bearer: Bearer,
     /// The address of the client that the gateway serves, where the gateway names it. It is the gateway's own observation
-    /// and no header of the client. The audit log names it; no rate limit counts it.
+    /// and no header of the client. Any caller of the gRPC listener can send any address, so only the audit log names it; no
+    /// rate limit counts it.
     pub(crate) client: Option<IpAddr>,
     /// Which requests the route allows.
     pub(crate) route: Route,

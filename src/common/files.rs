@@ -2,8 +2,7 @@
 //!
 //! Guarantees that the check is of the open file (`fstat`), so that a file that is replaced after a check is not used
 //! unchecked. In an [`OwnFolder`] no symbolic link is followed; the path of a file that a setting names is followed, because
-//! Kubernetes and systemd mount secrets through links. Of their
-//! contents it knows only the form of a key.
+//! Kubernetes and systemd mount secrets through links. Of their contents it knows only the form of a key.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},

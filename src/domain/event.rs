@@ -26,7 +26,7 @@ pub enum Event<'a> {
     LoginRefused { context: &'a CallContext, why: Refusal },
     /// A session was refreshed. `again` if this repeats a refresh whose response was lost.
     TokenRefreshed { context: &'a CallContext, user: UserId, session: SessionId, again: bool },
-    /// A refresh was repeated from elsewhere, and refused.
+    /// A refresh was repeated from another origin, and refused.
     RefreshRepeatRefused { context: &'a CallContext, user: UserId, session: SessionId },
     /// A refresh token was reused, and its session was ended. `why` is for the audit log.
     TokenReused { context: &'a CallContext, user: UserId, session: SessionId, why: &'static str },

@@ -62,7 +62,7 @@ pub struct Metrics {
 pub struct MetricsSnapshot<'a> {
     /// Whether the store answers.
     pub store_up: bool,
-    /// Settings of the store that can lose data.
+    /// Settings that can lose data, or keep users from logging in.
     pub warnings: &'a [ConfigurationWarning],
     /// Whether the audit log is written, and no line was lost since the last write.
     pub audit_up: bool,
@@ -175,7 +175,7 @@ impl Metrics {
         own.register("audit_dropped", "Audit lines that were lost", self.next.dropped().clone());
         own.register("audit_up", "1 while the audit log is written and loses no line", self.audit_up.clone());
         own.register("store_up", "1 while the store answers", self.store_up.clone());
-        let help = "1 while this setting of the store can lose data; /readyz reports the reason";
+        let help = "1 while this setting can lose data or keeps users from logging in; /readyz reports the reason";
         own.register("store_alarm", help, self.store_warnings.clone());
     }
 

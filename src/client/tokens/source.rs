@@ -3,8 +3,8 @@
 //! After four fifths of its lifetime an access token is refreshed, once for all callers and in its own task, so a caller
 //! that goes away loses neither the refresh nor the rotated token. No caller waits while the old token is valid. A refresh
 //! whose outcome is unknown is repeated with the same refresh token and request id, for which the server answers the same
-//! successor for 10 minutes, so a lost response does not end the session. Lifetimes are measured from the request for the tokens, so a host with a wrong
-//! clock refreshes no more often than others.
+//! successor for 10 minutes, so a lost response does not end the session. Lifetimes are measured from the request for the
+//! tokens, so a host with a wrong clock refreshes no more often than others.
 
 use std::{
     fmt,
@@ -199,8 +199,8 @@ async fn refresh(source: TokenSource) {
                 | ErrorReason::Draining
                 | ErrorReason::StoreUnavailable,
             ) => {}
-            // The outcome is unknown. Repeat now: the next caller may come after the 10 minutes in which the server repeats
-            // its answer.
+            // The outcome is unknown. Repeat now: the next caller may come after the time in which the server repeats its
+            // answer (`--refresh-repeat`), and would then end the session.
             _ if attempt < ATTEMPTS_MAX && pause <= RETRY_AFTER => {
                 tokio::time::sleep(pause).await;
                 continue;

@@ -167,7 +167,8 @@ impl AttemptLimits {
         self.stored_failures(held.username, &held.former_hashes).await.or_report(&self.environment)
     }
 
-    /// Admits an attempt, given the user, if there is one, and the stored failed attempts. `None` says that the password alone is not enough.
+    /// Admits an attempt, given the user, if there is one, and the stored failed attempts. `None` says that the password
+    /// alone is not enough.
     ///
     /// # Errors
     /// `RateLimited`; `StoreUnavailable`.

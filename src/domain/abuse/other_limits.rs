@@ -39,8 +39,8 @@ impl AttemptLimits {
         Ok(active.counter.attempts(username, stored.as_ref().map(|stored| &stored.value), self.store.now()))
     }
 
-    /// The stored failed attempts of a username. What was counted before an attacker may have known the secret of the keyed
-    /// hash is moved to the hash of the new secret first: a dropped key ends no lockout.
+    /// The stored failed attempts of a username. What is stored under the keyed hash of an exposed secret is moved to the
+    /// hash of the new secret first, so that lockouts survive `--drop-old-keys`.
     pub(super) async fn stored_failures(
         &self,
         username: UsernameHash,

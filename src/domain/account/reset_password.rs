@@ -51,8 +51,9 @@ impl Accounts {
     /// Replaces the password of the user of the code, and ends all sessions. None is created.
     ///
     /// # Errors
-    /// `InvalidCredentials`; `RateLimited`; `PasswordPolicy` when the new password is the old one; `Conflict`, `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed and
-    /// the code is still valid; `OutcomeUnknown`; `DeadlineExceeded`; `CorruptRecord`.
+    /// `InvalidCredentials`; `RateLimited`; `PasswordPolicy` when the new password is the old one; `Conflict`, `Overloaded`,
+    /// `Draining`, `StoreUnavailable`: nothing was changed and the code is still valid; `OutcomeUnknown`;
+    /// `DeadlineExceeded`; `CorruptRecord`.
     pub(in crate::domain) async fn reset_password(
         self: &Arc<Self>,
         context: &CallContext,

@@ -1,9 +1,10 @@
 //! Whether a password is made of words: each once or several times, forwards or backwards, with any digits, signs and spaces
 //! before, between and after them.
 //!
-//! For the name `alice2`: `alice2alice2`, `Alice-2026-ecila!`. Digits and signs are not compared, so that a name and a password
-//! may each have their own; but they may separate only words, and what the word itself separates (`ada.lovelace`). A word
-//! without letters is compared by its digits, one without digits by its signs. Does not know where words come from.
+//! For the name `alice2`: `alice2alice2`, `Alice-2026-ecila!`. Only letters are compared, so that a name and a password may
+//! each have digits and signs of their own: between words, and inside a word only where the word has some too. For the name
+//! `ada.lovelace` the password `ada-2026-lovelace` is refused, and `a.dalovelace` is accepted. A word without letters is
+//! compared by its digits, one without digits by its signs. Does not know where words come from.
 
 use unicode_normalization::char::is_combining_mark;
 use zeroize::Zeroizing;

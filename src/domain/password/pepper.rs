@@ -2,9 +2,9 @@
 //!
 //! A key is the secret value K of Argon2id (RFC 9106 section 3.1; keyed hashing of NIST SP 800-63B-4 section 3.1.1.2; pepper
 //! of OWASP's Password Storage Cheat Sheet). A hash names the key that it needs, and the first key of the file makes new
-//! hashes. No key makes another one superfluous: a hash gets another key only when its password is there, at a login. The id
-//! of a key is derived from it, so that two keys cannot have the same name by mistake. Does not know users, nor which keys
-//! their hashes need.
+//! hashes. A new key does not replace an older one at once: a hash gets another key only at a login, which has the password,
+//! and until then needs the older one. The id of a key is derived from it, so that two keys cannot have the same name by
+//! mistake. Does not know users, nor which keys their hashes need.
 
 use std::fmt;
 

@@ -70,7 +70,7 @@ impl Policy {
         let name = username.as_str();
         // Of an e-mail address also the part before the last @.
         let local = name.rsplit_once('@').map_or(name, |(local, _)| local);
-        // Together with the context words, of which alone `check` has refused it.
+        // Together with the context words. `check` has already refused a password made of those alone.
         let words: Vec<_> = self.context().into_iter().chain([name, local].map(Word::new)).collect();
         // Compares folded forms: `Ada@Example.com` is forbidden for `ada@example.com`, full width too.
         if is_made_of(&folded(password.as_str()), &words) {

@@ -68,8 +68,8 @@ impl TokenTypeHint {
     }
 }
 
-/// Whether the caller may introspect refresh tokens. A call that a proxy forwards counts for the end user: a trusted proxy
-/// on this machine does not lend its place to others.
+/// Whether the caller may introspect refresh tokens. A call that a proxy forwards is the call of its client: a client behind
+/// a trusted proxy on this machine counts by its own address.
 fn may_ask_for_refresh_tokens(context: &CallContext) -> bool {
     match context.api {
         // Its clients have authenticated.

@@ -2,8 +2,7 @@
 //!
 //! A repeat is answered while the successor is unused: no call has exchanged it. Uses of the successor that do not exchange
 //! it leave no trace in the session: introspection, and calls with the access token that came with it. A call proves that it
-//! repeats another one by its request id, or for some seconds by coming from the same place. Sources: RFC 9700 4.14.2, ASVS
-//! 5.0 10.4.5.
+//! repeats another one by its request id, or for some seconds by its origin. Sources: RFC 9700 4.14.2, ASVS 5.0 10.4.5.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +12,7 @@ use crate::domain::{
     token::RefreshToken,
 };
 
-/// How long a call from the same place repeats a refresh without its request id.
+/// How long a call from the same origin repeats a refresh without its request id.
 const REPEAT_WITHOUT_ID: Duration = Duration::from_secs(10);
 
 /// How long after a refresh a repeat is one of two concurrent calls, such as those of two tabs, and no sign of theft.
@@ -26,7 +25,7 @@ pub(super) enum RefreshKind {
     Exchange,
     /// A repeat. The session has these repeats from now on.
     Repeat(Repeats),
-    /// A repeat from elsewhere, which gets no token.
+    /// A repeat from another origin, which gets no token.
     Elsewhere,
     /// Reuse, which ends the session. The text says why, for the audit log.
     Reuse(&'static str),

@@ -45,11 +45,11 @@ impl StoredSecret {
         hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
     }
 
-    /// The secret with which new things are made: the newest in use that no attacker knows.
+    /// The secret with which new things are made: the newest in use that is not exposed.
     pub(in crate::domain) fn in_use(secrets: &[Self], now: SystemTime) -> Option<&Self> {
-        let known_to_us_alone = || secrets.iter().filter(|secret| !secret.is_exposed);
-        let in_use = known_to_us_alone().filter(|secret| secret.use_time <= now).max_by_key(|secret| secret.use_time);
-        in_use.or_else(|| known_to_us_alone().min_by_key(|secret| secret.use_time))
+        let not_exposed = || secrets.iter().filter(|secret| !secret.is_exposed);
+        let in_use = not_exposed().filter(|secret| secret.use_time <= now).max_by_key(|secret| secret.use_time);
+        in_use.or_else(|| not_exposed().min_by_key(|secret| secret.use_time))
     }
 }
 

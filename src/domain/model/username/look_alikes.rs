@@ -44,10 +44,10 @@ const SCRIPTS: [Script; 24] = [
 ];
 
 /// Latin letters of few alphabets that look like letters of other scripts. A name with one of them comes after the names in
-/// all scripts: the Greek name that Irene is written with is not refused for their sake.
+/// all scripts: the Latin U+014B does not make names with the Greek eta (U+03B7), a common letter, refused.
 const RARE_LATIN: &str = "\u{14B}\u{24D}\u{25B}\u{292}";
 
-/// The Greek sigma, which UTS #39 counts as a look-alike of o. Readers tell them apart.
+/// The Greek sigma (U+03C3), which UTS #39 counts as a look-alike of o. Readers tell them apart.
 const DISTINCT: char = '\u{3C3}';
 
 /// The characters of canonical names that look alike, by what they look like (their UTS #39 skeleton). Only where there are

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 use super::variants;
 
-/// The maximum number of mapping rounds, after which a text is unstable. Real names need one, and one that finds no change.
+/// The maximum number of mapping rounds, after which a text is unstable. Real names need two at most: the second finds no
+/// change.
 const ROUNDS_MAX: usize = 4;
 
 /// The canonical form, or `None` if it is not stable.

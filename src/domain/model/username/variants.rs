@@ -57,7 +57,8 @@ const VARIANTS: [(char, char); 29] = [
     ('\u{4BD}', '\u{435}'),
 ];
 
-/// Han characters that look alike but that readers of Han tell apart: earth and warrior, not yet and end.
+/// Han characters that look like another one, but that readers of Han tell apart: U+58EB (warrior) from U+571F (earth), and
+/// U+672B (end) from U+672A (not yet).
 const DISTINCT_HAN: &str = "\u{58EB}\u{672B}";
 
 /// Letters whose dot is not drawn twice: U+0307 after them does not show.
