@@ -4,7 +4,7 @@ use super::{
     Running,
     envoy::{Filter, address, app, envoy_with, upstream},
 };
-use crate::support::http;
+use crate::support::{App, StoreKind, http};
 
 /// Targets that some upstream serves as `/x`. Without a token none of them may reach the upstream as anything but `/public/`.
 const TRAVERSALS: [&str; 19] = [
@@ -105,7 +105,11 @@ async fn each_path_setting_matters(filter: Filter) {
 
 #[tokio::test]
 async fn offline_verification_sets_the_identity_and_refuses_other_requests() {
-    let (app, other) = (app().await, app().await);
+    let app = app().await;
+    let issuer = format!("http://{}", app.http_socket());
+    // Its tokens differ only in the key and the user.
+    let other = App::with(StoreKind::Memory).args(&["--token-issuer", &issuer]).start().await;
+    other.registered("ada").await;
     let envoy = envoy_with(Filter::JwtAuthn, &app, upstream().await, &[]).await;
     let token = app.authenticate("ada").await.access_token;
     let identity = app.introspect(&token).await;
@@ -121,7 +125,7 @@ async fn offline_verification_sets_the_identity_and_refuses_other_requests() {
             assert!(reply.body.lines().any(|line| line == header), "{path}: no {header}: {}", reply.body);
         }
         assert!(!reply.body.contains("root"), "{path}: a header of the client: {}", reply.body);
-        for bad in ["Bearer x", &foreign] {
+        for bad in [&foreign, "Bearer x"] {
             let reply = http(address(&envoy), "GET", path, &[("authorization", bad)], "").await;
             assert_eq!(reply.status, 401, "{path}, {bad}: {reply:?}");
         }
