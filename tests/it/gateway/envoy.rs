@@ -136,8 +136,6 @@ pub async fn envoy_with(filter: Filter, app: &App, upstream: SocketAddr, changes
         ("port_value: 8080", &*format!("port_value: {port}")),
         ("port_value: 50051", &format!("port_value: {}", app.grpc_socket().port())),
         ("port_value: 9000", &format!("port_value: {}", upstream.port())),
-        // Envoy keeps some connections open for 1 s after its answer, until the client closes. The tests wait for Envoy.
-        ("stat_prefix: clients", "stat_prefix: clients\n                delayed_close_timeout: 0.01s"),
     ];
     let config = deployed("envoy/envoy.yaml", &ports);
     let config = match filter {

@@ -1,8 +1,10 @@
 //! Paths in all spellings, through a real Envoy with each of the two filters.
 
+use std::net::SocketAddr;
+
 use super::{
     Running,
-    envoy::{Filter, address, app, envoy_with, upstream},
+    envoy::{self, Filter, address, app, upstream},
 };
 use crate::support::{App, StoreKind, http};
 
@@ -148,6 +150,13 @@ async fn offline_verification_lets_cors_preflight_requests_pass() {
         assert_eq!(status("OPTIONS", &PREFLIGHT[..1]).await, 401, "{changes:?}");
         assert_eq!(status("PUT", &PREFLIGHT).await, 401, "{changes:?}");
     }
+}
+
+/// Starts Envoy with these changes. By default it keeps a connection open for 1 s after a refusal, and the tests wait for its
+/// end.
+async fn envoy_with(filter: Filter, app: &App, upstream: SocketAddr, changes: &[(&str, &str)]) -> Running {
+    let close = ("stat_prefix: clients", "stat_prefix: clients\n                delayed_close_timeout: 0s");
+    envoy::envoy_with(filter, app, upstream, &[&[close], changes].concat()).await
 }
 
 /// The path that the upstream serves for a target; `None` if the request does not reach it. Follows redirects, as browsers
