@@ -1,4 +1,4 @@
-//! A real Envoy with `deploy/envoy/envoy.yaml`, in front of an upstream that reads paths and names as generously as any.
+//! A real Envoy with the files of `deploy/envoy`, in front of an upstream that reads paths and names as generously as any.
 
 use std::{fs, net::SocketAddr};
 
@@ -12,68 +12,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Running, deployed, free_port, start};
+use super::{Running, deployed, free_port, replaced, start};
 use crate::support::{
     App, StoreKind, WAIT_MAX, http, http_from, is_full,
     program::{existing, root},
 };
-
-/// Targets that some upstream serves as `/x`. Without a token none of them may reach the upstream as anything but `/public/`.
-const TRAVERSALS: [&str; 17] = [
-    "/public/../x",
-    "/public/%2e%2e/x",
-    "/public/%2E%2e/x",
-    "/public/.%2e/x",
-    "/public//..//x",
-    "/public//../../x",
-    "/public/%2e%2e%2fx",
-    "/public/..%2Fx",
-    "/public%2f..%2fx",
-    "/public/..%5cx",
-    "/public/..\\x",
-    "/public/..;/x",
-    "/public/..;a=b/x",
-    "/public/%252e%252e/x",
-    "/public/..%252fx",
-    "/public/..%3b/x",
-    "/api/..;/public/../x",
-];
-
-/// What `envoy.yaml` has against them.
-const PATH_SETTINGS: [(&str, &str); 4] = [
-    ("normalize_path: true", "normalize_path: false"),
-    ("merge_slashes: true", "merge_slashes: false"),
-    ("path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT", "path_with_escaped_slashes_action: KEEP_UNCHANGED"),
-    (r#"safe_regex: { regex: "/public/[A-Za-z0-9._~/-]*" }"#, "prefix: /public/"),
-];
-
-#[tokio::test]
-async fn no_spelling_of_a_path_passes_without_a_token() {
-    let app = app().await;
-    let envoy = envoy(&app, upstream().await, &[]).await;
-    assert_eq!(served(&envoy, "/public/a/b-c.html", &[]).await.as_deref(), Some("/public/a/b-c.html"));
-    assert_eq!(served(&envoy, "/public/x?next=%2e%2e/..;/", &[]).await.as_deref(), Some("/public/x"));
-    for target in TRAVERSALS {
-        let path = served(&envoy, target, &[]).await;
-        assert!(path.as_ref().is_none_or(|path| path.starts_with("/public/")), "{target}: served as {path:?}");
-    }
-    let bearer = format!("Bearer {}", app.authenticate("ada").await.access_token);
-    let token = [("authorization", bearer.as_str())];
-    assert_eq!(served(&envoy, "/public/%2e%2e/x", &token).await.as_deref(), Some("/x"));
-    assert_eq!(served(&envoy, "/public/caf%C3%A9", &token).await.as_deref(), Some("/public/café"), "with a token");
-}
-
-/// The planted bug: it shows that the test above can fail, setting by setting.
-#[tokio::test]
-async fn paths_pass_without_a_token_where_the_settings_are_missing() {
-    let app = app().await;
-    let envoy = envoy(&app, upstream().await, &PATH_SETTINGS).await;
-    let mut passed = 0;
-    for target in TRAVERSALS {
-        passed += usize::from(served(&envoy, target, &[]).await.as_deref() == Some("/x"));
-    }
-    assert!(passed >= 12, "{passed} of {} pass", TRAVERSALS.len());
-}
 
 #[tokio::test]
 async fn identity_headers_of_clients_reach_no_upstream_in_any_spelling() {
@@ -168,7 +111,7 @@ async fn failed_checks(requests: usize, changes: &[(&str, &str)]) -> usize {
     statuses.iter().filter(|status| **status != 200).count()
 }
 
-async fn app() -> App {
+pub async fn app() -> App {
     let app = crate::support::app().await;
     app.registered("ada").await;
     app
@@ -176,49 +119,80 @@ async fn app() -> App {
 
 /// Starts Envoy with `deploy/envoy/envoy.yaml` and these changes.
 async fn envoy(app: &App, upstream: SocketAddr, changes: &[(&str, &str)]) -> Running {
+    envoy_with(Filter::ExtAuthz, app, upstream, changes).await
+}
+
+/// The filter that checks requests: one that asks Watchword, or one that verifies tokens offline.
+#[derive(Debug, Clone, Copy)]
+pub enum Filter {
+    ExtAuthz,
+    JwtAuthn,
+}
+
+/// Starts Envoy with `deploy/envoy/envoy.yaml`, this filter and these changes.
+pub async fn envoy_with(filter: Filter, app: &App, upstream: SocketAddr, changes: &[(&str, &str)]) -> Running {
     let (folder, port) = (TempDir::new().unwrap(), free_port());
     let ports = [
-        ("port_value: 8080".to_owned(), format!("port_value: {port}")),
-        ("port_value: 50051".to_owned(), format!("port_value: {}", app.grpc_socket().port())),
-        ("port_value: 9000".to_owned(), format!("port_value: {}", upstream.port())),
+        ("port_value: 8080", &*format!("port_value: {port}")),
+        ("port_value: 50051", &format!("port_value: {}", app.grpc_socket().port())),
+        ("port_value: 9000", &format!("port_value: {}", upstream.port())),
     ];
-    let ports = ports.iter().map(|(from, to)| (from.as_str(), to.as_str()));
-    let config = deployed("envoy/envoy.yaml", &ports.chain(changes.iter().copied()).collect::<Vec<_>>());
+    let config = deployed("envoy/envoy.yaml", &ports);
+    let config = match filter {
+        Filter::ExtAuthz => config,
+        Filter::JwtAuthn => with_jwt_authn(&config, app.http_socket()),
+    };
     let file = folder.path().join("envoy.yaml");
-    fs::write(&file, config).unwrap();
+    fs::write(&file, replaced("envoy.yaml", config, changes)).unwrap();
     let program = existing(root().join("target/tools/venv-deploy/bin/envoy"), "Envoy");
     let mut command = Command::new(program);
     command.arg("-c").arg(file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     start(&mut command, folder, port).await
 }
 
-fn address(envoy: &Running) -> SocketAddr {
+/// `envoy.yaml` with the filter and the cluster of `jwt_authn.yaml` in place of `ext_authz` and its settings.
+fn with_jwt_authn(config: &str, keys: SocketAddr) -> String {
+    const ROUTER: &str = "                  - name: envoy.filters.http.router\n";
+    const CLUSTERS: &str = "  clusters:\n";
+    let changes = [
+        ("http://127.0.0.1:5000", &*format!("http://{keys}")),
+        ("port_value: 5000", &format!("port_value: {}", keys.port())),
+    ];
+    let parts = deployed("envoy/jwt_authn.yaml", &changes);
+    let (filter, cluster) = parts.split_once("---\n").unwrap();
+    let config = without_blocks(config, "- name: envoy.filters.http.ext_authz");
+    let config = without_blocks(&config, "typed_per_filter_config:");
+    let (filter, cluster) = (indented(filter, 18) + ROUTER, CLUSTERS.to_owned() + &indented(cluster, 4));
+    replaced("envoy.yaml", config, &[(ROUTER, &filter), (CLUSTERS, &cluster)])
+}
+
+/// Removes each line with this text, and the lines below it that are indented more.
+fn without_blocks(yaml: &str, first: &str) -> String {
+    let mut block = None;
+    let mut kept = String::new();
+    for line in yaml.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim() == first {
+            block = Some(indent);
+        } else if block.is_none_or(|block| indent <= block) {
+            block = None;
+            kept.push_str(&format!("{line}\n"));
+        }
+    }
+    assert_ne!(kept, yaml, "no {first:?}");
+    kept
+}
+
+fn indented(yaml: &str, by: usize) -> String {
+    yaml.lines().map(|line| format!("{:by$}{line}\n", "")).collect()
+}
+
+pub fn address(envoy: &Running) -> SocketAddr {
     ([127, 0, 0, 1], envoy.port).into()
 }
 
-/// The path that the upstream serves for a target; `None` if the request does not reach it. Follows redirects, as browsers
-/// do.
-async fn served(envoy: &Running, target: &str, headers: &[(&str, &str)]) -> Option<String> {
-    let mut target = target.to_owned();
-    for _ in 0..5 {
-        let reply = http(address(envoy), "GET", &target, headers, "").await;
-        match reply.status {
-            200 => return Some(reply.body.lines().next().unwrap().to_owned()),
-            307 => {
-                let location = reply.header("location").unwrap();
-                let path =
-                    location.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_owned()));
-                target = path.unwrap_or_else(|| location.to_owned());
-            }
-            400 | 401 | 404 => return None,
-            other => panic!("{target}: {other}: {reply:?}"),
-        }
-    }
-    panic!("{target}: redirected for ever");
-}
-
 /// An upstream that prints the path as it resolves it, and the headers.
-async fn upstream() -> SocketAddr {
+pub async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -5,6 +5,7 @@
 
 mod browser;
 mod envoy;
+mod paths;
 mod proxies;
 
 use std::{
@@ -36,7 +37,11 @@ struct Running {
 
 /// A file of `deploy/` with replacements, each of which must apply.
 fn deployed(file: &str, changes: &[(&str, &str)]) -> String {
-    let mut text = fs::read_to_string(root().join("deploy").join(file)).unwrap();
+    replaced(file, fs::read_to_string(root().join("deploy").join(file)).unwrap(), changes)
+}
+
+/// The text of a file with replacements, each of which must apply.
+fn replaced(file: &str, mut text: String, changes: &[(&str, &str)]) -> String {
     for (from, to) in changes {
         assert!(text.contains(from), "{file} has no {from:?}");
         text = text.replace(from, to);
