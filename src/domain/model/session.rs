@@ -75,6 +75,9 @@ pub struct Session {
     pub refreshed_by: Option<RefreshOrigin>,
     /// Which of the last generations began with a refresh that was repeated.
     pub repeats: Repeats,
+    /// Whether the token before the present one was sent again from elsewhere, which was refused: one of two holders is a
+    /// thief, and the next exchange ends the session.
+    pub is_contested: bool,
     /// When it ends even if it is refreshed.
     pub expire_time: SystemTime,
     /// The client that the session belongs to: `client_id` of its access tokens (RFC 9068).
@@ -174,6 +177,7 @@ impl Session {
             refresh_time,
             refreshed_by: _,
             repeats: _,
+            is_contested: _,
             expire_time,
             client_id: _,
             user_agent: _,

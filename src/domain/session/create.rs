@@ -33,6 +33,7 @@ impl Sessions {
             refresh_time: now,
             refreshed_by: None,
             repeats: Repeats::default(),
+            is_contested: false,
             expire_time: now + self.settings.lifetimes.absolute,
             client_id: self.settings.client_id.clone(),
             user_agent: shortened_user_agent(&context.user_agent),

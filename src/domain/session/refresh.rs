@@ -85,6 +85,7 @@ impl Sessions {
                     refresh_time: now,
                     refreshed_by: Some(call.origin),
                     repeats: present.repeats.of_next_generation(),
+                    is_contested: false,
                     ..present.clone()
                 })
             }
@@ -93,12 +94,11 @@ impl Sessions {
                 return Ok(Some(tokens(present)));
             }
             RefreshKind::Repeat(repeats) => SessionWrite::Repeat(Session { repeats, ..present.clone() }),
-            RefreshKind::Elsewhere => {
-                self.environment.note(&Event::RefreshRepeatRefused { context, user, session: present.id });
-                return Err(Error::TokenInvalid);
-            }
+            RefreshKind::Elsewhere => return self.contest(context, user, session).await,
             // An attacker may have made the token: it must not end the session.
-            RefreshKind::Reuse(_) if token.is_exposed && !is_current(successor, present) => {
+            RefreshKind::Reuse(_)
+                if token.is_exposed && !is_current(token, present) && !is_current(successor, present) =>
+            {
                 return self.refuse_token(context, "dropped_key", Error::TokenInvalid);
             }
             RefreshKind::Reuse(why) => return self.end_reused(context, user, present.id, why).await,
@@ -130,6 +130,29 @@ impl Sessions {
             Ok(Some(next))
         });
         replaced.await
+    }
+
+    /// Refuses a repeat from elsewhere, and notes in the session that two hold its tokens; `None` when another call was faster.
+    async fn contest(
+        self: &Arc<Self>,
+        context: &CallContext,
+        user: UserId,
+        seen: Stored<Session>,
+    ) -> Result<Option<Tokens>, Error> {
+        let (this, context) = (self.clone(), context.clone());
+        let refused = self.completion.run(async move {
+            let session = seen.value.id;
+            if !seen.value.is_contested {
+                let contested = Session { is_contested: true, ..seen.value };
+                let replaced = this.store.replace_session(&seen.revision, &contested).await;
+                if replaced.or_report(&this.environment)? == Replace::Changed {
+                    return Ok(None);
+                }
+            }
+            this.environment.note(&Event::RefreshRepeatRefused { context: &context, user, session });
+            Err(Error::TokenInvalid)
+        });
+        refused.await
     }
 
     /// Ends the session of a refresh token that was used again.

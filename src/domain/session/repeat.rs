@@ -25,7 +25,7 @@ pub(super) enum RefreshKind {
     Exchange,
     /// A repeat. The session has these repeats from now on.
     Repeat(Repeats),
-    /// A repeat from another origin, which gets no token.
+    /// A repeat from another origin, which gets no token. The next exchange ends the session.
     Elsewhere,
     /// Reuse, which ends the session. The text says why, for the audit log.
     Reuse(&'static str),
@@ -42,7 +42,10 @@ impl RefreshCall<'_> {
     /// What this call is, given its session. Repeats with a request id are answered for `repeat_within`.
     pub(super) fn kind(&self, session: &Session, now: SystemTime, repeat_within: Duration) -> RefreshKind {
         if is_current(self.token, session) {
-            return RefreshKind::Exchange;
+            return match session.is_contested {
+                true => RefreshKind::Reuse("repeated_elsewhere"),
+                false => RefreshKind::Exchange,
+            };
         }
         // A use of the successor would have made another generation.
         if !is_current(self.successor, session) {

@@ -64,6 +64,8 @@ struct SessionDocument<'a> {
     repeats: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     late_repeats: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    contested: bool,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     expire_time: SystemTime,
     #[serde(borrow)]
@@ -122,6 +124,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
         refresh_caller,
         repeats,
         late_repeats,
+        contested,
         expire_time,
         client_id,
         user_agent,
@@ -149,6 +152,7 @@ fn decoded(key: SessionId, document: SessionDocument<'_>) -> Result<Session, Str
             Some(caller) => Some(RefreshOrigin { request: origin_hash(&refresh_request)?, caller }),
         },
         repeats: Repeats { any: generations(repeats)?, late: generations(late_repeats)? },
+        is_contested: contested,
         expire_time,
         client_id: client_id.into_owned(),
         user_agent: user_agent.into_owned(),
@@ -179,6 +183,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         refresh_time,
         refreshed_by,
         repeats: Repeats { any, late },
+        is_contested,
         expire_time,
         client_id,
         user_agent,
@@ -201,6 +206,7 @@ fn encoded(session: &Session) -> SessionDocument<'_> {
         refresh_caller: hash_text(refreshed_by.map(|by| by.caller)).into(),
         repeats: (*any).into(),
         late_repeats: (*late).into(),
+        contested: *is_contested,
         expire_time: *expire_time,
         client_id: client_id.into(),
         user_agent: user_agent.into(),

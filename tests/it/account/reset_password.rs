@@ -513,7 +513,14 @@ async fn wrong_code_is_recorded_although_the_deadline_ends_before_the_answer() {
     let app = with_ada(App::with(StoreKind::Memory)).await;
     let path = "/watchword.auth.v1.Auth/ResetPassword";
     let wrong = request("ada", "wwc_AAAAAAAAAAAAAAAAAAAAAA", "another long one");
-    let call = h2::call(&app, path, &[("grpc-timeout", "8m")], h2::framed(&wrong)).await;
-    assert_eq!(h2::status(call).await.code(), Code::DeadlineExceeded);
-    assert_eq!(app.events.count("reset code refused"), 1);
+    // On a busy machine the wait can be over before anything notices that the deadline has passed.
+    for attempt in 1..=50 {
+        let call = h2::call(&app, path, &[("grpc-timeout", "8m")], h2::framed(&wrong)).await;
+        let code = h2::status(call).await.code();
+        assert_eq!(app.events.count("reset code refused"), attempt, "{code:?}");
+        if code == Code::DeadlineExceeded {
+            return;
+        }
+    }
+    panic!("no deadline ended during the wait of a refusal");
 }

@@ -102,11 +102,25 @@ async fn thief_elsewhere_is_refused_and_ends_the_session_once_the_successor_was_
         assert_eq!((app.events.count("repeated elsewhere"), app.events.count("reused")), (2, 0), "{kind:?}");
         assert_eq!(user_of(&app, &second.access_token).await, Ok("ada".into()), "{kind:?}");
 
-        let third = refresh_from(&app, "192.0.2.1", &second.refresh_token, OTHER_REQUEST).await.unwrap();
-        let again = refresh_from(&app, "203.0.113.9", &first.refresh_token, "").await;
-        assert_eq!(again, Err("TOKEN_REVOKED".into()), "{kind:?}: the successor was used");
-        assert_eq!(user_of(&app, &third.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        let used = refresh_from(&app, "192.0.2.1", &second.refresh_token, OTHER_REQUEST).await;
+        assert_eq!(used, Err("TOKEN_REVOKED".into()), "{kind:?}: the successor was used");
+        assert_eq!(user_of(&app, &second.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
         assert_eq!(app.events.count("reused"), 1, "{kind:?}");
+    }
+}
+
+/// The thief exchanges the token before its user does. The refusal of the user must not leave the session to the thief.
+#[tokio::test]
+async fn thief_who_was_first_loses_the_session_at_the_next_refresh() {
+    for kind in StoreKind::ALL {
+        let (app, first) = behind_a_proxy(kind).await;
+        let stolen = refresh_from(&app, "203.0.113.9", &first.refresh_token, OTHER_REQUEST).await.unwrap();
+        let user = refresh_from(&app, "192.0.2.1", &first.refresh_token, REQUEST).await;
+        assert_eq!(user, Err("TOKEN_INVALID".into()), "{kind:?}");
+        let next = refresh_from(&app, "203.0.113.9", &stolen.refresh_token, "").await;
+        assert_eq!(next, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        assert_eq!(user_of(&app, &stolen.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");
+        assert_eq!((app.events.count("repeated elsewhere"), app.events.count("reused")), (1, 1), "{kind:?}");
     }
 }
 

@@ -21,6 +21,9 @@ use crate::domain::violation::{Reason, Violation};
 /// erratum 1690).
 pub const USERNAME_CHARS_MAX: usize = 254;
 
+/// The maximum length before canonicalization in code points: a letter has four at most (Greek with three marks).
+const USERNAME_CHARS_BEFORE_MAX: usize = 4 * USERNAME_CHARS_MAX;
+
 /// The maximum length before canonicalization in bytes. Bounds the work on hostile input: canonicalization can shorten a
 /// name (combining marks), but no valid name by this much.
 const USERNAME_BYTES_MAX: usize = 4_096;
@@ -35,7 +38,7 @@ impl Username {
         if raw.is_empty() {
             return Err(violation(Reason::Required, "is required"));
         }
-        if raw.len() > USERNAME_BYTES_MAX {
+        if raw.len() > USERNAME_BYTES_MAX || raw.chars().count() > USERNAME_CHARS_BEFORE_MAX {
             return Err(too_long());
         }
         characters::check_digits(raw)?;
