@@ -119,6 +119,13 @@ impl OwnFolder {
             return Err(denied(format!("{} is not a regular file: move it away", path.display())));
         }
         refuse_other_users(&path, &found)?;
+        if found.nlink() > 1 {
+            return Err(denied(format!(
+                "{0} has another name (a hard link), whose content would change too: give it a file of its own \
+                 (cp -p {0} {0}.own && mv {0}.own {0})",
+                path.display()
+            )));
+        }
         Ok(file)
     }
 }

@@ -60,6 +60,21 @@ fn symbolic_link_in_the_data_folder_is_refused_and_its_target_is_unchanged() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
 }
 
+#[test]
+fn hard_link_in_the_data_folder_is_refused_and_its_other_name_is_unchanged() {
+    let folder = TempDir::new().unwrap();
+    for name in ["lock", "watchword.redb"] {
+        let (data, other) = (folder.path().join(name).join("data"), folder.path().join(format!("{name}.precious")));
+        fs::create_dir_all(&data).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(&other, "precious").unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::hard_link(&other, data.join(name)).unwrap();
+        assert!(refusal(&data).contains("hard link"), "{name}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious", "{name}");
+    }
+}
+
 #[tokio::test]
 async fn copy_to_a_data_folder_with_a_symbolic_link_is_refused() {
     let (redis, embedded) = (TestStore::new(StoreKind::Redis), TestStore::new(StoreKind::Embedded));

@@ -12,7 +12,7 @@ use unicode_security::{
     restriction_level::RestrictionLevelDetection,
 };
 
-use super::mapping;
+use super::{mapping, variants::EAST_ASIAN};
 use crate::domain::violation::{Reason, Violation};
 
 /// The scripts whose letters look like those of another, the most used first.
@@ -47,6 +47,13 @@ const SCRIPTS: [Script; 24] = [
 /// all scripts: the Latin U+014B does not make names with the Greek eta (U+03B7), a common letter, refused.
 const RARE_LATIN: &str = "\u{14B}\u{24D}\u{25B}\u{292}";
 
+/// Han and Kana characters that look like a zero, a hyphen or a vertical bar of ASCII where no other East Asian character is
+/// beside them.
+const LIKE_ASCII: &str = "\u{3007}\u{30FC}\u{4E00}\u{4E28}";
+
+/// More of them, which look like ASCII only one by one: several are a name, such as two Katakana letters.
+const LIKE_ASCII_ALONE: &str = "\u{30A8}\u{30C8}\u{30CB}\u{30CE}\u{30E1}\u{30ED}\u{4E01}\u{4E36}\u{4E3F}\u{4E42}\u{4E59}\u{4E85}\u{4E8C}\u{5341}\u{535C}\u{53E3}\u{5DE5}";
+
 /// The Greek sigma (U+03C3), which UTS #39 counts as a look-alike of o. Readers tell them apart.
 const DISTINCT: char = '\u{3C3}';
 
@@ -80,7 +87,8 @@ pub(super) fn check(name: &str) -> Result<(), Violation> {
         return Err(Violation::new("username", Reason::MixedScripts, "mixes scripts that do not go together"));
     }
     check_twin(name)?;
-    check_signs(name)
+    check_signs(name)?;
+    check_east_asian_signs(name)
 }
 
 /// Refuses a name of which every letter looks like one of a script that comes earlier.
@@ -156,6 +164,21 @@ fn check_signs(name: &str) -> Result<(), Violation> {
         let look: String = skeleton(sign.encode_utf8(&mut [0; 4])).collect();
         if class_of(&look).iter().any(is_letter) {
             let what = format!("has the sign U+{:04X}, which looks like a letter of its script", u32::from(sign));
+            return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses Han and Kana characters that read as ASCII, because no other East Asian character is beside them: `jean\u{4E00}luc`.
+fn check_east_asian_signs(name: &str) -> Result<(), Violation> {
+    let is_east_asian = |c: char| EAST_ASIAN.contains(&c.script()) || LIKE_ASCII.contains(c);
+    for run in name.split(|c| !is_east_asian(c)) {
+        let mut rest = run.chars();
+        let Some(first) = rest.next() else { continue };
+        let is_alone = rest.next().is_none() && LIKE_ASCII_ALONE.contains(first);
+        if is_alone || run.chars().all(|c| LIKE_ASCII.contains(c)) {
+            let what = format!("has U+{:04X}, which looks like an ASCII character here", u32::from(first));
             return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
         }
     }

@@ -91,9 +91,23 @@ mod tests {
 
     #[test]
     fn real_names_are_accepted() {
-        for name in
-            ["soham", "user1", "o'brien", "ada+x@example.com", "日本", "さくら", "김철수", "мария", "ısparta", "!~"]
-        {
+        for name in [
+            "soham",
+            "user1",
+            "o'brien",
+            "ada+x@example.com",
+            "日本",
+            "さくら",
+            "二ノ宮",
+            "ニノ1",
+            "一郎",
+            "x一郎",
+            "กิ้ง",
+            "김철수",
+            "мария",
+            "ısparta",
+            "!~",
+        ] {
             assert!(canon(name).is_ok(), "{name}: {:?}", canon(name));
         }
     }
@@ -114,6 +128,15 @@ mod tests {
             ("сосо@x", Reason::MixedScripts),
             ("\u{301}a", Reason::ForbiddenCharacter),
             ("5\u{96b}", Reason::MixedScripts),
+            ("jean一luc", Reason::ForbiddenCharacter),
+            ("jeanーluc", Reason::ForbiddenCharacter),
+            ("a\u{4E28}x", Reason::ForbiddenCharacter),
+            ("b\u{3007}bby", Reason::ForbiddenCharacter),
+            ("rootノx", Reason::ForbiddenCharacter),
+            ("x二y1", Reason::ForbiddenCharacter),
+            ("一", Reason::ForbiddenCharacter),
+            ("\u{E01}\u{E49}\u{E34}", Reason::ForbiddenCharacter),
+            ("\u{E81}\u{EC9}\u{EB4}", Reason::ForbiddenCharacter),
             ("κάτια", Reason::LookAlike),
         ] {
             assert_eq!(canon(name), Err(reason), "{name:?}");

@@ -10,7 +10,8 @@ use unicode_script::{Script, UnicodeScript};
 use unicode_security::{GeneralSecurityProfile, confusable_detection::skeleton};
 
 /// The scripts whose middle dot is U+30FB.
-const EAST_ASIAN: [Script; 5] = [Script::Han, Script::Hiragana, Script::Katakana, Script::Hangul, Script::Bopomofo];
+pub(super) const EAST_ASIAN: [Script; 5] =
+    [Script::Han, Script::Hiragana, Script::Katakana, Script::Hangul, Script::Bopomofo];
 
 /// The digit zero of each decimal system that names may have. The other nine follow it.
 const ZEROS: [char; 11] = [
