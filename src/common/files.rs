@@ -2,7 +2,8 @@
 //!
 //! Guarantees that the check is of the open file (`fstat`), so that a file that is replaced after a check is not used
 //! unchecked. In an [`OwnFolder`] no symbolic link is followed; the path of a file that a setting names is followed, because
-//! Kubernetes and systemd mount secrets through links. Of their contents it knows only the form of a key.
+//! Kubernetes and systemd mount secrets through links. Of their contents it knows only
+//! lines, and the form of a key.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
@@ -217,6 +218,13 @@ pub(crate) fn exposure(path: &Path) -> Option<String> {
 
 fn denied(why: String) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
+}
+
+/// The entries of a file that has one in each line, with the numbers of their lines. Blank lines and lines that begin with
+/// `#` are skipped.
+pub(crate) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
 /// The key in 64 hexadecimal digits of either case; `None` if the text is anything else.

@@ -7,7 +7,7 @@ use std::{
 
 use crate::common::bearer::{self, HeaderFault};
 
-/// Bytes of a user agent that are read. Sessions and the audit log keep as many at most.
+/// Bytes of a user agent at most. Sessions and the audit log keep it as it is.
 const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// The deadline of calls that set none.
@@ -140,7 +140,10 @@ impl CallContext {
                 || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
                 || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
         };
-        text.chars().filter(|c| !is_hidden(*c)).collect()
+        let mut shown: String = text.chars().filter(|c| !is_hidden(*c)).collect();
+        // U+FFFD has three bytes and can stand for one.
+        shown.truncate(shown.floor_char_boundary(USER_AGENT_BYTES_MAX));
+        shown
     }
 }
 

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::form::{FormFields, decode};
-use crate::common::sha256::sha256;
+use crate::common::{files::entries, sha256::sha256};
 
 /// Characters of a secret: at least 128 bits in base64url, and few enough for a header.
 const SECRET_CHARS: std::ops::RangeInclusive<usize> = 22..=200;
@@ -46,11 +46,7 @@ impl OAuthClients {
     /// Every fault of the file with its line number, without any secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut known, mut faults) = (Vec::new(), Vec::new());
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in entries(text) {
             match client(line) {
                 Ok(client) => known.push(client),
                 Err(fault) => faults.push(format!("line {number}: {fault}")),

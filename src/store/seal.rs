@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::codec::{decode, decode_base64, encode, encode_base64};
 use crate::common::{
-    files::{KEY_BYTES, key_from_hex},
+    files::{KEY_BYTES, entries, key_from_hex},
     sha256::sha256,
 };
 
@@ -71,11 +71,7 @@ impl Seal {
     /// The number of a line that is neither.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut methods = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in entries(text) {
             let key = || key_from_hex(line).map(|bytes| SealMethod::Key(SealKey::new(&bytes)));
             let method = if line == "plain" { Some(SealMethod::Plain) } else { key() };
             methods.push(method.ok_or_else(|| {

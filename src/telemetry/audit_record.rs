@@ -9,9 +9,6 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::{AdminAction, CallContext, CodeRefusal, Error, Event, Peer, Refusal, SessionId, UserId};
 
-/// Bytes of a user agent that are recorded.
-const USER_AGENT_BYTES_MAX: usize = 256;
-
 /// One event of the audit log. Unknown fields are left out.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct AuditRecord<'a> {
@@ -192,7 +189,7 @@ fn success<'a>(event: &'static str, context: &'a CallContext) -> AuditRecord<'a>
         peer: Some(context.peer),
         client: context.client.filter(|client| context.peer != Peer::Ip(*client)),
         uid: context.peer.uid(),
-        user_agent: shortened(&context.user_agent),
+        user_agent: &context.user_agent,
         ..without_call(event)
     }
 }
@@ -300,10 +297,6 @@ fn reset_refused(context: &CallContext, why: CodeRefusal) -> AuditRecord<'_> {
         // The code was right, but no hash was computed.
         CodeRefusal::Expired(_) | CodeRefusal::Disabled(_) => record.merged(),
     }
-}
-
-fn shortened(user_agent: &str) -> &str {
-    &user_agent[..user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX)]
 }
 
 impl AuditOutcome {

@@ -42,17 +42,18 @@ pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<
 
 /// Reads a token that must not be empty. The domain validates it.
 pub(crate) fn token(field: &'static str, token: String) -> Result<String, Error> {
-    if token.is_empty() { Err(Violation::new(field, Reason::Required, "is required").into()) } else { Ok(token) }
+    Ok(required(field, token)?)
+}
+
+fn required(field: &'static str, text: String) -> Result<String, Violation> {
+    if text.is_empty() { Err(Violation::new(field, Reason::Required, "is required")) } else { Ok(text) }
 }
 
 /// Reads a refresh: its token and its request id, or names all its violations at once.
 pub(crate) fn refresh(request: pb::RefreshTokenRequest) -> Result<(String, Option<RequestId>), Error> {
     let pb::RefreshTokenRequest { refresh_token, request_id } = request;
     let mut check = Check::default();
-    let token = check.field(match refresh_token.is_empty() {
-        true => Err(Violation::new("refresh_token", Reason::Required, "is required")),
-        false => Ok(refresh_token),
-    });
+    let token = check.field(required("refresh_token", refresh_token));
     let request_id = check.field(RequestId::parse(&request_id));
     check.done()?;
     Ok((token.unwrap_or_default(), request_id.flatten()))

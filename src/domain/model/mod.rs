@@ -35,6 +35,5 @@ pub(in crate::domain) use self::{
     password::{PASSWORD_BYTES_MAX, with_plain_spaces},
     password_hash::{HashForm, SALT_BYTES, Scheme, TAG_BYTES},
     reset_code::hash_of as reset_code_hash,
-    session::shortened as shortened_user_agent,
     username::folded,
 };

@@ -11,9 +11,6 @@ use crate::common::time::is_credible;
 /// The maximum number of sessions of one user. A login beyond it ends the oldest.
 pub const SESSIONS_MAX: usize = 100;
 
-/// The maximum length of a stored user agent in bytes.
-const USER_AGENT_BYTES_MAX: usize = 256;
-
 /// The length of each hash of a [`RefreshOrigin`].
 pub const ORIGIN_HASH_BYTES: usize = 16;
 
@@ -82,7 +79,7 @@ pub struct Session {
     pub expire_time: SystemTime,
     /// The client that the session belongs to: `client_id` of its access tokens (RFC 9068).
     pub client_id: String,
-    /// The user agent of the caller, shortened.
+    /// The user agent of the caller, 256 bytes at most.
     pub user_agent: String,
     /// The client address, as far as the API knew it.
     pub client_address: String,
@@ -213,16 +210,4 @@ impl Repeats {
     pub(in crate::domain) fn are_reuse(self) -> bool {
         self.any & REPEATED_GENERATIONS == REPEATED_GENERATIONS && self.late & REPEATED_GENERATIONS != 0
     }
-}
-
-/// The stored form of a user agent: shortened, without control characters.
-pub(in crate::domain) fn shortened(user_agent: &str) -> String {
-    let mut kept = String::new();
-    for c in user_agent.chars().filter(|c| !c.is_control()) {
-        if kept.len() + c.len_utf8() > USER_AGENT_BYTES_MAX {
-            break;
-        }
-        kept.push(c);
-    }
-    kept
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     common::{
-        files::{KEY_BYTES, key_from_hex},
+        files::{KEY_BYTES, entries, key_from_hex},
         sha256::sha256_of,
     },
     domain::model::PepperKeyId,
@@ -59,11 +59,7 @@ impl Pepper {
     /// The number of a line that is none of these, and what is expected. Never its content.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut pepper = Self::none();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in entries(text) {
             pepper.add(line).map_err(|fault| format!("line {number}: {fault}"))?;
             if pepper.keys.len() + pepper.retired.len() > ENTRIES_MAX {
                 return Err(format!("has more than {ENTRIES_MAX} keys"));

@@ -5,7 +5,7 @@ use crate::domain::{
     context::CallContext,
     error::{Error, StoreError},
     event::Event,
-    model::{Repeats, Session, SessionId, User, shortened_user_agent},
+    model::{Repeats, Session, SessionId, User},
     token::Tokens,
 };
 
@@ -36,7 +36,7 @@ impl Sessions {
             is_contested: false,
             expire_time: now + self.settings.lifetimes.absolute,
             client_id: self.settings.client_id.clone(),
-            user_agent: shortened_user_agent(&context.user_agent),
+            user_agent: context.user_agent.clone(),
             client_address: context.address().to_string(),
         };
         self.writer.store(user, &session).await.map_err(|error| match error {

@@ -52,7 +52,7 @@ impl TypedStore {
         let is_written = written.map_err(failed)? == Replace::Replaced;
         if is_written {
             let (before, now) = (Seal::describe(&seen), Seal::describe(&sealed));
-            tracing::warn!(before, now, "the key ring is sealed another way now");
+            tracing::warn!(before, now, "the seal of the key ring has changed");
         }
         Ok(is_written)
     }

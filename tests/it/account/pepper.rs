@@ -1,24 +1,15 @@
 //! The pepper: a key outside the store that password hashes need, how it changes, and what happens without it.
 
-use std::fs;
-
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 use watchword::domain::{
     Clock, HashPool, Password, PasswordHash, System,
     password::{Kernel, Pepper, PoolSettings, Purpose},
 };
 
-use crate::support::{Api, App, CHEAP, StoreKind, TestStore, WAIT_MAX, environment, http, password, run};
+use crate::support::{Api, App, CHEAP, StoreKind, TestStore, WAIT_MAX, environment, http, key_file, password, run};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "FFEEDDCCBBAA99887766554433221100ffeeddccbbaa99887766554433221100";
-
-fn file(entries: &[&str]) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), format!("# keys\n{}\n", entries.join("\n"))).unwrap();
-    file
-}
 
 /// The id of a key, as stored hashes name it.
 fn id(key: &str) -> String {
@@ -26,14 +17,14 @@ fn id(key: &str) -> String {
 }
 
 async fn start(place: &TestStore, entries: &[&str]) -> App {
-    let file = file(entries);
+    let file = key_file(entries);
     let args = ["--pepper-key-file", file.path().to_str().unwrap()];
     App::with(place.kind).args(if entries.is_empty() { &[] } else { &args }).start_in(place.clone()).await
 }
 
 /// Runs the binary on this place with these entries.
 fn run_on(place: &TestStore, command: &[&str], entries: &[&str]) -> (i32, String, String) {
-    let (file, flags) = (file(entries), place.flags());
+    let (file, flags) = (key_file(entries), place.flags());
     let mut args = command.to_vec();
     args.extend(flags.iter().map(String::as_str));
     if !entries.is_empty() {

@@ -1,26 +1,19 @@
 //! Sealed keys: whoever reads the store alone makes no tokens, and no change of the seal signs anybody out.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 use watchword::api::pb;
 
-use crate::support::{App, StoreKind, TestStore, http, reason, run};
+use crate::support::{App, StoreKind, TestStore, http, key_file, reason, run};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "FFEEDDCCBBAA99887766554433221100ffeeddccbbaa99887766554433221100";
 
-fn file(keys: &[&str]) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), format!("# keys\n{}\n", keys.join("\n"))).unwrap();
-    file
-}
-
 async fn start(place: &TestStore, keys: &[&str]) -> App {
-    let file = file(keys);
+    let file = key_file(keys);
     let args = ["--seal-key-file", file.path().to_str().unwrap()];
     App::with(place.kind).args(if keys.is_empty() { &[] } else { &args }).start_in(place.clone()).await
 }
@@ -35,7 +28,7 @@ async fn with_ring(place: &TestStore, keys: &[&str]) {
 
 /// What the binary says to this place and these keys, when it does not start.
 fn refused(place: &TestStore, keys: &[&str]) -> String {
-    let (file, flags) = (file(keys), place.flags());
+    let (file, flags) = (key_file(keys), place.flags());
     let mut args = vec!["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"];
     args.extend(flags.iter().map(String::as_str));
     if !keys.is_empty() {
@@ -70,7 +63,7 @@ async fn seal_hides_the_keys_and_changing_it_ends_no_session() {
             (&["plain", NEW], false),
             (&[], false),
         ] {
-            let file = file(keys);
+            let file = key_file(keys);
             let mut args = vec!["--token-issuer", &issuer];
             if !keys.is_empty() {
                 args.extend(["--seal-key-file", file.path().to_str().unwrap()]);
@@ -161,7 +154,7 @@ async fn check_config_reports_the_seal_and_whether_the_keys_are_readable() {
     for kind in StoreKind::DURABLE {
         let place = TestStore::new(kind);
         let check = |keys: &[&str]| {
-            let (file, flags) = (file(keys), place.flags());
+            let (file, flags) = (key_file(keys), place.flags());
             let mut args = vec!["check-config", "--seal-key-file", file.path().to_str().unwrap()];
             args.extend(flags.iter().map(String::as_str));
             run(&args)

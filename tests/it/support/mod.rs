@@ -13,9 +13,9 @@ pub mod program;
 pub mod proxy;
 mod store;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use watchword::{
@@ -287,6 +287,13 @@ pub fn password(name: &str) -> String {
 /// A request of `name` to end all sessions but the one of the call.
 pub fn all_but_this(name: &str) -> pb::RevokeAllSessionsRequest {
     pb::RevokeAllSessionsRequest { keep_current: true, current_password: password(name) }
+}
+
+/// A file of keys, one in each line. It must exist until the node has read it.
+pub fn key_file(keys: &[&str]) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("# keys\n{}\n", keys.join("\n"))).unwrap();
+    file
 }
 
 /// A gRPC channel to `address`.
