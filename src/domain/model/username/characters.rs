@@ -8,7 +8,7 @@ use unicode_normalization::{
 };
 use unicode_security::GeneralSecurityProfile;
 
-use super::{look_alikes::share_a_script, variants::digit};
+use super::{look_alikes::share_a_script, syllables, variants::digit};
 use crate::domain::violation::{Reason, Violation};
 
 /// The maximum number of marks on one letter, decomposed. UTS #39 section 5.4 proposes four nonspacing ones; Burmese
@@ -72,12 +72,12 @@ fn check_marks(name: &str) -> Result<(), Violation> {
         }
         marks.push(c);
     }
-    Ok(())
+    syllables::violation(name).map_or(Ok(()), refuse)
 }
 
-/// Whether `c` is a tone mark of Thai or Lao.
+/// Whether `c` is a tone mark of Thai or Lao, or the sign of a silent letter.
 fn is_tone_mark(c: char) -> bool {
-    matches!(c, '\u{E48}'..='\u{E4B}' | '\u{EC8}'..='\u{ECB}')
+    matches!(c, '\u{E48}'..='\u{E4C}' | '\u{EC8}'..='\u{ECC}')
 }
 
 /// Whether `c` is a vowel sign above or below a letter of Thai or Lao.

@@ -2,14 +2,16 @@
 //!
 //! Store keys and rate-limit keys use only [`Username`], so that two spellings of a name never reach two accounts
 //! (CVE-2025-6004, CVE-2025-24806). Based on RFC 8265 UsernameCaseMapped; scripts and look-alikes by UTS #39. A look-alike
-//! either has the canonical form of the other name (`mapping.rs`, `variants.rs`) or is refused (`characters.rs`,
+//! either has the canonical form of the other name (`mapping.rs`, `variants.rs`, `syllables.rs`) or is refused (`characters.rs`,
 //! `look_alikes.rs`): both are decided by the name alone, so that the store needs one key for a name. ASCII names that look
 //! alike (`user1`, `userl`) stay distinct; `docs/reference/names-and-passwords.md` lists what else does. Does not know which
 //! names exist.
 
 mod characters;
+mod han;
 mod look_alikes;
 mod mapping;
+mod syllables;
 mod variants;
 
 use std::fmt;
@@ -50,6 +52,11 @@ impl Username {
         characters::check(&name)?;
         look_alikes::check(&name)?;
         Ok(Self(name))
+    }
+
+    /// Builds the tables of look-alikes, so that no call waits for them. Takes about 50 ms once in a process.
+    pub(in crate::domain) fn prepare() {
+        look_alikes::prepare();
     }
 
     /// The canonical text.

@@ -1,0 +1,394 @@
+//! The order of the marks on a letter in the Indic scripts, Khmer and Burmese, and letters that are typed in two ways.
+//!
+//! Renderers draw the marks of these scripts at fixed places, so their order does not show. The canonical form has one order,
+//! and one spelling where several look alike. What has no right spelling is refused. Sources: The Unicode Standard, chapters 12
+//! and 16 (vowel letters that must not be typed with a sign), and UTN #11 (Burmese). Does not know other scripts.
+
+use std::mem;
+
+use unicode_normalization::char::is_combining_mark;
+use zeroize::Zeroizing;
+
+const KHMER_COENG: char = '\u{17D2}';
+const BURMESE_STACKER: char = '\u{1039}';
+const BURMESE_ASAT: char = '\u{103A}';
+
+/// The maximum number of subscript letters under one Khmer or Burmese letter. Words have three at most.
+const SUBSCRIPTS_MAX: usize = 4;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Indic,
+    Khmer,
+    Burmese,
+}
+
+/// The place of a mark among the marks of a letter, in the order in which the canonical form has them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Nukta,
+    /// A subscript letter: Khmer coeng or Burmese stacker, with the letter.
+    Subscript,
+    /// The Khmer subscript ro, which is drawn at the left of the others.
+    SubscriptRo,
+    /// The Burmese asat on the letter.
+    Asat,
+    /// A Burmese medial letter, or a Khmer sign that changes the series.
+    Medial,
+    VowelLeft,
+    VowelAbove,
+    VowelBelow,
+    Vowel,
+    /// The virama after a vowel sign (Malayalam), and the Burmese asat on a vowel sign.
+    Virama,
+    Bindu,
+    DotBelow,
+    Visarga,
+    Other,
+}
+
+/// Puts the marks of every letter into one order, and replaces spellings that look like another one.
+pub(super) fn fold(text: &mut Vec<char>) {
+    if !text.iter().any(|c| family(*c).is_some()) {
+        return;
+    }
+    let mut sorted = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut at = 0;
+    while at < text.len() {
+        let end = syllable_end(text, at);
+        push_sorted(&text[at..end], &mut sorted);
+        at = end;
+    }
+    // A replacement has one character more than what it replaces at most.
+    let mut folded = Zeroizing::new(Vec::with_capacity(2 * sorted.len()));
+    let mut rest = sorted.as_slice();
+    while let [first, after @ ..] = rest {
+        if let Some((length, replacement)) = replacement(rest) {
+            folded.extend_from_slice(replacement);
+            rest = &rest[length..];
+        } else {
+            folded.push(*first);
+            rest = after;
+        }
+    }
+    mem::swap(text, &mut folded);
+}
+
+/// What is wrong with the marks of a canonical name, which the user has to type in another way.
+pub(super) fn violation(name: &str) -> Option<&'static str> {
+    let chars: Vec<char> = name.chars().collect();
+    let mut at = 0;
+    while at < chars.len() {
+        let end = syllable_end(&chars, at);
+        if let Some(family) = family(chars[at])
+            && let Some(what) = violation_of(&chars[at..end], family)
+        {
+            return Some(what);
+        }
+        at = end;
+    }
+    None
+}
+
+fn violation_of(syllable: &[char], family: Family) -> Option<&'static str> {
+    let [letter, marks @ ..] = syllable else { return None };
+    let places = parts(marks, family);
+    let count = |is: fn(Place) -> bool| places.iter().filter(|(place, ..)| is(*place)).count();
+    let vowels = count(|place| matches!(place, Place::VowelLeft | Place::VowelAbove | Place::VowelBelow | Place::Vowel));
+    let bindus = count(|place| place == Place::Bindu);
+    let viramas = count(|place| place == Place::Virama);
+    let subscripts = count(|place| matches!(place, Place::Subscript | Place::SubscriptRo));
+    let has_two =
+        [Place::VowelLeft, Place::VowelAbove, Place::VowelBelow, Place::Vowel].into_iter().any(|one| {
+            places.iter().filter(|(place, ..)| *place == one).count() > 1
+        });
+    let is_one_vowel = family != Family::Burmese;
+    if vowels > 0 && is_vowel_letter(*letter) {
+        return Some("has a vowel sign on a vowel letter; type the vowel letter of that sound");
+    }
+    if has_two || is_one_vowel && vowels > 1 {
+        return Some("has two vowel signs on one letter; type the one sign of that sound");
+    }
+    if is_one_vowel && bindus > 1 {
+        return Some("has two nasal signs on one letter; type one of them");
+    }
+    let has_visarga = count(|place| place == Place::Visarga) > 0;
+    if family == Family::Indic && viramas > 0 && (bindus > 0 || has_visarga || vowels > 0 && !is_malayalam_u(marks)) {
+        return Some("has a virama and another sign on one letter; type one of them");
+    }
+    let is_stacker = |c: &char| matches!(*c, KHMER_COENG | BURMESE_STACKER);
+    if places.iter().any(|(place, _, mark, _)| *place == Place::Other && is_stacker(mark)) {
+        return Some("has a sign that joins letters without a letter after it; type the letter");
+    }
+    (subscripts > SUBSCRIPTS_MAX).then_some("has too many letters under one letter")
+}
+
+/// Malayalam words end with the vowel sign u and a virama.
+fn is_malayalam_u(marks: &[char]) -> bool {
+    matches!(marks, ['\u{D41}', '\u{D4D}'])
+}
+
+fn family(c: char) -> Option<Family> {
+    match c {
+        '\u{900}'..='\u{DFF}' => Some(Family::Indic),
+        '\u{1000}'..='\u{109F}' | '\u{A9E0}'..='\u{A9FF}' | '\u{AA60}'..='\u{AA7F}' => Some(Family::Burmese),
+        '\u{1780}'..='\u{17FF}' => Some(Family::Khmer),
+        _ => None,
+    }
+}
+
+/// The end of the letter at `at` with its marks and subscript letters.
+fn syllable_end(text: &[char], at: usize) -> usize {
+    let family = family(text[at]);
+    let mut end = at + 1;
+    if family.is_none() {
+        return end;
+    }
+    // The kinzi: a nga (in Mon also ra) with asat and stacker is drawn above the next letter.
+    if let ['\u{1004}' | '\u{101B}' | '\u{105A}', BURMESE_ASAT, BURMESE_STACKER, ..] = text[at..] {
+        return at + 3;
+    }
+    while let [mark, rest @ ..] = &text[end..]
+        && is_combining_mark(*mark)
+    {
+        end += if takes_letter(*mark, rest) { 2 } else { 1 };
+    }
+    end
+}
+
+/// Whether `mark` makes the next letter a subscript.
+fn takes_letter(mark: char, rest: &[char]) -> bool {
+    matches!(mark, KHMER_COENG | BURMESE_STACKER)
+        && rest.first().is_some_and(|letter| family(mark) == family(*letter) && !is_combining_mark(*letter))
+}
+
+/// A mark with its place, the order among the marks of this place, and the letter that it takes.
+type Part = (Place, u32, char, Option<char>);
+
+fn push_sorted(syllable: &[char], sorted: &mut Vec<char>) {
+    let [letter, marks @ ..] = syllable else { return };
+    sorted.push(*letter);
+    match family(*letter) {
+        Some(family) if marks.len() > 1 && *marks != [BURMESE_ASAT, BURMESE_STACKER] => {
+            let mut parts = parts(marks, family);
+            parts.sort_unstable_by_key(|(place, order, ..)| (*place, *order));
+            for (place, order, mark, subscript) in &mut parts {
+                sorted.push(*mark);
+                sorted.extend(subscript.take());
+                (*place, *order, *mark) = (Place::Other, 0, ' ');
+            }
+        }
+        Some(_) | None => sorted.extend_from_slice(marks),
+    }
+}
+
+fn parts(marks: &[char], family: Family) -> Vec<Part> {
+    let is_medial = |c: &char| matches!(*c, '\u{103B}'..='\u{103E}');
+    // The asat is on the vowel sign aa, as in kyaw, except in contracted words that have a medial and no left vowel.
+    let is_asat_on_vowel = marks.iter().any(|c| matches!(*c, '\u{102B}' | '\u{102C}'))
+        && (marks.contains(&'\u{1031}') || !marks.iter().any(is_medial));
+    let mut parts = Vec::with_capacity(marks.len());
+    let mut rest = marks;
+    while let [mark, after @ ..] = rest {
+        let at = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        if takes_letter(*mark, after) {
+            let is_ro = *mark == KHMER_COENG && after[0] == '\u{179A}';
+            parts.push((if is_ro { Place::SubscriptRo } else { Place::Subscript }, at, *mark, Some(after[0])));
+            rest = &after[1..];
+        } else {
+            let place = match family {
+                Family::Indic => indic_place(*mark),
+                Family::Khmer => khmer_place(*mark),
+                Family::Burmese if *mark == BURMESE_ASAT && is_asat_on_vowel => Place::Virama,
+                Family::Burmese => burmese_place(*mark),
+            };
+            parts.push((place, u32::from(*mark), *mark, None));
+            rest = after;
+        }
+    }
+    parts
+}
+
+/// The Indic blocks have the same signs at the same offsets, except Sinhala.
+fn indic_place(c: char) -> Place {
+    // Left halves of vowel signs that have two: first, as in their decomposition.
+    if matches!(c, '\u{9C7}' | '\u{B47}' | '\u{BC6}' | '\u{BC7}' | '\u{C46}' | '\u{CC6}' | '\u{D46}' | '\u{D47}' | '\u{DD9}')
+    {
+        return Place::VowelLeft;
+    }
+    match (c, u32::from(c) % 0x80) {
+        ('\u{D80}'..='\u{DFF}', 0x4A) => Place::Virama,
+        ('\u{D80}'..='\u{DFF}', 0x4F..=0x5F | 0x72 | 0x73) => Place::Vowel,
+        ('\u{A70}' | '\u{A71}', _) | (_, 0x00..=0x02) => Place::Bindu,
+        (_, 0x03) => Place::Visarga,
+        (_, 0x3C) => Place::Nukta,
+        (_, 0x4D) => Place::Virama,
+        (_, 0x3A | 0x3B | 0x3E..=0x4C | 0x4E | 0x4F | 0x55..=0x57 | 0x62 | 0x63) => Place::Vowel,
+        _ => Place::Other,
+    }
+}
+
+fn khmer_place(c: char) -> Place {
+    match c {
+        '\u{17C9}' | '\u{17CA}' => Place::Medial,
+        '\u{17B6}'..='\u{17C5}' => Place::Vowel,
+        '\u{17C6}' => Place::Bindu,
+        '\u{17C7}' | '\u{17C8}' => Place::Visarga,
+        _ => Place::Other,
+    }
+}
+
+fn burmese_place(c: char) -> Place {
+    match c {
+        BURMESE_ASAT => Place::Asat,
+        '\u{103B}'..='\u{103E}' | '\u{105E}'..='\u{1060}' | '\u{1082}' => Place::Medial,
+        '\u{1031}' | '\u{1084}' => Place::VowelLeft,
+        '\u{102D}' | '\u{102E}' | '\u{1032}'..='\u{1035}' | '\u{1071}'..='\u{1074}' | '\u{1085}' | '\u{1086}' => {
+            Place::VowelAbove
+        }
+        '\u{102F}' | '\u{1030}' | '\u{1058}' | '\u{1059}' => Place::VowelBelow,
+        '\u{102B}' | '\u{102C}' | '\u{1062}' | '\u{1067}' | '\u{1068}' | '\u{1083}' => Place::Vowel,
+        '\u{1036}' => Place::Bindu,
+        '\u{1037}' => Place::DotBelow,
+        '\u{1038}' => Place::Visarga,
+        _ => Place::Other,
+    }
+}
+
+/// Whether `c` is a letter that is a vowel by itself, or a Gurmukhi letter that carries one.
+fn is_vowel_letter(c: char) -> bool {
+    match c {
+        '\u{1023}'..='\u{1027}' | '\u{1029}' | '\u{102A}' | '\u{17A5}'..='\u{17B3}' | '\u{A72}' | '\u{A73}' => true,
+        '\u{972}'..='\u{977}' | '\u{D85}'..='\u{D96}' => true,
+        '\u{900}'..='\u{D7F}' => matches!(u32::from(c) % 0x80, 0x04..=0x14 | 0x60 | 0x61),
+        _ => false,
+    }
+}
+
+/// What the beginning of `rest` looks like: the number of characters, and what they are replaced by.
+fn replacement(rest: &[char]) -> Option<(usize, &'static [char])> {
+    if let [first, second, ..] = rest
+        && let Some(one) = vowel(*first, *second)
+    {
+        return Some((2, one));
+    }
+    Some(match rest {
+        // A Hindi spelling of ii that is drawn as the vowel letter.
+        ['\u{930}', '\u{94D}', '\u{907}', ..] => (3, &['\u{908}']),
+        // The candra and a dot look like the candrabindu (Marathi is written with both).
+        ['\u{945}', '\u{901}' | '\u{902}', ..] => (2, &['\u{901}']),
+        ['\u{949}', '\u{901}' | '\u{902}', ..] => (2, &['\u{93E}', '\u{901}']),
+        ['\u{90D}', '\u{901}' | '\u{902}', ..] => (2, &['\u{90F}', '\u{901}']),
+        ['\u{911}', '\u{901}' | '\u{902}', ..] => (2, &['\u{906}', '\u{901}']),
+        ['\u{972}', '\u{901}' | '\u{902}', ..] => (2, &['\u{905}', '\u{901}']),
+        ['\u{AC5}', '\u{A81}' | '\u{A82}', ..] => (2, &['\u{A81}']),
+        ['\u{AC9}', '\u{A81}' | '\u{A82}', ..] => (2, &['\u{ABE}', '\u{A81}']),
+        ['\u{A91}', '\u{A81}' | '\u{A82}', ..] => (2, &['\u{A86}', '\u{A81}']),
+        // The Bengali ba with a nukta looks like ra.
+        ['\u{9AC}', '\u{9BC}', ..] => (2, &['\u{9B0}']),
+        // The Malayalam nta.
+        ['\u{D7B}', '\u{D4D}', '\u{D31}', ..] => (3, &['\u{D28}', '\u{D4D}', '\u{D31}']),
+        ['\u{D7B}', '\u{D31}', ..] => (2, &['\u{D28}', '\u{D4D}', '\u{D31}']),
+        // The Khmer subscript da is drawn as the subscript ta.
+        [KHMER_COENG, '\u{178A}', ..] => (2, &[KHMER_COENG, '\u{178F}']),
+        ['\u{17C1}', '\u{17B6}', ..] | ['\u{17B6}', '\u{17C1}', ..] => (2, &['\u{17C4}']),
+        ['\u{17C1}', '\u{17B8}', ..] | ['\u{17B8}', '\u{17C1}', ..] => (2, &['\u{17BE}']),
+        ['\u{17B7}', '\u{17C6}', ..] => (2, &['\u{17B9}']),
+        // Burmese letters that look like another one with a medial or vowel signs.
+        ['\u{1005}', '\u{103B}', ..] => (2, &['\u{1008}']),
+        ['\u{101E}', '\u{103C}', '\u{1031}', '\u{102C}', BURMESE_ASAT, ..] => (5, &['\u{102A}']),
+        ['\u{1029}', '\u{1031}', '\u{102C}', BURMESE_ASAT, ..] => (4, &['\u{102A}']),
+        ['\u{101E}', '\u{103C}', ..] => (2, &['\u{1029}']),
+        // The vowel letter u takes no marks that a consonant takes, and nya has one of them.
+        ['\u{1025}', next, ..] if is_after_nya(*next) => (1, &['\u{1009}']),
+        ['\u{1009}', next, ..] if is_after_nya(*next) => return None,
+        ['\u{1009}', ..] => (1, &['\u{1025}']),
+        _ => return None,
+    })
+}
+
+fn is_after_nya(c: char) -> bool {
+    matches!(c, '\u{102B}'..='\u{102D}' | '\u{102F}'..='\u{1032}' | '\u{1039}'..='\u{103E}')
+}
+
+/// The vowel letter or sign that two characters look like.
+fn vowel(first: char, second: char) -> Option<&'static [char]> {
+    Some(match (first, second) {
+        // Devanagari.
+        ('\u{905}', '\u{946}') => &['\u{904}'],
+        ('\u{905}', '\u{93E}') => &['\u{906}'],
+        ('\u{909}', '\u{941}') => &['\u{90A}'],
+        ('\u{90F}', '\u{945}') => &['\u{90D}'],
+        ('\u{90F}', '\u{946}') => &['\u{90E}'],
+        ('\u{90F}', '\u{947}') => &['\u{910}'],
+        ('\u{905}', '\u{949}') | ('\u{906}', '\u{945}') => &['\u{911}'],
+        ('\u{905}', '\u{94A}') | ('\u{906}', '\u{946}') => &['\u{912}'],
+        ('\u{905}', '\u{94B}') | ('\u{906}', '\u{947}') => &['\u{913}'],
+        ('\u{905}', '\u{94C}') | ('\u{906}', '\u{948}') => &['\u{914}'],
+        ('\u{905}', '\u{945}') => &['\u{972}'],
+        ('\u{905}', '\u{93A}') => &['\u{973}'],
+        ('\u{905}', '\u{93B}') | ('\u{906}', '\u{93A}') => &['\u{974}'],
+        ('\u{905}', '\u{94F}') => &['\u{975}'],
+        ('\u{905}', '\u{956}') => &['\u{976}'],
+        ('\u{905}', '\u{957}') => &['\u{977}'],
+        ('\u{93E}', '\u{945}') => &['\u{949}'],
+        ('\u{93E}', '\u{946}') => &['\u{94A}'],
+        ('\u{93E}', '\u{947}') => &['\u{94B}'],
+        ('\u{93E}', '\u{948}') => &['\u{94C}'],
+        // Bengali.
+        ('\u{985}', '\u{9BE}') => &['\u{986}'],
+        ('\u{98B}', '\u{9C3}') => &['\u{9E0}'],
+        ('\u{98C}', '\u{9E2}') => &['\u{9E1}'],
+        // Gurmukhi.
+        ('\u{A05}', '\u{A3E}') => &['\u{A06}'],
+        ('\u{A72}', '\u{A3F}') => &['\u{A07}'],
+        ('\u{A72}', '\u{A40}') => &['\u{A08}'],
+        ('\u{A73}', '\u{A41}') => &['\u{A09}'],
+        ('\u{A73}', '\u{A42}') => &['\u{A0A}'],
+        ('\u{A72}', '\u{A47}') => &['\u{A0F}'],
+        ('\u{A05}', '\u{A48}') => &['\u{A10}'],
+        ('\u{A73}', '\u{A4B}') => &['\u{A13}'],
+        ('\u{A05}', '\u{A4C}') => &['\u{A14}'],
+        // Gujarati.
+        ('\u{A85}', '\u{ABE}') => &['\u{A86}'],
+        ('\u{A85}', '\u{AC5}') => &['\u{A8D}'],
+        ('\u{A85}', '\u{AC7}') => &['\u{A8F}'],
+        ('\u{A85}', '\u{AC8}') => &['\u{A90}'],
+        ('\u{A85}', '\u{AC9}') | ('\u{A86}', '\u{AC5}') => &['\u{A91}'],
+        ('\u{A85}', '\u{ACB}') | ('\u{A86}', '\u{AC7}') => &['\u{A93}'],
+        ('\u{A85}', '\u{ACC}') | ('\u{A86}', '\u{AC8}') => &['\u{A94}'],
+        ('\u{ABE}', '\u{AC5}') => &['\u{AC9}'],
+        ('\u{ABE}', '\u{AC7}') => &['\u{ACB}'],
+        ('\u{ABE}', '\u{AC8}') => &['\u{ACC}'],
+        // Oriya.
+        ('\u{B05}', '\u{B3E}') => &['\u{B06}'],
+        ('\u{B0F}', '\u{B57}') => &['\u{B10}'],
+        ('\u{B13}', '\u{B57}') => &['\u{B14}'],
+        // Telugu.
+        ('\u{C12}', '\u{C55}') => &['\u{C13}'],
+        ('\u{C12}', '\u{C4C}') => &['\u{C14}'],
+        ('\u{C3F}', '\u{C55}') => &['\u{C40}'],
+        ('\u{C46}', '\u{C55}') => &['\u{C47}'],
+        ('\u{C4A}', '\u{C55}') => &['\u{C4B}'],
+        // Kannada.
+        ('\u{C89}', '\u{CBE}') => &['\u{C8A}'],
+        ('\u{C92}', '\u{CCC}') => &['\u{C94}'],
+        ('\u{C8B}', '\u{CBE}') => &['\u{CE0}'],
+        // Malayalam.
+        ('\u{D07}', '\u{D57}') => &['\u{D08}'],
+        ('\u{D09}', '\u{D57}') => &['\u{D0A}'],
+        ('\u{D12}', '\u{D3E}') => &['\u{D13}'],
+        ('\u{D12}', '\u{D57}') => &['\u{D14}'],
+        // Sinhala.
+        ('\u{D85}', '\u{DCF}') => &['\u{D86}'],
+        ('\u{D85}', '\u{DD0}') => &['\u{D87}'],
+        ('\u{D85}', '\u{DD1}') => &['\u{D88}'],
+        ('\u{D8B}', '\u{DDF}') => &['\u{D8C}'],
+        ('\u{D8D}', '\u{DD8}') => &['\u{D8E}'],
+        ('\u{D8F}', '\u{DDF}') => &['\u{D90}'],
+        ('\u{D91}', '\u{DCA}') => &['\u{D92}'],
+        ('\u{D91}', '\u{DD9}') => &['\u{D93}'],
+        ('\u{D94}', '\u{DDF}') => &['\u{D96}'],
+        _ => return None,
+    })
+}
