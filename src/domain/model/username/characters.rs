@@ -6,6 +6,7 @@ use unicode_normalization::{
     UnicodeNormalization,
     char::{decompose_compatible, is_combining_mark},
 };
+use unicode_script::{Script, UnicodeScript};
 use unicode_security::GeneralSecurityProfile;
 
 use super::{look_alikes::share_a_script, syllables, variants::digit};
@@ -62,6 +63,11 @@ fn check_marks(name: &str) -> Result<(), Violation> {
         if !letter.is_some_and(|letter| share_a_script(letter, c)) {
             return refuse("has a combining mark that is not on a letter of its script");
         }
+        if matches!(c, '\u{326}'..='\u{328}') && letter.is_some_and(|letter| letter.script() == Script::Cyrillic) {
+            return refuse(
+                "has a cedilla or an ogonek on a Cyrillic letter, which looks like a descender; type the letter with a descender",
+            );
+        }
         if is_vowel_sign(c) && marks.last().is_some_and(|last| is_tone_mark(*last)) {
             return refuse(
                 "has a vowel sign after a tone mark, which looks like the usual order; type the vowel first",
@@ -82,5 +88,5 @@ fn is_tone_mark(c: char) -> bool {
 
 /// Whether `c` is a vowel sign above or below a letter of Thai or Lao.
 fn is_vowel_sign(c: char) -> bool {
-    matches!(c, '\u{E31}' | '\u{E34}'..='\u{E39}' | '\u{E47}' | '\u{E4D}' | '\u{EB1}' | '\u{EB4}'..='\u{EBB}' | '\u{ECD}')
+    matches!(c, '\u{E31}' | '\u{E34}'..='\u{E39}' | '\u{E47}' | '\u{E4D}' | '\u{EB1}' | '\u{EB4}'..='\u{EBC}' | '\u{ECD}')
 }

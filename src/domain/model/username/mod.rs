@@ -16,6 +16,8 @@ mod variants;
 
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization;
+
 pub(in crate::domain) use self::mapping::folded;
 use crate::domain::violation::{Reason, Violation};
 
@@ -43,6 +45,10 @@ impl Username {
         if raw.len() > USERNAME_BYTES_MAX || raw.chars().count() > USERNAME_CHARS_BEFORE_MAX {
             return Err(too_long());
         }
+        // Counted before the mapping, which costs ten times as much.
+        if raw.nfc().take(USERNAME_CHARS_MAX + 1).count() > USERNAME_CHARS_MAX {
+            return Err(too_long());
+        }
         characters::check_digits(raw)?;
         let name = mapping::canonical(raw)
             .ok_or_else(|| violation(Reason::Unstable, "has no stable canonical form; use another spelling"))?;
@@ -54,7 +60,7 @@ impl Username {
         Ok(Self(name))
     }
 
-    /// Builds the tables of look-alikes, so that no call waits for them. Takes about 50 ms once in a process.
+    /// Builds the tables of look-alikes, so that no call waits for them. Takes 3 ms in a release build, once in a process.
     pub(in crate::domain) fn prepare() {
         look_alikes::prepare();
     }

@@ -81,6 +81,7 @@ pub(super) fn violation(name: &str) -> Option<&'static str> {
     while at < chars.len() {
         let end = syllable_end(&chars, at);
         if let Some(family) = family(chars[at])
+            && !is_kinzi(&chars[at..])
             && let Some(what) = violation_of(&chars[at..end], family)
         {
             return Some(what);
@@ -94,14 +95,14 @@ fn violation_of(syllable: &[char], family: Family) -> Option<&'static str> {
     let [letter, marks @ ..] = syllable else { return None };
     let places = parts(marks, family);
     let count = |is: fn(Place) -> bool| places.iter().filter(|(place, ..)| is(*place)).count();
-    let vowels = count(|place| matches!(place, Place::VowelLeft | Place::VowelAbove | Place::VowelBelow | Place::Vowel));
+    let vowels =
+        count(|place| matches!(place, Place::VowelLeft | Place::VowelAbove | Place::VowelBelow | Place::Vowel));
     let bindus = count(|place| place == Place::Bindu);
     let viramas = count(|place| place == Place::Virama);
     let subscripts = count(|place| matches!(place, Place::Subscript | Place::SubscriptRo));
-    let has_two =
-        [Place::VowelLeft, Place::VowelAbove, Place::VowelBelow, Place::Vowel].into_iter().any(|one| {
-            places.iter().filter(|(place, ..)| *place == one).count() > 1
-        });
+    let has_two = [Place::VowelLeft, Place::VowelAbove, Place::VowelBelow, Place::Vowel]
+        .into_iter()
+        .any(|one| places.iter().filter(|(place, ..)| *place == one).count() > 1);
     let is_one_vowel = family != Family::Burmese;
     if vowels > 0 && is_vowel_letter(*letter) {
         return Some("has a vowel sign on a vowel letter; type the vowel letter of that sound");
@@ -144,8 +145,7 @@ fn syllable_end(text: &[char], at: usize) -> usize {
     if family.is_none() {
         return end;
     }
-    // The kinzi: a nga (in Mon also ra) with asat and stacker is drawn above the next letter.
-    if let ['\u{1004}' | '\u{101B}' | '\u{105A}', BURMESE_ASAT, BURMESE_STACKER, ..] = text[at..] {
+    if is_kinzi(&text[at..]) {
         return at + 3;
     }
     while let [mark, rest @ ..] = &text[end..]
@@ -154,6 +154,12 @@ fn syllable_end(text: &[char], at: usize) -> usize {
         end += if takes_letter(*mark, rest) { 2 } else { 1 };
     }
     end
+}
+
+/// The kinzi: a nga (in Mon also ra) with asat and stacker is drawn above the next letter.
+fn is_kinzi(rest: &[char]) -> bool {
+    matches!(rest, ['\u{1004}' | '\u{101B}' | '\u{105A}', BURMESE_ASAT, BURMESE_STACKER, after @ ..]
+        if takes_letter(BURMESE_STACKER, after))
 }
 
 /// Whether `mark` makes the next letter a subscript.
@@ -212,8 +218,10 @@ fn parts(marks: &[char], family: Family) -> Vec<Part> {
 /// The Indic blocks have the same signs at the same offsets, except Sinhala.
 fn indic_place(c: char) -> Place {
     // Left halves of vowel signs that have two: first, as in their decomposition.
-    if matches!(c, '\u{9C7}' | '\u{B47}' | '\u{BC6}' | '\u{BC7}' | '\u{C46}' | '\u{CC6}' | '\u{D46}' | '\u{D47}' | '\u{DD9}')
-    {
+    if matches!(
+        c,
+        '\u{9C7}' | '\u{B47}' | '\u{BC6}' | '\u{BC7}' | '\u{C46}' | '\u{CC6}' | '\u{D46}' | '\u{D47}' | '\u{DD9}'
+    ) {
         return Place::VowelLeft;
     }
     match (c, u32::from(c) % 0x80) {
@@ -384,6 +392,7 @@ fn vowel(first: char, second: char) -> Option<&'static [char]> {
         ('\u{D85}', '\u{DD0}') => &['\u{D87}'],
         ('\u{D85}', '\u{DD1}') => &['\u{D88}'],
         ('\u{D8B}', '\u{DDF}') => &['\u{D8C}'],
+        ('\u{DC3}', '\u{DD8}') => &['\u{D8D}'],
         ('\u{D8D}', '\u{DD8}') => &['\u{D8E}'],
         ('\u{D8F}', '\u{DDF}') => &['\u{D90}'],
         ('\u{D91}', '\u{DCA}') => &['\u{D92}'],

@@ -151,7 +151,8 @@ fn fold_kana(text: &mut [char]) {
         .collect();
     let has = |script| scripts.contains(&script);
     let is_either_kana = |c: &char| matches!(*c, 'ヘ' | 'へ' | 'リ' | 'り');
-    let (has_katakana, has_kana) = (has(Script::Katakana), has(Script::Katakana) || has(Script::Hiragana) || text.iter().any(is_either_kana));
+    let (has_katakana, has_kana) =
+        (has(Script::Katakana), has(Script::Katakana) || has(Script::Hiragana) || text.iter().any(is_either_kana));
     let is_east_asian = text.iter().any(|c| EAST_ASIAN.contains(&c.script()));
     let folded: Vec<char> = (0..text.len())
         .map(|at| match (pair(at), text[at]) {
