@@ -68,25 +68,10 @@ fn check_marks(name: &str) -> Result<(), Violation> {
                 "has a cedilla or an ogonek on a Cyrillic letter, which looks like a descender; type the letter with a descender",
             );
         }
-        if is_vowel_sign(c) && marks.last().is_some_and(|last| is_tone_mark(*last)) {
-            return refuse(
-                "has a vowel sign after a tone mark, which looks like the usual order; type the vowel first",
-            );
-        }
         if marks.contains(&c) || marks.len() == MARKS_MAX {
             return refuse("has too many combining marks on one letter, or one of them twice");
         }
         marks.push(c);
     }
     syllables::violation(name).map_or(Ok(()), refuse)
-}
-
-/// Whether `c` is a tone mark of Thai or Lao, or the sign of a silent letter.
-fn is_tone_mark(c: char) -> bool {
-    matches!(c, '\u{E48}'..='\u{E4C}' | '\u{EC8}'..='\u{ECC}')
-}
-
-/// Whether `c` is a vowel sign above or below a letter of Thai or Lao.
-fn is_vowel_sign(c: char) -> bool {
-    matches!(c, '\u{E31}' | '\u{E34}'..='\u{E39}' | '\u{E47}' | '\u{E4D}' | '\u{EB1}' | '\u{EB4}'..='\u{EBC}' | '\u{ECD}')
 }

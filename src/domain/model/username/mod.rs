@@ -148,8 +148,8 @@ mod tests {
             ("rootノx", Reason::ForbiddenCharacter),
             ("x二y1", Reason::ForbiddenCharacter),
             ("一", Reason::ForbiddenCharacter),
-            ("\u{E01}\u{E49}\u{E34}", Reason::ForbiddenCharacter),
-            ("\u{E81}\u{EC9}\u{EB4}", Reason::ForbiddenCharacter),
+            ("\u{E01}\u{E34}\u{E35}", Reason::ForbiddenCharacter),
+            ("\u{E81}\u{EC8}\u{EC9}", Reason::ForbiddenCharacter),
             ("κάτια", Reason::LookAlike),
         ] {
             assert_eq!(canon(name), Err(reason), "{name:?}");

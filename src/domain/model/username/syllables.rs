@@ -1,4 +1,5 @@
-//! The order of the marks on a letter in the Indic scripts, Khmer and Burmese, and letters that are typed in two ways.
+//! The order of the marks on a letter in the Indic scripts, Thai, Lao, Khmer and Burmese, and letters that are typed in two
+//! ways.
 //!
 //! Renderers draw the marks of these scripts at fixed places, so their order does not show. The canonical form has one order,
 //! and one spelling where several look alike. What has no right spelling is refused. Sources: The Unicode Standard, chapters 12
@@ -19,6 +20,7 @@ const SUBSCRIPTS_MAX: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Indic,
+    Thai,
     Khmer,
     Burmese,
 }
@@ -33,7 +35,7 @@ enum Place {
     SubscriptRo,
     /// The Burmese asat on the letter.
     Asat,
-    /// A Burmese medial letter, or a Khmer sign that changes the series.
+    /// A medial letter of Burmese or Lao, or a Khmer sign that changes the series.
     Medial,
     VowelLeft,
     VowelAbove,
@@ -41,6 +43,8 @@ enum Place {
     Vowel,
     /// The virama after a vowel sign (Malayalam), and the Burmese asat on a vowel sign.
     Virama,
+    /// A tone mark of Thai or Lao.
+    Tone,
     Bindu,
     DotBelow,
     Visarga,
@@ -113,6 +117,9 @@ fn violation_of(syllable: &[char], family: Family) -> Option<&'static str> {
     if is_one_vowel && bindus > 1 {
         return Some("has two nasal signs on one letter; type one of them");
     }
+    if count(|place| place == Place::Tone) > 1 {
+        return Some("has two tone marks on one letter; type one of them");
+    }
     let has_visarga = count(|place| place == Place::Visarga) > 0;
     if family == Family::Indic && viramas > 0 && (bindus > 0 || has_visarga || vowels > 0 && !is_malayalam_u(marks)) {
         return Some("has a virama and another sign on one letter; type one of them");
@@ -132,6 +139,7 @@ fn is_malayalam_u(marks: &[char]) -> bool {
 fn family(c: char) -> Option<Family> {
     match c {
         '\u{900}'..='\u{DFF}' => Some(Family::Indic),
+        '\u{E00}'..='\u{EFF}' => Some(Family::Thai),
         '\u{1000}'..='\u{109F}' | '\u{A9E0}'..='\u{A9FF}' | '\u{AA60}'..='\u{AA7F}' => Some(Family::Burmese),
         '\u{1780}'..='\u{17FF}' => Some(Family::Khmer),
         _ => None,
@@ -204,6 +212,7 @@ fn parts(marks: &[char], family: Family) -> Vec<Part> {
         } else {
             let place = match family {
                 Family::Indic => indic_place(*mark),
+                Family::Thai => thai_place(*mark),
                 Family::Khmer => khmer_place(*mark),
                 Family::Burmese if *mark == BURMESE_ASAT && is_asat_on_vowel => Place::Virama,
                 Family::Burmese => burmese_place(*mark),
@@ -232,6 +241,16 @@ fn indic_place(c: char) -> Place {
         (_, 0x3C) => Place::Nukta,
         (_, 0x4D) => Place::Virama,
         (_, 0x3A | 0x3B | 0x3E..=0x4C | 0x4E | 0x4F | 0x55..=0x57 | 0x62 | 0x63) => Place::Vowel,
+        _ => Place::Other,
+    }
+}
+
+/// Thai, and Lao at 0x80 above.
+fn thai_place(c: char) -> Place {
+    match (c, u32::from(c) % 0x80) {
+        ('\u{EBC}', _) => Place::Medial,
+        (_, 0x31 | 0x34..=0x39 | 0x47 | 0x4D) | ('\u{EBA}' | '\u{EBB}', _) => Place::Vowel,
+        (_, 0x48..=0x4B) => Place::Tone,
         _ => Place::Other,
     }
 }

@@ -134,13 +134,17 @@ fn canonical_char(c: char) -> char {
 
 /// The value of a decimal digit that is not of ASCII, and the zero of its system.
 pub(super) fn digit(c: char) -> Option<(u32, char)> {
-    let zero = ZEROS.into_iter().find(|zero| (*zero..).take(10).any(|digit| digit == c))?;
-    Some((u32::from(c) - u32::from(zero), zero))
+    let value = |zero: char| u32::from(c).checked_sub(u32::from(zero)).filter(|value| *value < 10);
+    ZEROS.into_iter().find_map(|zero| value(zero).map(|value| (value, zero)))
 }
 
 /// Katakana and what looks like it take the script of the name: Katakana if it has another Katakana letter. The long vowel
 /// sign stays in names with any kana. The middle dot is that of East Asia in its names.
 fn fold_kana(text: &mut [char]) {
+    // No East Asian letter is below the Hangul Jamo.
+    if text.iter().all(|c| *c < '\u{1100}') {
+        return;
+    }
     let is_voiced = |at: usize| matches!(text.get(at + 1), Some('\u{3099}' | '\u{309A}'));
     // With a voicing mark only U+30D8 has a look-alike.
     let pair = |at: usize| KANA.into_iter().find(|(kana, other)| text[at] == *kana || text[at] == *other);
