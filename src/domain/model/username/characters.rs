@@ -65,7 +65,7 @@ fn check_marks(name: &str) -> Result<(), Violation> {
         }
         if matches!(c, '\u{326}'..='\u{328}') && letter.is_some_and(|letter| letter.script() == Script::Cyrillic) {
             return refuse(
-                "has a cedilla or an ogonek on a Cyrillic letter, which looks like a descender; type the letter with a descender",
+                "has a cedilla or an ogonek on a Cyrillic letter, like a descender; type the letter with a descender",
             );
         }
         if marks.contains(&c) || marks.len() == MARKS_MAX {

@@ -2,7 +2,7 @@
 //!
 //! Store keys and rate-limit keys use only [`Username`], so that two spellings of a name never reach two accounts
 //! (CVE-2025-6004, CVE-2025-24806). Based on RFC 8265 UsernameCaseMapped; scripts and look-alikes by UTS #39. A look-alike
-//! either has the canonical form of the other name (`mapping.rs`, `variants.rs`, `syllables.rs`) or is refused (`characters.rs`,
+//! either has the canonical form of the other name (`mapping.rs` and what it calls) or is refused (`characters.rs`,
 //! `look_alikes.rs`): both are decided by the name alone, so that the store needs one key for a name. ASCII names that look
 //! alike (`user1`, `userl`) stay distinct; `docs/reference/names-and-passwords.md` lists what else does. Does not know which
 //! names exist.
@@ -11,6 +11,7 @@ mod characters;
 mod han;
 mod look_alikes;
 mod mapping;
+mod spellings;
 mod syllables;
 mod variants;
 
