@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Auth, Environment, HashPool, RateLimitSettings, Rules, Store, TokenSettings,
+    Auth, Environment, HashPool, RateLimitSettings, Rules, Store, TokenSettings, Username,
     abuse::{AttemptLimits, ProofOfWork},
     account::{Accounts, UserWriter},
     admin::Admin,
@@ -36,6 +36,7 @@ impl Auth {
         rate_limits: Option<RateLimitSettings>,
         environment: Environment,
     ) -> Self {
+        Username::prepare();
         let parts = Parts::new(store, pool, &rules, &tokens, rate_limits, environment);
         let authenticator = Arc::new(parts.authenticator());
         let sessions = Arc::new(parts.sessions(tokens));

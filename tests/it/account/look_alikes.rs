@@ -10,8 +10,8 @@ use unicode_script::{Script, UnicodeScript};
 use unicode_security::{GeneralSecurityProfile, confusable_detection::skeleton};
 use watchword::domain::Username;
 
-/// A letter of each script that looks like no other letter.
-const COMPANIONS: &str = "b\u{5D0}\u{780}\u{AC00}\u{620}\u{562}\u{985}\u{434}\u{905}\u{1201}\u{10D0}\u{3B6}\u{A85}\u{A05}\u{3447}\u{3042}\u{30EE}\u{1780}\u{C95}\u{E81}\u{D05}\u{1001}\u{B05}\u{D85}\u{B85}\u{C05}\u{E01}\u{F40}";
+/// A letter of each script that looks like no other letter, and takes marks.
+const COMPANIONS: &str = "b\u{5D0}\u{780}\u{AC00}\u{620}\u{562}\u{995}\u{434}\u{915}\u{1201}\u{10D0}\u{3B6}\u{A95}\u{A15}\u{3447}\u{3042}\u{30EE}\u{1780}\u{C95}\u{E81}\u{D15}\u{1001}\u{B15}\u{D9A}\u{B95}\u{C15}\u{E01}\u{F40}";
 
 /// Characters that look alike by UTS #39 and stay distinct in names, because readers of the script tell them apart, or because
 /// names need both. `docs/reference/names-and-passwords.md` counts them.

@@ -10,3 +10,4 @@ mod pepper;
 mod register;
 mod registration_races;
 mod reset_password;
+mod spellings;

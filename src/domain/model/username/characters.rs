@@ -6,9 +6,10 @@ use unicode_normalization::{
     UnicodeNormalization,
     char::{decompose_compatible, is_combining_mark},
 };
+use unicode_script::{Script, UnicodeScript};
 use unicode_security::GeneralSecurityProfile;
 
-use super::{look_alikes::share_a_script, variants::digit};
+use super::{look_alikes::share_a_script, syllables, variants::digit};
 use crate::domain::violation::{Reason, Violation};
 
 /// The maximum number of marks on one letter, decomposed. UTS #39 section 5.4 proposes four nonspacing ones; Burmese
@@ -62,9 +63,9 @@ fn check_marks(name: &str) -> Result<(), Violation> {
         if !letter.is_some_and(|letter| share_a_script(letter, c)) {
             return refuse("has a combining mark that is not on a letter of its script");
         }
-        if is_vowel_sign(c) && marks.last().is_some_and(|last| is_tone_mark(*last)) {
+        if matches!(c, '\u{326}'..='\u{328}') && letter.is_some_and(|letter| letter.script() == Script::Cyrillic) {
             return refuse(
-                "has a vowel sign after a tone mark, which looks like the usual order; type the vowel first",
+                "has a cedilla or an ogonek on a Cyrillic letter, like a descender; type the letter with a descender",
             );
         }
         if marks.contains(&c) || marks.len() == MARKS_MAX {
@@ -72,15 +73,5 @@ fn check_marks(name: &str) -> Result<(), Violation> {
         }
         marks.push(c);
     }
-    Ok(())
-}
-
-/// Whether `c` is a tone mark of Thai or Lao.
-fn is_tone_mark(c: char) -> bool {
-    matches!(c, '\u{E48}'..='\u{E4B}' | '\u{EC8}'..='\u{ECB}')
-}
-
-/// Whether `c` is a vowel sign above or below a letter of Thai or Lao.
-fn is_vowel_sign(c: char) -> bool {
-    matches!(c, '\u{E31}' | '\u{E34}'..='\u{E39}' | '\u{E47}' | '\u{E4D}' | '\u{EB1}' | '\u{EB4}'..='\u{EBB}' | '\u{ECD}')
+    syllables::violation(name).map_or(Ok(()), refuse)
 }

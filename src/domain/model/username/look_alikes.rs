@@ -54,6 +54,21 @@ const LIKE_ASCII: &str = "\u{3007}\u{30FC}\u{4E00}\u{4E28}";
 /// More of them, which look like ASCII only one by one: several are a name, such as two Katakana letters.
 const LIKE_ASCII_ALONE: &str = "\u{30A8}\u{30C8}\u{30CB}\u{30CE}\u{30E1}\u{30ED}\u{4E01}\u{4E36}\u{4E3F}\u{4E42}\u{4E59}\u{4E85}\u{4E8C}\u{5341}\u{535C}\u{53E3}\u{5DE5}";
 
+/// The scripts whose visarga looks like a colon.
+const WITH_VISARGA: [Script; 11] = [
+    Script::Devanagari,
+    Script::Bengali,
+    Script::Gurmukhi,
+    Script::Gujarati,
+    Script::Oriya,
+    Script::Telugu,
+    Script::Kannada,
+    Script::Malayalam,
+    Script::Sinhala,
+    Script::Khmer,
+    Script::Myanmar,
+];
+
 /// The Greek sigma (U+03C3), which UTS #39 counts as a look-alike of o. Readers tell them apart.
 const DISTINCT: char = '\u{3C3}';
 
@@ -75,6 +90,11 @@ static CLASSES: LazyLock<HashMap<String, Vec<char>>> = LazyLock::new(|| {
     classes.retain(|_, class| class.len() > 1);
     classes
 });
+
+/// Builds [`CLASSES`].
+pub(super) fn prepare() {
+    LazyLock::force(&CLASSES);
+}
 
 /// Checks the scripts of a canonical name.
 pub(super) fn check(name: &str) -> Result<(), Violation> {
@@ -162,7 +182,8 @@ fn check_signs(name: &str) -> Result<(), Violation> {
         let is_letter =
             |twin: &char| !twin.is_ascii() && name.chars().any(|c| !c.is_ascii() && share_a_script(c, *twin));
         let look: String = skeleton(sign.encode_utf8(&mut [0; 4])).collect();
-        if class_of(&look).iter().any(is_letter) {
+        let is_visarga = sign == ':' && name.chars().any(|c| WITH_VISARGA.contains(&c.script()));
+        if is_visarga || class_of(&look).iter().any(is_letter) {
             let what = format!("has the sign U+{:04X}, which looks like a letter of its script", u32::from(sign));
             return Err(Violation::new("username", Reason::ForbiddenCharacter, what));
         }

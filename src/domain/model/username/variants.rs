@@ -3,11 +3,10 @@
 //! The canonical form has one of them. Works on decomposed text (NFD), in which UTS #39 defines look-alikes. Where readers of
 //! the script tell two look-alikes apart (Thai \u{e04} and \u{e14}), there is no variant, and the names stay distinct.
 
-use std::{collections::HashMap, sync::LazyLock};
-
-use unicode_normalization::char::{canonical_combining_class, is_combining_mark};
+use unicode_normalization::char::canonical_combining_class;
 use unicode_script::{Script, UnicodeScript};
-use unicode_security::{GeneralSecurityProfile, confusable_detection::skeleton};
+
+use super::{han, syllables};
 
 /// The scripts whose middle dot is U+30FB.
 pub(super) const EAST_ASIAN: [Script; 5] =
@@ -20,7 +19,7 @@ const ZEROS: [char; 11] = [
 ];
 
 /// A variant and its canonical character.
-const VARIANTS: [(char, char); 29] = [
+const VARIANTS: [(char, char); 35] = [
     // Apostrophes: U+2019 is what phones type. The Hebrew geresh and gershayim are typed as apostrophe and quotation mark.
     ('\u{2019}', '\''),
     ('\u{2BC}', '\''),
@@ -51,6 +50,13 @@ const VARIANTS: [(char, char); 29] = [
     // Arabic letters with the same dots on a base that looks alike within a word.
     ('\u{6A7}', '\u{641}'),
     ('\u{6A8}', '\u{6A4}'),
+    // Cyrillic letters with a hook or tail, which looks like a descender.
+    ('\u{4C4}', '\u{49B}'),
+    ('\u{4C6}', '\u{52F}'),
+    ('\u{513}', '\u{52F}'),
+    ('\u{4C8}', '\u{4A3}'),
+    ('\u{4CA}', '\u{4A3}'),
+    ('\u{4FD}', '\u{4B3}'),
     // Obsolete or rare letters.
     ('\u{E03}', '\u{E02}'),
     ('\u{E45}', '\u{E32}'),
@@ -58,18 +64,14 @@ const VARIANTS: [(char, char); 29] = [
     ('\u{4BD}', '\u{435}'),
 ];
 
-/// Han characters that look like another one, but that readers of Han tell apart: U+58EB (warrior) from U+571F (earth), and
-/// U+672B (end) from U+672A (not yet).
-const DISTINCT_HAN: &str = "\u{58EB}\u{672B}";
-
 /// Letters whose dot is not drawn twice: U+0307 after them does not show.
 const SOFT_DOTTED: &str = "ij\u{131}\u{268}\u{456}\u{458}";
 
 /// Latin letters that are written with a breve; others are written with a caron, which looks like it.
 const WITH_BREVE: &str = "agiou";
 
-/// A Katakana letter and what looks like it: a Han character, or the Hiragana letter U+3078.
-const KANA: [(char, char); 16] = [
+/// A Katakana letter and what looks like it: a Han character, or one of the Hiragana letters U+3078 and U+308A.
+const KANA: [(char, char); 17] = [
     ('ニ', '二'),
     ('イ', '亻'),
     ('ハ', '八'),
@@ -85,38 +87,38 @@ const KANA: [(char, char); 16] = [
     ('メ', '乄'),
     ('ノ', '丿'),
     ('ヘ', 'へ'),
+    ('リ', 'り'),
     ('ー', '一'),
 ];
 
-/// Indic letters and signs that with a sign look like one letter or sign: mostly vowels that need no vowel sign.
-const BEFORE_SIGN: &str = "\u{905}\u{906}\u{90F}\u{985}\u{A05}\u{A09}\u{A73}\u{A85}\u{A86}\u{B05}\u{C12}\u{C41}\u{C43}\u{D07}\u{D09}\u{D12}\
-                           \u{D91}\u{DC3}";
-
-/// Other pairs that look like one character, which is the canonical one: twice the vowel e of Thai and Lao, Khmer and Burmese
-/// spellings, Cyrillic letters with a mark.
-const PAIRS: [([char; 2], char); 8] = [
+/// Two characters that look like one, which is the canonical one: twice the vowel e of Thai and Lao, Cyrillic letters with a
+/// cedilla for a descender.
+const PAIRS: [([char; 2], char); 17] = [
     (['\u{E40}', '\u{E40}'], '\u{E41}'),
     (['\u{EC0}', '\u{EC0}'], '\u{EC1}'),
-    (['\u{17C1}', '\u{17B6}'], '\u{17C4}'),
-    (['\u{17C1}', '\u{17B8}'], '\u{17BE}'),
-    (['\u{101E}', '\u{103C}'], '\u{1029}'),
-    (['\u{441}', '\u{327}'], '\u{4AB}'),
+    (['\u{433}', '\u{327}'], '\u{4F7}'),
+    (['\u{436}', '\u{327}'], '\u{497}'),
     (['\u{437}', '\u{327}'], '\u{499}'),
+    (['\u{43A}', '\u{327}'], '\u{49B}'),
+    (['\u{43B}', '\u{327}'], '\u{52F}'),
+    (['\u{43C}', '\u{327}'], '\u{4CE}'),
+    (['\u{43D}', '\u{327}'], '\u{4A3}'),
+    (['\u{43F}', '\u{327}'], '\u{525}'),
+    (['\u{441}', '\u{327}'], '\u{4AB}'),
+    (['\u{442}', '\u{327}'], '\u{4AD}'),
+    (['\u{445}', '\u{327}'], '\u{4B3}'),
+    (['\u{447}', '\u{327}'], '\u{4B7}'),
+    (['\u{448}', '\u{327}'], '\u{449}'),
+    (['\u{4BB}', '\u{327}'], '\u{527}'),
     (['\u{435}', '\u{328}'], '\u{4BF}'),
 ];
-
-/// The letters and signs of the Indic scripts that look like two characters, by their UTS #39 skeleton.
-static INDIC: LazyLock<HashMap<(Script, Vec<char>), char>> = LazyLock::new(|| {
-    let letters = ('\u{900}'..='\u{DFF}').filter(|c| c.identifier_allowed());
-    let looks = letters.map(|c| ((c.script(), skeleton_of(&[c])), c));
-    looks.filter(|((_, look), _)| look.len() > 1).collect()
-});
 
 /// Replaces every variant by its canonical character.
 pub(super) fn fold(text: &mut Vec<char>) {
     text.iter_mut().for_each(|c| *c = canonical_char(*c));
     fold_kana(text);
     fold_marks(text);
+    syllables::fold(text);
     fold_pairs(text);
 }
 
@@ -127,27 +129,22 @@ fn canonical_char(c: char) -> char {
     if let Some((value, _)) = digit(c) {
         return char::from_digit(value, 10).expect("a digit is below ten");
     }
-    // Glyph variants of one Han character, such as those of Japan and Taiwan.
-    if c.script() == Script::Han && c.identifier_allowed() && !DISTINCT_HAN.contains(c) {
-        let mut prototype = skeleton_of(&[c]).into_iter();
-        if let (Some(one), None) = (prototype.next(), prototype.next())
-            && one.script() == Script::Han
-        {
-            return one;
-        }
-    }
-    c
+    han::canonical(c)
 }
 
 /// The value of a decimal digit that is not of ASCII, and the zero of its system.
 pub(super) fn digit(c: char) -> Option<(u32, char)> {
-    let zero = ZEROS.into_iter().find(|zero| (*zero..).take(10).any(|digit| digit == c))?;
-    Some((u32::from(c) - u32::from(zero), zero))
+    let value = |zero: char| u32::from(c).checked_sub(u32::from(zero)).filter(|value| *value < 10);
+    ZEROS.into_iter().find_map(|zero| value(zero).map(|value| (value, zero)))
 }
 
 /// Katakana and what looks like it take the script of the name: Katakana if it has another Katakana letter. The long vowel
 /// sign stays in names with any kana. The middle dot is that of East Asia in its names.
 fn fold_kana(text: &mut [char]) {
+    // No East Asian letter is below the Hangul Jamo.
+    if text.iter().all(|c| *c < '\u{1100}') {
+        return;
+    }
     let is_voiced = |at: usize| matches!(text.get(at + 1), Some('\u{3099}' | '\u{309A}'));
     // With a voicing mark only U+30D8 has a look-alike.
     let pair = |at: usize| KANA.into_iter().find(|(kana, other)| text[at] == *kana || text[at] == *other);
@@ -157,7 +154,9 @@ fn fold_kana(text: &mut [char]) {
         .map(|at| pair(at).map_or_else(|| text[at].script(), |_| Script::Katakana))
         .collect();
     let has = |script| scripts.contains(&script);
-    let (has_katakana, has_kana) = (has(Script::Katakana), has(Script::Katakana) || has(Script::Hiragana));
+    let is_either_kana = |c: &char| matches!(*c, 'ヘ' | 'へ' | 'リ' | 'り');
+    let (has_katakana, has_kana) =
+        (has(Script::Katakana), has(Script::Katakana) || has(Script::Hiragana) || text.iter().any(is_either_kana));
     let is_east_asian = text.iter().any(|c| EAST_ASIAN.contains(&c.script()));
     let folded: Vec<char> = (0..text.len())
         .map(|at| match (pair(at), text[at]) {
@@ -223,16 +222,5 @@ fn fold_pairs(text: &mut Vec<char>) {
 }
 
 fn one_for(pair: [char; 2]) -> Option<char> {
-    let [first, second] = pair;
-    if let Some((_, one)) = PAIRS.into_iter().find(|(two, _)| *two == pair) {
-        return Some(one);
-    }
-    if !BEFORE_SIGN.contains(first) || !is_combining_mark(second) {
-        return None;
-    }
-    INDIC.get(&(first.script(), skeleton_of(&pair))).copied()
-}
-
-fn skeleton_of(text: &[char]) -> Vec<char> {
-    skeleton(&text.iter().collect::<String>()).collect()
+    PAIRS.into_iter().find(|(two, _)| *two == pair).map(|(_, one)| one)
 }
