@@ -15,7 +15,7 @@ use std::{
 use futures_util::FutureExt;
 use http::{Extensions, HeaderMap, header};
 
-use super::forwarded::TrustedProxies;
+use super::forwarded::{ClientAddress, TrustedProxies};
 use crate::domain::{Api, Auth, Bearer, CallContext, Clock, DEADLINE_DEFAULT, Error, Event, Peer, Violation};
 
 /// The longest time that a call may take, for callers that ask for more.
@@ -46,24 +46,28 @@ impl CallOrigin {
         Ok(Self { peer, forwarded: proxies.client(peer, headers)? })
     }
 
-    /// The context of a call from here.
-    pub(crate) fn context(self, api: Api, headers: &HeaderMap, deadline: Instant) -> CallContext {
+    /// The context of a call from here. `whose` says which address is the end user's.
+    pub(crate) fn context(self, api: Api, whose: ClientAddress, headers: &HeaderMap, deadline: Instant) -> CallContext {
         let values = headers.get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes());
         CallContext {
             api,
             peer: self.peer,
-            client: self.forwarded.or_else(|| self.direct_client(api)),
+            client: self.client(whose),
             deadline,
             bearer: Bearer::parse(values),
             user_agent: CallContext::user_agent(headers.get(header::USER_AGENT).map(|value| value.as_bytes())),
         }
     }
 
-    /// The end user's address where no proxy names one: HTTP clients are end users, gRPC callers are services.
-    fn direct_client(self, api: Api) -> Option<IpAddr> {
-        match (api, self.peer) {
-            (Api::Grpc | Api::Admin, _) | (_, Peer::Local { .. }) => None,
-            (Api::Legacy | Api::OAuth | Api::Altcha, Peer::Ip(address)) => Some(address),
+    fn client(self, whose: ClientAddress) -> Option<IpAddr> {
+        let peer = match self.peer {
+            Peer::Ip(address) => Some(address),
+            Peer::Local { .. } => None,
+        };
+        match whose {
+            ClientAddress::Forwarded => self.forwarded,
+            ClientAddress::Peer => self.forwarded.or(peer),
+            ClientAddress::None => None,
         }
     }
 }

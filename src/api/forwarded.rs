@@ -79,6 +79,18 @@ impl TrustedProxies {
     }
 }
 
+/// Whose address counts as the end user's in a gRPC call. Over HTTP it is that of the peer, unless a trusted proxy sends
+/// another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// The address that a trusted proxy sends.
+    Forwarded,
+    /// That address, or else the peer's.
+    Peer,
+    /// None.
+    None,
+}
+
 /// Behind a proxy that is not configured as trusted, all users share one rate limit. Logged once for each process, because
 /// any client can cause it.
 fn warn_once(peer: Peer) {

@@ -19,7 +19,10 @@ use tokio::{
 use self::listeners::Listeners;
 pub use self::{listeners::Addresses, start_error::StartError};
 use crate::{
-    api::site::{HostName, SitePolicy},
+    api::{
+        forwarded::ClientAddress,
+        site::{HostName, SitePolicy},
+    },
     common::host,
     config::Config,
     domain::{Auth, Environment, HashPool, Names, Store, TokenSettings, password::Kernel},
@@ -89,10 +92,11 @@ impl App {
                 "nodes that share a Redis accept each other's tokens only with the same --token-issuer"
             );
         }
-        if config.throttle.is_some() && config.trusted_proxies.is_empty() {
+        if config.throttle.is_some() && config.client_address == ClientAddress::None {
             tracing::info!(
-                "gRPC callers are services, so password attempts are limited by account alone; to limit them by client \
-                 address too, callers send it as metadata x-forwarded-for and are named in --trusted-proxy"
+                "--client-address is none: password attempts over gRPC are limited by account alone, and registrations are \
+                 not limited. To limit them by client address, callers send it as metadata x-forwarded-for and are named in \
+                 --trusted-proxy"
             );
         }
         let tokens = TokenSettings {
@@ -179,7 +183,8 @@ fn serve_apis(
     let Listeners { grpc, http, ops: _, admin } = listeners;
     let mut apis = JoinSet::new();
     let services = readiness::services(config, store, auth, audit);
-    let api = GrpcApi::new(services.clone(), config.trusted_proxies.clone(), ready.clone(), config.reflection);
+    let (proxies, client_address) = (config.trusted_proxies.clone(), config.client_address);
+    let api = GrpcApi::new(services.clone(), proxies, client_address, ready.clone(), config.reflection);
     apis.spawn(net::serve(grpc, api, config.limits, draining.clone()));
     if let Some(listener) = admin {
         let api = GrpcApi::admin(services, ready.clone());

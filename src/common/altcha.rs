@@ -30,6 +30,9 @@ const KEY_BYTES: usize = 32;
 /// Bytes of the nonce and of the salt of a challenge.
 const RANDOM_BYTES: usize = 16;
 
+/// Bytes of the keyed hash of an account.
+pub(crate) const ACCOUNT_BYTES: usize = 16;
+
 /// The work that a challenge requires. A solver derives `16 ^ digits of the prefix` keys on average, each of `cost` rounds.
 /// A check derives one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +48,31 @@ impl Work {
     /// adds 0.2 ms to each key. With more digits and fewer rounds this overhead, which native solvers do not have, would
     /// dominate. With more rounds and fewer digits the check on the server would cost more.
     pub const DEFAULT: Self = Self { cost: 2_000, key_prefix: "000" };
+
+    /// The rounds of the keys in steps that double, after which there is one digit more. A check takes a millisecond at most,
+    /// whatever the work.
+    const COSTS: [u32; 4] = [1, 2, 4, 8];
+
+    /// This work doubled so many times.
+    #[must_use]
+    pub(crate) fn doubled(self, times: u8) -> Self {
+        // Each digit is four doublings, of which the rounds make the last three.
+        let exponent = usize::from(times) + 1;
+        let cost = self.cost * Self::COSTS[exponent % 4] / 2;
+        let digits = self.key_prefix.len() + exponent / 4;
+        Self { cost, key_prefix: &ZEROS[..digits.min(ZEROS.len())] }
+    }
 }
+
+/// The key prefixes of all works are the first of these.
+const ZEROS: &str = "00000000";
 
 /// The contents of a challenge beside its work.
 pub(crate) struct ChallengeContents<'a> {
     /// The call that it is valid for.
     pub(crate) purpose: &'a str,
+    /// The account that it is valid for, as a keyed hash.
+    pub(crate) account: Option<[u8; ACCOUNT_BYTES]>,
     /// When it expires, in seconds since 1970.
     pub(crate) expires_at: u64,
     /// Random.
@@ -64,13 +86,17 @@ pub(crate) struct ChallengeContents<'a> {
 pub(crate) struct UnverifiedSolution {
     parameters: ChallengeParameters,
     purpose: String,
+    account: Option<String>,
     expires_at: u64,
     signature: String,
     solution: Solution,
 }
 
 /// A solution of a challenge that one of the keys signed. Whether it is right is not checked yet.
-pub(crate) struct SignedSolution(UnverifiedSolution);
+pub(crate) struct SignedSolution {
+    solution: UnverifiedSolution,
+    doublings: u8,
+}
 
 /// Why a text is not a solution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +112,10 @@ pub(crate) fn issue(work: &Work, contents: &ChallengeContents<'_>, key: &hmac::K
     let parameters = form::ParametersForm {
         algorithm: ALGORITHM.into(),
         cost: work.cost,
-        data: form::DataForm { purpose: contents.purpose.into() },
+        data: form::DataForm {
+            purpose: contents.purpose.into(),
+            account: contents.account.map(|account| hex(&account)),
+        },
         expires_at: i64::try_from(contents.expires_at).unwrap_or(i64::MAX),
         key_length: KEY_BYTES,
         key_prefix: work.key_prefix.into(),
@@ -111,6 +140,7 @@ impl UnverifiedSolution {
         let form::SolutionForm { counter, derived_key, time } = payload.solution;
         Ok(Self {
             purpose: parameters.data.purpose.clone(),
+            account: parameters.data.account.clone(),
             // Times before 1970 have expired too.
             expires_at: u64::try_from(parameters.expires_at).unwrap_or_default(),
             parameters: parameters.into(),
@@ -119,17 +149,15 @@ impl UnverifiedSolution {
         })
     }
 
-    /// The solution, if one of these keys signed its challenge and the challenge asks for this work. A signature alone does
-    /// not decide how long this host computes: a key may be stolen.
-    pub(crate) fn signed_by(&mut self, work: &Work, keys: &[hmac::Key]) -> Option<SignedSolution> {
-        if !self.asks_for(work) {
-            return None;
-        }
+    /// The solution, if one of these keys signed its challenge and the challenge asks for this work, doubled a number of times
+    /// up to this one. A signature alone does not decide how long this host computes: a key may be stolen.
+    pub(crate) fn signed_by(&mut self, work: &Work, doublings_max: u8, keys: &[hmac::Key]) -> Option<SignedSolution> {
+        let doublings = (0..=doublings_max).find(|times| self.asks_for(&work.doubled(*times)))?;
         let is_signed = keys.iter().any(|key| {
             let expected = sign(&mut self.parameters, &secret(key)).signature.unwrap_or_default();
             verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes()).is_ok()
         });
-        is_signed.then(|| SignedSolution(self.clone()))
+        is_signed.then(|| SignedSolution { solution: self.clone(), doublings })
     }
 
     /// Whether the challenge has the parameters that are issued with this work.
@@ -159,28 +187,38 @@ impl UnverifiedSolution {
 impl SignedSolution {
     /// The call that the challenge is valid for.
     pub(crate) fn purpose(&self) -> &str {
-        &self.0.purpose
+        &self.solution.purpose
+    }
+
+    /// Whether the challenge is valid for this account. Without one it is valid for every account.
+    pub(crate) fn is_for(&self, account: Option<[u8; ACCOUNT_BYTES]>) -> bool {
+        self.solution.account.as_ref().is_none_or(|signed| account.is_some_and(|account| hex(&account) == *signed))
+    }
+
+    /// How many times the work of the challenge was doubled.
+    pub(crate) fn doublings(&self) -> u8 {
+        self.doublings
     }
 
     /// When the challenge expires, in seconds since 1970.
     pub(crate) fn expires_at(&self) -> u64 {
-        self.0.expires_at
+        self.solution.expires_at
     }
 
     /// Identifies the challenge, independent of the solution: SHA-256 of its signature.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        sha256(self.0.signature.as_bytes())
+        sha256(self.solution.signature.as_bytes())
     }
 
-    /// Derives the key of the solution, which takes a fifth of a millisecond. Returns whether it equals the key that was
+    /// Derives the key of the solution, which takes up to a millisecond. Returns whether it equals the key that was
     /// sent and begins with the prefix of the challenge.
     pub(crate) fn is_solved(&self) -> bool {
         // The caller compares the expiry with the clock of the store; the crate would use that of the host. So it gets the
         // challenge without an expiry, signed again.
         const SECRET: &str = "the signature was checked";
-        let mut parameters = ChallengeParameters { expires_at: None, ..self.0.parameters.clone() };
+        let mut parameters = ChallengeParameters { expires_at: None, ..self.solution.parameters.clone() };
         let undated = sign(&mut parameters, SECRET);
-        let checked = verify_solution(VerifySolutionOptions::new(&undated, &self.0.solution, SECRET));
+        let checked = verify_solution(VerifySolutionOptions::new(&undated, &self.solution.solution, SECRET));
         checked.is_ok_and(|result| result.verified)
     }
 }
@@ -202,6 +240,7 @@ fn hex(bytes: &[u8]) -> String {
 /// The JSON that the widget sends.
 mod form {
     use serde::Deserialize;
+    use serde_json::Value;
 
     use super::{BTreeMap, ChallengeParameters};
 
@@ -237,7 +276,7 @@ mod form {
             Self {
                 algorithm: form.algorithm,
                 cost: form.cost,
-                data: Some(BTreeMap::from([("purpose".to_owned(), form.data.purpose.into())])),
+                data: Some(form.data.into()),
                 expires_at: Some(form.expires_at),
                 key_length: form.key_length,
                 key_prefix: form.key_prefix,
@@ -254,6 +293,15 @@ mod form {
     #[serde(deny_unknown_fields)]
     pub(super) struct DataForm {
         pub(super) purpose: String,
+        #[serde(default)]
+        pub(super) account: Option<String>,
+    }
+
+    impl From<DataForm> for BTreeMap<String, Value> {
+        fn from(form: DataForm) -> Self {
+            let account = form.account.map(|account| ("account".to_owned(), account.into()));
+            [("purpose".to_owned(), form.purpose.into())].into_iter().chain(account).collect()
+        }
     }
 
     #[derive(Deserialize)]
@@ -280,8 +328,13 @@ mod tests {
     }
 
     fn issued(key: &hmac::Key) -> String {
-        let contents =
-            ChallengeContents { purpose: "login", expires_at: 1_800_000_000, nonce: [0xAB; 16], salt: [0xCD; 16] };
+        let contents = ChallengeContents {
+            purpose: "login",
+            account: None,
+            expires_at: 1_800_000_000,
+            nonce: [0xAB; 16],
+            salt: [0xCD; 16],
+        };
         issue(&WORK, &contents, key)
     }
 
@@ -306,17 +359,17 @@ mod tests {
     #[test]
     fn solution_is_signed_only_under_a_key_that_signed_its_challenge() {
         let (mine, other) = (key(b"key"), key(b"other"));
-        let signed = presented(&mine).signed_by(&WORK, &[other.clone(), mine.clone()]).unwrap();
+        let signed = presented(&mine).signed_by(&WORK, 0, &[other.clone(), mine.clone()]).unwrap();
         assert_eq!((signed.purpose(), signed.expires_at(), signed.is_solved()), ("login", 1_800_000_000, true));
-        assert!(presented(&mine).signed_by(&WORK, &[other.clone(), other]).is_none());
-        assert!(presented(&mine).signed_by(&WORK, &[]).is_none());
+        assert!(presented(&mine).signed_by(&WORK, 0, &[other.clone(), other]).is_none());
+        assert!(presented(&mine).signed_by(&WORK, 0, &[]).is_none());
     }
 
     #[test]
     fn signed_challenge_that_asks_for_other_work_is_not_computed() {
         let mine = key(b"key");
         for work in [Work { cost: 11, ..WORK }, Work { cost: 400_000_000, ..WORK }, Work { key_prefix: "", ..WORK }] {
-            assert!(presented(&mine).signed_by(&work, std::slice::from_ref(&mine)).is_none(), "{work:?}");
+            assert!(presented(&mine).signed_by(&work, 0, std::slice::from_ref(&mine)).is_none(), "{work:?}");
         }
         for change in [
             |parameters: &mut ChallengeParameters| parameters.key_length = 64,
@@ -326,7 +379,7 @@ mod tests {
             let mut changed = presented(&mine);
             change(&mut changed.parameters);
             changed.signature = sign(&mut changed.parameters, &secret(&mine)).signature.unwrap();
-            assert!(changed.signed_by(&WORK, std::slice::from_ref(&mine)).is_none());
+            assert!(changed.signed_by(&WORK, 0, std::slice::from_ref(&mine)).is_none());
         }
     }
 
@@ -336,6 +389,16 @@ mod tests {
         let mine = key(b"key");
         let mut expired = presented(&mine);
         expired.parameters.expires_at = Some(1);
-        assert!(SignedSolution(expired).is_solved());
+        assert!(SignedSolution { solution: expired, doublings: 0 }.is_solved());
+    }
+
+    #[test]
+    fn work_doubles_exactly_and_a_check_takes_no_more_than_8000_rounds() {
+        let total = |work: Work| u64::from(work.cost) << (4 * work.key_prefix.len());
+        for times in 0..=12 {
+            let work = Work::DEFAULT.doubled(times);
+            assert_eq!(total(work), total(Work::DEFAULT) << times, "{work:?}");
+            assert!(work.cost <= 8_000, "{work:?}");
+        }
     }
 }

@@ -6,7 +6,10 @@ use super::{
     AdminAddr, Command, CommandLine, RedisArgs, ResourceArgs, Settings, StoreUrl, UserArgs, conflicts::conflicts,
 };
 use crate::{
-    api::{forwarded::TrustedProxies, site::SitePolicy},
+    api::{
+        forwarded::{ClientAddress, TrustedProxies},
+        site::SitePolicy,
+    },
     common::{files, host},
     domain::{
         Lifetimes, RateLimitSettings, Rules,
@@ -42,6 +45,8 @@ pub struct Config {
     pub rules: Rules,
     /// Peers whose X-Forwarded-For is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Whose address counts as the end user's in a gRPC call.
+    pub client_address: ClientAddress,
     /// Host names and origins that the HTTP and ops listeners accept in addition to their own.
     pub site: SitePolicy,
     /// Rate limits; none when they are off.
@@ -138,6 +143,10 @@ impl Config {
                 challenges: abuse.challenge.into(),
             },
             trusted_proxies: TrustedProxies::all(listeners.trusted_proxy.iter().cloned()),
+            client_address: listeners.client_address.unwrap_or(match listeners.trusted_proxy.is_empty() {
+                true => ClientAddress::None,
+                false => ClientAddress::Forwarded,
+            }),
             site: SitePolicy {
                 hosts: listeners.site.http_allow_host.clone(),
                 origins: listeners.site.http_allow_origin.clone(),

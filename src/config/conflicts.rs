@@ -1,6 +1,6 @@
 //! Settings that do not go together. All faults are reported at once, and each says what to change.
 
-use super::{Settings, StoreUrl};
+use super::{Settings, StoreUrl, Switch};
 use crate::net::Address;
 
 /// Words in `--password-context-words` at most: each new password is compared with all of them.
@@ -10,6 +10,7 @@ const CONTEXT_WORDS_MAX: usize = 100;
 pub(super) fn conflicts(settings: &Settings) -> Vec<String> {
     let mut faults = plain_text(settings);
     faults.extend(missing_claims(settings));
+    faults.extend(undecided_client_address(settings));
     faults.extend(redis_alone(settings));
     if settings.users.password_context_words.len() > CONTEXT_WORDS_MAX {
         faults.push(format!("--password-context-words takes at most {CONTEXT_WORDS_MAX} words"));
@@ -54,6 +55,21 @@ fn missing_claims(settings: &Settings) -> Vec<String> {
         )
     };
     claims.into_iter().filter(|(_, claim)| claim.is_none()).map(|(flag, _)| fault(flag)).collect()
+}
+
+/// Whose address counts decides whether an attacker behind one caller is limited, so it is never left to chance.
+fn undecided_client_address(settings: &Settings) -> Option<String> {
+    let listeners = &settings.listeners;
+    let is_limited = settings.abuse.throttle == Switch::On;
+    let is_decided = listeners.client_address.is_some() || !listeners.trusted_proxy.is_empty();
+    let address = &listeners.grpc.grpc_addr;
+    (is_limited && !is_decided && !address.is_local()).then(|| {
+        format!(
+            "--client-address must be set, because --grpc-addr {address} can be reached from other machines: forwarded if your \
+             services send the end user's address (then name them in --trusted-proxy), peer if end users connect themselves, \
+             or none, with which password attempts are limited by account alone"
+        )
+    })
 }
 
 fn redis_alone(settings: &Settings) -> Vec<String> {

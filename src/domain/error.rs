@@ -87,6 +87,12 @@ pub enum Limit {
     Account,
     /// Attempts of the address at this account.
     AddressAndAccount,
+    /// Attempts with proof of work at the account, or of the address among them.
+    PaidAttempts,
+    /// Attempts of the client address, right or wrong.
+    AddressAttempts,
+    /// Attempts at the account, right or wrong.
+    AccountAttempts,
     /// Registrations of the client address.
     Registrations,
     /// Wrong client secrets of the peer.
@@ -102,6 +108,9 @@ impl Limit {
             Limit::Address => "address",
             Limit::Account => "account",
             Limit::AddressAndAccount => "address_and_account",
+            Limit::PaidAttempts => "paid_attempts",
+            Limit::AddressAttempts => "address_attempts",
+            Limit::AccountAttempts => "account_attempts",
             Limit::Registrations => "registrations",
             Limit::ClientSecrets => "client_secrets",
             Limit::Session => "session",

@@ -24,6 +24,8 @@ pub enum Event<'a> {
     LoggedIn { context: &'a CallContext, user: UserId, session: Option<SessionId> },
     /// A login was refused. `why` is only for the audit log, never for a response.
     LoginRefused { context: &'a CallContext, why: Refusal },
+    /// The client of an attempt went away after it had cost a hash.
+    AttemptAbandoned { context: &'a CallContext },
     /// A session was refreshed. `again` if this repeats a refresh whose response was lost.
     TokenRefreshed { context: &'a CallContext, user: UserId, session: SessionId, again: bool },
     /// A refresh was repeated from another origin, and refused.
@@ -74,6 +76,8 @@ pub enum Event<'a> {
     LockoutThresholdReached { context: &'a CallContext, user: Option<UserId> },
     /// The failed attempts of all clients exceed the rate of `--failure-alert`.
     FailureAlert,
+    /// More registrations of all clients than usual.
+    RegistrationAlert,
     /// A password hash was computed in a worker.
     Hashed { queued: Duration, took: Duration },
     /// A request to the store failed.

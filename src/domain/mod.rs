@@ -43,10 +43,10 @@ pub use self::{
     event::{AdminAction, CodeRefusal, Event, Refusal},
     gateway::{Route, STORE_BUDGET},
     model::{
-        AddressHash, ChallengeFault, ChallengePurpose, FailedAttempts, IpPrefix, KeptCode, KeyRing, Lifetimes,
-        NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey, RefreshOrigin, Repeats,
-        RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry, StoredKey, StoredSecret,
-        USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, Evidence, FailedAttempts, FailureCount, IpPrefix,
+        KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey,
+        RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry,
+        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
     },
     password::{HashPool, Policy},
     ports::{
@@ -115,16 +115,18 @@ impl Auth {
         Ok(user)
     }
 
-    /// Creates a challenge of proof of work.
+    /// Creates a challenge of proof of work. One for a login may be for one username.
     ///
     /// # Errors
-    /// `StoreUnavailable`.
+    /// `StoreUnavailable`; `CorruptRecord`.
     pub async fn create_challenge(
         &self,
         context: &CallContext,
         purpose: ChallengePurpose,
+        username: Option<&Username>,
     ) -> Result<NewChallenge, Error> {
-        self.proof_of_work.create(context, purpose).await
+        let price = self.limits.price(purpose, username).await?;
+        self.proof_of_work.create(context, purpose, username, price).await
     }
 
     /// Exchanges a refresh token for new tokens.

@@ -22,7 +22,13 @@ struct IssuedChallenge {
 }
 
 static ISSUED: LazyLock<IssuedChallenge> = LazyLock::new(|| {
-    let contents = ChallengeContents { purpose: PURPOSE, expires_at: EXPIRES_AT, nonce: [0xAB; 16], salt: [0xCD; 16] };
+    let contents = ChallengeContents {
+        purpose: PURPOSE,
+        account: None,
+        expires_at: EXPIRES_AT,
+        nonce: [0xAB; 16],
+        salt: [0xCD; 16],
+    };
     let text = issue(&WORK, &contents, &key("issuing"));
     let challenge: Challenge = serde_json::from_str(&text).expect("issued JSON is valid");
     let solution = solve_challenge(SolveChallengeOptions::new(&challenge))
@@ -72,7 +78,7 @@ fn try_text(text: &str) {
 }
 
 fn signed(text: &str, secret: &str) -> Option<SignedSolution> {
-    UnverifiedSolution::parse(text).ok()?.signed_by(&WORK, &[key(secret)])
+    UnverifiedSolution::parse(text).ok()?.signed_by(&WORK, 0, &[key(secret)])
 }
 
 fn key(secret: &str) -> hmac::Key {

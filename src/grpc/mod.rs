@@ -39,7 +39,7 @@ use crate::{
     api::{
         call::{self, CallOrigin},
         errors,
-        forwarded::TrustedProxies,
+        forwarded::{ClientAddress, TrustedProxies},
         health::health_server::HealthServer,
         methods::{ServiceTable, Services},
         reflection::server_reflection_server::ServerReflectionServer,
@@ -61,6 +61,7 @@ struct MountedApi {
     api: Api,
     services: Services,
     proxies: TrustedProxies,
+    client_address: ClientAddress,
     mounted: Vec<(&'static str, MountedService)>,
 }
 
@@ -77,24 +78,27 @@ impl GrpcApi {
     pub fn new(
         services: Services,
         proxies: TrustedProxies,
+        client_address: ClientAddress,
         readiness: watch::Receiver<Readiness>,
         with_reflection: bool,
     ) -> Self {
         let tables = [ServiceTable::auth::<GrpcProtocol>(), ServiceTable::ext_authz::<GrpcProtocol>()];
-        Self::mount(Api::Grpc, services, proxies, tables, readiness, with_reflection)
+        let clients = (proxies, client_address);
+        Self::mount(Api::Grpc, services, clients, tables, readiness, with_reflection)
     }
 
     /// The API for operators. It has reflection, because its callers may see everything.
     pub fn admin(services: Services, readiness: watch::Receiver<Readiness>) -> Self {
         let tables = [ServiceTable::auth_admin::<GrpcProtocol>()];
-        Self::mount(Api::Admin, services, TrustedProxies::default(), tables, readiness, true)
+        let clients = (TrustedProxies::default(), ClientAddress::None);
+        Self::mount(Api::Admin, services, clients, tables, readiness, true)
     }
 
     /// Adds health and reflection, which every listener has.
     fn mount(
         api: Api,
         services: Services,
-        proxies: TrustedProxies,
+        (proxies, client_address): (TrustedProxies, ClientAddress),
         tables: impl IntoIterator<Item = ServiceTable<UnaryMethod>>,
         readiness: watch::Receiver<Readiness>,
         with_reflection: bool,
@@ -113,7 +117,7 @@ impl GrpcApi {
             mounted.push((name_of(&server), MountedService::Reflection(server.clone())));
             mounted.push((REFLECTION_V1ALPHA, MountedService::ReflectionV1Alpha(server)));
         }
-        Self(Arc::new(MountedApi { api, services, proxies, mounted }))
+        Self(Arc::new(MountedApi { api, services, proxies, client_address, mounted }))
     }
 }
 
@@ -157,7 +161,7 @@ impl MountedApi {
         let headers = request.headers();
         let deadline = call::deadline(&*self.services.auth.environment().clock, timeout::read(headers)?);
         let origin = CallOrigin::read(request.extensions(), headers, &self.proxies)?;
-        Ok(origin.context(self.api, headers, deadline))
+        Ok(origin.context(self.api, self.client_address, headers, deadline))
     }
 }
 

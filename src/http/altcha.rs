@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     api::call,
-    domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Violation},
+    domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Username, Violation},
 };
 
-/// `GET /altcha/challenge?purpose=register|login`
+/// `GET /altcha/challenge?purpose=register|login&username=`
 pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Body>) -> Response {
     let context = context(&auth, Api::Altcha, &request);
     let challenge = create(&auth, &context, request.uri().query().unwrap_or_default());
@@ -34,10 +34,12 @@ pub(super) async fn challenge(State(auth): State<Arc<Auth>>, request: Request<Bo
 }
 
 async fn create(auth: &Auth, context: &CallContext, query: &str) -> Result<NewChallenge, Error> {
-    let purpose = match FormFields::parse(query)?.take("purpose") {
+    let mut fields = FormFields::parse(query)?;
+    let purpose = match fields.take("purpose") {
         None => ChallengePurpose::Register,
         Some(name) => ChallengePurpose::parse(&name)
             .ok_or_else(|| Violation::new("purpose", Reason::Malformed, "is neither register nor login"))?,
     };
-    auth.create_challenge(context, purpose).await
+    let username = fields.take("username").map(|name| Username::parse(&name)).transpose()?;
+    auth.create_challenge(context, purpose, username.as_ref()).await
 }

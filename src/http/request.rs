@@ -15,7 +15,7 @@ use super::response::refusal;
 use crate::{
     api::{
         call::{self, CallOrigin},
-        forwarded::TrustedProxies,
+        forwarded::{ClientAddress, TrustedProxies},
     },
     domain::{Api, Auth, CallContext, Error, Reason, Violation},
 };
@@ -41,7 +41,8 @@ pub(super) async fn read_origin(
 /// The context of a call. HTTP callers name no timeout.
 pub(super) fn context(auth: &Auth, api: Api, request: &Request<Body>) -> CallContext {
     let origin = request.extensions().get::<CallOrigin>().expect("`read_origin` runs before every route");
-    origin.context(api, request.headers(), call::deadline(&*auth.environment().clock, None))
+    // HTTP clients are end users.
+    origin.context(api, ClientAddress::Peer, request.headers(), call::deadline(&*auth.environment().clock, None))
 }
 
 /// Whether the body is a form, as its content type says.

@@ -128,9 +128,9 @@ impl<'a> AuditRecord<'a> {
             Event::LockoutThresholdReached { context, user } => {
                 Self { target_id: *user, ..failure("authn_login_lock", context).warning() }
             }
-            Event::FailureAlert => {
-                Self { outcome: AuditOutcome::Failure, ..without_call("authn_login_fail_max").warning() }
-            }
+            Event::AttemptAbandoned { context } => failure("authn_login_abandoned", context).routine(),
+            Event::RegistrationAlert => alert("user_create_max"),
+            Event::FailureAlert => alert("authn_login_fail_max"),
             Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).routine(),
             Event::ChallengeRefused { context, why, .. } => {
                 failure("challenge_fail", context).because(why.name()).routine()
@@ -197,6 +197,11 @@ fn success<'a>(event: &'static str, context: &'a CallContext) -> AuditRecord<'a>
 
 fn failure<'a>(event: &'static str, context: &'a CallContext) -> AuditRecord<'a> {
     AuditRecord { outcome: AuditOutcome::Failure, ..success(event, context) }
+}
+
+/// An unusual number of events of all clients.
+fn alert(event: &'static str) -> AuditRecord<'static> {
+    AuditRecord { outcome: AuditOutcome::Failure, ..without_call(event).warning() }
 }
 
 /// An event that no call caused.

@@ -43,6 +43,7 @@ pub struct Metrics {
     limited: Counters,
     lockouts: Counter,
     failure_alerts: Counter,
+    registration_alerts: Counter,
     challenges: Counters,
     challenge_checks: Counter,
     hash_time: Histogram,
@@ -117,6 +118,7 @@ impl Metrics {
             limited: Counters::by("limit", &["address", "account", "address_and_account", "registrations"]),
             lockouts: Counter::default(),
             failure_alerts: Counter::default(),
+            registration_alerts: Counter::default(),
             challenges: Counters::by("outcome", &["created", "missing", "accepted"]),
             challenge_checks: Counter::default(),
             hash_time: Histogram::new(HASH_SECONDS),
@@ -164,6 +166,9 @@ impl Metrics {
         );
         let help = "Failed attempts beyond --failure-alert";
         own.register("failures_over_alert", help, self.failure_alerts.clone());
+        let help =
+            "Times that the registrations of all clients exceeded --registration-alert, once in its period at most";
+        own.register("registrations_over_alert", help, self.registration_alerts.clone());
         own.register_with_unit("hash", "Duration of one password hash", Unit::Seconds, self.hash_time.clone());
         own.register_with_unit(
             "hash_queue",
@@ -203,6 +208,7 @@ impl Metrics {
             // The reason is in the audit log only: with it, a reader of the counters could find out whether a username
             // exists.
             Event::LoginRefused { .. } => (&self.logins, "refused"),
+            Event::AttemptAbandoned { .. } => (&self.logins, "abandoned"),
             Event::RateLimited { limit, .. } => (&self.limited, limit.name()),
             Event::ChallengeCreated { .. } => (&self.challenges, "created"),
             Event::ChallengeMissing { .. } => (&self.challenges, "missing"),
@@ -216,8 +222,9 @@ impl Metrics {
                 self.lockouts.inc();
                 return;
             }
-            Event::FailureAlert => {
-                self.failure_alerts.inc();
+            Event::RegistrationAlert | Event::FailureAlert => {
+                let is_registrations = matches!(event, Event::RegistrationAlert);
+                (if is_registrations { &self.registration_alerts } else { &self.failure_alerts }).inc();
                 return;
             }
             Event::PasswordReset { .. } => (&self.password_resets, "ok"),

@@ -4,7 +4,7 @@ use crate::{
     api::pb,
     domain::{
         ChallengePurpose, Check, Credentials, DataChange, Error, Password, PasswordChange, PasswordReset, Reason,
-        Registration, RequestId, Rules, SessionId, SessionsToEnd, Violation,
+        Registration, RequestId, Rules, SessionId, SessionsToEnd, Username, Violation,
     },
 };
 
@@ -38,6 +38,12 @@ pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<
             Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into())
         }
     }
+}
+
+/// Reads the username that a challenge is for, if it is for one.
+pub(crate) fn challenge_username(request: &pb::CreateChallengeRequest) -> Result<Option<Username>, Error> {
+    let name = Some(request.username.as_str()).filter(|name| !name.is_empty());
+    Ok(name.map(Username::parse).transpose()?)
 }
 
 /// Reads a token that must not be empty. The domain validates it.

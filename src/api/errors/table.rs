@@ -86,6 +86,7 @@ fn fault_text(fault: ChallengeFault) -> &'static str {
         ChallengeFault::Forged => "the challenge is not one of this service; get one and solve it",
         ChallengeFault::Expired => "the challenge has expired; get a new one",
         ChallengeFault::OtherPurpose => "the challenge was made for something else; get one for this",
+        ChallengeFault::OtherAccount => "the challenge was made for another username; get one for this",
         ChallengeFault::Spent => "the challenge was presented before; get a new one",
         ChallengeFault::Unsolved => "the solution of the challenge is wrong, and it is spent; get a new one",
     }

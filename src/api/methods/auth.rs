@@ -160,6 +160,7 @@ async fn create_challenge(
     request: pb::CreateChallengeRequest,
 ) -> Result<pb::CreateChallengeResponse, Error> {
     let purpose = convert::challenge_purpose(&request)?;
-    let challenge = services.auth.create_challenge(context, purpose).await?;
+    let username = convert::challenge_username(&request)?;
+    let challenge = services.auth.create_challenge(context, purpose, username.as_ref()).await?;
     Ok(challenge.into())
 }

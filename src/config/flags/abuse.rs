@@ -30,7 +30,20 @@ pub struct AbuseArgs {
     #[arg(long, env = "WATCHWORD_THROTTLE_PER_ADDRESS_AND_ACCOUNT", value_name = "RATE", default_value = "5/5m")]
     pub throttle_per_address_and_account: Rate,
 
-    /// Registrations from one client address, successful or not
+    /// Failed password attempts with proof of work at one account; one client address may use a tenth of them. The work
+    /// doubles with each 100
+    #[arg(long, env = "WATCHWORD_THROTTLE_PAID_PER_ACCOUNT", value_name = "RATE", default_value = "1000/24h")]
+    pub throttle_paid_per_account: Rate,
+
+    /// Password attempts from one client address, right or wrong: each costs a hash
+    #[arg(long, env = "WATCHWORD_THROTTLE_ATTEMPTS_PER_ADDRESS", value_name = "RATE", default_value = "1000/1m")]
+    pub throttle_attempts_per_address: Rate,
+
+    /// Password attempts at one account, right or wrong
+    #[arg(long, env = "WATCHWORD_THROTTLE_ATTEMPTS_PER_ACCOUNT", value_name = "RATE", default_value = "300/1m")]
+    pub throttle_attempts_per_account: Rate,
+
+    /// Registrations from one client address, successful or not. With proof of work they are not limited
     #[arg(long, env = "WATCHWORD_THROTTLE_REGISTRATIONS", value_name = "RATE", default_value = "60/1h")]
     pub throttle_registrations: Rate,
 
@@ -38,9 +51,19 @@ pub struct AbuseArgs {
     #[arg(long, env = "WATCHWORD_THROTTLE_PER_SESSION", value_name = "RATE", default_value = "120/1m")]
     pub throttle_per_session: Rate,
 
-    /// Failed password attempts of all clients above which the log and a metric raise an alert; no attempt is refused
+    /// Failed password attempts of all clients above which the log and a metric raise an alert
     #[arg(long, env = "WATCHWORD_FAILURE_ALERT", value_name = "RATE", default_value = "1000/1m")]
     pub failure_alert: Rate,
+
+    /// Registrations of all clients above which the log and a metric raise an alert
+    #[arg(long, env = "WATCHWORD_REGISTRATION_ALERT", value_name = "RATE", default_value = "1000/1h")]
+    pub registration_alert: Rate,
+
+    /// What is asked of calls without a client address and without a session during an alert, and at an account whose limit is
+    /// used up. challenge: proof of work. alert: nothing more, so an account at its limit is closed for all of them. Calls with
+    /// a client address are never refused by an alert
+    #[arg(long, env = "WATCHWORD_FAILURE_ALERT_ACTION", value_name = "ACTION", default_value = "challenge")]
+    pub failure_alert_action: AlertAction,
 
     /// Lockout threshold: consecutive failed attempts after which the password alone is refused until it is reset, except from
     /// familiar addresses or with proof of work (10 to 1000; NIST SP 800-63B: at most 100)
@@ -55,6 +78,15 @@ pub struct AbuseArgs {
     /// Calls that require proof of work (ALTCHA), about one second in a browser. Challenges are issued with every value
     #[arg(long, env = "WATCHWORD_CHALLENGE", value_name = "CALLS", default_value = "off")]
     pub challenge: Challenge,
+}
+
+/// What an alert changes where no client address is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AlertAction {
+    /// Proof of work is required.
+    Challenge,
+    /// Nothing.
+    Alert,
 }
 
 /// Which calls require proof of work.
@@ -77,9 +109,14 @@ impl AbuseArgs {
             per_address: self.throttle_per_address,
             per_account: self.throttle_per_account,
             per_address_and_account: self.throttle_per_address_and_account,
+            paid_per_account: self.throttle_paid_per_account,
+            attempts_per_address: self.throttle_attempts_per_address,
+            attempts_per_account: self.throttle_attempts_per_account,
             registrations: self.throttle_registrations,
             per_session: self.throttle_per_session,
             alert: self.failure_alert,
+            registration_alert: self.registration_alert,
+            asks_unknown_for_work: self.failure_alert_action == AlertAction::Challenge,
             lockout_threshold: self.failure_cap,
             lockout_is_strict: self.failure_cap_strict,
         };

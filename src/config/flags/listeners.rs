@@ -6,12 +6,12 @@ use std::{
     str::FromStr,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum, builder::PossibleValue};
 
 use super::{DataDirArgs, When};
 use crate::{
     api::{
-        forwarded::TrustedProxies,
+        forwarded::{ClientAddress, TrustedProxies},
         site::{HostName, WebOrigin},
     },
     net::Address,
@@ -49,6 +49,12 @@ pub struct ListenerArgs {
     /// peers on a Unix socket; separated by commas. Default: none
     #[arg(long, env = "WATCHWORD_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
     pub trusted_proxy: Vec<TrustedProxies>,
+
+    /// Whose address counts as the end user's in a gRPC call. forwarded: the one that a --trusted-proxy sends. peer: that one,
+    /// else the peer of the connection. none: no address; password attempts are limited by account alone. Default: forwarded
+    /// with --trusted-proxy, else none on loopback; elsewhere it must be set
+    #[arg(long, env = "WATCHWORD_CLIENT_ADDRESS", value_name = "WHOSE")]
+    pub client_address: Option<ClientAddress>,
 }
 
 /// The gRPC listener.
@@ -187,5 +193,19 @@ impl FromStr for AdminAddr {
                 Err("expected unix:/path, auto or off: the admin API is served on a Unix socket only".into())
             }
         }
+    }
+}
+
+impl ValueEnum for ClientAddress {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[ClientAddress::Forwarded, ClientAddress::Peer, ClientAddress::None]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            ClientAddress::Forwarded => "forwarded",
+            ClientAddress::Peer => "peer",
+            ClientAddress::None => "none",
+        }))
     }
 }

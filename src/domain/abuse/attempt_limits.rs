@@ -1,32 +1,30 @@
 //! The limits of password attempts: which are asked before a password is verified, and what the outcome changes.
 //!
 //! Usernames without a user are limited like all others. A user under attack still gets in: from a familiar address, in a
-//! session, or with proof of work; the account's own limit applies to none of these.
+//! session, or with proof of work. Attempts of each of these kinds have limits of their own, and do not pass through those of
+//! the address and of the account.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{mem, sync::Arc, time::Duration};
 
 use super::{
     failure_counter::{AttemptState, FailureCounter},
+    price,
     rate_limit::{
-        AttemptSource, Exceeded, LimitRefusal, LimitRequest, Rate, RateLimitKey, RateLimitSettings, RateLimiter,
-        Reservation,
+        Exceeded, LimitRefusal, LimitRequest, Rate, RateLimitKey, RateLimitSettings, RateLimiter, Reservation, Total,
+        from_address,
     },
 };
 use crate::domain::{
     context::CallContext,
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{FailedAttempts, IpPrefix, SessionId, User, UserId, Username, UsernameHash},
+    model::{ByEvidence, Evidence, FailedAttempts, IpPrefix, SessionId, User, UserId, Username, UsernameHash},
     ports::{Environment, Store, StoreResult, Stored},
     token::KeyRingCache,
 };
 
-/// Attempts with proof of work at one account: as many as eleven machines of two cores can pay for. A victim finds room, and
-/// no botnet finds more.
-const PROVEN_PER_ACCOUNT: Rate = Rate { events: 100_000, period: Duration::from_secs(3_600) };
+/// The part of an account's attempts with proof of work that one address may use.
+const PAID_PART_OF_ADDRESS: u32 = 10;
 
 /// The limits of attempts on this node. Without settings nothing is limited.
 pub(in crate::domain) struct AttemptLimits {
@@ -42,25 +40,39 @@ pub(super) struct ActiveLimits {
     pub(super) counter: FailureCounter,
 }
 
-/// What an attempt holds in the limits until it settles. Dropped before that, it releases everything; dropped during
-/// verification, by a client that disconnects, it counts at the address alone: it has cost one hash.
+/// What an attempt holds in the limits until it settles. Dropped before that, it releases everything, unless it has a cost.
 #[must_use]
 pub(in crate::domain) struct LimitHold(Option<ActiveHold>);
 
 struct ActiveHold {
+    limits: Arc<AttemptLimits>,
+    context: CallContext,
     username: UsernameHash,
     former_hashes: Vec<UsernameHash>,
-    source: Option<AttemptSource>,
-    /// The reservation at the client's address.
-    address: Option<Reservation>,
-    reservations: Vec<Reservation>,
+    session: Option<SessionId>,
+    /// They count once the attempt has a cost, right or wrong.
+    attempts: Vec<Reservation>,
+    /// Failed attempts without evidence from the client's address, or why none is possible.
+    address: Result<Vec<Reservation>, LimitRefusal>,
+    /// They count if the attempt fails.
+    failures: Vec<Reservation>,
+    evidence: Evidence,
     /// What a failure adds to the account's GCRA state.
     gcra_increase: Duration,
     /// The failed attempts as they were read.
     read: Option<FailedAttempts>,
     state: AttemptState,
-    /// Whether the attempt costs this node something from now on, whatever the client does.
-    has_cost: bool,
+    cost: AttemptCost,
+}
+
+/// What an attempt has cost this node, whatever the client does from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) enum AttemptCost {
+    Nothing,
+    /// The check of a solution that is not valid.
+    Solution,
+    /// A hash.
+    Hash,
 }
 
 /// Whether the right password opens the account.
@@ -71,19 +83,12 @@ pub(in crate::domain) enum Lock {
     Locked,
 }
 
-/// What speaks for the client of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Evidence {
-    None,
-    ProofOfWork,
-    /// A familiar address, or a session.
-    Familiar,
-}
-
 enum Decision {
     Admitted(Lock),
-    /// The account is locked: the password alone is not enough.
+    /// The password alone is not enough, or the proof of work was too cheap.
     MoreThanPassword,
+    /// The limit of the client's address.
+    AddressExceeded(LimitRefusal),
     Exceeded(Exceeded),
 }
 
@@ -95,19 +100,19 @@ impl AttemptLimits {
         settings: Option<RateLimitSettings>,
     ) -> Self {
         let active = settings.map(|settings| ActiveLimits {
-            counter: FailureCounter::new(settings.per_account.period),
+            counter: FailureCounter::new(&settings),
             limiter: RateLimiter::new(environment.clock.clone()),
             settings,
         });
         Self { store, keys, environment, active }
     }
 
-    /// Begins an attempt at a username, in a session if there is one: asks the limit of the client's address.
+    /// Begins an attempt at a username, in a session if there is one: asks the limit of all attempts of the client's address.
     ///
     /// # Errors
     /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
     pub(in crate::domain) async fn begin(
-        &self,
+        self: &Arc<Self>,
         context: &CallContext,
         username: &Username,
         session: Option<SessionId>,
@@ -119,29 +124,38 @@ impl AttemptLimits {
             // The attempt could not be counted.
             return Err(StoreError::Unavailable).or_report(&self.environment);
         }
-        let prefix = context.client.map(IpPrefix::of);
-        let source = session.map(AttemptSource::Session).or(prefix.map(AttemptSource::Address));
-        let address = match prefix {
-            Some(prefix) => {
-                let reserved = active.limiter.reserve(RateLimitKey::Address(prefix), active.settings.per_address).await;
-                Some(reserved.map_err(|refusal| self.refused(context, Limit::Address, refusal))?)
+        let (mut attempts, mut address) = (Vec::new(), Ok(Vec::new()));
+        if let Some(client) = context.client {
+            let all: Vec<_> =
+                from_address(client, active.settings.attempts_per_address, RateLimitKey::AttemptsFrom).collect();
+            let reserved = active.limiter.reserve(&all).await;
+            attempts = reserved.map_err(|refusal| self.refused(context, Limit::AddressAttempts, refusal))?;
+            if session.is_none() {
+                // Whether the limit applies is not known before the proof of work and the user.
+                let failures: Vec<_> =
+                    from_address(client, active.settings.per_address, RateLimitKey::FailuresFrom).collect();
+                address = active.limiter.reserve(&failures).await;
             }
-            None => None,
-        };
+        }
         Ok(LimitHold(Some(ActiveHold {
+            limits: self.clone(),
+            context: context.clone(),
             username,
             former_hashes,
-            source,
+            session,
+            attempts,
             address,
-            reservations: Vec::new(),
+            failures: Vec::new(),
+            evidence: Evidence::None,
             gcra_increase: Duration::ZERO,
             read: None,
             state: AttemptState::default(),
-            has_cost: false,
+            cost: AttemptCost::Nothing,
         })))
     }
 
-    /// Asks the limit of the attempt's source at the account. With proof of work it is not asked.
+    /// Asks the limit of the attempt's source at the account; `false` says that it needs proof of work, because too many
+    /// attempts fail and nothing tells their sources apart. With proof of work this is not asked.
     ///
     /// # Errors
     /// `RateLimited`, `Overloaded`.
@@ -149,14 +163,20 @@ impl AttemptLimits {
         &self,
         context: &CallContext,
         hold: &mut LimitHold,
-    ) -> Result<(), Error> {
-        let (Some(active), Some(held)) = (&self.active, &mut hold.0) else { return Ok(()) };
-        let Some(source) = held.source else { return Ok(()) };
-        let key = RateLimitKey::AddressAndAccount(source, held.username);
-        let reserved = active.limiter.reserve(key, active.settings.per_address_and_account).await;
-        let reserved = reserved.map_err(|refusal| self.refused(context, Limit::AddressAndAccount, refusal))?;
-        held.reservations.push(reserved);
-        Ok(())
+    ) -> Result<bool, Error> {
+        let (Some(active), Some(held)) = (&self.active, &mut hold.0) else { return Ok(true) };
+        let rate = active.settings.per_address_and_account;
+        let username = held.username;
+        let requests: Vec<_> = match (held.session, context.client) {
+            (Some(session), _) => vec![LimitRequest::new(RateLimitKey::FailuresInSession(session), rate)],
+            (None, Some(client)) => {
+                from_address(client, rate, |prefix| RateLimitKey::FailuresFromAt(prefix, username)).collect()
+            }
+            (None, None) => return Ok(!active.asks_for_work(Total::Failures, active.settings.alert)),
+        };
+        let reserved = active.limiter.reserve(&requests).await;
+        held.failures = reserved.map_err(|refusal| self.refused(context, Limit::AddressAndAccount, refusal))?;
+        Ok(true)
     }
 
     /// The stored failed attempts of the username.
@@ -168,8 +188,8 @@ impl AttemptLimits {
         self.stored_failures(held.username, &held.former_hashes).await.or_report(&self.environment)
     }
 
-    /// Admits an attempt, given the user, if there is one, and the stored failed attempts. `None` says that the password
-    /// alone is not enough.
+    /// Admits an attempt, given the user, if there is one, and the stored failed attempts. `price` is that of its proof of
+    /// work. `None` says that the password alone is not enough.
     ///
     /// # Errors
     /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
@@ -179,32 +199,42 @@ impl AttemptLimits {
         hold: &mut LimitHold,
         user: Option<&User>,
         mut attempts: Option<Stored<FailedAttempts>>,
-        has_proof_of_work: bool,
+        price: Option<u8>,
     ) -> Result<Option<Lock>, Error> {
         let (Some(active), true) = (&self.active, hold.is_limited()) else { return Ok(Some(Lock::Open)) };
         // A missing user costs as much as an existing one.
-        let prefix = context.client.map(IpPrefix::of);
-        let hashes = match prefix {
+        let hashes = match context.client.map(IpPrefix::of) {
             Some(prefix) => self.keys.key_ring().await?.address_hashes(user.map(|user| user.id), prefix),
             None => Vec::new(),
         };
         let is_familiar = user.is_some_and(|user| user.known_addresses.iter().any(|known| hashes.contains(known)));
-        let evidence = match has_proof_of_work {
-            true => Evidence::ProofOfWork,
-            false if is_familiar || hold.is_in_session() => Evidence::Familiar,
-            false => Evidence::None,
+        let evidence = match price {
+            Some(_) => Evidence::ProofOfWork,
+            None if is_familiar || hold.is_in_session() => Evidence::Familiar,
+            None => Evidence::None,
         };
         let mut budget = active.limiter.wait_budget();
         loop {
             let Some(held) = &mut hold.0 else { return Ok(Some(Lock::Open)) };
             let stored = attempts.as_ref().map(|attempts| &attempts.value);
-            match active.decide(held, evidence, stored, self.store.now()) {
+            match active.decide(held, evidence, price, stored) {
                 Decision::Admitted(lock) => return Ok(Some(lock)),
                 Decision::MoreThanPassword => return Ok(None),
+                Decision::AddressExceeded(refusal) => return Err(self.refused(context, Limit::Address, refusal)),
                 // Others at this account are in flight, any of which may have the right password.
                 Decision::Exceeded(exceeded) => {
-                    let settled = budget.wait(exceeded).await;
-                    settled.map_err(|refusal| self.refused(context, Limit::Account, refusal))?;
+                    let key = exceeded.key;
+                    if let Err(refusal) = budget.wait(exceeded).await {
+                        return match (key, refusal) {
+                            // Where no address is known nobody is familiar, and anybody can use up the limit.
+                            (RateLimitKey::FailuresAt(_, Evidence::None), LimitRefusal::RateExceeded(_))
+                                if context.client.is_none() && active.settings.asks_unknown_for_work =>
+                            {
+                                Ok(None)
+                            }
+                            (key, refusal) => Err(self.refused(context, key.limit(), refusal)),
+                        };
+                    }
                 }
             }
             attempts = self.failed_attempts(hold).await?;
@@ -213,28 +243,38 @@ impl AttemptLimits {
 
     /// Settles an attempt that failed.
     pub(in crate::domain) fn failed(&self, context: &CallContext, mut hold: LimitHold, user: Option<UserId>) {
-        let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        let ActiveHold { username, address, reservations, gcra_increase, read, .. } = held;
+        if let (Some(active), Some(held)) = (&self.active, hold.0.take()) {
+            self.count_failure(active, context, held, user);
+        }
+    }
+
+    fn count_failure(&self, active: &ActiveLimits, context: &CallContext, held: ActiveHold, user: Option<UserId>) {
+        let ActiveHold { username, evidence, attempts, address, failures, gcra_increase, read, .. } = held;
         // Counted before it stops being in flight, so that every reader sees it in one of the two.
-        let consecutive = active.counter.failed(username, gcra_increase, read.as_ref(), self.store.now());
-        address.into_iter().chain(reservations).for_each(Reservation::keep);
-        if consecutive == active.settings.lockout_threshold {
+        let now = self.store.now();
+        let consecutive = active.counter.failed(username, evidence, gcra_increase, read.as_ref(), now);
+        let address = address.unwrap_or_default();
+        attempts.into_iter().chain(address).chain(failures).for_each(Reservation::keep);
+        let is_lockout = consecutive == active.settings.lockout_threshold;
+        if is_lockout && (evidence != Evidence::ProofOfWork || active.settings.lockout_is_strict) {
             self.environment.note(&Event::LockoutThresholdReached { context, user });
         }
-        let alert = active.settings.alert;
-        let is_unusual = active.limiter.count(RateLimitKey::AllFailures, alert).is_err();
-        // One alert in that time: more would fill the log.
-        if is_unusual && active.limiter.count(RateLimitKey::AlertsSent, Rate { events: 1, ..alert }).is_ok() {
+        if active.is_unusual(Total::Failures, Total::FailureAlerts, active.settings.alert) {
             self.environment.note(&Event::FailureAlert);
         }
     }
 
-    /// Settles an attempt that succeeded. It resets the counter, unless the account is locked: only a new password or an
+    /// Settles an attempt that succeeded. It resets the counters, unless the account is locked: only a new password or an
     /// operator ends a lockout.
     pub(in crate::domain) fn succeeded(&self, mut hold: LimitHold) {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        if (1..active.settings.lockout_threshold).contains(&held.state.count) {
-            active.counter.succeeded(held.username, self.store.now());
+        let ActiveHold { username, attempts, state, .. } = held;
+        attempts.into_iter().for_each(Reservation::keep);
+        let reset = ByEvidence::each(|evidence| {
+            *state.counts.of(evidence) > 0 && !active.settings.is_locked(&state.counts, evidence)
+        });
+        if reset.values().any(|is_reset| *is_reset) {
+            active.counter.succeeded(username, reset, self.store.now());
         }
     }
 
@@ -261,38 +301,95 @@ impl ActiveLimits {
         &self,
         held: &mut ActiveHold,
         evidence: Evidence,
+        price: Option<u8>,
         stored: Option<&FailedAttempts>,
-        now: SystemTime,
     ) -> Decision {
         let (settings, username) = (&self.settings, held.username);
         loop {
+            let now = held.limits.store.now();
             let state = self.counter.state(username, stored, now);
             (held.state, held.read) = (state, stored.copied());
-            let is_over_threshold = state.count >= settings.lockout_threshold;
-            let is_locked = is_over_threshold && settings.lockout_is_strict;
-            let limit = match evidence {
-                Evidence::None if is_over_threshold && !is_locked => return Decision::MoreThanPassword,
-                Evidence::None => Some((RateLimitKey::Account(username), settings.per_account, Some(state.gcra))),
-                Evidence::ProofOfWork => Some((RateLimitKey::ProofOfWork(username), PROVEN_PER_ACCOUNT, None)),
-                // The limit of its source was asked before.
-                Evidence::Familiar => None,
-            };
-            let request = limit.map(|(key, rate, stored)| LimitRequest { key, rate, stored });
-            // No more in flight than may still fail before the lockout.
-            let in_flight_max = if is_over_threshold { u32::MAX } else { settings.lockout_threshold - state.count };
-            let in_flight = RateLimitKey::InFlight(username);
-            let reserved = match self.limiter.try_reserve_in_flight(in_flight, in_flight_max, request) {
+            let is_strict = settings.lockout_is_strict;
+            // A familiar address from which too many attempts failed is like any other.
+            let is_unfamiliar =
+                evidence == Evidence::Familiar && !is_strict && settings.is_locked(&state.counts, evidence);
+            let evidence = if is_unfamiliar { Evidence::None } else { evidence };
+            let is_locked = settings.is_locked(&state.counts, evidence);
+            let is_too_cheap = price.is_some_and(|price| !price::is_enough(price, &state.counts));
+            if is_locked && !is_strict || is_too_cheap {
+                return Decision::MoreThanPassword;
+            }
+            match (&held.address, evidence) {
+                (Err(refusal), Evidence::None) => return Decision::AddressExceeded(*refusal),
+                (_, Evidence::None) => {}
+                // These have limits of their own.
+                (_, Evidence::Familiar | Evidence::ProofOfWork) => held.address = Ok(Vec::new()),
+            }
+            let (attempts, failures) = self.requests(held, evidence, &state);
+            let in_flight = RateLimitKey::InFlight(username, evidence);
+            let requests = [attempts, failures.clone()].concat();
+            let reserved =
+                self.limiter.try_reserve_in_flight(in_flight, self.in_flight_max(&state, evidence), &requests);
+            let mut reserved = match reserved {
                 Ok(reserved) => reserved,
                 Err(exceeded) => return Decision::Exceeded(exceeded),
             };
             // An attempt that was in flight and failed before the reservation is counted by now.
             if self.counter.state(username, stored, now) == state {
-                held.reservations.extend(reserved);
-                let increments = evidence == Evidence::None;
-                held.gcra_increase = if increments { settings.per_account.increment() } else { Duration::ZERO };
+                held.failures.extend(reserved.split_off(requests.len() - failures.len()));
+                held.attempts.extend(reserved);
+                held.evidence = evidence;
+                held.gcra_increase = settings.at_account(evidence).map_or(Duration::ZERO, Rate::increment);
                 return Decision::Admitted(if is_locked { Lock::Locked } else { Lock::Open });
             }
         }
+    }
+
+    /// What an attempt asks for at the account: what counts in any case, and what counts if it fails.
+    fn requests(
+        &self,
+        held: &ActiveHold,
+        evidence: Evidence,
+        state: &AttemptState,
+    ) -> (Vec<LimitRequest>, Vec<LimitRequest>) {
+        let (settings, username) = (&self.settings, held.username);
+        let attempts = vec![LimitRequest::new(RateLimitKey::AttemptsAt(username), settings.attempts_per_account)];
+        let mut failures = Vec::new();
+        if let Some(rate) = settings.at_account(evidence) {
+            let key = RateLimitKey::FailuresAt(username, evidence);
+            failures.push(LimitRequest { key, rate, stored: Some(*state.gcra.of(evidence)) });
+        }
+        if let (Evidence::ProofOfWork, Some(client)) = (evidence, held.context.client) {
+            let rate = settings.paid_per_account.part(PAID_PART_OF_ADDRESS);
+            failures.extend(from_address(client, rate, |prefix| RateLimitKey::PaidFailuresFromAt(prefix, username)));
+        }
+        (attempts, failures)
+    }
+
+    /// No more in flight than may still fail before the lockout.
+    fn in_flight_max(&self, state: &AttemptState, evidence: Evidence) -> u32 {
+        let count = match (self.settings.lockout_is_strict, evidence) {
+            (true, _) => state.total(),
+            (false, Evidence::None | Evidence::Familiar) => *state.counts.of(evidence),
+            (false, Evidence::ProofOfWork) => return u32::MAX,
+        };
+        match self.settings.lockout_threshold.saturating_sub(count) {
+            // Locked: no password is right.
+            0 => u32::MAX,
+            left => left,
+        }
+    }
+
+    /// Counts an event of all clients, and answers whether there are unusually many and no alert was sent in that time. More
+    /// would fill the log.
+    pub(super) fn is_unusual(&self, total: Total, alerts: Total, rate: Rate) -> bool {
+        let counted = |total, rate| self.limiter.count(&[LimitRequest::new(RateLimitKey::Total(total), rate)]);
+        counted(total, rate).is_err() && counted(alerts, Rate { events: 1, ..rate }).is_ok()
+    }
+
+    /// Whether calls that nothing tells apart need proof of work now.
+    pub(super) fn asks_for_work(&self, total: Total, rate: Rate) -> bool {
+        self.settings.asks_unknown_for_work && self.limiter.is_exceeded(RateLimitKey::Total(total), rate)
     }
 }
 
@@ -307,22 +404,34 @@ impl LimitHold {
     }
 
     fn is_in_session(&self) -> bool {
-        let source = self.0.as_ref().and_then(|held| held.source);
-        matches!(source, Some(AttemptSource::Session(_)))
+        self.0.as_ref().is_some_and(|held| held.session.is_some())
     }
 
-    /// Says whether the attempt has cost this node something that a client can cause again by disconnecting.
-    pub(in crate::domain) fn set_cost(&mut self, has_cost: bool) {
+    /// Says what the attempt has cost this node, which a client can cause again by disconnecting.
+    pub(in crate::domain) fn set_cost(&mut self, cost: AttemptCost) {
         if let Some(held) = &mut self.0 {
-            held.has_cost = has_cost;
+            held.cost = cost;
         }
     }
 }
 
+/// A client that goes away before its attempt settles must not get for nothing what it has caused.
 impl Drop for LimitHold {
     fn drop(&mut self) {
-        if let Some(ActiveHold { address, has_cost: true, .. }) = &mut self.0 {
-            address.take().into_iter().for_each(Reservation::keep);
+        let Some(mut held) = self.0.take() else { return };
+        match held.cost {
+            AttemptCost::Nothing => {}
+            AttemptCost::Solution => {
+                let address = mem::replace(&mut held.address, Ok(Vec::new())).unwrap_or_default();
+                held.attempts.into_iter().chain(address).for_each(Reservation::keep);
+            }
+            AttemptCost::Hash => {
+                let (limits, context) = (held.limits.clone(), held.context.clone());
+                if let Some(active) = &limits.active {
+                    limits.count_failure(active, &context, held, None);
+                    limits.environment.note(&Event::AttemptAbandoned { context: &context });
+                }
+            }
         }
     }
 }

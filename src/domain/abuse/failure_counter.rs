@@ -2,8 +2,8 @@
 //! user.
 //!
 //! A failed attempt costs no write: this node keeps it in memory and stores all of them together each second. Until then it
-//! counts on this node. A count expires some time after the last failed attempt: after one hour for the first, and after the
-//! square of the count in hours for more, at most 90 days. So made-up usernames fill the store with those of one hour.
+//! counts on this node. A record expires one hour after the last failed attempt for each of them, at most 90 days. So the store
+//! holds as many records as one hour has hashes, at most, whatever usernames are made up.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,15 @@ use std::{
 
 use futures_util::StreamExt;
 
-use super::pending_attempts::{PendingAttempts, Sent, Void};
+use super::{
+    pending_attempts::{PendingAttempts, Sent, Void},
+    rate_limit::RateLimitSettings,
+};
 use crate::{
-    common::{lock::lock, time::is_credible_end},
+    common::{lock::lock, time::CLOCK_TOLERANCE},
     domain::{
         error::StoreError,
-        model::{FailedAttempts, UsernameHash},
+        model::{ByEvidence, Evidence, FailedAttempts, FailureCount, UsernameHash},
         ports::{Replace, Store, cas_attempts},
     },
 };
@@ -29,13 +32,14 @@ const USERNAMES_PENDING_MAX: usize = 65_536;
 /// Usernames stored at once.
 const WRITES_IN_FLIGHT_MAX: usize = 256;
 
-/// A stored GCRA state longer than this many periods was written under other settings or with a wrong clock.
-const CREDIBLE_PERIODS: u32 = 4;
+/// Nodes that may admit attempts at one account at the same time, before they know of each other's. A GCRA state of as many
+/// periods is what they add up to.
+const NODES_MAX: u32 = 16;
 
 /// The failed attempts that wait to be stored.
 pub(super) struct FailureCounter {
-    /// How long an account's GCRA state can be.
-    gcra_state_max: Duration,
+    /// The periods of the limits of an account; zero where it has none.
+    periods: ByEvidence<Duration>,
     pending: Mutex<Pending>,
     /// Held during a write: what was read before a username was cleared must not be stored after it.
     storing: tokio::sync::Mutex<()>,
@@ -51,38 +55,55 @@ struct Pending {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct AttemptState {
     /// Consecutive failed attempts.
-    pub(super) count: u32,
-    /// The account's GCRA state.
-    pub(super) gcra: Duration,
+    pub(super) counts: ByEvidence<u32>,
+    /// The GCRA states of the account.
+    pub(super) gcra: ByEvidence<Duration>,
+}
+
+impl AttemptState {
+    /// Consecutive failed attempts with any evidence.
+    pub(super) fn total(&self) -> u32 {
+        self.counts.values().fold(0, |total, count| total.saturating_add(*count))
+    }
 }
 
 impl FailureCounter {
-    pub(super) fn new(gcra_state_max: Duration) -> Self {
-        Self { gcra_state_max, pending: Mutex::default(), storing: tokio::sync::Mutex::default() }
+    pub(super) fn new(settings: &RateLimitSettings) -> Self {
+        let periods =
+            ByEvidence::each(|evidence| settings.at_account(evidence).map_or(Duration::ZERO, |rate| rate.period));
+        Self { periods, pending: Mutex::default(), storing: tokio::sync::Mutex::default() }
     }
 
     /// Counts one more failed attempt, which added so much to the account's GCRA state. Answers the consecutive failed
-    /// attempts, given what was read of them.
+    /// attempts with this evidence, given what was read of them.
     pub(super) fn failed(
         &self,
         username: UsernameHash,
+        evidence: Evidence,
         gcra_increase: Duration,
         read: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> u32 {
         let pending = self.change(username, now, |pending, _| {
-            pending.count = pending.count.saturating_add(1);
-            pending.gcra_increase += gcra_increase;
+            let increase = pending.increases.of_mut(evidence);
+            increase.count = increase.count.saturating_add(1);
+            increase.gcra += gcra_increase;
             pending.last_time = now;
         });
-        pending.merged(self.credible(read, now).as_ref()).map_or(0, |attempts| attempts.count)
+        let merged = pending.merged(self.credible(read, now).as_ref());
+        merged.map_or(0, |attempts| attempts.counts.of(evidence).consecutive)
     }
 
-    /// Resets the count: an attempt succeeded.
-    pub(super) fn succeeded(&self, username: UsernameHash, now: SystemTime) {
+    /// Resets these counters: an attempt succeeded.
+    pub(super) fn succeeded(&self, username: UsernameHash, reset: ByEvidence<bool>, now: SystemTime) {
         self.change(username, now, |pending, version| {
-            pending.void = if pending.void == Void::All { Void::All } else { Void::Count };
-            (pending.count, pending.void_version) = (0, version);
+            pending.void = pending.void.with_counts(reset);
+            for evidence in Evidence::ALL {
+                if *reset.of(evidence) {
+                    pending.increases.of_mut(evidence).count = 0;
+                }
+            }
+            pending.void_version = version;
             (pending.floor, pending.sent) = (None, None);
         });
     }
@@ -106,11 +127,12 @@ impl FailureCounter {
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> AttemptState {
-        let attempts = self.attempts(username, stored, now);
+        let Some(attempts) = self.attempts(username, stored, now) else { return AttemptState::default() };
         AttemptState {
-            count: attempts.map_or(0, |attempts| attempts.count),
-            gcra: attempts
-                .map_or(Duration::ZERO, |attempts| attempts.clear_time.duration_since(now).unwrap_or_default()),
+            counts: ByEvidence::each(|evidence| attempts.counts.of(evidence).consecutive),
+            gcra: ByEvidence::each(|evidence| {
+                attempts.counts.of(evidence).clear_time.duration_since(now).unwrap_or_default()
+            }),
         }
     }
 
@@ -127,11 +149,16 @@ impl FailureCounter {
         self.credible(merged.as_ref(), now)
     }
 
-    /// What is stored, if it still counts. A GCRA state that no client can have caused would keep every client out.
+    /// What is stored, if it still counts. GCRA states are shortened to what attempts can have caused, and never ignored.
     fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let stored = stored.filter(|stored| stored.forget_time() > now)?.with_credible_times(now);
-        let is_credible = is_credible_end(stored.clear_time, CREDIBLE_PERIODS * self.gcra_state_max, now);
-        Some(FailedAttempts { clear_time: if is_credible { stored.clear_time } else { now }, ..stored })
+        let stored = stored.filter(|stored| stored.forget_time() > now)?;
+        let stored = stored.with_credible_times(now);
+        let counts = stored.counts.zip(&self.periods, |count, period| {
+            // A limit that was turned off or shortened leaves a longer state behind.
+            let latest = now + NODES_MAX * *period + CLOCK_TOLERANCE;
+            FailureCount { clear_time: count.clear_time.min(latest), ..*count }
+        });
+        Some(FailedAttempts { counts, ..stored })
     }
 
     /// Stores what waits of one username, now; `false` when other nodes were always faster.
@@ -191,12 +218,12 @@ impl FailureCounter {
         let merged = PendingAttempts { floor: None, ..*pending }.merged(self.credible(before, now).as_ref());
         let merged = merged.filter(|merged| merged.forget_time() > now);
         if merged.as_ref() == before {
-            let PendingAttempts { count, gcra_increase, .. } = *pending;
-            pending.stored(count, gcra_increase, merged);
+            let increases = pending.increases;
+            pending.stored(&increases, merged);
             return None;
         }
-        let (count, gcra_increase) = (pending.count, pending.gcra_increase);
-        pending.sent = merged.map(|merged| Sent { merged, count, gcra_increase });
+        let increases = pending.increases;
+        pending.sent = merged.map(|merged| Sent { merged, increases });
         Some((*pending, merged))
     }
 
@@ -206,7 +233,7 @@ impl FailureCounter {
         let Some(now) = all.by_username.get_mut(&username) else { return };
         // Another version: an attempt succeeded meanwhile, which makes all that was stored void.
         if now.void_version == sent.void_version {
-            now.stored(sent.count, sent.gcra_increase, merged);
+            now.stored(&sent.increases, merged);
         }
     }
 

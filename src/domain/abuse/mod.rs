@@ -8,12 +8,13 @@ mod attempt_limits;
 mod failure_counter;
 mod other_limits;
 mod pending_attempts;
+mod price;
 mod proof_of_work;
 mod rate_limit;
 
 pub(in crate::domain) use self::{
-    attempt_limits::{AttemptLimits, LimitHold, Lock},
-    proof_of_work::{ProofOfWork, pool_purpose},
+    attempt_limits::{AttemptCost, AttemptLimits, LimitHold, Lock},
+    proof_of_work::{ProofOfWork, Proven, pool_purpose},
 };
 pub use self::{
     proof_of_work::ChallengeRules,

@@ -4,13 +4,14 @@
 
 use super::{
     attempt_limits::AttemptLimits,
-    rate_limit::{RateLimitKey, RateLimitSettings, Reservation},
+    price,
+    rate_limit::{LimitRequest, RateLimitKey, RateLimitSettings, Reservation, Total, from_address},
 };
 use crate::domain::{
     context::{CallContext, Peer},
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
+    model::{ByEvidence, ChallengePurpose, FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
     ports::{StoreResult, Stored},
 };
 
@@ -70,34 +71,66 @@ impl AttemptLimits {
         context: &CallContext,
         username: &Username,
     ) -> Result<(), Error> {
-        let (Some(active), Some(prefix)) = (&self.active, context.client.map(IpPrefix::of)) else { return Ok(()) };
+        let (Some(active), Some(client)) = (&self.active, context.client) else { return Ok(()) };
         let username = self.keys.key_ring().await?.username_hash(username);
         let settings = &active.settings;
+        let at_address = from_address(client, settings.per_address, RateLimitKey::ResetCodes).collect();
+        let at_account = from_address(client, settings.per_address_and_account, |prefix| {
+            RateLimitKey::ResetCodesAt(prefix, username)
+        });
         let mut reservations = Vec::new();
-        for (limit, key, rate) in [
-            (Limit::Address, RateLimitKey::ResetCodes(prefix), settings.per_address),
-            (
-                Limit::AddressAndAccount,
-                RateLimitKey::ResetCodesAtAccount(prefix, username),
-                settings.per_address_and_account,
-            ),
-        ] {
-            let reserved = active.limiter.reserve(key, rate).await;
-            reservations.push(reserved.map_err(|refusal| self.refused(context, limit, refusal))?);
+        for (limit, requests) in
+            [(Limit::Address, at_address), (Limit::AddressAndAccount, at_account.collect::<Vec<_>>())]
+        {
+            let reserved = active.limiter.reserve(&requests).await;
+            reservations.extend(reserved.map_err(|refusal| self.refused(context, limit, refusal))?);
         }
         reservations.into_iter().for_each(Reservation::keep);
         Ok(())
     }
 
-    /// Counts a registration, whatever its outcome.
+    /// Counts a registration, whatever its outcome. One with proof of work is not limited. `false` says that it needs one,
+    /// because there are too many registrations and nothing tells their sources apart.
     ///
     /// # Errors
     /// `RateLimited`.
-    pub(in crate::domain) fn count_registration(&self, context: &CallContext) -> Result<(), Error> {
-        let (Some(active), Some(address)) = (&self.active, context.client) else { return Ok(()) };
-        let key = RateLimitKey::Registrations(IpPrefix::of(address));
-        let counted = active.limiter.count(key, active.settings.registrations);
-        counted.map_err(|wait| self.rate_limited(context, Limit::Registrations, wait))
+    pub(in crate::domain) fn count_registration(&self, context: &CallContext, is_paid: bool) -> Result<bool, Error> {
+        let Some(active) = &self.active else { return Ok(true) };
+        let settings = &active.settings;
+        if !is_paid {
+            if let Some(client) = context.client {
+                let requests: Vec<_> =
+                    from_address(client, settings.registrations, RateLimitKey::Registrations).collect();
+                let counted = active.limiter.count(&requests);
+                counted.map_err(|wait| self.rate_limited(context, Limit::Registrations, wait))?;
+            } else if active.asks_for_work(Total::Registrations, settings.registration_alert) {
+                return Ok(false);
+            }
+        }
+        if active.is_unusual(Total::Registrations, Total::RegistrationAlerts, settings.registration_alert) {
+            self.environment.note(&Event::RegistrationAlert);
+        }
+        Ok(true)
+    }
+
+    /// The price of a proof of work. For a login at an account it depends on the failed attempts, also where the username has
+    /// no user; without a username it is that of any account.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`; `CorruptRecord`.
+    pub(in crate::domain) async fn price(
+        &self,
+        purpose: ChallengePurpose,
+        username: Option<&Username>,
+    ) -> Result<u8, Error> {
+        let username = match (purpose, username) {
+            (ChallengePurpose::Register, _) => return Ok(0),
+            (ChallengePurpose::Login, None) => return Ok(price::STEPS_OF_ANY_ACCOUNT),
+            (ChallengePurpose::Login, Some(username)) => username,
+        };
+        let failures = self.consecutive_failures(username).await?;
+        Ok(failures
+            .map_or(0, |failures| price::of(&ByEvidence::each(|evidence| failures.counts.of(evidence).consecutive))))
     }
 
     /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
@@ -111,7 +144,7 @@ impl AttemptLimits {
                 Peer::Ip(address) => Some(IpPrefix::of(address)),
                 Peer::Local { .. } => None,
             });
-            let counted = active.limiter.count(key, active.settings.per_address);
+            let counted = active.limiter.count(&[LimitRequest::new(key, active.settings.per_address)]);
             counted.map_err(|wait| self.rate_limited(context, Limit::ClientSecrets, wait))?;
         }
         self.environment.note(&Event::ClientRefused { context });
@@ -145,7 +178,7 @@ impl AttemptLimits {
 
     fn count_in_session(&self, context: &CallContext, key: RateLimitKey) -> Result<(), Error> {
         let Some(active) = &self.active else { return Ok(()) };
-        let counted = active.limiter.count(key, active.settings.per_session);
+        let counted = active.limiter.count(&[LimitRequest::new(key, active.settings.per_session)]);
         counted.map_err(|wait| self.rate_limited(context, Limit::Session, wait))
     }
 

@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::price;
 use crate::{
     common::{
         altcha::{self, ChallengeContents, SignedSolution, Unreadable, UnverifiedSolution, Work},
@@ -17,15 +18,12 @@ use crate::{
         context::CallContext,
         error::Error,
         event::Event,
-        model::{ChallengeFault, ChallengePurpose, NewChallenge},
+        model::{ChallengeFault, ChallengePurpose, NewChallenge, Username},
         password::{HashPool, Purpose, QueuePermit},
         ports::{Environment, Store, StoreResult},
         token::{ActiveKeyRing, KeyRingCache},
     },
 };
-
-/// How long a challenge is valid.
-const LIFETIME: Duration = Duration::from_secs(300);
 
 /// How long a spent challenge is remembered after that, in case the clock of a node or of the store is late.
 const REMEMBERED_AFTER: Duration = Duration::from_secs(60);
@@ -62,6 +60,14 @@ pub(in crate::domain) struct ProofOfWork {
     rules: ChallengeRules,
 }
 
+/// A valid proof of work.
+pub(in crate::domain) struct Proven {
+    /// The permit for the hash of the call, so that no client has computed in vain.
+    pub(in crate::domain) permit: QueuePermit,
+    /// How many times the work was doubled.
+    pub(in crate::domain) price: u8,
+}
+
 impl ProofOfWork {
     pub(in crate::domain) fn new(
         store: Arc<dyn Store>,
@@ -73,7 +79,8 @@ impl ProofOfWork {
         Self { store, keys, pool, environment, rules }
     }
 
-    /// Creates a challenge, valid for five minutes and one presentation.
+    /// Creates a challenge of this price for one presentation, for a username if there is one. It is valid for five minutes,
+    /// and longer where solving it can take a minute.
     ///
     /// # Errors
     /// `StoreUnavailable` when the key ring was never read.
@@ -81,20 +88,24 @@ impl ProofOfWork {
         &self,
         context: &CallContext,
         purpose: ChallengePurpose,
+        username: Option<&Username>,
+        price: u8,
     ) -> Result<NewChallenge, Error> {
         let ring = self.keys.last_key_ring().await?;
         let time = self.store.now();
         let now = unix_seconds(time);
         let [nonce, salt] = [self.environment.entropy.bytes(), self.environment.entropy.bytes()];
-        let expires_at = now + LIFETIME.as_secs();
-        let contents = ChallengeContents { purpose: purpose.name(), expires_at, nonce, salt };
-        let text = altcha::issue(&self.rules.work, &contents, &ring.challenge_key(&signing_purpose(day(now)), time));
+        let expires_at = now + price::lifetime(price).as_secs();
+        let username = username.filter(|_| purpose == ChallengePurpose::Login);
+        let account = username.map(|username| ring.username_hash(username).0);
+        let contents = ChallengeContents { purpose: purpose.name(), account, expires_at, nonce, salt };
+        let key = ring.challenge_key(&signing_purpose(day(now)), time);
+        let text = altcha::issue(&self.rules.work.doubled(price), &contents, &key);
         self.environment.note(&Event::ChallengeCreated { context, purpose });
         Ok(NewChallenge { text, expire_time: from_unix_seconds(expires_at) })
     }
 
-    /// Checks the solution that came with a call. A valid one comes with the queue permit for the call's hash, so that no
-    /// client has computed in vain; `None` where no solution came and none is required.
+    /// Checks the solution that came with a call at this username, if it names one; `None` where no solution came and none is required.
     ///
     /// # Errors
     /// `ChallengeRequired`; `ChallengeInvalid`; `StoreUnavailable`, `OutcomeUnknown`: whether it was spent is not known, so
@@ -103,22 +114,23 @@ impl ProofOfWork {
         &self,
         context: &CallContext,
         purpose: ChallengePurpose,
+        username: Option<&Username>,
         solution: &str,
-    ) -> Result<Option<QueuePermit>, Error> {
+    ) -> Result<Option<Proven>, Error> {
         if solution.is_empty() {
             if !self.rules.requires(purpose) {
                 return Ok(None);
             }
             return Err(self.required(context, purpose));
         }
-        let spent = match self.signed_challenge(purpose, solution).await? {
+        let spent = match self.signed_challenge(purpose, username, solution).await? {
             Ok(signed) => self.spend(context, purpose, signed).await?,
             Err(fault) => Err(fault),
         };
         match spent {
-            Ok(permit) => {
+            Ok(proven) => {
                 self.environment.note(&Event::ChallengeAccepted { context, purpose });
-                Ok(Some(permit))
+                Ok(Some(proven))
             }
             Err(fault) => {
                 self.environment.note(&Event::ChallengeRefused { context, purpose, why: fault });
@@ -137,6 +149,7 @@ impl ProofOfWork {
     async fn signed_challenge(
         &self,
         purpose: ChallengePurpose,
+        username: Option<&Username>,
         solution: &str,
     ) -> Result<Result<SignedSolution, ChallengeFault>, Error> {
         let mut presented = match UnverifiedSolution::parse(solution) {
@@ -153,11 +166,14 @@ impl ProofOfWork {
         let Some(signed) = self.signed_by(&ring, &mut presented) else { return Ok(Err(ChallengeFault::Forged)) };
         let now = self.store.now();
         // One that a node issued while a clock was wrong is valid no longer than others.
-        let is_credible = signed.expires_at() <= unix_seconds(now + LIFETIME + CLOCK_TOLERANCE);
+        let is_credible =
+            signed.expires_at() <= unix_seconds(now + price::lifetime(signed.doublings()) + CLOCK_TOLERANCE);
         Ok(if unix_seconds(now) >= signed.expires_at() || !is_credible {
             Err(ChallengeFault::Expired)
         } else if signed.purpose() != purpose.name() {
             Err(ChallengeFault::OtherPurpose)
+        } else if !signed.is_for(username.map(|username| ring.username_hash(username).0)) {
+            Err(ChallengeFault::OtherAccount)
         } else {
             Ok(signed)
         })
@@ -168,7 +184,7 @@ impl ProofOfWork {
         let today = day(unix_seconds(self.store.now()));
         let purposes = [today, today.saturating_sub(1)].map(signing_purpose);
         let keys: Vec<_> = purposes.iter().flat_map(|purpose| ring.challenge_keys(purpose)).collect();
-        presented.signed_by(&self.rules.work, &keys)
+        presented.signed_by(&self.rules.work, price::STEPS_MAX, &keys)
     }
 
     /// Spends the challenge, then checks the solution.
@@ -177,7 +193,7 @@ impl ProofOfWork {
         context: &CallContext,
         purpose: ChallengePurpose,
         signed: SignedSolution,
-    ) -> Result<Result<QueuePermit, ChallengeFault>, Error> {
+    ) -> Result<Result<Proven, ChallengeFault>, Error> {
         // Before it is spent: a client that is refused here can send the same solution again.
         let permit = self.pool.admit_call(context, pool_purpose(purpose))?;
         let until = from_unix_seconds(signed.expires_at()) + REMEMBERED_AFTER;
@@ -185,8 +201,9 @@ impl ProofOfWork {
             return Ok(Err(ChallengeFault::Spent));
         }
         self.environment.note(&Event::ChallengeSpent { context, purpose });
+        let price = signed.doublings();
         let (is_solved, permit) = permit.check(move || signed.is_solved()).await?;
-        Ok(if is_solved { Ok(permit) } else { Err(ChallengeFault::Unsolved) })
+        Ok(if is_solved { Ok(Proven { permit, price }) } else { Err(ChallengeFault::Unsolved) })
     }
 }
 

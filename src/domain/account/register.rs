@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Accounts, Rules};
 use crate::domain::{
+    abuse::Proven,
     authn::{AttemptKind, Outcome, PasswordFactor},
     context::CallContext,
     error::{Check, Error},
@@ -70,15 +71,18 @@ impl Accounts {
         context: &CallContext,
         wanted: Registration,
     ) -> Result<User, Error> {
-        self.limits.count_registration(context)?;
         // No answer tells whether a username exists before the proof of work is shown.
-        let proven = self.proof_of_work.present(context, ChallengePurpose::Register, &wanted.solution).await?;
+        let purpose = ChallengePurpose::Register;
+        let proven = self.proof_of_work.present(context, purpose, None, &wanted.solution).await?;
+        if !self.limits.count_registration(context, proven.is_some())? {
+            return Err(self.proof_of_work.required(context, purpose));
+        }
         let existing = self.store.user(&wanted.username).await.or_report(&self.environment)?;
         if let Some(existing) = existing {
             return self.repeat(context, &wanted, existing, proven).await;
         }
         let permit = match proven {
-            Some(permit) => permit,
+            Some(proven) => proven.permit,
             None => self.pool.admit_call(context, Purpose::Registration)?,
         };
         let user = self.new_user(context, &wanted, permit).await?;
@@ -118,7 +122,7 @@ impl Accounts {
         context: &CallContext,
         wanted: &Registration,
         existing: Stored<User>,
-        proven: Option<QueuePermit>,
+        proven: Option<Proven>,
     ) -> Result<User, Error> {
         let user = &existing.value;
         let is_repeated = wanted.request_id.is_some() && wanted.request_id == user.request_id;

@@ -1,6 +1,9 @@
 //! The state of an account: whether and how the user can log in, and the reason for operators.
 
-use crate::domain::{abuse::RateLimitSettings, model::User};
+use crate::domain::{
+    abuse::RateLimitSettings,
+    model::{ByEvidence, Evidence, User},
+};
 
 /// The state of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +22,9 @@ pub enum AccountState {
 }
 
 impl AccountState {
-    /// The state of an account with this number of consecutive failed attempts. If several apply, the most restrictive one.
-    pub fn of(user: &User, failures: u32, limits: Option<&RateLimitSettings>) -> Self {
-        let lockout = limits.filter(|settings| failures >= settings.lockout_threshold);
+    /// The state of an account with these consecutive failed attempts. If several apply, the most restrictive one.
+    pub fn of(user: &User, failures: &ByEvidence<u32>, limits: Option<&RateLimitSettings>) -> Self {
+        let lockout = limits.filter(|settings| settings.is_locked(failures, Evidence::None));
         match lockout {
             _ if user.disabled => AccountState::Disabled,
             _ if user.password.is_none() => AccountState::ResetRequired,

@@ -9,7 +9,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::{AdminAction, Event},
-    model::{FailedAttempts, ResetCode, User, UserId, Username},
+    model::{ByEvidence, FailedAttempts, ResetCode, User, UserId, Username},
     ports::{StoreResult, Stored},
 };
 
@@ -239,11 +239,13 @@ impl Admin {
     }
 
     fn account(&self, user: User, failures: Option<FailedAttempts>) -> AdminUser {
-        let count = failures.map_or(0, |failures| failures.count);
+        let counts = failures.map(|failures| failures.counts);
+        let counts = ByEvidence::each(|evidence| counts.map_or(0, |counts| counts.of(evidence).consecutive));
+        let count = failures.map_or(0, |failures| failures.total());
         AdminUser {
-            state: AccountState::of(&user, count, self.limits.settings()),
+            state: AccountState::of(&user, &counts, self.limits.settings()),
             failures: count,
-            last_failure_time: failures.filter(|failures| failures.count > 0).map(|failures| failures.last_time),
+            last_failure_time: failures.filter(|failures| failures.total() > 0).map(|failures| failures.last_time),
             reset_expire_time: user.reset.map(|kept| kept.expire_time).filter(|end| *end > self.store.now()),
             user,
         }

@@ -1,8 +1,8 @@
 //! One attempt to authenticate, step by step. The picture is in `authn/mod.rs`.
 //!
 //! Every way to try a factor is here: logins over all APIs, a registration that is sent again, reauthentication before a
-//! password change or a deletion, and reset codes. An attempt that is dropped before it settles counts nowhere, except at
-//! the client's address after an invalid proof of work or while a hash runs.
+//! password change or a deletion, and reset codes. An attempt that is dropped before it settles counts nowhere, except after
+//! an invalid proof of work, and while a hash runs: then it counts as failed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     factor::{Factor, Failure, NoPermit, PasswordFactor, Subject},
 };
 use crate::domain::{
-    abuse::{AttemptLimits, LimitHold, Lock, ProofOfWork, pool_purpose},
+    abuse::{AttemptCost, AttemptLimits, LimitHold, Lock, ProofOfWork, Proven, pool_purpose},
     context::CallContext,
     error::Error,
     event::Event,
@@ -63,15 +63,15 @@ pub(in crate::domain) struct Begun<'a>(Attempt<'a>);
 #[must_use]
 pub(in crate::domain) struct Limited<'a> {
     attempt: Attempt<'a>,
-    /// The permit that a valid proof of work came with.
-    proven: Option<QueuePermit>,
+    /// The valid proof of work that came with it.
+    proven: Option<Proven>,
 }
 
 /// The user and the failed attempts were read.
 #[must_use]
 pub(in crate::domain) struct Loaded<'a> {
     attempt: Attempt<'a>,
-    proven: Option<QueuePermit>,
+    proven: Option<Proven>,
     user: Option<Stored<User>>,
     failed_attempts: Option<Stored<FailedAttempts>>,
     /// Whether the pipeline itself looked for the user, whose existence no answer may tell.
@@ -160,10 +160,12 @@ impl<'a> Begun<'a> {
     /// `ChallengeRequired`, `ChallengeInvalid`; `RateLimited`, `Overloaded`, `Draining`, `DeadlineExceeded`,
     /// `StoreUnavailable`, `OutcomeUnknown`.
     pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
-        let Attempt { pipeline, context, challenge, hold, .. } = &mut self.0;
-        let presented = pipeline.proof_of_work.present(context, *challenge, solution).await;
-        // An invalid solution costs this node something and the client nothing.
-        hold.set_cost(matches!(presented, Err(Error::ChallengeInvalid { .. })));
+        let Attempt { pipeline, context, username, challenge, hold, .. } = &mut self.0;
+        let presented = pipeline.proof_of_work.present(context, *challenge, Some(username), solution).await;
+        if let Err(Error::ChallengeInvalid { .. }) = presented {
+            // It costs this node something and the client nothing.
+            hold.set_cost(AttemptCost::Solution);
+        }
         let limited = self.with_proof(presented?).await?;
         if limited.proven.is_none() {
             let Attempt { pipeline, context, challenge, .. } = &limited.attempt;
@@ -176,11 +178,11 @@ impl<'a> Begun<'a> {
     /// The same, with the proof of work that the call showed before the attempt began.
     ///
     /// # Errors
-    /// `RateLimited`, `Overloaded`.
-    pub(in crate::domain) async fn with_proof(mut self, proven: Option<QueuePermit>) -> Result<Limited<'a>, Error> {
-        let Attempt { pipeline, context, hold, .. } = &mut self.0;
-        if proven.is_none() {
-            pipeline.limits.reserve_at_account(context, hold).await?;
+    /// `RateLimited`; `ChallengeRequired`.
+    pub(in crate::domain) async fn with_proof(mut self, proven: Option<Proven>) -> Result<Limited<'a>, Error> {
+        let Attempt { pipeline, context, challenge, hold, .. } = &mut self.0;
+        if proven.is_none() && !pipeline.limits.reserve_at_account(context, hold).await? {
+            return Err(pipeline.proof_of_work.required(context, *challenge));
         }
         Ok(Limited { attempt: self.0, proven })
     }
@@ -220,7 +222,7 @@ impl<'a> Loaded<'a> {
     pub(in crate::domain) async fn admit(self) -> Result<Admitted<'a, QueuePermit>, Error> {
         let (attempt, user, lock, proven) = self.within_limits().await?;
         let permit = match proven {
-            Some(permit) => permit,
+            Some(proven) => proven.permit,
             None => attempt.pipeline.pool.admit_call(attempt.context, pool_purpose(attempt.challenge))?,
         };
         Ok(Admitted { attempt, user, lock, permit })
@@ -236,9 +238,9 @@ impl<'a> Loaded<'a> {
         Ok(Admitted { attempt, user, lock, permit: NoPermit })
     }
 
-    async fn within_limits(self) -> Result<(Attempt<'a>, Option<Stored<User>>, Lock, Option<QueuePermit>), Error> {
+    async fn within_limits(self) -> Result<(Attempt<'a>, Option<Stored<User>>, Lock, Option<Proven>), Error> {
         let Self { mut attempt, proven, user, failed_attempts, is_existence_secret } = self;
-        let admitted = attempt.admit(user.as_ref(), failed_attempts, proven.is_some()).await;
+        let admitted = attempt.admit(user.as_ref(), failed_attempts, proven.as_ref().map(|proven| proven.price)).await;
         if admitted.is_err() && is_existence_secret {
             attempt.refusal_time.as_mut().await;
         }
@@ -251,11 +253,11 @@ impl Attempt<'_> {
         &mut self,
         user: Option<&Stored<User>>,
         failed_attempts: Option<Stored<FailedAttempts>>,
-        is_proven: bool,
+        price: Option<u8>,
     ) -> Result<Lock, Error> {
         let Self { pipeline, context, challenge, hold, .. } = self;
         let user = user.map(|stored| &stored.value);
-        let lock = pipeline.limits.admit(context, hold, user, failed_attempts, is_proven).await?;
+        let lock = pipeline.limits.admit(context, hold, user, failed_attempts, price).await?;
         lock.ok_or_else(|| pipeline.proof_of_work.required(context, *challenge))
     }
 }
@@ -268,12 +270,14 @@ impl<'a, P> Admitted<'a, P> {
     pub(in crate::domain) async fn verify<F: Factor<Permit = P>>(self, factor: F) -> Result<Verified<'a, F>, Error> {
         let Self { mut attempt, user, lock, permit } = self;
         // A client that disconnects now has cost one hash and gets no answer.
-        attempt.hold.set_cost(true);
+        attempt.hold.set_cost(AttemptCost::Hash);
         let pipeline = attempt.pipeline;
         let found = user.as_ref().map(|stored| &stored.value);
         let subject = Subject { user: found, lock, now: pipeline.store.now(), pool: &pipeline.pool };
         let verified = factor.verify(permit, subject).await;
-        attempt.hold.set_cost(verified.is_ok());
+        if verified.is_err() {
+            attempt.hold.set_cost(AttemptCost::Nothing);
+        }
         Ok(Verified { attempt, user, refusal: verified? })
     }
 }

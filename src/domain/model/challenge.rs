@@ -33,6 +33,8 @@ pub enum ChallengeFault {
     Expired,
     /// The challenge is for another purpose.
     OtherPurpose,
+    /// The challenge is for another username.
+    OtherAccount,
     /// It was used before.
     Spent,
     /// The key does not belong to the counter, or does not have the prefix.
@@ -63,6 +65,7 @@ impl ChallengeFault {
             ChallengeFault::Forged => "forged",
             ChallengeFault::Expired => "expired",
             ChallengeFault::OtherPurpose => "other_purpose",
+            ChallengeFault::OtherAccount => "other_account",
             ChallengeFault::Spent => "spent",
             ChallengeFault::Unsolved => "unsolved",
         }

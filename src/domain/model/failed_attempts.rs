@@ -1,36 +1,112 @@
 //! The consecutive failed attempts of a username, as they are stored.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    array,
+    time::{Duration, SystemTime},
+};
 
 use crate::common::time::credible_or_now;
 
-/// How long a count of one is kept, and the maximum for any count.
+/// How long a failed attempt keeps its record. Each costs a hash, so the number of records is bounded by the hashes of this
+/// time, whichever names they are for.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
+
+/// The maximum for any number of them.
 const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// What vouches for the client of an attempt. Attempts of each kind are counted and limited apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// Nothing.
+    None,
+    /// The user has logged in from the address before, or is in a session.
+    Familiar,
+    /// A proof of work.
+    ProofOfWork,
+}
+
+/// One value for each [`Evidence`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByEvidence<T>([T; 3]);
 
 /// The stored failed attempts of a username.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempts {
-    /// Consecutive failed attempts.
-    pub count: u32,
     /// The time of the last one.
     pub last_time: SystemTime,
-    /// When the GCRA state of the account is empty (`abuse/rate_limit/`).
+    /// The counts.
+    pub counts: ByEvidence<FailureCount>,
+}
+
+/// Failed attempts with the same evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureCount {
+    /// Consecutive failed attempts.
+    pub consecutive: u32,
+    /// When the GCRA state of the account is empty (`abuse/rate_limit/`); the last attempt or earlier if it is.
     pub clear_time: SystemTime,
 }
 
-impl FailedAttempts {
-    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now.
-    /// Whether the GCRA state is credible depends on the settings (`abuse/failure_counter.rs`).
-    pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
-        // Every field by name, so that a new time is not forgotten.
-        let Self { count, last_time, clear_time } = self;
-        Self { count, last_time: credible_or_now(last_time, now), clear_time }
+impl Evidence {
+    /// All of them.
+    pub const ALL: [Evidence; 3] = [Evidence::None, Evidence::Familiar, Evidence::ProofOfWork];
+
+    fn index(self) -> usize {
+        match self {
+            Evidence::None => 0,
+            Evidence::Familiar => 1,
+            Evidence::ProofOfWork => 2,
+        }
+    }
+}
+
+impl<T> ByEvidence<T> {
+    /// The values.
+    pub fn each(value: impl FnMut(Evidence) -> T) -> Self {
+        Self(Evidence::ALL.map(value))
     }
 
-    /// When the count is no longer needed.
+    /// The value for this evidence.
+    pub fn of(&self, evidence: Evidence) -> &T {
+        &self.0[evidence.index()]
+    }
+
+    /// The value for this evidence.
+    pub fn of_mut(&mut self, evidence: Evidence) -> &mut T {
+        &mut self.0[evidence.index()]
+    }
+
+    /// Makes one value of two.
+    pub fn zip<U, V>(&self, other: &ByEvidence<U>, mut join: impl FnMut(&T, &U) -> V) -> ByEvidence<V> {
+        ByEvidence(array::from_fn(|at| join(&self.0[at], &other.0[at])))
+    }
+
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+impl FailedAttempts {
+    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and its
+    /// GCRA states are as long as they were then. How long they can be depends on the settings (`abuse/failure_counter.rs`).
+    pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
+        // Every field by name, so that a new time is not forgotten.
+        let Self { last_time, counts } = self;
+        let credible = credible_or_now(last_time, now);
+        let ahead = last_time.duration_since(credible).unwrap_or_default();
+        let counts = counts.zip(&counts, |count, _| FailureCount { clear_time: count.clear_time - ahead, ..*count });
+        Self { last_time: credible, counts }
+    }
+
+    /// The number of consecutive failed attempts with any evidence.
+    pub fn total(&self) -> u32 {
+        self.counts.values().fold(0, |total, count| total.saturating_add(count.consecutive))
+    }
+
+    /// When the record is no longer needed.
     pub fn forget_time(&self) -> SystemTime {
-        let kept_for = KEPT_FOR.saturating_mul(self.count.saturating_mul(self.count)).min(KEPT_FOR_MAX);
-        (self.last_time + kept_for).max(self.clear_time)
+        let kept_for = KEPT_FOR.saturating_mul(self.total()).min(KEPT_FOR_MAX);
+        self.counts.values().map(|count| count.clear_time).fold(self.last_time + kept_for, SystemTime::max)
     }
 }

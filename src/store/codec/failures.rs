@@ -1,4 +1,4 @@
-//! The codec of the failure counter: how many consecutive failed attempts, the last one, and the GCRA state of the account.
+//! The codec of the failure counter: consecutive failed attempts, the last one, and the GCRA states of the account.
 //!
 //! Guarantees that unknown members survive a rewrite. Does not know usernames: the key has a keyed hash.
 
@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode, encode, read_time, unknown::encode_over, write_time};
+use super::{StoredTime, decode, encode, read_time, unknown::encode_over, write_time};
 use crate::{
     common::time::to_the_millisecond,
-    domain::{FailedAttempts, Revision, Stored},
+    domain::{ByEvidence, Evidence, FailedAttempts, FailureCount, Revision, Stored},
 };
 
 /// The newest version of the form that this program reads.
@@ -18,11 +18,19 @@ const VERSION: u32 = 1;
 #[derive(Serialize, Deserialize)]
 struct FailedAttemptsDocument {
     v: u32,
+    /// With no evidence.
     count: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    familiar_count: u32,
+    /// With proof of work.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    paid_count: u32,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     last_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     clear_time: SystemTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paid_clear_time: Option<StoredTime>,
 }
 
 /// Decodes the document.
@@ -51,13 +59,36 @@ pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> SystemTime {
 }
 
 fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
-    let FailedAttemptsDocument { v: _, count, last_time, clear_time } = document;
-    FailedAttempts { count, last_time, clear_time }
+    let FailedAttemptsDocument { v: _, count, familiar_count, paid_count, last_time, clear_time, paid_clear_time } =
+        document;
+    let counts = ByEvidence::each(|evidence| match evidence {
+        Evidence::None => FailureCount { consecutive: count, clear_time },
+        // Has no limit of the account.
+        Evidence::Familiar => FailureCount { consecutive: familiar_count, clear_time: last_time },
+        Evidence::ProofOfWork => FailureCount {
+            consecutive: paid_count,
+            clear_time: paid_clear_time.as_ref().map_or(last_time, |time| time.0),
+        },
+    });
+    FailedAttempts { last_time, counts }
 }
 
 fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
-    let FailedAttempts { count, last_time, clear_time } = *failures;
-    FailedAttemptsDocument { v: VERSION, count, last_time, clear_time }
+    let FailedAttempts { last_time, counts } = *failures;
+    let [unproven, familiar, paid] = Evidence::ALL.map(|evidence| *counts.of(evidence));
+    FailedAttemptsDocument {
+        v: VERSION,
+        count: unproven.consecutive,
+        familiar_count: familiar.consecutive,
+        paid_count: paid.consecutive,
+        last_time,
+        clear_time: unproven.clear_time,
+        paid_clear_time: (paid.clear_time > last_time).then_some(StoredTime(paid.clear_time)),
+    }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]
@@ -70,7 +101,8 @@ mod tests {
         let unknown = r#","z":18446744073709551616,"a":1e400}"#;
         for document in [new.to_owned(), new.replace('}', unknown)] {
             let seen = read(document.as_bytes()).unwrap();
-            let changed = FailedAttempts { count: 4, ..seen.value };
+            let mut changed = seen.value;
+            changed.counts.of_mut(Evidence::None).consecutive = 4;
             let rewritten = String::from_utf8(write(Some(&seen.revision), &changed).unwrap()).unwrap();
             assert_eq!(rewritten, document.replace("\"count\":3", "\"count\":4"));
         }

@@ -215,9 +215,20 @@ impl Store for TypedStore {
 
     async fn failures(&self, name: UsernameHash) -> Result<Option<Stored<FailedAttempts>>, StoreError> {
         let key = DocumentKey::failed_attempts(name);
-        let document = self.documents.get(&key).await?;
-        let failures = document.map(|bytes| key.read(&bytes, codec::failures::read)).transpose()?;
-        Ok(failures.map(|stored| stored.map(|failures| failures.with_credible_times(self.now()))))
+        let read = async || -> Result<_, StoreError> {
+            let Some(bytes) = self.documents.get(&key).await? else { return Ok(None) };
+            let Stored { value, revision } = key.read(&bytes, codec::failures::read)?;
+            let credible = value.with_credible_times(self.now());
+            Ok(Some((value != credible, Stored { value: credible, revision })))
+        };
+        let Some((was_wrong, stored)) = read().await? else { return Ok(None) };
+        if !was_wrong {
+            return Ok(Some(stored));
+        }
+        // Stored at once: with times ahead of the clock a GCRA state would not drain. Where another node was faster, it did
+        // the same.
+        self.replace_failures(name, Some(&stored.revision), Some(&stored.value)).await?;
+        Ok(read().await?.map(|(_, stored)| stored))
     }
 
     async fn replace_failures(

@@ -17,7 +17,10 @@ use hyper::{Request, Response, body::Incoming};
 use tokio::{io::AsyncWriteExt, sync::watch};
 use tower::Service;
 use watchword::{
-    api::{forwarded::TrustedProxies, pb},
+    api::{
+        forwarded::{ClientAddress, TrustedProxies},
+        pb,
+    },
     domain::{
         Clock, Environment, Error, Event, HashPool, Observer, Password, System,
         password::{Cost, Kernel, PoolSettings, Purpose},
@@ -136,7 +139,8 @@ async fn control_service_that_ignores_cancellation_exceeds_the_hash_limit() {
     let Address::Tcp(address) = listener.address() else { unreachable!("bound to an internet address") };
     let (_readiness, ready) = watch::channel(Readiness::Ready);
     let (_drain, draining) = Drain::new();
-    let api = IgnoresCancellation(GrpcApi::new(app.services(), TrustedProxies::default(), ready, false));
+    let api =
+        IgnoresCancellation(GrpcApi::new(app.services(), TrustedProxies::default(), ClientAddress::None, ready, false));
     tokio::spawn(serve(listener, api, Limits::default(), draining));
     send_reset_logins(address, &[], None).await;
     assert!(hashes_of_cancelled_calls(&app) > QUEUE_JOBS_MAX + WORKERS, "the control hashed too little");

@@ -113,6 +113,8 @@ impl Observer for Events {
             Event::LoginRefused { why: Refusal::NoPassword(_), .. } => "no password",
             Event::LoginRefused { why: Refusal::PepperKeyMissing(_), .. } => "pepper key missing",
             Event::LoginRefused { why: Refusal::Disabled(_), .. } => "disabled",
+            Event::AttemptAbandoned { .. } => "abandoned",
+            Event::RegistrationAlert => "registration alert",
             Event::TokenRefreshed { again: false, .. } => "refreshed",
             Event::TokenRefreshed { again: true, .. } => "refreshed again",
             Event::RefreshRepeatRefused { .. } => "repeated elsewhere",

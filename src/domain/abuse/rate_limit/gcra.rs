@@ -20,8 +20,18 @@ impl Rate {
         self.period / self.events.max(1)
     }
 
+    /// So many times the events in the same period.
+    pub(in crate::domain) fn times(self, multiple: u32) -> Self {
+        Self { events: self.events.saturating_mul(multiple), ..self }
+    }
+
+    /// One of so many parts of the events, at least one, in the same period.
+    pub(in crate::domain) fn part(self, of: u32) -> Self {
+        Self { events: (self.events / of).max(1), ..self }
+    }
+
     /// The wait until one more event is allowed.
-    pub(super) fn wait(self, state: Duration) -> Option<Duration> {
+    pub(in crate::domain::abuse) fn wait(self, state: Duration) -> Option<Duration> {
         let wait = (state + self.increment()).saturating_sub(self.period);
         (!wait.is_zero()).then_some(wait)
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use super::{RateLimitKey, gcra::Rate, sketch::Sketch};
+use super::{RateLimitKey, TABLES, gcra::Rate, sketch::Sketch};
 use crate::{
     common::lock::lock,
     domain::ports::{Clock, Sleep},
@@ -37,7 +37,7 @@ pub(super) struct LimiterState {
 
 /// GCRA states, and attempts in flight.
 pub(super) struct LimiterTables {
-    pub(super) sketch: Sketch,
+    sketches: [Sketch; TABLES.len()],
     /// Attempts that have reserved and have not settled; each has a few entries.
     pub(super) in_flight: HashMap<RateLimitKey, AttemptsInFlight>,
 }
@@ -64,6 +64,8 @@ pub(in crate::domain) struct Reservation {
 
 /// No reservation is possible now.
 pub(in crate::domain) struct Exceeded {
+    /// Where.
+    pub(in crate::domain) key: RateLimitKey,
     pub(super) refusal: LimitRefusal,
     /// Ends when the next attempt in flight settles, which may release its reservation.
     pub(super) settled: Option<Pin<Box<OwnedNotified>>>,
@@ -83,12 +85,27 @@ pub(in crate::domain) struct WaitBudget(Sleep);
 
 impl LimiterState {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let tables = LimiterTables { sketch: Sketch::new(clock.monotonic()), in_flight: HashMap::new() };
+        let sketches = TABLES.map(|cells| Sketch::new(cells, clock.monotonic()));
+        let tables = LimiterTables { sketches, in_flight: HashMap::new() };
         Self { tables: Mutex::new(tables), clock }
     }
 
     pub(super) fn tables(&self) -> MutexGuard<'_, LimiterTables> {
         lock(&self.tables)
+    }
+}
+
+impl LimiterTables {
+    /// The GCRA state of a key.
+    pub(super) fn state(&self, key: &RateLimitKey, now: Instant) -> Duration {
+        self.sketches[key.table()].get(key, now)
+    }
+
+    /// Adds an event to the GCRA state of a key. It is never longer than the period.
+    pub(super) fn add(&mut self, key: &RateLimitKey, rate: Rate, now: Instant) {
+        let sketch = &mut self.sketches[key.table()];
+        let state = sketch.get(key, now) + rate.increment();
+        sketch.raise(key, now, state.min(rate.period));
     }
 }
 
@@ -149,15 +166,12 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut tables = self.limiter.tables();
-        let LimiterTables { sketch, in_flight } = &mut *tables;
-        let Entry::Occupied(mut others) = in_flight.entry(self.key) else { return };
+        if let (Some(rate), true) = (self.rate, self.is_kept) {
+            tables.add(&self.key, rate, self.limiter.clock.monotonic());
+        }
+        let Entry::Occupied(mut others) = tables.in_flight.entry(self.key) else { return };
         others.get_mut().count -= 1;
         others.get_mut().settled_count += 1;
-        if let (Some(rate), true) = (self.rate, self.is_kept) {
-            let now = self.limiter.clock.monotonic();
-            let gcra_state = sketch.get(&self.key, now);
-            sketch.raise(&self.key, now, gcra_state + rate.increment());
-        }
         // A released reservation is for one waiting call. Only when no attempt is in flight any more do all of them wake:
         // more wake-ups would make a crowd that waits cost more than one that is refused.
         if others.get().count == 0 {

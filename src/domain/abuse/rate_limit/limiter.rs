@@ -1,6 +1,7 @@
 //! The rate limiter: GCRA states of all keys in one sketch, and the reservations that are in flight.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,17 +11,24 @@ use super::{
     gcra::Rate,
     in_flight::{AttemptsInFlight, Exceeded, LimitRefusal, LimiterState, LimiterTables, Reservation, WaitBudget},
 };
-use crate::domain::ports::Clock;
+use crate::domain::{model::IpPrefix, ports::Clock};
 
 /// The rate limits of this node.
 pub(in crate::domain) struct RateLimiter(Arc<LimiterState>);
 
 /// A reservation to make.
+#[derive(Debug, Clone, Copy)]
 pub(in crate::domain) struct LimitRequest {
     pub(in crate::domain) key: RateLimitKey,
     pub(in crate::domain) rate: Rate,
     /// The GCRA state where it is kept elsewhere, without the attempts that are in flight.
     pub(in crate::domain) stored: Option<Duration>,
+}
+
+impl LimitRequest {
+    pub(in crate::domain) fn new(key: RateLimitKey, rate: Rate) -> Self {
+        Self { key, rate, stored: None }
+    }
 }
 
 impl RateLimiter {
@@ -33,52 +41,52 @@ impl RateLimiter {
         WaitBudget::new(&*self.0.clock)
     }
 
-    /// Reserves at `key`. Waits a little for attempts that are in flight.
-    pub(in crate::domain) async fn reserve(&self, key: RateLimitKey, rate: Rate) -> Result<Reservation, LimitRefusal> {
+    /// Reserves what all of these ask for. Waits a little for attempts that are in flight.
+    pub(in crate::domain) async fn reserve(&self, requests: &[LimitRequest]) -> Result<Vec<Reservation>, LimitRefusal> {
         let mut budget = self.wait_budget();
         loop {
-            let request = LimitRequest { key, rate, stored: None };
-            let reserved = self.reserve_in(&mut self.0.tables(), request);
+            let reserved = self.reserve_in(&mut self.0.tables(), requests);
             match reserved {
-                Ok(reservation) => return Ok(reservation),
+                Ok(reservations) => return Ok(reservations),
                 Err(exceeded) => budget.wait(exceeded).await?,
             }
         }
     }
 
-    /// Reserves at `request`'s key and among the attempts in flight at `account`, of which at most `in_flight_max` may be.
-    /// Without a request only their number is bounded.
+    /// Reserves what these ask for, and among the attempts in flight at `account`, of which at most `in_flight_max` may be.
     pub(in crate::domain) fn try_reserve_in_flight(
         &self,
         account: RateLimitKey,
         in_flight_max: u32,
-        request: Option<LimitRequest>,
+        requests: &[LimitRequest],
     ) -> Result<Vec<Reservation>, Exceeded> {
         let mut tables = self.0.tables();
         if tables.count_in_flight(&account) >= in_flight_max {
             return Err(tables.exceeded(&account, self.0.clock.monotonic()));
         }
-        let limited = request.map(|request| self.reserve_in(&mut tables, request)).transpose()?;
-        let counted = self.reservation(&mut tables, account, None);
-        Ok(limited.into_iter().chain([counted]).collect())
+        let mut reservations = self.reserve_in(&mut tables, requests)?;
+        reservations.push(self.reservation(&mut tables, account, None));
+        Ok(reservations)
     }
 
-    fn reserve_in(
-        &self,
-        tables: &mut LimiterTables,
-        LimitRequest { key, rate, stored }: LimitRequest,
-    ) -> Result<Reservation, Exceeded> {
+    /// Reserves at all keys or at none. The keys differ.
+    fn reserve_in(&self, tables: &mut LimiterTables, requests: &[LimitRequest]) -> Result<Vec<Reservation>, Exceeded> {
         let now = self.0.clock.monotonic();
-        let settled = stored.unwrap_or_else(|| tables.sketch.get(&key, now));
-        if let Some(wait) = rate.wait(settled) {
-            // An attempt in flight that succeeds does not change that, so waiting for it is of no use.
-            return Err(Exceeded { refusal: LimitRefusal::RateExceeded(wait), settled: None });
+        for LimitRequest { key, rate, stored } in requests {
+            let settled = stored.unwrap_or_else(|| tables.state(key, now));
+            if let Some(wait) = rate.wait(settled) {
+                // An attempt in flight that succeeds does not change that, so waiting for it is of no use.
+                return Err(Exceeded { key: *key, refusal: LimitRefusal::RateExceeded(wait), settled: None });
+            }
+            let in_flight = rate.increment().saturating_mul(tables.count_in_flight(key));
+            if rate.wait(settled.saturating_add(in_flight)).is_some() {
+                return Err(tables.exceeded(key, now));
+            }
         }
-        let in_flight = rate.increment().saturating_mul(tables.count_in_flight(&key));
-        if rate.wait(settled.saturating_add(in_flight)).is_some() {
-            return Err(tables.exceeded(&key, now));
-        }
-        Ok(self.reservation(tables, key, stored.is_none().then_some(rate)))
+        let reserved = requests.iter().map(|LimitRequest { key, rate, stored }| {
+            self.reservation(tables, *key, stored.is_none().then_some(*rate))
+        });
+        Ok(reserved.collect())
     }
 
     fn reservation(&self, tables: &mut LimiterTables, key: RateLimitKey, rate: Option<Rate>) -> Reservation {
@@ -87,19 +95,32 @@ impl RateLimiter {
         Reservation::new(self.0.clone(), key, rate)
     }
 
-    /// Counts one event at `key`, or answers the wait until one may be counted.
-    pub(in crate::domain) fn count(&self, key: RateLimitKey, rate: Rate) -> Result<(), Duration> {
+    /// Counts one event at each key, or answers the wait until one may be counted.
+    pub(in crate::domain) fn count(&self, requests: &[LimitRequest]) -> Result<(), Duration> {
         // In one step, so that no call is in flight at such a key.
         let (mut tables, now) = (self.0.tables(), self.0.clock.monotonic());
-        let gcra_state = tables.sketch.get(&key, now);
-        match rate.wait(gcra_state) {
-            Some(wait) => Err(wait),
-            None => {
-                tables.sketch.raise(&key, now, gcra_state + rate.increment());
-                Ok(())
-            }
+        let waits = requests.iter().filter_map(|request| request.rate.wait(tables.state(&request.key, now)));
+        if let Some(wait) = waits.max() {
+            return Err(wait);
         }
+        requests.iter().for_each(|request| tables.add(&request.key, request.rate, now));
+        Ok(())
     }
+
+    /// Whether no event may be counted at `key` now.
+    pub(in crate::domain) fn is_exceeded(&self, key: RateLimitKey, rate: Rate) -> bool {
+        let state = self.0.tables().state(&key, self.0.clock.monotonic());
+        rate.wait(state).is_some()
+    }
+}
+
+/// The requests that limit what comes from an address: one for each prefix that can be one client.
+pub(in crate::domain) fn from_address(
+    address: IpAddr,
+    rate: Rate,
+    key: impl Fn(IpPrefix) -> RateLimitKey,
+) -> impl Iterator<Item = LimitRequest> {
+    IpPrefix::levels(address).map(move |(prefix, multiple)| LimitRequest::new(key(prefix), rate.times(multiple)))
 }
 
 impl LimiterTables {
@@ -112,6 +133,6 @@ impl LimiterTables {
         let others = self.in_flight.get(key);
         let wait = others.map_or(Duration::ZERO, |others| others.wait(now));
         let settled = others.and_then(AttemptsInFlight::settled);
-        Exceeded { refusal: LimitRefusal::AttemptsInFlight(wait), settled }
+        Exceeded { key: *key, refusal: LimitRefusal::AttemptsInFlight(wait), settled }
     }
 }

@@ -12,9 +12,12 @@ mod sketch;
 pub use self::gcra::Rate;
 pub(in crate::domain) use self::{
     in_flight::{Exceeded, LimitRefusal, Reservation},
-    limiter::{LimitRequest, RateLimiter},
+    limiter::{LimitRequest, RateLimiter, from_address},
 };
-use crate::domain::model::{IpPrefix, SessionId, UsernameHash};
+use crate::domain::{
+    error::Limit,
+    model::{ByEvidence, Evidence, IpPrefix, SessionId, UsernameHash},
+};
 
 /// The limits that operators set.
 #[derive(Debug, Clone, Copy)]
@@ -25,37 +28,70 @@ pub struct RateLimitSettings {
     pub per_account: Rate,
     /// Failed attempts of one address, or one session, at one account.
     pub per_address_and_account: Rate,
+    /// Failed attempts with proof of work at one account. One address may use a tenth of them.
+    pub paid_per_account: Rate,
+    /// Attempts of one client address, right or wrong.
+    pub attempts_per_address: Rate,
+    /// Attempts at one account, right or wrong.
+    pub attempts_per_account: Rate,
     /// Registrations from one address, whatever their outcome.
     pub registrations: Rate,
     /// Calls of one session that change something.
     pub per_session: Rate,
-    /// Failed attempts of all clients. Beyond it operators are alerted and no call is refused: one botnet would stop all
-    /// logins.
+    /// Failed attempts of all clients. Beyond it operators are alerted.
     pub alert: Rate,
+    /// Registrations of all clients. Beyond it operators are alerted.
+    pub registration_alert: Rate,
+    /// Whether calls without a client address and without a session need proof of work while there is an alert, and where
+    /// the limit of the account is used up. Calls with an address never do: one botnet would stop all logins.
+    pub asks_unknown_for_work: bool,
     /// Lockout threshold: consecutive failed attempts after which the password alone no longer opens an account.
     pub lockout_threshold: u32,
-    /// Whether a lockout also applies to familiar addresses.
+    /// Whether a lockout also applies to familiar addresses and to proof of work.
     pub lockout_is_strict: bool,
 }
 
-/// Where an attempt comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::domain) enum AttemptSource {
-    Address(IpPrefix),
-    /// An authenticated user, who shows the password again.
-    Session(SessionId),
+impl RateLimitSettings {
+    /// The limit of an account on failed attempts with this evidence, which all nodes share.
+    pub(in crate::domain) fn at_account(&self, evidence: Evidence) -> Option<Rate> {
+        match evidence {
+            Evidence::None => Some(self.per_account),
+            // Each address and each session has a limit of its own, and together they have the lockout threshold.
+            Evidence::Familiar => None,
+            Evidence::ProofOfWork => Some(self.paid_per_account),
+        }
+    }
+
+    /// Whether so many consecutive failed attempts lock the account for attempts with this evidence.
+    pub(in crate::domain) fn is_locked(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> bool {
+        let count = match (self.lockout_is_strict, evidence) {
+            (true, _) => failures.values().fold(0, |total: u32, count| total.saturating_add(*count)),
+            (false, Evidence::None | Evidence::Familiar) => *failures.of(evidence),
+            // Its price grows instead.
+            (false, Evidence::ProofOfWork) => 0,
+        };
+        count >= self.lockout_threshold
+    }
 }
 
 /// What is limited. Each key has a GCRA state of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::domain) enum RateLimitKey {
-    Address(IpPrefix),
-    Account(UsernameHash),
-    AddressAndAccount(AttemptSource, UsernameHash),
-    /// Attempts at an account that are in flight, from all sources: bounded in number, not in time.
-    InFlight(UsernameHash),
-    /// Attempts at an account with proof of work.
-    ProofOfWork(UsernameHash),
+    /// Failed attempts without evidence.
+    FailuresFrom(IpPrefix),
+    /// Failed attempts of an address at an account, without proof of work.
+    FailuresFromAt(IpPrefix, UsernameHash),
+    /// The same of a session.
+    FailuresInSession(SessionId),
+    /// Failed attempts at an account, whose GCRA state is in the store.
+    FailuresAt(UsernameHash, Evidence),
+    /// Failed attempts of an address with proof of work at an account.
+    PaidFailuresFromAt(IpPrefix, UsernameHash),
+    /// Attempts at an account that are in flight: bounded in number, not in time.
+    InFlight(UsernameHash, Evidence),
+    /// All attempts.
+    AttemptsFrom(IpPrefix),
+    AttemptsAt(UsernameHash),
     Registrations(IpPrefix),
     /// Calls with an access token of a session that change something.
     SessionChanges(SessionId),
@@ -66,11 +102,57 @@ pub(in crate::domain) enum RateLimitKey {
     RefreshTokenUses([u8; 32]),
     /// Wrong reset codes, which use up nothing of the limits on passwords.
     ResetCodes(IpPrefix),
-    ResetCodesAtAccount(IpPrefix, UsernameHash),
+    ResetCodesAt(IpPrefix, UsernameHash),
     /// Wrong client secrets, by peer. `None` for peers on a Unix socket.
     ClientSecrets(Option<IpPrefix>),
-    /// Failed attempts of all clients.
-    AllFailures,
-    /// Alerts that were sent about them.
-    AlertsSent,
+    /// Of all clients together.
+    Total(Total),
+}
+
+/// What is counted over all clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::domain) enum Total {
+    /// Failed attempts, and alerts about them.
+    Failures,
+    FailureAlerts,
+    /// Registrations, and alerts about them.
+    Registrations,
+    RegistrationAlerts,
+}
+
+/// The cells in a row of the sketch of each table. Failed attempts of addresses, which botnets cause, have the largest.
+const TABLES: [usize; 10] = [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
+
+impl RateLimitKey {
+    /// The limit, as errors name it.
+    pub(in crate::domain) fn limit(&self) -> Limit {
+        match self {
+            Self::FailuresFrom(_) | Self::ResetCodes(_) | Self::Total(_) => Limit::Address,
+            Self::FailuresFromAt(..) | Self::FailuresInSession(_) | Self::ResetCodesAt(..) => Limit::AddressAndAccount,
+            Self::FailuresAt(_, Evidence::None | Evidence::Familiar) | Self::InFlight(..) => Limit::Account,
+            Self::FailuresAt(_, Evidence::ProofOfWork) | Self::PaidFailuresFromAt(..) => Limit::PaidAttempts,
+            Self::AttemptsFrom(_) => Limit::AddressAttempts,
+            Self::AttemptsAt(_) => Limit::AccountAttempts,
+            Self::Registrations(_) => Limit::Registrations,
+            Self::SessionChanges(_) | Self::SessionRefreshes(_) | Self::RefreshTokenUses(_) => Limit::Session,
+            Self::ClientSecrets(_) => Limit::ClientSecrets,
+        }
+    }
+
+    /// The table of its GCRA state. A kind of limit disturbs no other.
+    fn table(&self) -> usize {
+        match self {
+            Self::FailuresFrom(_) => 0,
+            Self::FailuresFromAt(..) | Self::FailuresInSession(_) => 1,
+            Self::PaidFailuresFromAt(..) => 2,
+            Self::AttemptsFrom(_) => 3,
+            // The two that are kept elsewhere have no state in a table.
+            Self::AttemptsAt(_) | Self::FailuresAt(..) | Self::InFlight(..) => 4,
+            Self::Registrations(_) => 5,
+            Self::SessionChanges(_) | Self::SessionRefreshes(_) => 6,
+            Self::RefreshTokenUses(_) => 7,
+            Self::ResetCodes(_) | Self::ResetCodesAt(..) => 8,
+            Self::ClientSecrets(_) | Self::Total(_) => 9,
+        }
+    }
 }

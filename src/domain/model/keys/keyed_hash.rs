@@ -8,23 +8,44 @@ use aws_lc_rs::hmac;
 
 use crate::domain::model::{UserId, Username};
 
-/// The part of an address that belongs to one client: a whole IPv4 address, or the /64 network of an IPv6 address.
+/// The part of an address that belongs to one client: a whole IPv4 address, or a network of IPv6 addresses, of which a
+/// provider gives a customer a /64, a /56 or a /48 (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IpPrefix(IpAddr);
+pub struct IpPrefix {
+    address: IpAddr,
+    bits: u8,
+}
 
 impl IpPrefix {
-    /// The prefix of an address.
+    /// The smallest prefix of an address that can be a client: the IPv4 address, or the /64.
     pub fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-            v4 @ IpAddr::V4(_) => v4,
-        })
+        Self::with_bits(address, 64)
+    }
+
+    /// Every prefix of an address that can be one client, and how many times the limit of an address it has: an IPv6 /64, and
+    /// the /56 and the /48 that contain it, because one client can have so many /64.
+    pub(in crate::domain) fn levels(address: IpAddr) -> impl Iterator<Item = (Self, u32)> {
+        let levels: &[(u8, u32)] = match address.to_canonical() {
+            IpAddr::V4(_) => &[(32, 1)],
+            IpAddr::V6(_) => &[(64, 1), (56, 2), (48, 3)],
+        };
+        levels.iter().map(move |(bits, multiple)| (Self::with_bits(address, *bits), *multiple))
+    }
+
+    fn with_bits(address: IpAddr, bits: u8) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let address = IpAddr::V6((u128::from(v6) & !(u128::MAX >> bits)).into());
+                Self { address, bits }
+            }
+            v4 @ IpAddr::V4(_) => Self { address: v4, bits: 32 },
+        }
     }
 }
 
 impl fmt::Display for IpPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.address.fmt(f)
     }
 }
 
@@ -33,10 +54,10 @@ impl fmt::Display for IpPrefix {
 pub struct AddressHash(pub(crate) [u8; 8]);
 
 impl AddressHash {
-    pub(in crate::domain) fn new(key: &hmac::Key, user: Option<UserId>, IpPrefix(address): IpPrefix) -> Self {
+    pub(in crate::domain) fn new(key: &hmac::Key, user: Option<UserId>, prefix: IpPrefix) -> Self {
         let mut mac = hmac::Context::with_key(key);
         mac.update(&user.map_or([0; 16], UserId::bytes));
-        match address {
+        match prefix.address {
             IpAddr::V4(v4) => mac.update(&v4.octets()),
             IpAddr::V6(v6) => mac.update(&v6.octets()),
         }
@@ -69,5 +90,18 @@ mod tests {
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:192.0.2.7"), of("192.0.2.7"));
         assert_ne!(of("192.0.2.7"), of("192.0.2.8"));
+    }
+
+    #[test]
+    fn ipv6_address_counts_at_three_levels_and_ipv4_at_one() {
+        let levels = |text: &str| IpPrefix::levels(text.parse().unwrap()).collect::<Vec<_>>();
+        let [one, other] = ["2001:db8:1:2::1", "2001:db8:1:3::1"].map(levels);
+        assert_eq!(one.iter().map(|(_, multiple)| *multiple).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(one[0] != other[0] && one[1..] == other[1..], "the /64 differs, the /56 and the /48 are the same");
+        let [one, other] = ["2001:db8:1::1", "2001:db8:2::1"].map(levels);
+        assert!(one.iter().all(|level| !other.contains(level)), "another /48");
+        assert!(one[0].0 != one[1].0 && one[1].0 != one[2].0, "the same bits in networks of different sizes");
+        assert_eq!(levels("::ffff:192.0.2.7"), levels("192.0.2.7"));
+        assert_eq!(levels("192.0.2.7").len(), 1);
     }
 }

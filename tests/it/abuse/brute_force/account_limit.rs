@@ -10,7 +10,9 @@ use watchword::{
     domain::password::Cost,
 };
 
-use super::{concurrent_attempts, is_limited, login, login_from, outcome, rate_limit_of, with_rate_limits};
+use super::{
+    RATE_LIMITS, concurrent_attempts, is_limited, login, login_from, outcome, rate_limit_of, with_rate_limits,
+};
 use crate::support::{
     Api, App, ManualClock, StoreKind, TestStore, details,
     fault::{Fault, Faulty},
@@ -51,10 +53,10 @@ async fn control_without_rate_limits_or_stored_failures_verifies_more_attempts()
 
     for (fault, expected) in [(Fault::None, "RATE_LIMITED"), (Fault::ForgetsFailures, "INVALID_CREDENTIALS")] {
         let store = Faulty::with(fault);
-        let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+        let app = App::on(store.clone()).args(&RATE_LIMITS).start().await;
         assert_eq!(concurrent_attempts(&app, "ada", 50).await.0, 10);
         app.stopped().await;
-        let app = App::on(store).args(&["--throttle", "on"]).start().await;
+        let app = App::on(store).args(&RATE_LIMITS).start().await;
         assert_eq!(outcome(&login(&app, "ada", "one more").await), expected, "{fault:?}");
     }
 }
@@ -62,7 +64,7 @@ async fn control_without_rate_limits_or_stored_failures_verifies_more_attempts()
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_attempts_that_cannot_be_stored_count_at_once_and_are_stored_later() {
     let store = Faulty::with(Fault::None);
-    let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+    let app = App::on(store.clone()).args(&RATE_LIMITS).start().await;
     app.registered("ada").await;
     store.set(Fault::WritesNothing);
     assert_eq!(concurrent_attempts(&app, "ada", 50).await.0, 10);
@@ -70,14 +72,14 @@ async fn failed_attempts_that_cannot_be_stored_count_at_once_and_are_stored_late
     assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
     store.set(Fault::None);
     app.stopped().await;
-    let app = App::on(store).args(&["--throttle", "on"]).start().await;
+    let app = App::on(store).args(&RATE_LIMITS).start().await;
     assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_attempt_with_a_lost_store_reply_is_counted_once() {
     let store = Faulty::with(Fault::None);
-    let app = App::on(store.clone()).args(&["--throttle", "on"]).start().await;
+    let app = App::on(store.clone()).args(&RATE_LIMITS).start().await;
     app.registered("bob").await;
     store.set(Fault::ReplyLost);
     assert_eq!(outcome(&login(&app, "ada", "wrong password").await), "INVALID_CREDENTIALS");
@@ -90,7 +92,7 @@ async fn failed_attempt_with_a_lost_store_reply_is_counted_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clock_set_back_does_not_extend_the_rate_limit() {
+async fn clock_set_back_neither_extends_nor_ends_the_rate_limit() {
     let place = TestStore::new(StoreKind::Embedded);
     let app = with_rate_limits(StoreKind::Embedded).start_in(place.clone()).await;
     app.registered("ada").await;
@@ -99,6 +101,8 @@ async fn clock_set_back_does_not_extend_the_rate_limit() {
     let clock = ManualClock::default();
     clock.set_back(Duration::from_secs(86_400));
     let app = with_rate_limits(StoreKind::Embedded).clock(clock).start_in(place).await;
+    assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
+    app.clock.advance(Duration::from_secs(30));
     login(&app, "ada", &password("ada")).await.unwrap();
 }
 

@@ -16,7 +16,8 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn proof_of_work_admits_a_victim_at_a_limited_address_and_reuse_is_limited() {
-    let app = with_rate_limits(StoreKind::Memory).start().await;
+    let limit = ["--throttle-attempts-per-address", "100/1h"];
+    let app = with_rate_limits(StoreKind::Memory).args(&limit).start().await;
     app.registered("victim").await;
     for attempt in 0..10 {
         Api::Legacy.login(&app, "victim", &format!("wrong password {attempt}")).await;
@@ -31,7 +32,7 @@ async fn proof_of_work_admits_a_victim_at_a_limited_address_and_reuse_is_limited
     }
     let invalid =
         outcomes.iter().filter(|outcome| outcome.starts_with("400 the challenge was presented before")).count();
-    assert_eq!(invalid, 95, "five of the hundred were wrong passwords: {outcomes:?}");
+    assert_eq!(invalid, 94, "five of the hundred were wrong passwords, and one was right: {outcomes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,8 +172,8 @@ async fn flood_from_many_addresses(to: SocketAddr, connection: usize, count: usi
             .map(|number| {
                 format!(
                     "POST /register?username=ada&password=a-password-of-ada HTTP/1.1\r\nhost: localhost\r\n\
-                     x-forwarded-for: 2001:{connection:x}:{:x}:{:x}::1\r\n\r\n",
-                    number >> 12,
+                     x-forwarded-for: {:x}:{connection:x}:{:x}::1\r\n\r\n",
+                    0x2001 + (number >> 12),
                     number & 0xfff
                 )
             })

@@ -12,9 +12,12 @@ use watchword::api::{pb, rpc};
 
 use crate::support::{Answer, App, Reply, Setup, StoreKind, details, http_from, query, reason};
 
+/// The default rate limits. Attempts without a client address are limited too, and not asked for proof of work.
+const RATE_LIMITS: [&str; 4] = ["--throttle", "on", "--failure-alert-action", "alert"];
+
 /// A server with the default rate limits.
 fn with_rate_limits(kind: StoreKind) -> Setup {
-    App::with(kind).args(&["--throttle", "on"])
+    App::with(kind).args(&RATE_LIMITS)
 }
 
 /// A server that limits only consecutive failed attempts, with the lowest lockout threshold.

@@ -81,7 +81,15 @@ fn plaintext_listener_beyond_loopback_is_refused_without_explicit_flags() {
         assert!(err.contains(part), "the issuer and the audience are required: {err}");
     }
     let open = |api: &str, more: &[&str]| {
-        let known = ["--insecure-plaintext", "--token-issuer", "https://auth.example", "--token-audience", "shop"];
+        let known = [
+            "--insecure-plaintext",
+            "--client-address",
+            "none",
+            "--token-issuer",
+            "https://auth.example",
+            "--token-audience",
+            "shop",
+        ];
         Config::from_args([&["watchword", api, "0.0.0.0:0"], &known[..], more].concat()).unwrap()
     };
     let grpc = open("--grpc-addr", &[]);
