@@ -50,7 +50,7 @@ pub enum Error {
         /// Why it is refused.
         fault: ChallengeFault,
     },
-    /// The hash queue is too long. Nothing was executed.
+    /// The hash queue is too long, or too many attempts at one rate-limit key are in flight. Nothing was executed.
     Overloaded {
         /// When to retry.
         retry_after: Duration,

@@ -84,6 +84,8 @@ pub enum Event<'a> {
     RequestEnded { route: &'static str, method: &'static str, status: u16, took: Duration },
     /// A call was refused because the hash queue is too long.
     Overloaded { context: &'a CallContext, retry_after: Duration },
+    /// An attempt was refused because as many attempts at its rate-limit key are in flight as may still fail. Only counted.
+    AttemptsInFlight,
 }
 
 /// Why a login was refused. Never sent to callers.

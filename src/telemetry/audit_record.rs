@@ -144,6 +144,7 @@ impl<'a> AuditRecord<'a> {
             | Event::ChallengeSpent { .. }
             | Event::ChallengeChecked { .. }
             | Event::Hashed { .. }
+            | Event::AttemptsInFlight
             | Event::CallEnded { .. }
             | Event::RequestEnded { .. } => return None,
         })

@@ -113,7 +113,7 @@ impl Metrics {
             refreshes: Counters::by("outcome", &["ok", "repeated", "elsewhere", "reused"]),
             password_resets: Counters::by("outcome", &["ok", "refused"]),
             store_failures: Counters::by("outcome", &["unavailable", "outcome_unknown", "corrupt_record"]),
-            shed: Counters::by("reason", &["hash_queue"]),
+            shed: Counters::by("reason", &["hash_queue", "attempts_in_flight"]),
             limited: Counters::by("limit", &["address", "account", "address_and_account", "registrations"]),
             lockouts: Counter::default(),
             failure_alerts: Counter::default(),
@@ -243,6 +243,7 @@ impl Metrics {
             Event::StoreFailed { error: StoreError::OutcomeUnknown } => (&self.store_failures, "outcome_unknown"),
             Event::StoreFailed { error: StoreError::Corrupt(_) } => (&self.store_failures, "corrupt_record"),
             Event::Overloaded { .. } => (&self.shed, "hash_queue"),
+            Event::AttemptsInFlight => (&self.shed, "attempts_in_flight"),
             Event::Hashed { queued, took } => {
                 self.hash_time.observe(took.as_secs_f64());
                 self.hash_queue_time.observe(queued.as_secs_f64());

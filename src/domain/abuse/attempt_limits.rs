@@ -11,7 +11,8 @@ use std::{
 use super::{
     failure_counter::{AttemptState, FailureCounter},
     rate_limit::{
-        AttemptSource, Exceeded, LimitRequest, Rate, RateLimitKey, RateLimitSettings, RateLimiter, Reservation,
+        AttemptSource, Exceeded, LimitRefusal, LimitRequest, Rate, RateLimitKey, RateLimitSettings, RateLimiter,
+        Reservation,
     },
 };
 use crate::domain::{
@@ -104,7 +105,7 @@ impl AttemptLimits {
     /// Begins an attempt at a username, in a session if there is one: asks the limit of the client's address.
     ///
     /// # Errors
-    /// `RateLimited`; `StoreUnavailable`.
+    /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
     pub(in crate::domain) async fn begin(
         &self,
         context: &CallContext,
@@ -123,7 +124,7 @@ impl AttemptLimits {
         let address = match prefix {
             Some(prefix) => {
                 let reserved = active.limiter.reserve(RateLimitKey::Address(prefix), active.settings.per_address).await;
-                Some(reserved.map_err(|wait| self.rate_limited(context, Limit::Address, wait))?)
+                Some(reserved.map_err(|refusal| self.refused(context, Limit::Address, refusal))?)
             }
             None => None,
         };
@@ -143,7 +144,7 @@ impl AttemptLimits {
     /// Asks the limit of the attempt's source at the account. With proof of work it is not asked.
     ///
     /// # Errors
-    /// `RateLimited`.
+    /// `RateLimited`, `Overloaded`.
     pub(in crate::domain) async fn reserve_at_account(
         &self,
         context: &CallContext,
@@ -153,7 +154,7 @@ impl AttemptLimits {
         let Some(source) = held.source else { return Ok(()) };
         let key = RateLimitKey::AddressAndAccount(source, held.username);
         let reserved = active.limiter.reserve(key, active.settings.per_address_and_account).await;
-        let reserved = reserved.map_err(|wait| self.rate_limited(context, Limit::AddressAndAccount, wait))?;
+        let reserved = reserved.map_err(|refusal| self.refused(context, Limit::AddressAndAccount, refusal))?;
         held.reservations.push(reserved);
         Ok(())
     }
@@ -171,7 +172,7 @@ impl AttemptLimits {
     /// alone is not enough.
     ///
     /// # Errors
-    /// `RateLimited`; `StoreUnavailable`.
+    /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
     pub(in crate::domain) async fn admit(
         &self,
         context: &CallContext,
@@ -203,7 +204,7 @@ impl AttemptLimits {
                 // Others at this account are in flight, any of which may have the right password.
                 Decision::Exceeded(exceeded) => {
                     let settled = budget.wait(exceeded).await;
-                    settled.map_err(|wait| self.rate_limited(context, Limit::Account, wait))?;
+                    settled.map_err(|refusal| self.refused(context, Limit::Account, refusal))?;
                 }
             }
             attempts = self.failed_attempts(hold).await?;
@@ -234,6 +235,17 @@ impl AttemptLimits {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
         if (1..active.settings.lockout_threshold).contains(&held.state.count) {
             active.counter.succeeded(held.username, self.store.now());
+        }
+    }
+
+    /// The error of a call that could not reserve. Attempts that are in flight are no security event: none has failed yet.
+    pub(super) fn refused(&self, context: &CallContext, limit: Limit, refusal: LimitRefusal) -> Error {
+        match refusal {
+            LimitRefusal::RateExceeded(wait) => self.rate_limited(context, limit, wait),
+            LimitRefusal::AttemptsInFlight(wait) => {
+                self.environment.note(&Event::AttemptsInFlight);
+                Error::Overloaded { retry_after: wait }
+            }
         }
     }
 

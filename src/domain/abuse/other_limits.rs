@@ -64,7 +64,7 @@ impl AttemptLimits {
     /// Counts a wrong reset code at the client's address alone: the right code is accepted whatever others try.
     ///
     /// # Errors
-    /// `RateLimited`; `StoreUnavailable`.
+    /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
     pub(in crate::domain) async fn count_wrong_code(
         &self,
         context: &CallContext,
@@ -83,7 +83,7 @@ impl AttemptLimits {
             ),
         ] {
             let reserved = active.limiter.reserve(key, rate).await;
-            reservations.push(reserved.map_err(|wait| self.rate_limited(context, limit, wait))?);
+            reservations.push(reserved.map_err(|refusal| self.refused(context, limit, refusal))?);
         }
         reservations.into_iter().for_each(Reservation::keep);
         Ok(())

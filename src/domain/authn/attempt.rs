@@ -121,7 +121,7 @@ impl Authenticator {
     /// Begins an attempt with a password.
     ///
     /// # Errors
-    /// `RateLimited`; `StoreUnavailable`.
+    /// `RateLimited`, `Overloaded`; `StoreUnavailable`.
     pub(in crate::domain) async fn begin<'a>(
         &'a self,
         context: &'a CallContext,
@@ -176,7 +176,7 @@ impl<'a> Begun<'a> {
     /// The same, with the proof of work that the call showed before the attempt began.
     ///
     /// # Errors
-    /// `RateLimited`.
+    /// `RateLimited`, `Overloaded`.
     pub(in crate::domain) async fn with_proof(mut self, proven: Option<QueuePermit>) -> Result<Limited<'a>, Error> {
         let Attempt { pipeline, context, hold, .. } = &mut self.0;
         if proven.is_none() {
@@ -230,7 +230,7 @@ impl<'a> Loaded<'a> {
     /// none is asked.
     ///
     /// # Errors
-    /// `RateLimited`; `ChallengeRequired` when the account is locked; `StoreUnavailable`; `CorruptRecord`.
+    /// `RateLimited`, `Overloaded`; `ChallengeRequired` when the account is locked; `StoreUnavailable`; `CorruptRecord`.
     pub(in crate::domain) async fn admit_without_permit(self) -> Result<Admitted<'a, NoPermit>, Error> {
         let (attempt, user, lock, _) = self.within_limits().await?;
         Ok(Admitted { attempt, user, lock, permit: NoPermit })
@@ -282,7 +282,7 @@ impl<F: Factor> Verified<'_, F> {
     /// Counts the attempt, once: failed, or succeeded.
     ///
     /// # Errors
-    /// `RateLimited`, `StoreUnavailable`, `CorruptRecord` when a factor is limited after it was verified.
+    /// `RateLimited`, `Overloaded`, `StoreUnavailable`, `CorruptRecord` when a factor is limited after it was verified.
     pub(in crate::domain) async fn settle(self) -> Result<Outcome<F::Refusal>, Error> {
         let Self { attempt, user, refusal } = self;
         let Attempt { pipeline, context, username, hold, refusal_time, .. } = attempt;

@@ -145,6 +145,7 @@ impl Observer for Events {
             Event::CallEnded { .. } => "call ended",
             Event::RequestEnded { .. } => "request ended",
             Event::Overloaded { .. } => "overloaded",
+            Event::AttemptsInFlight => "attempts in flight",
         });
         match event {
             Event::CallEnded { .. } => self.calls_ended.send_modify(|ended| *ended += 1),

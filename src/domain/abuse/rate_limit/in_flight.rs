@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, futures::OwnedNotified};
@@ -21,6 +21,14 @@ const WAIT_MAX: Duration = Duration::from_millis(300);
 /// Calls that wait at one key; those beyond it are refused.
 const WAITING_MAX: usize = 64;
 
+/// The shortest and the longest time after which a call may come back that attempts in flight have refused. The second is the
+/// default deadline of a call, by which those attempts have ended.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The same where no attempt has ended yet, so that it is not known how long one takes.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(1);
+
 /// What all reservations of this node share.
 pub(super) struct LimiterState {
     tables: Mutex<LimiterTables>,
@@ -35,9 +43,11 @@ pub(super) struct LimiterTables {
 }
 
 /// The attempts in flight at one key.
-#[derive(Default)]
 pub(super) struct AttemptsInFlight {
     pub(super) count: u32,
+    /// Since when there has been at least one, and how many have settled since.
+    since: Instant,
+    settled_count: u32,
     /// Wakes the calls that wait for one of them to settle.
     settled: Arc<Notify>,
 }
@@ -54,10 +64,18 @@ pub(in crate::domain) struct Reservation {
 
 /// No reservation is possible now.
 pub(in crate::domain) struct Exceeded {
-    /// Until one is possible, if no other call is faster.
-    pub(in crate::domain) wait: Duration,
+    pub(super) refusal: LimitRefusal,
     /// Ends when the next attempt in flight settles, which may release its reservation.
     pub(super) settled: Option<Pin<Box<OwnedNotified>>>,
+}
+
+/// Why no reservation is possible, and the wait until one is, if no other call is faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) enum LimitRefusal {
+    /// Events that were counted use up the rate.
+    RateExceeded(Duration),
+    /// As many attempts are in flight as may still fail. None of them has failed so far, so this is no sign of an attack.
+    AttemptsInFlight(Duration),
 }
 
 /// What is left of the time that a call waits for attempts in flight.
@@ -75,6 +93,21 @@ impl LimiterState {
 }
 
 impl AttemptsInFlight {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { count: 0, since: now, settled_count: 0, settled: Arc::default() }
+    }
+
+    /// The wait until the next attempt fits, after those that wait now: as fast as the attempts have settled so far.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        if self.settled_count == 0 {
+            return RETRY_UNKNOWN;
+        }
+        // The map holds one reference, each call that waits another.
+        let waiting = u32::try_from(Arc::strong_count(&self.settled)).unwrap_or(u32::MAX);
+        let so_far = now.saturating_duration_since(self.since);
+        (so_far / self.settled_count).saturating_mul(waiting).clamp(RETRY_MIN, RETRY_MAX)
+    }
+
     /// Ends when the next of them settles; `None` where too many calls wait already.
     pub(super) fn settled(&self) -> Option<Pin<Box<OwnedNotified>>> {
         // Each call that waits holds a reference.
@@ -92,12 +125,12 @@ impl WaitBudget {
         Self(clock.sleep(WAIT_MAX))
     }
 
-    /// Waits until another attempt settles; answers the wait to report when that is of no use.
-    pub(in crate::domain) async fn wait(&mut self, exceeded: Exceeded) -> Result<(), Duration> {
-        let Some(settled) = exceeded.settled else { return Err(exceeded.wait) };
+    /// Waits until another attempt settles; answers the refusal to report when that is of no use.
+    pub(in crate::domain) async fn wait(&mut self, exceeded: Exceeded) -> Result<(), LimitRefusal> {
+        let Some(settled) = exceeded.settled else { return Err(exceeded.refusal) };
         tokio::select! {
             () = settled => Ok(()),
-            () = &mut self.0 => Err(exceeded.wait),
+            () = &mut self.0 => Err(exceeded.refusal),
         }
     }
 }
@@ -119,6 +152,7 @@ impl Drop for Reservation {
         let LimiterTables { sketch, in_flight } = &mut *tables;
         let Entry::Occupied(mut others) = in_flight.entry(self.key) else { return };
         others.get_mut().count -= 1;
+        others.get_mut().settled_count += 1;
         if let (Some(rate), true) = (self.rate, self.is_kept) {
             let now = self.limiter.clock.monotonic();
             let gcra_state = sketch.get(&self.key, now);
@@ -131,5 +165,23 @@ impl Drop for Reservation {
         } else if !self.is_kept {
             others.get().settled.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ports::System;
+
+    #[test]
+    fn wait_for_attempts_in_flight_follows_how_fast_they_settled() {
+        let (start, millis) = (System.monotonic(), Duration::from_millis);
+        let mut attempts = AttemptsInFlight::new(start);
+        assert_eq!(attempts.wait(start + millis(300)), RETRY_UNKNOWN, "none has settled");
+        attempts.settled_count = 10;
+        let _waiting: Vec<_> = (0..39).map(|_| attempts.settled().unwrap()).collect();
+        assert_eq!(attempts.wait(start + millis(300)), millis(1_200), "39 that wait and this one, 30 ms each");
+        assert_eq!(attempts.wait(start + millis(1)), RETRY_MIN);
+        assert_eq!(attempts.wait(start + millis(60_000)), RETRY_MAX);
     }
 }

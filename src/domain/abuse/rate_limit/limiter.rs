@@ -1,16 +1,16 @@
 //! The rate limiter: GCRA states of all keys in one sketch, and the reservations that are in flight.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     RateLimitKey,
     gcra::Rate,
-    in_flight::{AttemptsInFlight, Exceeded, LimiterState, LimiterTables, Reservation, WaitBudget},
+    in_flight::{AttemptsInFlight, Exceeded, LimitRefusal, LimiterState, LimiterTables, Reservation, WaitBudget},
 };
 use crate::domain::ports::Clock;
-
-/// The wait that is answered where as many attempts are in flight as may be.
-const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 
 /// The rate limits of this node.
 pub(in crate::domain) struct RateLimiter(Arc<LimiterState>);
@@ -33,19 +33,17 @@ impl RateLimiter {
         WaitBudget::new(&*self.0.clock)
     }
 
-    /// Reserves at `key`, or answers the wait until that is possible. Waits a little for attempts that are in flight.
-    pub(in crate::domain) async fn reserve(&self, key: RateLimitKey, rate: Rate) -> Result<Reservation, Duration> {
+    /// Reserves at `key`. Waits a little for attempts that are in flight.
+    pub(in crate::domain) async fn reserve(&self, key: RateLimitKey, rate: Rate) -> Result<Reservation, LimitRefusal> {
         let mut budget = self.wait_budget();
         loop {
-            match self.try_reserve(key, rate) {
+            let request = LimitRequest { key, rate, stored: None };
+            let reserved = self.reserve_in(&mut self.0.tables(), request);
+            match reserved {
                 Ok(reservation) => return Ok(reservation),
                 Err(exceeded) => budget.wait(exceeded).await?,
             }
         }
-    }
-
-    fn try_reserve(&self, key: RateLimitKey, rate: Rate) -> Result<Reservation, Exceeded> {
-        self.reserve_in(&mut self.0.tables(), LimitRequest { key, rate, stored: None })
     }
 
     /// Reserves at `request`'s key and among the attempts in flight at `account`, of which at most `in_flight_max` may be.
@@ -58,7 +56,7 @@ impl RateLimiter {
     ) -> Result<Vec<Reservation>, Exceeded> {
         let mut tables = self.0.tables();
         if tables.count_in_flight(&account) >= in_flight_max {
-            return Err(tables.exceeded(&account, IN_FLIGHT_WAIT));
+            return Err(tables.exceeded(&account, self.0.clock.monotonic()));
         }
         let limited = request.map(|request| self.reserve_in(&mut tables, request)).transpose()?;
         let counted = self.reservation(&mut tables, account, None);
@@ -70,22 +68,37 @@ impl RateLimiter {
         tables: &mut LimiterTables,
         LimitRequest { key, rate, stored }: LimitRequest,
     ) -> Result<Reservation, Exceeded> {
-        let settled = stored.unwrap_or_else(|| tables.sketch.get(&key, self.0.clock.monotonic()));
+        let now = self.0.clock.monotonic();
+        let settled = stored.unwrap_or_else(|| tables.sketch.get(&key, now));
+        if let Some(wait) = rate.wait(settled) {
+            // An attempt in flight that succeeds does not change that, so waiting for it is of no use.
+            return Err(Exceeded { refusal: LimitRefusal::RateExceeded(wait), settled: None });
+        }
         let in_flight = rate.increment().saturating_mul(tables.count_in_flight(&key));
-        if let Some(wait) = rate.wait(settled.saturating_add(in_flight)) {
-            return Err(tables.exceeded(&key, wait));
+        if rate.wait(settled.saturating_add(in_flight)).is_some() {
+            return Err(tables.exceeded(&key, now));
         }
         Ok(self.reservation(tables, key, stored.is_none().then_some(rate)))
     }
 
     fn reservation(&self, tables: &mut LimiterTables, key: RateLimitKey, rate: Option<Rate>) -> Reservation {
-        tables.in_flight.entry(key).or_default().count += 1;
+        let now = self.0.clock.monotonic();
+        tables.in_flight.entry(key).or_insert_with(|| AttemptsInFlight::new(now)).count += 1;
         Reservation::new(self.0.clone(), key, rate)
     }
 
     /// Counts one event at `key`, or answers the wait until one may be counted.
     pub(in crate::domain) fn count(&self, key: RateLimitKey, rate: Rate) -> Result<(), Duration> {
-        self.try_reserve(key, rate).map(Reservation::keep).map_err(|exceeded| exceeded.wait)
+        // In one step, so that no call is in flight at such a key.
+        let (mut tables, now) = (self.0.tables(), self.0.clock.monotonic());
+        let gcra_state = tables.sketch.get(&key, now);
+        match rate.wait(gcra_state) {
+            Some(wait) => Err(wait),
+            None => {
+                tables.sketch.raise(&key, now, gcra_state + rate.increment());
+                Ok(())
+            }
+        }
     }
 }
 
@@ -94,7 +107,11 @@ impl LimiterTables {
         self.in_flight.get(key).map_or(0, |others| others.count)
     }
 
-    fn exceeded(&self, key: &RateLimitKey, wait: Duration) -> Exceeded {
-        Exceeded { wait, settled: self.in_flight.get(key).and_then(AttemptsInFlight::settled) }
+    /// The attempts in flight at `key` leave no room for another.
+    fn exceeded(&self, key: &RateLimitKey, now: Instant) -> Exceeded {
+        let others = self.in_flight.get(key);
+        let wait = others.map_or(Duration::ZERO, |others| others.wait(now));
+        let settled = others.and_then(AttemptsInFlight::settled);
+        Exceeded { refusal: LimitRefusal::AttemptsInFlight(wait), settled }
     }
 }

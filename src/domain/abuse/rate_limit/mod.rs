@@ -11,7 +11,7 @@ mod sketch;
 
 pub use self::gcra::Rate;
 pub(in crate::domain) use self::{
-    in_flight::{Exceeded, Reservation},
+    in_flight::{Exceeded, LimitRefusal, Reservation},
     limiter::{LimitRequest, RateLimiter},
 };
 use crate::domain::model::{IpPrefix, SessionId, UsernameHash};

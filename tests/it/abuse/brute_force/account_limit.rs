@@ -5,11 +5,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::Request;
-use watchword::{api::pb, domain::password::Cost};
+use watchword::{
+    api::{pb, rpc},
+    domain::password::Cost,
+};
 
 use super::{concurrent_attempts, is_limited, login, login_from, outcome, rate_limit_of, with_rate_limits};
 use crate::support::{
-    Api, App, ManualClock, StoreKind, TestStore,
+    Api, App, ManualClock, StoreKind, TestStore, details,
     fault::{Fault, Faulty},
     http, password, query, reason,
 };
@@ -196,6 +199,59 @@ async fn concurrent_correct_passwords_are_never_limited() {
         assert_eq!((reply.status, reply.body.as_str()), (200, "data of ada"));
     }
     assert_eq!(app.events.count("rate limited"), 0);
+}
+
+/// Right passwords in parallel are no attack: calls beyond those that wait are told when to come back, and all get in.
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_six_right_logins_at_once_are_never_rate_limited() {
+    for kind in StoreKind::ALL {
+        let folder = tempfile::TempDir::new().unwrap();
+        let audit_log = folder.path().join("audit");
+        let args = ["--audit-log", &audit_log.display().to_string()];
+        let app = with_rate_limits(kind).args(&args).start().await;
+        app.registered("ada").await;
+        // No attempt settles before all calls have arrived and the wait of those in the wait queue has passed.
+        app.events.hold_workers(true);
+        let right = password("ada");
+        let waiting = join_all((0..96).map(|_| login(&app, "ada", &right)));
+        let release = async {
+            // Ten attempts are in flight and wait for their hash.
+            app.events.calls_ended(1 + 86).await;
+            app.events.hold_workers(false);
+        };
+        let (logins, ()) = tokio::join!(waiting, release);
+        let refused: Vec<_> = logins.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused.len(), 86, "{kind:?}: ten may still fail");
+        for status in refused {
+            assert_eq!(reason(&status), "OVERLOADED", "{kind:?}");
+            let retry: Vec<rpc::RetryInfo> = details(&status, "google.rpc.RetryInfo");
+            let wait: Duration = retry[0].retry_delay.unwrap().try_into().unwrap();
+            assert!(wait <= Duration::from_secs(5), "{kind:?}: {wait:?}");
+        }
+        assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "ok", "{kind:?}: no attempt counts");
+        assert_eq!(app.events.count("attempts in flight"), 86, "{kind:?}");
+        assert_eq!((app.events.count("rate limited"), app.events.count("overloaded")), (0, 0), "{kind:?}");
+        app.stopped().await;
+        let lines = std::fs::read_to_string(&audit_log).unwrap();
+        assert!(lines.contains("authn_login_success"), "{kind:?}");
+        assert!(!lines.contains("excess_rate_limit_exceeded"), "{kind:?}: {lines}");
+    }
+}
+
+/// The same with wrong passwords: attempts side by side get no more than attempts in a row, and then the limit refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_six_wrong_logins_at_once_are_verified_no_more_than_in_a_row() {
+    for kind in StoreKind::ALL {
+        let app = with_rate_limits(kind).start().await;
+        app.registered("ada").await;
+        let hashed_before = app.events.count("hashed");
+        assert_eq!(concurrent_attempts(&app, "ada", 96).await, (10, 86), "{kind:?}");
+        assert_eq!(app.events.count("hashed") - hashed_before, 10, "{kind:?}");
+        assert!(app.events.count("rate limited") > 0, "{kind:?}: those that waited see that the limit is used up");
+        let (name, wait) = rate_limit_of(&login(&app, "ada", &password("ada")).await.unwrap_err());
+        assert_eq!(name, "account", "{kind:?}");
+        assert!(wait > Duration::from_secs(20), "{kind:?}: {wait:?}");
+    }
 }
 
 /// T9. An attacker who exhausts the limit of an account does not lock out its user at familiar addresses.
