@@ -97,7 +97,7 @@ impl Auth {
         let tokens = tokens?;
         let session = Some(tokens.session.id);
         self.environment.note(&Event::LoggedIn { context, user: user.id, session });
-        self.accounts.rehash(&user, password);
+        self.accounts.rehash(context, &user, password);
         Ok((user, tokens))
     }
 
@@ -111,7 +111,7 @@ impl Auth {
         let stored = self.authenticator.log_in(context, credentials).await?;
         self.environment.note(&Event::LoggedIn { context, user: stored.value.id, session: None });
         let user = self.accounts.record_login(context, stored).await;
-        self.accounts.rehash(&user, password);
+        self.accounts.rehash(context, &user, password);
         Ok(user)
     }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{sample, texts};
 use crate::domain::{
     Clock, Password, PasswordHash,
-    password::{Cost, HashPool, Kernel, PoolSettings, Purpose},
+    password::{Cost, HashPool, JobSource, Kernel, PoolSettings, Purpose},
 };
 
 /// The cost, in KiB times passes, up to which a hash is also verified. Higher ones only take longer.
@@ -74,7 +74,7 @@ fn verifies(hash: PasswordHash) -> bool {
     });
     let (pool, clock) = &*POOL;
     sample::wait(async {
-        let permit = pool.admit(Purpose::Account, clock.monotonic() + Duration::from_secs(60));
+        let permit = pool.admit(JobSource::Node, Purpose::Account, clock.monotonic() + Duration::from_secs(60));
         let password = Password::parse("a password".into()).expect("a password");
         permit.expect("the queue is empty").verify(password, hash).await.expect("an accepted hash can be verified")
     })

@@ -4,7 +4,7 @@
 //! responses; it is idle; it reaches its maximum age; the node drains. In the last three cases the peer is asked to close
 //! (GOAWAY, or `connection: close`), and the connection is cut after a grace period.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,7 +18,8 @@ use tokio::{pin, time};
 use tower::{Service, ServiceExt};
 
 use super::{
-    Draining, Limits, activity::ConnectionActivity, limited_stream::LimitedStream, socket_stream::SocketStream,
+    Draining, Limits, activity::ConnectionActivity, limited_stream::LimitedStream, refusals::ConnectionRefusals,
+    socket_stream::SocketStream,
 };
 use crate::{common::jitter::jittered, domain::Peer};
 
@@ -38,8 +39,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<S, B>(stream: SocketStream, peer: Peer, service: S, limits: Limits, draining: Draining)
-where
+pub(super) async fn serve<S, B>(
+    stream: SocketStream,
+    peer: Peer,
+    service: S,
+    limits: Limits,
+    refusals: Arc<ConnectionRefusals>,
+    draining: Draining,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
@@ -47,20 +54,22 @@ where
 {
     let activity = ConnectionActivity::default();
     let requests = activity.clone();
+    let counted = refusals.clone();
     let local = stream.local_address();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         if let Some(local) = local {
             request.extensions_mut().insert(local);
         }
-        let (service, guard) = (service.clone(), requests.begin_request());
+        let (service, guard, counted) = (service.clone(), requests.begin_request(), counted.clone());
         async move {
             let response = service.oneshot(request).await?;
+            counted.count(&response, time::Instant::now());
             Ok::<_, Infallible>(response.map(|body| guard.hold_until_end_of(body)))
         }
     });
     let builder = protocol(&limits);
-    let io = TokioIo::new(LimitedStream::new(stream, limits.handshake, activity.clone()));
+    let io = TokioIo::new(LimitedStream::new(stream, limits.handshake, activity.clone(), refusals));
     let connection = builder.serve_connection(io, service);
     pin!(connection);
 

@@ -2,7 +2,7 @@
 //!
 //! Guarantees that the number of connections is bounded, that a failing accept is retried and never ends the listener
 //! (CVE-2024-47609), and that each connection ends (`connection.rs`), whatever its peer sends or does not read
-//! (`limited_stream.rs`). `drain.rs` ends all connections. Does not know accounts or protocols above HTTP: it serves any
+//! (`limited_stream.rs`). Refused calls are paced (`refusals.rs`). `drain.rs` ends all connections. Does not know accounts or protocols above HTTP: it serves any
 //! tower service.
 
 mod activity;
@@ -13,6 +13,7 @@ mod frame_flood;
 mod limited_stream;
 mod listener;
 mod log_limit;
+mod refusals;
 mod socket_stream;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
@@ -25,12 +26,13 @@ use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tower::Service;
 
-use self::log_limit::RateLimitedLog;
 pub use self::{
     address::Address,
     drain::{Drain, Draining},
     listener::{Access, BindError, Listener},
 };
+use self::{log_limit::RateLimitedLog, refusals::ListenerRefusals};
+use crate::common::host;
 
 /// The pause after an accept that failed because a resource was exhausted, such as file descriptors. Ends early when a
 /// connection ends.
@@ -38,6 +40,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The time between two log lines about connections that were not served. An attacker controls their number.
 const NOT_SERVED_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Refused calls per second on one connection, for each core. All connections together may have five times as many: at 25 µs
+/// each they use a sixteenth of the cores.
+const REFUSALS_PER_SECOND_AND_CORE: u32 = 500;
 
 /// The limits of a listener and its connections.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +60,9 @@ pub struct Limits {
     pub age: Duration,
     /// Time for requests in flight after the peer was asked to close. Then the connection is cut.
     pub grace: Duration,
+    /// Refused calls per second on one connection, and as many at once. With more it is read slower. If more than five
+    /// connections have refused calls, they share the rate of five, down to a tenth of this each.
+    pub refusals_per_second: u32,
 }
 
 impl Default for Limits {
@@ -65,6 +74,7 @@ impl Default for Limits {
             idle: Duration::from_secs(300),
             age: Duration::from_secs(1_800),
             grace: Duration::from_secs(30),
+            refusals_per_second: u32::try_from(host::cores()).unwrap_or(1) * REFUSALS_PER_SECOND_AND_CORE,
         }
     }
 }
@@ -83,6 +93,7 @@ where
     let new_log = || RateLimitedLog::new(NOT_SERVED_LOG_INTERVAL);
     let (mut over_limit_log, mut accept_error_log) = (new_log(), new_log());
     let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let refusals = ListenerRefusals::new(limits.refusals_per_second, time::Instant::now());
     loop {
         let accepted = tokio::select! {
             () = draining.begun() => break,
@@ -93,7 +104,8 @@ where
         match accepted {
             Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let served = connection::serve(stream, peer, service.clone(), limits, draining.clone());
+                    let refusals = refusals.connection(time::Instant::now());
+                    let served = connection::serve(stream, peer, service.clone(), limits, refusals, draining.clone());
                     connections.spawn(async move {
                         served.await;
                         drop(permit);

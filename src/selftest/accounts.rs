@@ -9,7 +9,7 @@ use crate::{
     common::files::KEY_BYTES,
     domain::{
         Clock, Entropy, Environment, HashPool, KeptCode, Password, PasswordHash, System, User, UserData, Username,
-        password::{Cost, Kernel, Md5Hex, Pepper, PoolSettings, Purpose, QueuePermit},
+        password::{Cost, JobSource, Kernel, Md5Hex, Pepper, PoolSettings, Purpose, QueuePermit},
     },
 };
 
@@ -104,7 +104,7 @@ fn pool(cost: Cost, pepper: &Arc<Pepper>) -> HashPool {
 
 fn permit(pool: &HashPool) -> Result<QueuePermit, String> {
     let deadline = System.monotonic() + Duration::from_secs(30);
-    pool.admit(Purpose::Registration, deadline).map_err(|error| format!("{error:?}"))
+    pool.admit(JobSource::Node, Purpose::Registration, deadline).map_err(|error| format!("{error:?}"))
 }
 
 /// A password that no user has.

@@ -6,23 +6,24 @@
 
 use super::Accounts;
 use crate::domain::{
-    context::DEADLINE_DEFAULT,
+    context::{CallContext, DEADLINE_DEFAULT},
     error::StoreError,
     event::Event,
     model::{Password, PasswordHash, User},
-    password::Purpose,
+    password::{JobSource, Purpose},
     ports::{Replace, Store, cas_attempts},
 };
 
 impl Accounts {
-    /// Begins to rehash `password`, which was verified for `user`, if its stored hash is not current.
-    pub(in crate::domain) fn rehash(&self, user: &User, password: Password) {
+    /// Begins to rehash `password`, which a call verified for `user`, if its stored hash is not current.
+    pub(in crate::domain) fn rehash(&self, context: &CallContext, user: &User, password: Password) {
         let Some(verified) = user.password.clone() else { return };
         let Some(form) = self.pool.upgrade(&verified) else { return };
         let Some(task) = self.rehash_tasks.begin(user.id) else { return };
         let deadline = self.environment.clock.monotonic() + DEADLINE_DEFAULT;
-        // Logins go first: it is admitted as a registration is.
-        let Ok(permit) = self.pool.admit(Purpose::Registration, deadline) else { return };
+        // Logins go first: it is admitted as a registration is, and takes a turn of the source that logged in.
+        let permit = self.pool.admit(JobSource::of(context), Purpose::Registration, deadline);
+        let Ok(permit) = permit else { return };
         let (store, environment, user) = (self.store.clone(), self.environment.clone(), user.clone());
         tokio::spawn(async move {
             // Until the end of the task.

@@ -1,12 +1,11 @@
-//! The hash pool: a fixed number of workers that compute password hashes, and a bounded queue before them.
+//! The hash pool: a fixed number of workers that compute password hashes, behind the bounded queue of `hash_queue.rs`.
 //!
 //! [`HashPool::admit`] is the only way to a [`QueuePermit`], and only a `QueuePermit` can hash. Admission compares the
 //! expected wait with the caller's deadline: a queue that is filled up to the deadline would spend a third of its hashes on
-//! answers that are too late. Token checks never use the pool, and registrations yield to logins. Workers run at a lower
-//! priority than the I/O threads.
+//! answers that are too late. Token checks never use the pool. Workers run at a lower priority than the I/O threads.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
@@ -17,6 +16,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
+    hash_queue::{HashQueue, JobSource, Purpose},
     kernel::{Derive, HashInput, Kernel, Workspace},
     pepper::{HashSecret, Pepper},
 };
@@ -34,32 +34,8 @@ use crate::{
     },
 };
 
-/// The maximum number of waiting jobs. Bounds memory; usually the wait limits the queue first.
-const QUEUE_JOBS_MAX: usize = 1_000;
-
-/// The longest wait for a worker, for any deadline. A longer queue would help no caller: refusing with a retry time is
-/// better.
-const QUEUE_WAIT_MAX: Duration = Duration::from_millis(300);
-
-/// The longest wait of a registration. The last third of the queue is reserved for logins, so while logins arrive faster
-/// than they can be hashed, registrations are refused.
-const REGISTRATION_QUEUE_WAIT_MAX: Duration = Duration::from_millis(200);
-
-/// The assumed duration of a hash of the default cost before the first measurement.
-const HASH_TIME_INITIAL: Duration = Duration::from_millis(10);
-
-/// An average above this, of hashes of the default cost, does not refuse a call by itself, because the machine may have been
-/// suspended.
-const HASH_TIME_TRUSTED_MAX: Duration = Duration::from_millis(50);
-
-/// The same for any cost. Below every deadline that leaves time for a hash.
-const COSTLY_HASH_TIME_TRUSTED_MAX: Duration = Duration::from_secs(1);
-
 /// Pepper keys that are missing and remembered at most: a writer of the store can name any number of them.
 const MISSING_KEYS_MAX: usize = 16;
-
-/// One hash changes the average by at most this many times the average, for the same reason.
-const HASH_TIME_OUTLIER_FACTOR: u32 = 4;
 
 /// While other jobs wait, results are held and sent in batches: sending wakes I/O threads whose code and data the hashes
 /// have evicted from the CPU caches, which costs the same for one result as for several. A result is held at most this
@@ -97,23 +73,15 @@ struct PoolState {
     pepper: Arc<Pepper>,
     /// Keys that stored hashes needed and that are neither there nor retired.
     missing_keys: Mutex<BTreeSet<PepperKeyId>>,
-    queue: Mutex<JobQueue>,
+    state: Mutex<QueueState>,
     work: Condvar,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
 }
 
-struct JobQueue {
-    jobs: VecDeque<Job>,
-    /// Admitted and not finished: unused permits, waiting jobs and running jobs.
-    admitted: usize,
-    /// The moving average of the duration of one hash.
-    hash_time: Duration,
-    /// The moving average over more hashes, so that a few fast hashes do not admit too many jobs.
-    usual_hash_time: Duration,
-    /// The average up to which a call may be refused.
-    trusted_hash_time_max: Duration,
+struct QueueState {
+    queue: HashQueue<Job>,
     /// Results that are held, and the time of each.
     held: Vec<(Instant, Reply)>,
     draining: bool,
@@ -154,15 +122,6 @@ enum Reply {
     Checked(oneshot::Sender<Result<(bool, QueuePermit), Error>>, Result<(bool, QueuePermit), Error>),
 }
 
-/// The purpose of a hash, which decides the priority when the queue is nearly full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A login or a reauthentication.
-    Account,
-    /// A registration, new or repeated.
-    Registration,
-}
-
 /// Permission to compute one hash. Dropped unused, it is released.
 #[must_use]
 pub struct QueuePermit {
@@ -171,7 +130,10 @@ pub struct QueuePermit {
 }
 
 /// One admitted job. Dropping it releases the capacity.
-struct Admission(Arc<PoolState>);
+struct Admission {
+    pool: Arc<PoolState>,
+    source: JobSource,
+}
 
 // === impl HashPool ===
 
@@ -187,7 +149,12 @@ impl HashPool {
             settings,
             pepper,
             missing_keys: Mutex::default(),
-            queue: Mutex::new(JobQueue::new(settings.cost)),
+            state: Mutex::new(QueueState {
+                queue: HashQueue::new(settings.workers, settings.cost),
+                held: Vec::new(),
+                draining: false,
+                closed: false,
+            }),
             work: Condvar::new(),
             clock: environment.clock.clone(),
             entropy: environment.entropy.clone(),
@@ -204,40 +171,30 @@ impl HashPool {
         Self { shared, decoy }
     }
 
-    /// Admits one hash that must end before `deadline`.
+    /// Admits one hash of `source` that must end before `deadline`.
     ///
     /// # Errors
     /// `DeadlineExceeded` if not even one hash fits; `Overloaded` if the wait would be too long; `Draining`.
-    pub fn admit(&self, purpose: Purpose, deadline: Instant) -> Result<QueuePermit, Error> {
-        let mut queue = self.shared.lock();
-        if queue.draining {
+    pub fn admit(&self, source: JobSource, purpose: Purpose, deadline: Instant) -> Result<QueuePermit, Error> {
+        let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
+        let mut state = self.shared.lock();
+        if state.draining {
             return Err(Error::Draining);
         }
-        let workers = self.shared.settings.workers;
-        let left = deadline.saturating_duration_since(self.shared.clock.monotonic());
-        if left < queue.hash_time.min(queue.trusted_hash_time_max) {
-            return Err(Error::DeadlineExceeded);
-        }
-        // With a free worker the average is ignored: only a new hash can correct it.
-        if queue.admitted >= workers {
-            let wait = queue.wait(workers);
-            if wait > purpose.wait_max().max(queue.hash_time).min(left / 2)
-                || queue.admitted >= workers + QUEUE_JOBS_MAX
-            {
-                drop(queue);
-                return Err(Error::Overloaded { retry_after: self.shared.jittered(wait) });
+        let admitted = state.queue.admit(source, purpose, left);
+        drop(state);
+        match admitted {
+            Ok(()) => Ok(QueuePermit { deadline, admission: Admission { pool: self.shared.clone(), source } }),
+            Err(Error::Overloaded { retry_after }) => {
+                Err(Error::Overloaded { retry_after: self.shared.jittered(retry_after) })
             }
-            if wait + queue.hash_time > left {
-                return Err(Error::DeadlineExceeded);
-            }
+            Err(error) => Err(error),
         }
-        queue.admitted += 1;
-        Ok(QueuePermit { deadline, admission: Admission(self.shared.clone()) })
     }
 
     /// Admits one hash for a call, and reports an overload to the observer.
     pub(in crate::domain) fn admit_call(&self, context: &CallContext, purpose: Purpose) -> Result<QueuePermit, Error> {
-        self.admit(purpose, context.deadline).inspect_err(|error| {
+        self.admit(JobSource::of(context), purpose, context.deadline).inspect_err(|error| {
             if let Error::Overloaded { retry_after } = error {
                 self.shared.observer.on(&Event::Overloaded { context, retry_after: *retry_after });
             }
@@ -285,12 +242,12 @@ impl HashPool {
 
     /// Whether no hash runs or waits.
     pub fn is_idle(&self) -> bool {
-        self.shared.lock().admitted == 0
+        self.shared.lock().queue.admitted() == 0
     }
 
     /// The number of waiting jobs.
     pub fn depth(&self) -> usize {
-        self.shared.lock().jobs.len()
+        self.shared.lock().queue.waiting()
     }
 
     /// Refuses new jobs. Admitted ones are finished.
@@ -301,26 +258,15 @@ impl HashPool {
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        let mut queue = self.shared.lock();
-        queue.closed = true;
-        let abandoned = std::mem::take(&mut queue.jobs);
-        let held = std::mem::take(&mut queue.held);
-        drop(queue);
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let abandoned = state.queue.take_all();
+        let held = std::mem::take(&mut state.held);
+        drop(state);
         self.shared.work.notify_all();
         held.into_iter().for_each(|(_, reply)| reply.send());
         // Outside the lock, which dropping an admission takes.
         drop(abandoned);
-    }
-}
-
-// === impl Purpose ===
-
-impl Purpose {
-    fn wait_max(self) -> Duration {
-        match self {
-            Purpose::Account => QUEUE_WAIT_MAX,
-            Purpose::Registration => REGISTRATION_QUEUE_WAIT_MAX,
-        }
     }
 }
 
@@ -329,7 +275,7 @@ impl Purpose {
 impl QueuePermit {
     /// Hashes a new password.
     pub async fn hash(self, password: Password) -> Result<PasswordHash, Error> {
-        let form = self.admission.0.current_form();
+        let form = self.admission.pool.current_form();
         self.rehash(password, form).await
     }
 
@@ -340,7 +286,7 @@ impl QueuePermit {
 
     /// Hashes the MD5 of an unknown password. The password then verifies against this hash.
     pub async fn wrap_md5(self, md5: Md5Hex) -> Result<PasswordHash, Error> {
-        let form = self.admission.0.current_form();
+        let form = self.admission.pool.current_form();
         self.hash_input(Scheme::Argon2idOfMd5, form, md5.into_input()).await
     }
 
@@ -368,73 +314,33 @@ impl QueuePermit {
     }
 
     fn submit(self, task: Task) {
-        let shared = self.admission.0.clone();
+        let (shared, source) = (self.admission.pool.clone(), self.admission.source);
         let queued_at = shared.clock.monotonic();
         let job = Job { task, deadline: self.deadline, queued_at, admission: self.admission };
-        let mut queue = shared.lock();
-        if queue.closed {
+        let mut state = shared.lock();
+        if state.closed {
             // The pool was dropped before its permit. Dropping the job answers it, outside the lock that its admission
             // takes.
-            drop(queue);
+            drop(state);
             return drop(job);
         }
-        queue.jobs.push_back(job);
-        drop(queue);
+        state.queue.push(source, job);
+        drop(state);
         shared.work.notify_one();
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.lock().admitted -= 1;
+        self.pool.lock().queue.release(self.source);
     }
-}
-
-// === impl JobQueue ===
-
-impl JobQueue {
-    /// An empty queue, whose expectations are those of hashes of this cost.
-    fn new(cost: Cost) -> Self {
-        let hash_time = HASH_TIME_INITIAL.saturating_mul(cost.times_default());
-        let trusted = HASH_TIME_TRUSTED_MAX.saturating_mul(cost.times_default()).min(COSTLY_HASH_TIME_TRUSTED_MAX);
-        Self {
-            jobs: VecDeque::new(),
-            admitted: 0,
-            hash_time: hash_time.min(trusted),
-            usual_hash_time: hash_time.min(trusted),
-            trusted_hash_time_max: trusted,
-            held: Vec::new(),
-            draining: false,
-            closed: false,
-        }
-    }
-
-    /// The expected wait of a new job.
-    fn wait(&self, workers: usize) -> Duration {
-        let ahead = (self.admitted + 1).saturating_sub(workers);
-        let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
-        let hash_time = self.hash_time.max(self.usual_hash_time);
-        divided_among(hash_time.saturating_mul(rounds), workers)
-    }
-
-    /// Updates the averages.
-    fn learn(&mut self, took: Duration) {
-        let took = took.min(self.hash_time * HASH_TIME_OUTLIER_FACTOR);
-        self.hash_time = (self.hash_time * 7 + took) / 8;
-        self.usual_hash_time = (self.usual_hash_time * 63 + took.min(self.trusted_hash_time_max)) / 64;
-    }
-}
-
-/// The time that all workers together need for the work of one worker.
-fn divided_among(time: Duration, workers: usize) -> Duration {
-    time / u32::try_from(workers).unwrap_or(1).max(1)
 }
 
 // === impl PoolState ===
 
 impl PoolState {
-    fn lock(&self) -> MutexGuard<'_, JobQueue> {
-        lock(&self.queue)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        lock(&self.state)
     }
 
     /// Runs jobs until the pool is closed: a worker thread.
@@ -457,15 +363,15 @@ impl PoolState {
     }
 
     fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
+        let mut state = self.lock();
         loop {
-            if queue.closed {
+            if state.closed {
                 return None;
             }
-            if let Some(job) = queue.jobs.pop_front() {
+            if let Some(job) = state.queue.pop() {
                 return Some(job);
             }
-            queue = ignore_poison(self.work.wait(queue));
+            state = ignore_poison(self.work.wait(state));
         }
     }
 
@@ -513,22 +419,20 @@ impl PoolState {
     /// Sends the result of a job and the held results, or holds it if another job follows soon.
     fn answer(&self, reply: Option<Reply>, deadline: Instant) {
         let now = self.clock.monotonic();
-        let mut queue = self.lock();
-        queue.held.extend(reply.map(|reply| (now, reply)));
-        let since = queue.held.first().map_or(now, |(since, _)| *since);
+        let mut state = self.lock();
+        state.held.extend(reply.map(|reply| (now, reply)));
+        let since = state.held.first().map_or(now, |(since, _)| *since);
         let may_wait = deadline.saturating_duration_since(now) >= HOLD_DEADLINE_MIN;
         let is_usual = |job: &Job| job.task.cost().is_none_or(|cost| cost == self.settings.cost);
-        if may_wait && queue.jobs.front().is_some_and(is_usual) && !queue.closed {
-            let workers = self.settings.workers;
-            let hold = HOLD_MAX.min(queue.wait(workers) / HOLD_PART_OF_WAIT);
+        if may_wait && state.queue.peek().is_some_and(is_usual) && !state.closed {
+            let hold = HOLD_MAX.min(state.queue.wait() / HOLD_PART_OF_WAIT);
             // The next job to end sends this result too.
-            let until_next = divided_among(queue.hash_time, workers);
-            if now.saturating_duration_since(since) + until_next <= hold {
+            if now.saturating_duration_since(since) + state.queue.time_between_hashes() <= hold {
                 return;
             }
         }
-        let held = std::mem::take(&mut queue.held);
-        drop(queue);
+        let held = std::mem::take(&mut state.held);
+        drop(state);
         held.into_iter().for_each(|(_, reply)| reply.send());
     }
 
@@ -552,7 +456,7 @@ impl PoolState {
         }
         // Hashes of other costs do not update the averages.
         if cost == self.settings.cost {
-            self.lock().learn(took);
+            self.lock().queue.learn(took);
         }
         self.observer.on(&Event::Hashed { queued, took });
         Ok(())
@@ -621,28 +525,31 @@ mod tests {
     #[tokio::test]
     async fn check_occupies_a_worker_returns_its_permit_and_does_not_change_the_average() {
         let pool = pool();
-        let before = pool.shared.lock().hash_time;
+        let before = pool.shared.lock().queue.hash_time();
         let (held, release) = std::sync::mpsc::channel::<()>();
-        let slow = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let slow = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
         let slow = tokio::spawn(slow.check(move || release.recv().is_ok()));
-        assert_eq!(pool.shared.lock().admitted, 1, "it is admitted");
-        let waiting = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        assert_eq!(pool.shared.lock().queue.admitted(), 1, "it is admitted");
+        let waiting = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
         let waiting = tokio::spawn(waiting.check(|| false));
         held.send(()).unwrap();
         let [(yes, permit), (no, other)] = [slow.await.unwrap().ok().unwrap(), waiting.await.unwrap().ok().unwrap()];
         assert!(yes && !no);
-        assert_eq!(pool.shared.lock().admitted, 2, "the permits are for the hashes that follow");
+        assert_eq!(pool.shared.lock().queue.admitted(), 2, "the permits are for the hashes that follow");
         drop((permit, other));
-        assert_eq!(pool.shared.lock().admitted, 0, "or they are released");
-        assert_eq!(pool.shared.lock().hash_time, before);
+        assert_eq!(pool.shared.lock().queue.admitted(), 0, "or they are released");
+        assert_eq!(pool.shared.lock().queue.hash_time(), before);
     }
 
     #[tokio::test]
     async fn check_that_panics_or_is_too_late_returns_an_error() {
         let pool = pool();
-        let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let permit = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
         assert_eq!(permit.check(|| panic!("planted panic")).await.err(), Some(NOT_HASHED));
-        let late = QueuePermit { deadline: System.monotonic(), ..pool.admit(Purpose::Account, in_seconds(5)).unwrap() };
+        let late = QueuePermit {
+            deadline: System.monotonic(),
+            ..pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap()
+        };
         assert_eq!(late.check(|| true).await.err(), Some(Error::DeadlineExceeded));
     }
 
@@ -655,52 +562,35 @@ mod tests {
         let pool = pool();
         // Durations of hashes during which the machine was suspended.
         for _ in 0..50 {
-            pool.shared.lock().learn(Duration::from_secs(60));
+            pool.shared.lock().queue.learn(Duration::from_secs(60));
         }
-        assert!(pool.shared.lock().hash_time > Duration::from_secs(5));
+        assert!(pool.shared.lock().queue.hash_time() > Duration::from_secs(5));
         for _ in 0..100 {
-            let permit = pool.admit(Purpose::Account, in_seconds(1)).unwrap();
+            let permit = pool.admit(JobSource::Node, Purpose::Account, in_seconds(1)).unwrap();
             permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap();
         }
-        assert!(pool.shared.lock().hash_time < Duration::from_millis(50));
-    }
-
-    #[test]
-    fn expectations_of_the_queue_follow_the_cost_of_a_hash() {
-        let queue = |memory_kib, passes| JobQueue::new(Cost { memory_kib, passes, lanes: 1 });
-        let times = |queue: &JobQueue| [queue.hash_time, queue.usual_hash_time, queue.trusted_hash_time_max];
-        let millis = |times: [u64; 3]| times.map(Duration::from_millis);
-        assert_eq!(times(&queue(19_456, 2)), millis([10, 10, 50]));
-        assert_eq!(times(&queue(64, 1)), millis([10, 10, 50]), "never less");
-        let mut costly = queue(65_536, 4);
-        assert_eq!(times(&costly), millis([70, 70, 350]));
-        assert_eq!(times(&queue(262_144, 16)), millis([1_000, 1_000, 1_000]));
-        for _ in 0..1_000 {
-            costly.learn(Duration::from_millis(200));
-        }
-        costly.admitted = 3;
-        assert!(costly.wait(1) > Duration::from_millis(590), "three hashes of 200 ms: {:?}", costly.wait(1));
+        assert!(pool.shared.lock().queue.hash_time() < Duration::from_millis(50));
     }
 
     #[tokio::test]
     async fn dropped_permit_and_dropped_call_release_their_capacity() {
         let pool = pool();
         for _ in 0..2_000 {
-            drop(pool.admit(Purpose::Account, in_seconds(5)).unwrap());
+            drop(pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap());
         }
         for _ in 0..2_000 {
-            let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+            let permit = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
             drop(permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
         }
-        let permit = pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let permit = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
         assert!(!permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()).await.unwrap());
-        assert_eq!(pool.shared.lock().admitted, 0);
+        assert_eq!(pool.shared.lock().queue.admitted(), 0);
     }
 
     #[tokio::test]
     async fn held_result_is_sent_when_the_following_caller_has_gone() {
         let pool = pool();
-        let verify = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+        let verify = || pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
         let mut rounds = 0;
         while rounds < 200 {
             // Unused permits make the expected wait long, so results are held long.
@@ -727,7 +617,7 @@ mod tests {
         for (seconds, next, is_held) in [(5, usual, true), (0, usual, false), (5, costly, false)] {
             // Without workers the jobs keep waiting.
             let pool = pool_of(0);
-            let permit = || pool.admit(Purpose::Account, in_seconds(5)).unwrap();
+            let permit = || pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
             let _waiting: Vec<_> = (0..10).map(|_| permit()).collect();
             let form = HashForm { cost: next, key: None };
             let hash = PasswordHash::new(Scheme::Argon2id, form, [0; SALT_BYTES], [0; TAG_BYTES]);
@@ -739,11 +629,49 @@ mod tests {
         }
     }
 
+    /// The order in which one worker runs the jobs of an attacker, who has twelve in the queue, and of three users.
+    async fn order_of_jobs(source: fn(&str) -> JobSource) -> Vec<&'static str> {
+        let pool = pool();
+        let (held, release) = std::sync::mpsc::channel::<()>();
+        let first = pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap();
+        let (begun, is_begun) = std::sync::mpsc::channel::<()>();
+        let hold = move || begun.send(()).is_ok() && release.recv().is_ok();
+        let mut jobs = vec![tokio::spawn(first.check(hold))];
+        while is_begun.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for name in iter::repeat_n("attacker", 12).chain(["ada", "bob", "eve"]) {
+            let (permit, order) = (pool.admit(source(name), Purpose::Account, in_seconds(5)).unwrap(), order.clone());
+            jobs.push(tokio::spawn(permit.check(move || {
+                lock(&order).push(name);
+                true
+            })));
+            while pool.depth() < jobs.len() - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        held.send(()).unwrap();
+        for job in jobs {
+            assert!(job.await.unwrap().is_ok());
+        }
+        lock(&order).clone()
+    }
+
+    #[tokio::test]
+    async fn users_are_served_in_turn_with_an_attacker_who_has_many_jobs() {
+        let source = |name: &str| JobSource::LocalPeer(name.bytes().last().map(u32::from));
+        let served = order_of_jobs(source).await;
+        assert_eq!(served[..5], ["attacker", "ada", "bob", "eve", "attacker"]);
+        // The control: without sources the users wait for all jobs of the attacker.
+        assert_eq!(order_of_jobs(|_| JobSource::Node).await[..12], ["attacker"; 12]);
+    }
+
     #[tokio::test]
     async fn registrations_are_refused_before_logins() {
         let pool = pool();
         let admitted = |purpose| {
-            let permits: Vec<_> = iter::from_fn(|| pool.admit(purpose, in_seconds(5)).ok()).collect();
+            let permits: Vec<_> = iter::from_fn(|| pool.admit(JobSource::Node, purpose, in_seconds(5)).ok()).collect();
             (permits.len(), permits)
         };
         let (registrations, held) = admitted(Purpose::Registration);
@@ -758,9 +686,9 @@ mod tests {
     async fn waiting_jobs_are_answered_when_the_pool_is_dropped() {
         // Without workers the jobs keep waiting.
         let pool = pool_of(0);
-        let [permit, late] = [(), ()].map(|()| pool.admit(Purpose::Account, in_seconds(5)).unwrap());
+        let [permit, late] = [(), ()].map(|()| pool.admit(JobSource::Node, Purpose::Account, in_seconds(5)).unwrap());
         let waiting = tokio::spawn(permit.verify(Password::parse("any".into()).unwrap(), pool.decoy()));
-        while pool.shared.lock().jobs.is_empty() {
+        while pool.depth() == 0 {
             tokio::task::yield_now().await;
         }
         drop(pool);

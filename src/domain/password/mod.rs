@@ -5,6 +5,8 @@
 
 mod blocklist;
 mod hash_pool;
+mod hash_queue;
+mod hash_time;
 mod kernel;
 mod made_of;
 mod pepper;
@@ -13,7 +15,8 @@ mod policy;
 pub(in crate::domain) use self::policy::check_differs;
 pub use self::{
     blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},
-    hash_pool::{HashPool, PoolSettings, Purpose, QueuePermit},
+    hash_pool::{HashPool, PoolSettings, QueuePermit},
+    hash_queue::{JobSource, Purpose},
     kernel::Kernel,
     pepper::Pepper,
     policy::{ContextWord, Policy},

@@ -23,7 +23,7 @@ use watchword::{
     },
     domain::{
         Clock, Environment, Error, Event, HashPool, Observer, Password, System,
-        password::{Cost, Kernel, PoolSettings, Purpose},
+        password::{Cost, JobSource, Kernel, PoolSettings, Purpose},
     },
     grpc::{GrpcApi, MeasuredBody, Readiness},
     net::{Access, Address, Drain, Limits, Listener, serve},
@@ -188,7 +188,7 @@ async fn cancelled_and_late_hash_jobs_are_skipped_and_the_others_are_hashed() {
         let environment = Environment { clock: clock.clone(), entropy: Arc::new(System), observer: gate.clone() };
         let pool = HashPool::start(PoolSettings { workers: 1, cost: CHEAP }, Kernel::choose(), &environment);
         let job = |after| {
-            let permit = pool.admit(Purpose::Account, clock.monotonic() + after).unwrap();
+            let permit = pool.admit(JobSource::Node, Purpose::Account, clock.monotonic() + after).unwrap();
             Box::pin(permit.hash(Password::parse("a password".into()).unwrap()))
         };
         let waiting = |after| {

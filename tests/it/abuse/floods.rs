@@ -11,6 +11,7 @@ use tokio::{
 use watchword::{
     api::health::{HealthCheckRequest, health_client::HealthClient},
     common::host,
+    domain::{Clock, System},
     net::Limits,
 };
 
@@ -161,6 +162,34 @@ async fn busy_client_with_many_pings_and_window_updates_is_served() {
             answered += u32::from(frame.kind == HEADERS && frame.flags & END_STREAM != 0);
         }
     }
+}
+
+/// Sends the same call on `count` new streams, and waits for all answers.
+async fn answered(stream: &mut TcpStream, streams: &mut impl Iterator<Item = u32>, path: &str, count: usize) {
+    let calls: Vec<u8> = streams.by_ref().take(count).flat_map(|id| call(id, path, &[], &EMPTY)).collect();
+    stream.write_all(&calls).await.unwrap();
+    let mut answers = 0;
+    while answers < count {
+        let next = timeout(WAIT_MAX, next_frame(stream)).await.expect("the connection is read again");
+        answers += usize::from(next.expect("the connection stays open").flags & END_STREAM != 0);
+    }
+}
+
+/// Cheap refusals on one connection are paced, so that they leave the cores to the hash workers. The connection goes on.
+#[tokio::test]
+async fn connection_with_many_refused_calls_is_read_slower_and_stays_open() {
+    let app = limited(|limits| limits.refusals_per_second = 100).start().await;
+    let mut stream = begun(app.grpc_socket(), &frame(SETTINGS, 0, 0, &[])).await;
+    let (began, mut streams) = (System.monotonic(), (1..).step_by(2));
+    // A hundred are free, and a hundred more were read with them.
+    for _ in 0..3 {
+        answered(&mut stream, &mut streams, LOGIN, 100).await;
+    }
+    let took = System.monotonic() - began;
+    assert!(took >= Duration::from_millis(900), "300 refusals took {took:?}");
+    answered(&mut stream, &mut streams, CHECK, 100).await;
+    // Other connections are not affected.
+    app.registered("ada").await;
 }
 
 /// The maximum number of calls on a connection, with a window of `bytes` for each answer.

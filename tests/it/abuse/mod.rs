@@ -1,4 +1,5 @@
-//! Brute force, proof of work, enumeration by timing, floods, cancelled calls, and hostile input.
+//! Brute force, proof of work, enumeration by timing, floods, shares of the hash queue, cancelled calls, and hostile
+//! input.
 
 mod brute_force;
 mod cancelled_calls;
@@ -7,3 +8,4 @@ mod floods;
 mod fuzz;
 mod hostile_text;
 mod proof_of_work;
+mod queue_shares;

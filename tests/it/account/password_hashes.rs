@@ -11,7 +11,7 @@ use watchword::{
     config::Config,
     domain::{
         Clock, HashPool, Password, PasswordHash, StoreError, StoreHealth, System, User,
-        password::{Cost, Kernel, Md5Hex, PoolSettings, Purpose},
+        password::{Cost, JobSource, Kernel, Md5Hex, PoolSettings, Purpose},
     },
     store::{
         Change, ChangeOutcome, DocumentKey, DocumentStore, Kind, Memory, ScanCursor, ScanPage, UnconditionalWrite,
@@ -46,7 +46,7 @@ fn pool(cost: Cost) -> HashPool {
 /// Argon2id over the MD5 of `insecure`.
 async fn wrapped(cost: Cost) -> PasswordHash {
     let pool = pool(cost);
-    let permit = pool.admit(Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
+    let permit = pool.admit(JobSource::Node, Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
     permit.wrap_md5(Md5Hex::parse(MD5_OF_INSECURE).unwrap()).await.unwrap()
 }
 
@@ -128,7 +128,7 @@ async fn hash_that_is_stronger_than_the_settings_is_never_weakened() {
             (Cost { memory_kib: 72, ..CHEAP }, "-md5", "$argon2id$v=19$m=72,t=1,p=1$"),
         ] {
             let pool = pool(stronger);
-            let permit = pool.admit(Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
+            let permit = pool.admit(JobSource::Node, Purpose::Registration, System.monotonic() + WAIT_MAX).unwrap();
             let hash = match scheme {
                 "" => permit.hash(Password::parse("insecure".into()).unwrap()).await.unwrap(),
                 _ => wrapped(stronger).await,

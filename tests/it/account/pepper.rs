@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use watchword::domain::{
     Clock, HashPool, Password, PasswordHash, System,
-    password::{Kernel, Pepper, PoolSettings, Purpose},
+    password::{JobSource, Kernel, Pepper, PoolSettings, Purpose},
 };
 
 use crate::support::{Api, App, CHEAP, StoreKind, TestStore, WAIT_MAX, environment, http, key_file, password, run};
@@ -60,7 +60,7 @@ async fn rehashed(app: &App, times: usize) {
 async fn verifies(pepper: Pepper, phc: &str, password: &str) -> bool {
     let settings = PoolSettings { workers: 1, cost: CHEAP };
     let pool = HashPool::with_pepper(settings, pepper.into(), Kernel::Reference, &environment());
-    let permit = pool.admit(Purpose::Account, System.monotonic() + WAIT_MAX).unwrap();
+    let permit = pool.admit(JobSource::Node, Purpose::Account, System.monotonic() + WAIT_MAX).unwrap();
     let password = Password::parse(password.into()).unwrap();
     permit.verify(password, PasswordHash::parse(phc).unwrap()).await.unwrap()
 }

@@ -48,7 +48,9 @@ async fn concurrent_attempts_are_limited_to_ten_and_a_restart_allows_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn control_without_rate_limits_or_stored_failures_verifies_more_attempts() {
     let app = App::with(StoreKind::Memory).start().await;
-    let (verified, limited) = concurrent_attempts(&app, "ada", 200).await;
+    // The hash queue may refuse some.
+    let (verified, _) = concurrent_attempts(&app, "ada", 200).await;
+    let limited = app.events.count("rate limited") + app.events.count("attempts in flight");
     assert!(verified > 20 && limited == 0, "{verified} verified, {limited} limited");
 
     for (fault, expected) in [(Fault::None, "RATE_LIMITED"), (Fault::ForgetsFailures, "INVALID_CREDENTIALS")] {
