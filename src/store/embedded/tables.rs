@@ -10,6 +10,7 @@ use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
 };
 
+use super::commit_delay::COMMIT_CHANGES_MAX;
 use crate::store::{
     document::{Change, ChangeOutcome, Document, DocumentKey, UnconditionalWrite, unix_millis},
     document_store::{SCAN_PAGE_DOCUMENTS_MAX, ScannedDocument},
@@ -25,8 +26,8 @@ const EXPIRING: TableDefinition<'_, (u64, &str, &str), ()> = TableDefinition::ne
 /// The tables that the first version had.
 const IN_EVERY_FILE: [Kind; 2] = [Kind::Id, Kind::User];
 
-/// Expired documents that one commit deletes at most; bounds its time.
-const EXPIRED_PER_COMMIT_MAX: usize = 64;
+/// Expired documents that one commit deletes at most: more than a commit can add, so that none pile up.
+const EXPIRED_PER_COMMIT_MAX: usize = 2 * COMMIT_CHANGES_MAX;
 
 type Text = &'static str;
 type Bytes = &'static [u8];

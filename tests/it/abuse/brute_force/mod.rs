@@ -2,6 +2,7 @@
 
 mod account_limit;
 mod address_limit;
+mod evidence;
 mod lockout;
 
 use std::time::Duration;

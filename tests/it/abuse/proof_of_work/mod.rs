@@ -30,6 +30,13 @@ async fn challenge(app: &App, (purpose, _): (pb::ChallengePurpose, &str)) -> Cha
     serde_json::from_str(&answer.challenge).unwrap()
 }
 
+/// A challenge for a login of one username.
+pub async fn challenge_for(app: &App, username: &str) -> Challenge {
+    let request = pb::CreateChallengeRequest { purpose: LOGIN.0.into(), username: username.into() };
+    let answer = app.client().await.create_challenge(request).await.unwrap().into_inner();
+    serde_json::from_str(&answer.challenge).unwrap()
+}
+
 fn solved(challenge: &Challenge) -> Solution {
     solve_challenge(SolveChallengeOptions::new(challenge)).unwrap().expect("the work is cheap")
 }
@@ -44,8 +51,12 @@ fn encoded(payload: &Value) -> String {
 
 /// A valid solution for `purpose`.
 pub async fn solution(app: &App, purpose: (pb::ChallengePurpose, &str)) -> String {
-    let challenge = challenge(app, purpose).await;
-    encoded(&payload(&challenge, &solved(&challenge)))
+    solution_of(&challenge(app, purpose).await)
+}
+
+/// The solution of a challenge.
+pub fn solution_of(challenge: &Challenge) -> String {
+    encoded(&payload(challenge, &solved(challenge)))
 }
 
 /// Whether the answer requires a proof of work.
