@@ -125,7 +125,7 @@ async fn drop_old_keys(app: &App) {
 
 /// A challenge for a registration.
 async fn challenge(app: &App) -> Challenge {
-    let request = pb::CreateChallengeRequest { purpose: pb::ChallengePurpose::Register.into() };
+    let request = pb::CreateChallengeRequest { purpose: pb::ChallengePurpose::Register.into(), ..Default::default() };
     let answer = app.client().await.create_challenge(request).await.unwrap().into_inner();
     serde_json::from_str(&answer.challenge).unwrap()
 }

@@ -148,7 +148,7 @@ async fn widget_gets_an_uncacheable_json_challenge_over_http() {
 async fn create_challenge_works_with_any_setting_and_requires_a_purpose() {
     let app = app().await;
     let mut client = app.client().await;
-    let request = pb::CreateChallengeRequest { purpose: pb::ChallengePurpose::Login.into() };
+    let request = pb::CreateChallengeRequest { purpose: pb::ChallengePurpose::Login.into(), ..Default::default() };
     let answer = client.create_challenge(request).await.unwrap().into_inner();
     let challenge: Challenge = serde_json::from_str(&answer.challenge).unwrap();
     let expires_at = challenge.parameters.expires_at.unwrap();
@@ -157,7 +157,8 @@ async fn create_challenge_works_with_any_setting_and_requires_a_purpose() {
     let remaining = remaining.duration_since(app.clock.now()).unwrap();
     assert!((280..=300).contains(&remaining.as_secs()), "five minutes at most: {remaining:?}");
     for (purpose, expected) in [(0, "REQUIRED"), (3, "MALFORMED"), (-1, "MALFORMED")] {
-        let error = client.create_challenge(pb::CreateChallengeRequest { purpose }).await.unwrap_err();
+        let error =
+            client.create_challenge(pb::CreateChallengeRequest { purpose, ..Default::default() }).await.unwrap_err();
         let bad_request: Vec<rpc::BadRequest> = details(&error, "google.rpc.BadRequest");
         assert_eq!(
             (error.code(), bad_request[0].field_violations[0].reason.as_str()),

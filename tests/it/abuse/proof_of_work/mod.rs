@@ -25,7 +25,7 @@ fn with_challenges(kind: StoreKind) -> Setup {
 
 /// A challenge from the gRPC API.
 async fn challenge(app: &App, (purpose, _): (pb::ChallengePurpose, &str)) -> Challenge {
-    let request = pb::CreateChallengeRequest { purpose: purpose.into() };
+    let request = pb::CreateChallengeRequest { purpose: purpose.into(), ..Default::default() };
     let answer = app.client().await.create_challenge(request).await.unwrap().into_inner();
     serde_json::from_str(&answer.challenge).unwrap()
 }
