@@ -177,7 +177,7 @@ impl Builder {
         self
     }
 
-    /// The rounds of PBKDF2 that one login or registration computes for proof of work. Default: 300 million, about a minute
+    /// The rounds of PBKDF2 that one login or registration computes for proof of work. Default: 500 million, about a minute
     /// of one core with SHA instructions. Watchword asks for 8 million on average by default. A challenge that asks for more
     /// is refused before it is begun, with CHALLENGE_REQUIRED; so is one with more than 100 000 rounds in one key.
     pub fn proof_of_work_rounds_max(mut self, rounds: u64) -> Self {

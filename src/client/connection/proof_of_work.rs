@@ -17,9 +17,9 @@ use super::{
 };
 use crate::api::pb::{ChallengePurpose, CreateChallengeRequest, ErrorReason};
 
-/// The default limit of the rounds that one call computes: about 60 s on a core with SHA instructions, 36 times what
+/// The default limit of the rounds that one call computes: about 60 s on a core with SHA instructions, 60 times what
 /// Watchword asks for by default.
-pub(super) const ROUNDS_MAX: u64 = 300_000_000;
+pub(super) const ROUNDS_MAX: u64 = 500_000_000;
 
 /// A second one, because the first may have expired while it was computed, or another call may have spent it.
 const SOLUTIONS_MAX: u32 = 2;
