@@ -87,24 +87,10 @@ async fn login_and_registration_solve_the_challenge_that_the_server_requires() {
     }
 }
 
-/// The default work, in a single-threaded runtime: other tasks run while the client computes.
 #[tokio::test]
-async fn default_challenge_is_solved_outside_the_threads_of_the_runtime() {
+async fn challenge_with_the_default_work_is_solved_within_the_default_limit() {
     let app = with_challenges(Work::DEFAULT).await;
-    let client = connected(&app).await;
-    let ticks = AtomicUsize::new(0);
-    let ticking = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            ticks.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let registered = tokio::select! {
-        registered = client.register(ada()) => registered,
-        () = ticking => unreachable!("it never ends"),
-    };
-    assert_eq!(registered.unwrap().username, "ada");
-    assert!(ticks.load(Ordering::Relaxed) > 0, "the thread of the runtime was blocked");
+    assert_eq!(connected(&app).await.register(ada()).await.unwrap().username, "ada");
 }
 
 /// Only a login names its account, and both registrations have one request id.
@@ -187,7 +173,7 @@ async fn challenge_that_asks_for_too_much_work_is_refused_before_it_is_begun() {
 }
 
 /// A connection computes one solution at a time, so the second login gets its challenge when the solver of the first has
-/// stopped. Otherwise it would wait for minutes.
+/// stopped. Otherwise it would wait for minutes. The runtime has one thread, which a solver does not block.
 #[tokio::test]
 async fn dropped_login_stops_its_solver() {
     let app = with_challenges(Work { cost: 2_000, key_prefix: "000000" }).await;
@@ -245,10 +231,18 @@ async fn right_password_enters_a_locked_account_and_a_rate_limited_one() {
     let unlimited = "1000000/1s";
     let limited = App::with(StoreKind::Memory).args(&["--throttle", "on"]);
     let locked = App::with(StoreKind::Memory).args(&["--throttle", "on", "--throttle-per-account", unlimited]);
-    for (setup, attempts, refusal) in [(locked, 100, "CHALLENGE_REQUIRED"), (limited, 20, "RATE_LIMITED")] {
+    for (setup, attempts, refusal) in [(locked, 100, "CHALLENGE_REQUIRED"), (limited, 10, "RATE_LIMITED")] {
         let app = setup.start().await;
         app.registered("ada").await;
-        concurrent_attempts(&app, "ada", attempts).await;
+        let mut verified = 0;
+        // A busy machine refuses some attempts of a batch as OVERLOADED.
+        for _ in 0..100 {
+            verified += concurrent_attempts(&app, "ada", attempts - verified).await.0;
+            if verified == attempts {
+                break;
+            }
+        }
+        assert_eq!(verified, attempts, "{refusal}");
         app.rules.store_failed_attempts().await;
         assert_eq!(Api::Grpc.login(&app, "ada", &password("ada")).await.outcome(), refusal);
         let client = connected(&app).await;
