@@ -9,17 +9,17 @@ import (
 	"os"
 
 	"github.com/google/uuid"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	pb "watchword.dev/examples/go/gen/watchword/auth/v1"
+	"watchword.dev/examples/go/solver"
 )
 
 func main() {
 	deadlines := `{"methodConfig": [{"name": [{"service": "watchword.auth.v1.Auth"}], "timeout": "5s"}]}`
 	conn := must(grpc.NewClient(cmp.Or(os.Getenv("WATCHWORD_ADDR"), "127.0.0.1:50051"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines)))
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines),
+		grpc.WithUnaryInterceptor(solver.SolveChallenges)))
 	auth, ctx := pb.NewAuthClient(conn), context.Background()
 	name, password := "ada-"+uuid.NewString()[:8], "correct horse battery staple"
 	// With a request_id the registration can be repeated when its response was lost.
@@ -28,13 +28,10 @@ func main() {
 	fmt.Println("logged in:", user.GetUsername(), user.GetUserId())
 
 	_, err := auth.Login(ctx, &pb.LoginRequest{Username: name, Password: "wrong"})
-	for _, detail := range status.Convert(err).Details() { // the reason is for programs, the text of err for people
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetReason() == "INVALID_CREDENTIALS" {
-			fmt.Println("refused:", info.GetReason())
-			return
-		}
+	if solver.Reason(err) != "INVALID_CREDENTIALS" {
+		log.Fatal("a wrong password did not return INVALID_CREDENTIALS: ", err)
 	}
-	log.Fatal("a wrong password did not return INVALID_CREDENTIALS: ", err)
+	fmt.Println("refused:", solver.Reason(err))
 }
 
 func must[T any](value T, err error) T {

@@ -3,28 +3,15 @@
 // Run it: npm ci && node client.mjs
 
 import { randomUUID } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import grpc from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import { api, reason, solvingChallenges } from './solver.mjs';
 
-// Loads the contract from proto/ at run time, so that no generated code is needed.
-const includeDirs = [fileURLToPath(new URL('../../proto', import.meta.url))];
-const files = ['watchword/auth/v1/auth.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'];
-const api = loadSync(files, { includeDirs, keepCase: true, json: true });
 const { Auth } = grpc.loadPackageDefinition(api).watchword.auth.v1;
-
 const DEADLINE_MS = 5_000;
 const client = new Auth(process.env.WATCHWORD_ADDR ?? '127.0.0.1:50051', grpc.credentials.createInsecure());
-const call = (method, request) =>
-  promisify(client[method]).call(client, request, { deadline: Date.now() + DEADLINE_MS });
-
-// The reason of an error: a name from error_reason.proto, for programs. The message is for people.
-function reason(error) {
-  const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
-  const { details } = packed ? api['google.rpc.Status'].deserialize(packed) : { details: [] };
-  return details.find((detail) => detail['@type'].endsWith('/google.rpc.ErrorInfo'))?.reason;
-}
+const call = solvingChallenges((method, request) =>
+  promisify(client[method]).call(client, request, { deadline: Date.now() + DEADLINE_MS }));
 
 const ada = { username: `ada-${randomUUID().slice(0, 8)}`, password: 'correct horse battery staple' };
 

@@ -3,21 +3,18 @@
 // Run it: npm ci && node verify.mjs
 
 import { randomUUID } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import grpc from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { api, solvingChallenges } from './solver.mjs';
 
-const includeDirs = [fileURLToPath(new URL('../../proto', import.meta.url))];
-const api = loadSync('watchword/auth/v1/auth.proto', { includeDirs, keepCase: true });
 const { Auth } = grpc.loadPackageDefinition(api).watchword.auth.v1;
 
 const ISSUER = process.env.WATCHWORD_ISSUER ?? 'http://127.0.0.1:5000';
 const DEADLINE_MS = 5_000;
 const client = new Auth(process.env.WATCHWORD_ADDR ?? '127.0.0.1:50051', grpc.credentials.createInsecure());
-const call = (method, request, metadata = new grpc.Metadata()) =>
-  promisify(client[method]).call(client, request, metadata, { deadline: Date.now() + DEADLINE_MS });
+const call = solvingChallenges((method, request, metadata = new grpc.Metadata()) =>
+  promisify(client[method]).call(client, request, metadata, { deadline: Date.now() + DEADLINE_MS }));
 
 // One for each process: fetches the public keys when needed and caches them.
 const keys = createRemoteJWKSet(new URL(`${ISSUER}/.well-known/jwks.json`));

@@ -9,6 +9,7 @@ import uuid
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from solver import solving_challenges
 
 DEADLINE_S = 5
 
@@ -17,6 +18,7 @@ with grpc.insecure_channel(os.environ.get("WATCHWORD_ADDR", "127.0.0.1:50051")) 
     described = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     service = described.FindServiceByName("watchword.auth.v1.Auth")
 
+    @solving_challenges
     def call(method_name: str, **fields: str):
         """Makes one unary call with the message types from reflection."""
         method = service.methods_by_name[method_name]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import jwt
+from solver import solving_challenges
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))
 pb, services = grpc.protos_and_services("watchword/auth/v1/auth.proto")
@@ -34,9 +35,15 @@ def verify(token: str) -> dict:
 
 with grpc.insecure_channel(os.environ.get("WATCHWORD_ADDR", "127.0.0.1:50051")) as channel:
     auth = services.AuthStub(channel)
+
+    @solving_challenges
+    def call(method: str, **fields: str):
+        """Makes one call with a deadline."""
+        return getattr(auth, method)(getattr(pb, f"{method}Request")(**fields), timeout=DEADLINE_S)
+
     ada = {"username": f"ada-{uuid.uuid4().hex[:8]}", "password": "correct horse battery staple"}
-    auth.Register(pb.RegisterRequest(**ada), timeout=DEADLINE_S)
-    tokens = auth.Login(pb.LoginRequest(**ada), timeout=DEADLINE_S).tokens
+    call("Register", **ada)
+    tokens = call("Login", **ada).tokens
 
     bearer = [("authorization", f"Bearer {tokens.access_token}")]
     user = auth.GetUser(pb.GetUserRequest(), metadata=bearer, timeout=DEADLINE_S).user

@@ -16,14 +16,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // With a request_id the registration can be repeated when its response was lost.
     let (password, request_id) = ("correct horse battery staple", Uuid::new_v4().to_string());
-    let ada = pb::RegisterRequest {
-        username: username.clone(),
-        password: password.into(),
-        data: None,
-        request_id,
-        ..Default::default()
-    };
-    watchword.auth().register(ada).await?;
+    let ada =
+        pb::RegisterRequest { username: username.clone(), password: password.into(), request_id, ..Default::default() };
+    // Solves a challenge first if Watchword requires proof of work, as the login does.
+    watchword.register(ada).await?;
 
     // Refreshes the tokens while the program runs.
     let tokens = TokenSource::new(&watchword, watchword.login(&username, password).await?.tokens);

@@ -4,7 +4,8 @@
 //! watchword = { git = "…", default-features = false, features = ["client"] }
 //! ```
 //!
-//! - [`Client`] is a connection with deadlines, TLS and keepalive; [`StatusExt`] reads the reason of a refusal.
+//! - [`Client`] is a connection with deadlines, TLS and keepalive, whose logins and registrations solve the challenges that
+//!   Watchword asks for; [`StatusExt`] reads the reason of a refusal.
 //! - [`TokenSource`] holds the tokens of a login, returns a valid access token, and refreshes once for all callers.
 //! - [`Verifier`] verifies access tokens with the published keys, without a call. [`VerifyLayer`] does it in front of axum and
 //!   tonic services, whose handlers then receive an [`Identity`].
@@ -14,6 +15,7 @@
 
 mod clock;
 mod connection;
+mod request_id;
 mod setup_error;
 mod single_flight;
 mod tokens;

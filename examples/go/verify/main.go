@@ -16,13 +16,15 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	pb "watchword.dev/examples/go/gen/watchword/auth/v1"
+	"watchword.dev/examples/go/solver"
 )
 
 func main() {
 	issuer := cmp.Or(os.Getenv("WATCHWORD_ISSUER"), "http://127.0.0.1:5000")
 	deadlines := `{"methodConfig": [{"name": [{"service": "watchword.auth.v1.Auth"}], "timeout": "5s"}]}`
 	conn := must(grpc.NewClient(cmp.Or(os.Getenv("WATCHWORD_ADDR"), "127.0.0.1:50051"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines)))
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(deadlines),
+		grpc.WithUnaryInterceptor(solver.SolveChallenges)))
 	auth, ctx := pb.NewAuthClient(conn), context.Background()
 	name, password := "ada-"+uuid.NewString()[:8], "correct horse battery staple"
 	must(auth.Register(ctx, &pb.RegisterRequest{Username: name, Password: password}))

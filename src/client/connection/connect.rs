@@ -4,13 +4,17 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{
     Status,
-    transport::{Certificate, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::{Calls, refusal};
+use super::{
+    Calls,
+    proof_of_work::{ChallengeSolver, ROUNDS_MAX},
+    refusal,
+};
 use crate::{
-    api::pb::{self, auth_client::AuthClient},
-    client::{Clock, SetupError, System, setup_error},
+    api::pb::{self, ChallengePurpose, auth_client::AuthClient},
+    client::{Clock, SetupError, System, request_id::request_id, setup_error},
 };
 
 /// The default timeout for connecting.
@@ -27,6 +31,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Client {
     calls: Calls,
+    solver: ChallengeSolver,
     clock: Arc<dyn Clock>,
 }
 
@@ -37,6 +42,7 @@ pub struct Builder {
     connect_timeout: Duration,
     call_timeout: Duration,
     ca_file: Option<PathBuf>,
+    proof_of_work_rounds_max: Option<u64>,
     clock: Arc<dyn Clock>,
 }
 
@@ -59,6 +65,7 @@ impl Client {
             connect_timeout: CONNECT_TIMEOUT,
             call_timeout: CALL_TIMEOUT,
             ca_file: None,
+            proof_of_work_rounds_max: Some(ROUNDS_MAX),
             clock: Arc::new(System),
         }
     }
@@ -68,18 +75,54 @@ impl Client {
         AuthClient::new(self.calls.clone())
     }
 
-    /// Authenticates a user and creates a session.
+    /// Authenticates a user and creates a session. Sends the login again with proof of work, at most twice, where Watchword
+    /// requires it, and where the rate limit of the account refuses it.
+    ///
+    /// Each call has the deadline of this client; the proof of work between them takes about a second by default. Dropping
+    /// the future stops it. A service that logs in the users of a site does not compute for them: see
+    /// [`Builder::without_proof_of_work`].
     ///
     /// # Errors
     ///
     /// Those of the contract's Login. [`StatusExt::auth_reason`](super::StatusExt::auth_reason) returns the reason.
+    /// CHALLENGE_REQUIRED where the proof of work is more than [`Builder::proof_of_work_rounds_max`].
     pub async fn login(&self, username: impl Into<String>, password: impl Into<String>) -> Result<Login, Status> {
-        let request = pb::LoginRequest { username: username.into(), password: password.into(), ..Default::default() };
-        let response = self.auth().login(request).await?.into_inner();
+        let (username, password) = (username.into(), password.into());
+        let login = |challenge_solution| {
+            let (username, password) = (username.clone(), password.clone());
+            let request = pb::LoginRequest { username, password, challenge_solution };
+            let mut auth = self.auth();
+            async move { auth.login(request).await }
+        };
+        let response = self.with_proof_of_work(ChallengePurpose::Login, &username, login).await?.into_inner();
         let (Some(user), Some(tokens)) = (response.user, response.tokens) else {
             return Err(refusal::invalid_response("the response lacks the user or the tokens"));
         };
         Ok(Login { user, tokens })
+    }
+
+    /// Registers a user, with proof of work where Watchword requires it, as [`login`](Self::login) does. A request without
+    /// `request_id` gets a random one. A request that has a `challenge_solution` is sent once, as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the contract's Register, and CHALLENGE_REQUIRED as from [`login`](Self::login). It is safe to retry with the
+    /// same `request_id`.
+    pub async fn register(&self, mut request: pb::RegisterRequest) -> Result<pb::User, Status> {
+        if request.request_id.is_empty() {
+            request.request_id = request_id();
+        }
+        let response = if request.challenge_solution.is_empty() {
+            let register = |challenge_solution| {
+                let request = pb::RegisterRequest { challenge_solution, ..request.clone() };
+                let mut auth = self.auth();
+                async move { auth.register(request).await }
+            };
+            self.with_proof_of_work(ChallengePurpose::Register, "", register).await?
+        } else {
+            self.auth().register(request).await?
+        };
+        response.into_inner().user.ok_or_else(|| refusal::invalid_response("the response lacks the user"))
     }
 
     /// Introspects an access token or a refresh token. For an invalid token it returns `active: false`, not an error.
@@ -94,6 +137,10 @@ impl Client {
 
     pub(in crate::client) fn calls(&self) -> Calls {
         self.calls.clone()
+    }
+
+    pub(super) fn solver(&self) -> &ChallengeSolver {
+        &self.solver
     }
 
     pub(in crate::client) fn clock(&self) -> &dyn Clock {
@@ -130,6 +177,21 @@ impl Builder {
         self
     }
 
+    /// The rounds of PBKDF2 that one login or registration computes for proof of work. Default: 500 million, about a minute
+    /// of one core with SHA instructions. Watchword asks for 8 million on average by default. A challenge that asks for more
+    /// is refused before it is begun, with CHALLENGE_REQUIRED; so is one with more than 100 000 rounds in one key.
+    pub fn proof_of_work_rounds_max(mut self, rounds: u64) -> Self {
+        self.proof_of_work_rounds_max = Some(rounds);
+        self
+    }
+
+    /// Solves no challenges: login and register return the server's CHALLENGE_REQUIRED. For a service that logs in the users
+    /// of a site. There the browser solves the challenge, and a service that did it would compute for attackers.
+    pub fn without_proof_of_work(mut self) -> Self {
+        self.proof_of_work_rounds_max = None;
+        self
+    }
+
     /// The clock, for tests of programs that keep tokens.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -146,7 +208,7 @@ impl Builder {
         let connected = endpoint.connect().await;
         let channel =
             connected.map_err(|cause| SetupError::because(format!("no connection to {}", self.address), cause));
-        Ok(Client { calls: Calls::new(channel?, self.call_timeout), clock: self.clock })
+        Ok(self.client(channel?))
     }
 
     /// Connects at the first call. Calls return UNAVAILABLE until the server answers. Needs a tokio runtime.
@@ -156,7 +218,12 @@ impl Builder {
     /// When a setting is wrong.
     pub fn connect_lazy(self) -> Result<Client, SetupError> {
         let channel = self.endpoint()?.connect_lazy();
-        Ok(Client { calls: Calls::new(channel, self.call_timeout), clock: self.clock })
+        Ok(self.client(channel))
+    }
+
+    fn client(self, channel: Channel) -> Client {
+        let solver = ChallengeSolver::new(self.proof_of_work_rounds_max);
+        Client { calls: Calls::new(channel, self.call_timeout), solver, clock: self.clock }
     }
 
     fn endpoint(&self) -> Result<Endpoint, SetupError> {

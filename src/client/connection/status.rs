@@ -19,11 +19,7 @@ pub trait StatusExt {
 
 impl StatusExt for Status {
     fn auth_reason(&self) -> Option<ErrorReason> {
-        let details = rpc::Status::decode(self.details()).ok()?.details;
-        let infos = details.iter().filter(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"));
-        let mut infos = infos.filter_map(|info| rpc::ErrorInfo::decode(&*info.value).ok());
-        let info = infos.find(|info| info.domain == DOMAIN)?;
-        ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
+        ErrorReason::from_str_name(&format!("ERROR_REASON_{}", error_info(self)?.reason))
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -32,6 +28,14 @@ impl StatusExt for Status {
         let millis = u64::try_from(pushback.parse::<i32>().ok()?).ok()?;
         Some(Duration::from_millis(millis))
     }
+}
+
+/// What Watchword says about a refusal for programs, beside its code.
+pub(super) fn error_info(status: &Status) -> Option<rpc::ErrorInfo> {
+    let details = rpc::Status::decode(status.details()).ok()?.details;
+    let infos = details.iter().filter(|detail| detail.type_url.ends_with("/google.rpc.ErrorInfo"));
+    let mut infos = infos.filter_map(|info| rpc::ErrorInfo::decode(&*info.value).ok());
+    infos.find(|info| info.domain == DOMAIN)
 }
 
 #[cfg(test)]

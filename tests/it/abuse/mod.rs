@@ -1,11 +1,11 @@
 //! Brute force, proof of work, enumeration by timing, floods, shares of the hash queue, cancelled calls, and hostile
 //! input.
 
-mod brute_force;
+pub mod brute_force;
 mod cancelled_calls;
 mod enumeration_timing;
 mod floods;
 mod fuzz;
 mod hostile_text;
-mod proof_of_work;
+pub mod proof_of_work;
 mod queue_shares;

@@ -17,9 +17,10 @@ use tokio::{
     time::timeout,
 };
 use uuid::Uuid;
+use watchword::domain::Work;
 
 use crate::support::{
-    App, BINARY, ManualClock, StoreKind, app, http,
+    App, BINARY, CHEAP_WORK, ManualClock, StoreKind, app, http,
     program::{PROGRAM_TIMEOUT, existing, root, run, succeeds, text, tool},
 };
 
@@ -86,6 +87,37 @@ async fn reflection_example_registers_and_logs_in_without_proto_files() {
     let app = app().await;
     let printed = succeeds(python_reflection().env("WATCHWORD_ADDR", app.grpc_addr())).await;
     assert_logged_in(printed.trim_end());
+}
+
+/// Every program registers and logs in, and the server accepts a solution for each of these calls.
+#[tokio::test]
+async fn every_example_solves_the_challenges_that_the_server_requires() {
+    for key_prefix in ["0", "00"] {
+        let app = with_challenges(Work { key_prefix, ..CHEAP_WORK }).await;
+        for mut program in [rust(), python(), node(), go()] {
+            let accepted = app.events.count("challenge accepted");
+            let printed = succeeds(program.env("WATCHWORD_ADDR", app.grpc_addr())).await;
+            assert!(printed.ends_with("refused: INVALID_CREDENTIALS\n"), "{program:?}: {printed}");
+            assert_eq!(app.events.count("challenge accepted"), accepted + 3, "{program:?}");
+        }
+        let accepted = app.events.count("challenge accepted");
+        succeeds(python_reflection().env("WATCHWORD_ADDR", app.grpc_addr())).await;
+        for (_, program) in verifiers() {
+            succeeds(&mut verifier(&app, program)).await;
+        }
+        assert_eq!(app.events.count("challenge accepted"), accepted + 8);
+    }
+}
+
+#[tokio::test]
+async fn every_example_refuses_a_challenge_that_asks_for_too_much_work() {
+    let app = with_challenges(Work { cost: 10, key_prefix: "00000000" }).await;
+    for (number, mut program) in [rust(), python(), python_reflection(), node(), go()].into_iter().enumerate() {
+        let ended = run(program.env("WATCHWORD_ADDR", app.grpc_addr())).await;
+        assert!(!ended.status.success(), "{program:?}");
+        assert!(text(&ended.stderr).contains("the challenge asks for "), "{program:?}: {ended:?}");
+        assert_eq!(app.events.count("challenge created"), number + 1, "{program:?}");
+    }
 }
 
 #[tokio::test]
@@ -216,6 +248,11 @@ async fn assert_registers_logs_in_and_reads_the_error_reason(program: fn() -> Co
         assert_logged_in(logged_in);
         assert_eq!(refused, "refused: INVALID_CREDENTIALS");
     }
+}
+
+async fn with_challenges(work: Work) -> App {
+    let setup = App::with(StoreKind::Memory).args(&["--challenge", "both"]);
+    setup.change(move |config| config.rules.challenges.work = work).start().await
 }
 
 fn assert_logged_in(line: &str) {

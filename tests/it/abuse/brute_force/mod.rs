@@ -57,7 +57,7 @@ fn outcome<T>(result: &Result<T, Status>) -> String {
 
 /// Concurrent attempts with wrong passwords. Returns how many were verified and how many were refused: by a rate limit, or
 /// while others were in flight.
-async fn concurrent_attempts(app: &App, username: &str, count: usize) -> (usize, usize) {
+pub async fn concurrent_attempts(app: &App, username: &str, count: usize) -> (usize, usize) {
     let channel = app.channel().await;
     let attempts = (0..count).map(|number| {
         let mut client = pb::auth_client::AuthClient::new(channel.clone());
