@@ -1,7 +1,7 @@
 //! Settings that do not go together. All faults are reported at once, and each says what to change.
 
 use super::{Settings, StoreUrl, Switch};
-use crate::net::Address;
+use crate::{api::forwarded::ClientAddress, net::Address};
 
 /// Words in `--password-context-words` at most: each new password is compared with all of them.
 const CONTEXT_WORDS_MAX: usize = 100;
@@ -60,6 +60,11 @@ fn missing_claims(settings: &Settings) -> Vec<String> {
 /// Whose address counts decides whether an attacker behind one caller is limited, so it is never left to chance.
 fn undecided_client_address(settings: &Settings) -> Option<String> {
     let listeners = &settings.listeners;
+    if listeners.client_address == Some(ClientAddress::Forwarded) && listeners.trusted_proxy.is_empty() {
+        return Some(
+            "--client-address forwarded needs --trusted-proxy: no other peer's X-Forwarded-For is believed".into(),
+        );
+    }
     let is_limited = settings.abuse.throttle == Switch::On;
     let is_decided = listeners.client_address.is_some() || !listeners.trusted_proxy.is_empty();
     let address = &listeners.grpc.grpc_addr;

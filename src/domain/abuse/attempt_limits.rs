@@ -226,7 +226,7 @@ impl AttemptLimits {
                     let key = exceeded.key;
                     if let Err(refusal) = budget.wait(exceeded).await {
                         return match (key, refusal) {
-                            // Where no address is known nobody is familiar, and anybody can use up the limit.
+                            // Where no address is known none is familiar, and any client can use up the limit.
                             (RateLimitKey::FailuresAt(_, Evidence::None), LimitRefusal::RateExceeded(_))
                                 if context.client.is_none() && active.settings.asks_unknown_for_work =>
                             {

@@ -14,7 +14,7 @@ const KEPT_FOR: Duration = Duration::from_secs(3_600);
 /// The maximum for any number of them.
 const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
 
-/// What vouches for the client of an attempt. Attempts of each kind are counted and limited apart.
+/// What an attempt shows beside the password. Attempts of each kind are counted and limited apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// Nothing.

@@ -229,9 +229,12 @@ async fn registration_with_a_solution_is_sent_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn right_password_enters_a_locked_account_and_a_rate_limited_one() {
     let unlimited = "1000000/1s";
-    let limited = App::with(StoreKind::Memory).args(&["--throttle", "on"]);
+    let limited = App::with(StoreKind::Memory).args(&["--throttle", "on", "--failure-alert-action", "alert"]);
+    let asked = App::with(StoreKind::Memory).args(&["--throttle", "on"]);
     let locked = App::with(StoreKind::Memory).args(&["--throttle", "on", "--throttle-per-account", unlimited]);
-    for (setup, attempts, refusal) in [(locked, 100, "CHALLENGE_REQUIRED"), (limited, 10, "RATE_LIMITED")] {
+    for (setup, attempts, refusal) in
+        [(locked, 100, "CHALLENGE_REQUIRED"), (limited, 10, "RATE_LIMITED"), (asked, 10, "CHALLENGE_REQUIRED")]
+    {
         let app = setup.start().await;
         app.registered("ada").await;
         let mut verified = 0;

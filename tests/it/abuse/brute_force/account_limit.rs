@@ -289,12 +289,12 @@ async fn victim_logs_in_from_a_familiar_address_while_a_hundred_addresses_attack
 /// Five nodes admit attempts at the same time. Together they stay at the rate of one account afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_that_five_nodes_admitted_at_once_are_paid_off_at_the_rate_of_the_account() {
-    let place = TestStore::new(StoreKind::Redis);
     let clock = Arc::new(ManualClock::default());
+    let store = Faulty::with_clock(Fault::None, clock.clone());
     let mut nodes = Vec::new();
     for _ in 0..5 {
-        let node = with_rate_limits(StoreKind::Redis).args(&["--token-issuer", "https://auth.example"]);
-        nodes.push(node.clock(clock.clone()).start_in(place.clone()).await);
+        let node = App::on(store.clone()).args(&RATE_LIMITS).args(&["--token-issuer", "https://auth.example"]);
+        nodes.push(node.clock(clock.clone()).start().await);
     }
     let mut verified = 0;
     for node in &nodes {

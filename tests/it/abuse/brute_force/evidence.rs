@@ -1,4 +1,4 @@
-//! Attempts that something vouches for: a proof of work, a familiar address. And what is asked where no address is known.
+//! Attempts with a proof of work or from a familiar address, and what is asked where no address is known.
 
 use altcha::Challenge;
 use tonic::Code;

@@ -15,6 +15,8 @@ const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 fn invalid_setting_is_refused_with_its_flag_value_and_allowed_values() {
     for (args, expected) in [
         (vec!["--grpc-adr", "x"], vec!["--grpc-adr", "--grpc-addr"]),
+        (vec!["--client-address", "forwarded"], vec!["--client-address", "--trusted-proxy"]),
+        (vec!["--client-address", "mine"], vec!["--client-address", "forwarded", "peer", "none"]),
         (vec!["--grpc-addr", "nonsense"], vec!["nonsense", "--grpc-addr", "IP:PORT"]),
         (vec!["--http-addr", "127.0.0.1:99999"], vec!["127.0.0.1:99999", "--http-addr", "off"]),
         (vec!["--store", "postgres://host"], vec!["--store", "embedded:", "memory:", "redis://"]),
@@ -77,8 +79,8 @@ fn plaintext_listener_beyond_loopback_is_refused_without_explicit_flags() {
     for part in ["--grpc-addr 0.0.0.0:0", "--http-addr [::]:0", "--insecure-plaintext"] {
         assert!(err.contains(part), "both faults are in one message: {err}");
     }
-    for part in ["--token-issuer must be set", "--token-audience must be set"] {
-        assert!(err.contains(part), "the issuer and the audience are required: {err}");
+    for part in ["--token-issuer must be set", "--token-audience must be set", "--client-address must be set"] {
+        assert!(err.contains(part), "these decisions are required: {err}");
     }
     let open = |api: &str, more: &[&str]| {
         let known = [
