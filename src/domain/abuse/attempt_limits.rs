@@ -4,7 +4,7 @@
 //! session, or with proof of work. Attempts of each of these kinds have limits of their own, and do not pass through those of
 //! the address and of the account.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     failure_counter::{AttemptState, FailureCounter},
@@ -19,6 +19,7 @@ use crate::domain::{
     error::{Error, Limit, StoreError},
     event::Event,
     model::{ByEvidence, Evidence, FailedAttempts, IpPrefix, SessionId, User, UserId, Username, UsernameHash},
+    password::HashBegun,
     ports::{Environment, Store, StoreResult, Stored},
     token::KeyRingCache,
 };
@@ -66,13 +67,13 @@ struct ActiveHold {
 }
 
 /// What an attempt has cost this node, whatever the client does from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::domain) enum AttemptCost {
     Nothing,
     /// The check of a solution that is not valid.
     Solution,
-    /// A hash.
-    Hash,
+    /// A hash, once it has begun.
+    Hash(HashBegun),
 }
 
 /// Whether the right password opens the account.
@@ -172,7 +173,14 @@ impl AttemptLimits {
             (None, Some(client)) => {
                 from_address(client, rate, |prefix| RateLimitKey::FailuresFromAt(prefix, username)).collect()
             }
-            (None, None) => return Ok(!active.asks_for_work(Total::Failures, active.settings.alert)),
+            (None, None) => {
+                let reserved = active.reserve_without_source();
+                if reserved.is_none() && active.is_alert_due(Total::FailureAlerts, active.settings.alert) {
+                    self.environment.note(&Event::FailureAlert);
+                }
+                held.failures = reserved.unwrap_or_default();
+                return Ok(!held.failures.is_empty() || !active.settings.asks_unknown_for_work);
+            }
         };
         let reserved = active.limiter.reserve(&requests).await;
         held.failures = reserved.map_err(|refusal| self.refused(context, Limit::AddressAndAccount, refusal))?;
@@ -326,7 +334,8 @@ impl ActiveLimits {
                 (_, Evidence::Familiar | Evidence::ProofOfWork) => held.address = Ok(Vec::new()),
             }
             let (attempts, failures) = self.requests(held, evidence, &state);
-            let in_flight = RateLimitKey::InFlight(username, evidence);
+            // A strict lockout counts attempts with any evidence together.
+            let in_flight = RateLimitKey::InFlight(username, if is_strict { Evidence::None } else { evidence });
             let requests = [attempts, failures.clone()].concat();
             let reserved =
                 self.limiter.try_reserve_in_flight(in_flight, self.in_flight_max(&state, evidence), &requests);
@@ -380,11 +389,24 @@ impl ActiveLimits {
         }
     }
 
-    /// Counts an event of all clients, and answers whether there are unusually many and no alert was sent in that time. More
-    /// would fill the log.
+    /// Reserves among the failed attempts of which nothing tells the source. `None`: too many fail, or are in flight and may.
+    fn reserve_without_source(&self) -> Option<Vec<Reservation>> {
+        let rate = self.settings.alert;
+        let request = LimitRequest::new(RateLimitKey::Total(Total::FailuresWithoutSource), rate);
+        let is_exceeded = self.limiter.is_exceeded(RateLimitKey::Total(Total::Failures), rate);
+        (!is_exceeded).then(|| self.limiter.try_reserve(&[request])).flatten()
+    }
+
+    /// Counts an event of all clients, and answers whether there are unusually many and an alert is due.
     pub(super) fn is_unusual(&self, total: Total, alerts: Total, rate: Rate) -> bool {
-        let counted = |total, rate| self.limiter.count(&[LimitRequest::new(RateLimitKey::Total(total), rate)]);
-        counted(total, rate).is_err() && counted(alerts, Rate { events: 1, ..rate }).is_ok()
+        let counted = self.limiter.count(&[LimitRequest::new(RateLimitKey::Total(total), rate)]);
+        counted.is_err() && self.is_alert_due(alerts, rate)
+    }
+
+    /// Whether no alert was sent in the period, in which case one is now. More would fill the log.
+    fn is_alert_due(&self, alerts: Total, rate: Rate) -> bool {
+        let once = Rate { events: 1, ..rate };
+        self.limiter.count(&[LimitRequest::new(RateLimitKey::Total(alerts), once)]).is_ok()
     }
 
     /// Whether calls that nothing tells apart need proof of work now.
@@ -418,14 +440,12 @@ impl LimitHold {
 /// A client that goes away before its attempt settles must not get for nothing what it has caused.
 impl Drop for LimitHold {
     fn drop(&mut self) {
-        let Some(mut held) = self.0.take() else { return };
-        match held.cost {
+        let Some(held) = self.0.take() else { return };
+        match &held.cost {
             AttemptCost::Nothing => {}
-            AttemptCost::Solution => {
-                let address = mem::replace(&mut held.address, Ok(Vec::new())).unwrap_or_default();
-                held.attempts.into_iter().chain(address).for_each(Reservation::keep);
-            }
-            AttemptCost::Hash => {
+            AttemptCost::Solution => held.attempts.into_iter().for_each(Reservation::keep),
+            AttemptCost::Hash(begun) if !begun.is_set() => {}
+            AttemptCost::Hash(_) => {
                 let (limits, context) = (held.limits.clone(), held.context.clone());
                 if let Some(active) = &limits.active {
                     limits.count_failure(active, &context, held, None);

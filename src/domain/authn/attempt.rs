@@ -15,7 +15,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::Event,
-    model::{ChallengePurpose, FailedAttempts, SessionId, User, UserId, Username},
+    model::{ChallengeFault, ChallengePurpose, FailedAttempts, SessionId, User, UserId, Username},
     password::{HashPool, QueuePermit},
     ports::{Environment, Sleep, Store, StoreResult, Stored},
 };
@@ -162,8 +162,9 @@ impl<'a> Begun<'a> {
     pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
         let Attempt { pipeline, context, username, challenge, hold, .. } = &mut self.0;
         let presented = pipeline.proof_of_work.present(context, *challenge, Some(username), solution).await;
-        if let Err(Error::ChallengeInvalid { .. }) = presented {
-            // It costs this node something and the client nothing.
+        if let Err(Error::ChallengeInvalid { fault: ChallengeFault::Spent | ChallengeFault::Unsolved, .. }) = presented
+        {
+            // It costs this node a write or a key, and the client nothing. The other faults cost microseconds.
             hold.set_cost(AttemptCost::Solution);
         }
         let limited = self.with_proof(presented?).await?;
@@ -269,8 +270,10 @@ impl<'a, P> Admitted<'a, P> {
     /// `Overloaded`, `DeadlineExceeded`: nothing was verified.
     pub(in crate::domain) async fn verify<F: Factor<Permit = P>>(self, factor: F) -> Result<Verified<'a, F>, Error> {
         let Self { mut attempt, user, lock, permit } = self;
-        // A client that disconnects now has cost one hash and gets no answer.
-        attempt.hold.set_cost(AttemptCost::Hash);
+        // A client that disconnects from now on has cost one hash once that has begun, and gets no answer.
+        if let Some(begun) = F::hash_begun(&permit) {
+            attempt.hold.set_cost(AttemptCost::Hash(begun));
+        }
         let pipeline = attempt.pipeline;
         let found = user.as_ref().map(|stored| &stored.value);
         let subject = Subject { user: found, lock, now: pipeline.store.now(), pool: &pipeline.pool };

@@ -94,8 +94,13 @@ impl FailedAttempts {
         // Every field by name, so that a new time is not forgotten.
         let Self { last_time, counts } = self;
         let credible = credible_or_now(last_time, now);
-        let ahead = last_time.duration_since(credible).unwrap_or_default();
-        let counts = counts.zip(&counts, |count, _| FailureCount { clear_time: count.clear_time - ahead, ..*count });
+        if credible == last_time {
+            return self;
+        }
+        let counts = counts.zip(&counts, |count, _| {
+            let left = count.clear_time.duration_since(last_time).unwrap_or_default();
+            FailureCount { clear_time: credible + left, ..*count }
+        });
         Self { last_time: credible, counts }
     }
 

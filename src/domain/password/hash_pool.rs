@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -133,6 +136,22 @@ pub struct QueuePermit {
 struct Admission {
     pool: Arc<PoolState>,
     source: JobSource,
+    begun: HashBegun,
+}
+
+/// Whether the hash of a permit has begun. Once its caller has gone, a hash that has not begun is skipped.
+#[derive(Debug, Clone, Default)]
+pub(in crate::domain) struct HashBegun(Arc<AtomicBool>);
+
+impl HashBegun {
+    /// Whether it has.
+    pub(in crate::domain) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 // === impl HashPool ===
@@ -184,7 +203,10 @@ impl HashPool {
         let admitted = state.queue.admit(source, purpose, left);
         drop(state);
         match admitted {
-            Ok(()) => Ok(QueuePermit { deadline, admission: Admission { pool: self.shared.clone(), source } }),
+            Ok(()) => Ok(QueuePermit {
+                deadline,
+                admission: Admission { pool: self.shared.clone(), source, begun: HashBegun::default() },
+            }),
             Err(Error::Overloaded { retry_after }) => {
                 Err(Error::Overloaded { retry_after: self.shared.jittered(retry_after) })
             }
@@ -296,6 +318,11 @@ impl QueuePermit {
         received.await.unwrap_or(Err(NOT_HASHED))
     }
 
+    /// Whether the hash of this permit has begun.
+    pub(in crate::domain) fn begun(&self) -> HashBegun {
+        self.admission.begun.clone()
+    }
+
     /// Whether `password` matches `hash`.
     pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
         let (answer, received) = oneshot::channel();
@@ -381,6 +408,10 @@ impl PoolState {
         let started = self.clock.monotonic();
         let is_late = started >= deadline;
         let queued = started.saturating_duration_since(queued_at);
+        // Before it is asked whether the caller has gone, who asks in the other order.
+        if !matches!(task, Task::Check { .. }) {
+            admission.begun.set();
+        }
         match task {
             // The caller has gone.
             Task::Hash { answer, .. } if answer.is_closed() => None,

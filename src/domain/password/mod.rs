@@ -12,6 +12,7 @@ mod made_of;
 mod pepper;
 mod policy;
 
+pub(in crate::domain) use self::hash_pool::HashBegun;
 pub(in crate::domain) use self::policy::check_differs;
 pub use self::{
     blocklist::{BLOCKLIST_BYTES_MAX, Blocklist},

@@ -53,6 +53,11 @@ impl RateLimiter {
         }
     }
 
+    /// Reserves what all of these ask for, if that is possible now.
+    pub(in crate::domain) fn try_reserve(&self, requests: &[LimitRequest]) -> Option<Vec<Reservation>> {
+        self.reserve_in(&mut self.0.tables(), requests).ok()
+    }
+
     /// Reserves what these ask for, and among the attempts in flight at `account`, of which at most `in_flight_max` may be.
     pub(in crate::domain) fn try_reserve_in_flight(
         &self,

@@ -115,13 +115,16 @@ pub(in crate::domain) enum Total {
     /// Failed attempts, and alerts about them.
     Failures,
     FailureAlerts,
+    /// Failed attempts of which nothing tells the source.
+    FailuresWithoutSource,
     /// Registrations, and alerts about them.
     Registrations,
     RegistrationAlerts,
 }
 
 /// The cells in a row of the sketch of each table. Failed attempts of addresses, which botnets cause, have the largest.
-const TABLES: [usize; 10] = [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
+const TABLES: [usize; 11] =
+    [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
 
 impl RateLimitKey {
     /// The limit, as errors name it.
@@ -152,7 +155,9 @@ impl RateLimitKey {
             Self::SessionChanges(_) | Self::SessionRefreshes(_) => 6,
             Self::RefreshTokenUses(_) => 7,
             Self::ResetCodes(_) | Self::ResetCodesAt(..) => 8,
-            Self::ClientSecrets(_) | Self::Total(_) => 9,
+            Self::ClientSecrets(_) => 9,
+            // A few keys, which no client chooses.
+            Self::Total(_) => 10,
         }
     }
 }

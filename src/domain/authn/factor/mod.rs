@@ -17,7 +17,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     model::{User, UserId, Username},
-    password::HashPool,
+    password::{HashBegun, HashPool},
     ports::{Environment, Sleep},
 };
 
@@ -50,6 +50,9 @@ pub(in crate::domain) struct Failure<'a, R> {
 pub(in crate::domain) trait Factor: Send {
     /// What verification needs: a permit of the hash pool, or nothing.
     type Permit: Send;
+
+    /// Whether the hash that the permit is for has begun; `None` for a factor without a hash.
+    fn hash_begun(permit: &Self::Permit) -> Option<HashBegun>;
 
     /// Why it refuses. For the audit log, never for an answer.
     type Refusal: Copy + Send;

@@ -2,7 +2,12 @@
 
 use super::{super::outcome::refusal, Factor, Failure, Subject};
 use crate::domain::{
-    abuse::LimitHold, error::Error, event::Refusal, model::Password, password::QueuePermit, ports::Sleep,
+    abuse::LimitHold,
+    error::Error,
+    event::Refusal,
+    model::Password,
+    password::{HashBegun, QueuePermit},
+    ports::Sleep,
 };
 
 /// A password that a client shows.
@@ -11,6 +16,10 @@ pub(in crate::domain) struct PasswordFactor(pub(in crate::domain) Password);
 impl Factor for PasswordFactor {
     type Permit = QueuePermit;
     type Refusal = Refusal;
+
+    fn hash_begun(permit: &QueuePermit) -> Option<HashBegun> {
+        Some(permit.begun())
+    }
 
     async fn verify(self, permit: QueuePermit, subject: Subject<'_>) -> Result<Option<Refusal>, Error> {
         let Subject { user, lock, pool, .. } = subject;

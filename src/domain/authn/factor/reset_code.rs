@@ -11,6 +11,7 @@ use crate::domain::{
     error::Error,
     event::{CodeRefusal, Event},
     model::reset_code_hash,
+    password::HashBegun,
     ports::Sleep,
     violation::{Reason, Violation},
 };
@@ -45,6 +46,10 @@ impl fmt::Debug for PresentedCode {
 impl Factor for ResetCodeFactor<'_> {
     type Permit = NoPermit;
     type Refusal = CodeRefusal;
+
+    fn hash_begun(_: &NoPermit) -> Option<HashBegun> {
+        None
+    }
 
     /// Takes the same time for a user without a code, and where there is no user.
     async fn verify(self, _: NoPermit, subject: Subject<'_>) -> Result<Option<CodeRefusal>, Error> {
