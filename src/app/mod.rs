@@ -95,8 +95,8 @@ impl App {
         if config.throttle.is_some() && config.client_address == ClientAddress::None {
             tracing::info!(
                 "--client-address is none: password attempts over gRPC are limited by account alone, and registrations are \
-                 not limited. To limit them by client address, callers send it as metadata x-forwarded-for and are named in \
-                 --trusted-proxy"
+                 not limited. To limit them by client address, set --client-address forwarded, name the callers in \
+                 --trusted-proxy, and let them send the end user's address as metadata x-forwarded-for"
             );
         }
         let tokens = TokenSettings {

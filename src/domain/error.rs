@@ -88,7 +88,7 @@ pub enum Limit {
     /// Attempts of the address at this account.
     AddressAndAccount,
     /// Attempts with proof of work at the account, or of the address among them.
-    PaidAttempts,
+    ProofOfWork,
     /// Attempts of the client address, right or wrong.
     AddressAttempts,
     /// Attempts at the account, right or wrong.
@@ -108,7 +108,7 @@ impl Limit {
             Limit::Address => "address",
             Limit::Account => "account",
             Limit::AddressAndAccount => "address_and_account",
-            Limit::PaidAttempts => "paid_attempts",
+            Limit::ProofOfWork => "proof_of_work",
             Limit::AddressAttempts => "address_attempts",
             Limit::AccountAttempts => "account_attempts",
             Limit::Registrations => "registrations",

@@ -197,7 +197,7 @@ fn settings(config: &Config, folder: &Path) -> Config {
             per_address: UNREACHED,
             per_account: UNREACHED,
             per_address_and_account: UNREACHED,
-            paid_per_account: UNREACHED,
+            proof_of_work_per_account: UNREACHED,
             attempts_per_address: UNREACHED,
             attempts_per_account: UNREACHED,
             registrations: UNREACHED,

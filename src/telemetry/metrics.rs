@@ -164,7 +164,7 @@ impl Metrics {
             "Usernames that reached the lockout threshold (--failure-cap)",
             self.lockouts.clone(),
         );
-        let help = "Failed attempts beyond --failure-alert";
+        let help = "Times that the failed attempts of all clients exceeded --failure-alert, once in its period at most";
         own.register("failures_over_alert", help, self.failure_alerts.clone());
         let help =
             "Times that the registrations of all clients exceeded --registration-alert, once in its period at most";

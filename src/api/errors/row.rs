@@ -65,7 +65,7 @@ impl ErrorRow {
             Limit::Address => "too many wrong passwords or codes came from this address",
             Limit::Account => "too many wrong passwords were tried for this name",
             Limit::AddressAndAccount => "too many wrong passwords or codes were tried for this name from here",
-            Limit::PaidAttempts => "too many wrong passwords with proof of work were tried for this name",
+            Limit::ProofOfWork => "too many wrong passwords with proof of work were tried for this name",
             Limit::AddressAttempts => "too many passwords came from this address",
             Limit::AccountAttempts => "too many passwords were tried for this name",
             Limit::Registrations => "too many registrations came from this address",

@@ -32,8 +32,8 @@ pub struct AbuseArgs {
 
     /// Failed password attempts with proof of work at one account; one client address may use a tenth of them. The work
     /// doubles with each 100
-    #[arg(long, env = "WATCHWORD_THROTTLE_PAID_PER_ACCOUNT", value_name = "RATE", default_value = "1000/24h")]
-    pub throttle_paid_per_account: Rate,
+    #[arg(long, env = "WATCHWORD_THROTTLE_PROOF_OF_WORK_PER_ACCOUNT", value_name = "RATE", default_value = "1000/24h")]
+    pub throttle_proof_of_work_per_account: Rate,
 
     /// Password attempts from one client address, right or wrong: each costs a hash
     #[arg(long, env = "WATCHWORD_THROTTLE_ATTEMPTS_PER_ADDRESS", value_name = "RATE", default_value = "1000/1m")]
@@ -65,8 +65,9 @@ pub struct AbuseArgs {
     #[arg(long, env = "WATCHWORD_FAILURE_ALERT_ACTION", value_name = "ACTION", default_value = "challenge")]
     pub failure_alert_action: AlertAction,
 
-    /// Lockout threshold: consecutive failed attempts after which the password alone is refused until it is reset, except from
-    /// familiar addresses or with proof of work (10 to 1000; NIST SP 800-63B: at most 100)
+    /// Lockout threshold: consecutive failed attempts after which the password alone is refused, for one hour for each of them or
+    /// until a new password or an unlock, except from familiar addresses or with proof of work (10 to 1000; NIST SP 800-63B: at
+    /// most 100)
     #[arg(long, env = "WATCHWORD_FAILURE_CAP", value_name = "COUNT", default_value_t = 100,
           value_parser = |text: &str| number_between::<u32>(text, 10, 1_000))]
     pub failure_cap: u32,
@@ -109,7 +110,7 @@ impl AbuseArgs {
             per_address: self.throttle_per_address,
             per_account: self.throttle_per_account,
             per_address_and_account: self.throttle_per_address_and_account,
-            paid_per_account: self.throttle_paid_per_account,
+            proof_of_work_per_account: self.throttle_proof_of_work_per_account,
             attempts_per_address: self.throttle_attempts_per_address,
             attempts_per_account: self.throttle_attempts_per_account,
             registrations: self.throttle_registrations,

@@ -1,8 +1,8 @@
 //! The limits of password attempts: which are asked before a password is verified, and what the outcome changes.
 //!
 //! Usernames without a user are limited like all others. A user under attack still gets in: from a familiar address, in a
-//! session, or with proof of work. Attempts of each of these kinds have limits of their own, and do not pass through those of
-//! the address and of the account.
+//! session, or with proof of work. Failed attempts of each of these kinds have limits of their own, and do not pass through
+//! those of the address and of the account. The limits on all attempts, right or wrong, apply to every kind.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::domain::{
 };
 
 /// The part of an account's attempts with proof of work that one address may use.
-const PAID_PART_OF_ADDRESS: u32 = 10;
+const PROOF_OF_WORK_PART_OF_ADDRESS: u32 = 10;
 
 /// The limits of attempts on this node. Without settings nothing is limited.
 pub(in crate::domain) struct AttemptLimits {
@@ -329,9 +329,7 @@ impl ActiveLimits {
             }
             match (&held.address, evidence) {
                 (Err(refusal), Evidence::None) => return Decision::AddressExceeded(*refusal),
-                (_, Evidence::None) => {}
-                // These have limits of their own.
-                (_, Evidence::Familiar | Evidence::ProofOfWork) => held.address = Ok(Vec::new()),
+                (Ok(_), Evidence::None) | (_, Evidence::Familiar | Evidence::ProofOfWork) => {}
             }
             let (attempts, failures) = self.requests(held, evidence, &state);
             // A strict lockout counts attempts with any evidence together.
@@ -348,6 +346,10 @@ impl ActiveLimits {
                 held.failures.extend(reserved.split_off(requests.len() - failures.len()));
                 held.attempts.extend(reserved);
                 held.evidence = evidence;
+                if evidence != Evidence::None {
+                    // It has limits of its own.
+                    held.address = Ok(Vec::new());
+                }
                 held.gcra_increase = settings.at_account(evidence).map_or(Duration::ZERO, Rate::increment);
                 return Decision::Admitted(if is_locked { Lock::Locked } else { Lock::Open });
             }
@@ -369,8 +371,9 @@ impl ActiveLimits {
             failures.push(LimitRequest { key, rate, stored: Some(*state.gcra.of(evidence)) });
         }
         if let (Evidence::ProofOfWork, Some(client)) = (evidence, held.context.client) {
-            let rate = settings.paid_per_account.part(PAID_PART_OF_ADDRESS);
-            failures.extend(from_address(client, rate, |prefix| RateLimitKey::PaidFailuresFromAt(prefix, username)));
+            let rate = settings.proof_of_work_per_account.part(PROOF_OF_WORK_PART_OF_ADDRESS);
+            failures
+                .extend(from_address(client, rate, |prefix| RateLimitKey::ProofOfWorkFailuresFromAt(prefix, username)));
         }
         (attempts, failures)
     }

@@ -94,10 +94,14 @@ impl AttemptLimits {
     ///
     /// # Errors
     /// `RateLimited`.
-    pub(in crate::domain) fn count_registration(&self, context: &CallContext, is_paid: bool) -> Result<bool, Error> {
+    pub(in crate::domain) fn count_registration(
+        &self,
+        context: &CallContext,
+        has_proof_of_work: bool,
+    ) -> Result<bool, Error> {
         let Some(active) = &self.active else { return Ok(true) };
         let settings = &active.settings;
-        if !is_paid {
+        if !has_proof_of_work {
             if let Some(client) = context.client {
                 let requests: Vec<_> =
                     from_address(client, settings.registrations, RateLimitKey::Registrations).collect();
@@ -111,6 +115,18 @@ impl AttemptLimits {
             self.environment.note(&Event::RegistrationAlert);
         }
         Ok(true)
+    }
+
+    /// Counts the check of a solution, right or wrong, as an attempt of the client address.
+    ///
+    /// # Errors
+    /// `RateLimited`.
+    pub(in crate::domain) fn count_solution(&self, context: &CallContext) -> Result<(), Error> {
+        let (Some(active), Some(client)) = (&self.active, context.client) else { return Ok(()) };
+        let rate = active.settings.attempts_per_address;
+        let requests: Vec<_> = from_address(client, rate, RateLimitKey::AttemptsFrom).collect();
+        let counted = active.limiter.count(&requests);
+        counted.map_err(|wait| self.rate_limited(context, Limit::AddressAttempts, wait))
     }
 
     /// The price of a proof of work. For a login at an account it depends on the failed attempts, also where the username has

@@ -1,4 +1,4 @@
-//! The price of a proof of work at an account: it doubles with each hundred failed attempts that were paid for.
+//! The price of a proof of work at an account: it doubles with each hundred consecutive failed attempts with one.
 //!
 //! A price is a number of doublings of the basic work (`common/altcha.rs`). Pure functions.
 
@@ -39,15 +39,15 @@ pub(super) fn lifetime(price: u8) -> Duration {
 mod tests {
     use super::*;
 
-    fn failures(paid: u32) -> ByEvidence<u32> {
+    fn failures(count: u32) -> ByEvidence<u32> {
         let mut failures = ByEvidence::default();
-        *failures.of_mut(Evidence::ProofOfWork) = paid;
+        *failures.of_mut(Evidence::ProofOfWork) = count;
         failures
     }
 
     #[test]
     fn price_doubles_with_each_hundred_failures_up_to_the_maximum() {
-        let prices = [0, 99, 100, 250, 1_000, 1_200, 100_000].map(|paid| of(&failures(paid)));
+        let prices = [0, 99, 100, 250, 1_000, 1_200, 100_000].map(|count| of(&failures(count)));
         assert_eq!(prices, [0, 0, 1, 2, 10, 12, 12]);
     }
 

@@ -73,6 +73,9 @@ impl Accounts {
     ) -> Result<User, Error> {
         // No answer tells whether a username exists before the proof of work is shown.
         let purpose = ChallengePurpose::Register;
+        if !wanted.solution.is_empty() {
+            self.limits.count_solution(context)?;
+        }
         let proven = self.proof_of_work.present(context, purpose, None, &wanted.solution).await?;
         if !self.limits.count_registration(context, proven.is_some())? {
             return Err(self.proof_of_work.required(context, purpose));

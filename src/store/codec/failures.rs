@@ -24,13 +24,13 @@ struct FailedAttemptsDocument {
     familiar_count: u32,
     /// With proof of work.
     #[serde(default, skip_serializing_if = "is_zero")]
-    paid_count: u32,
+    proof_of_work_count: u32,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     last_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     clear_time: SystemTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    paid_clear_time: Option<StoredTime>,
+    proof_of_work_clear_time: Option<StoredTime>,
 }
 
 /// Decodes the document.
@@ -59,15 +59,22 @@ pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> SystemTime {
 }
 
 fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
-    let FailedAttemptsDocument { v: _, count, familiar_count, paid_count, last_time, clear_time, paid_clear_time } =
-        document;
+    let FailedAttemptsDocument {
+        v: _,
+        count,
+        familiar_count,
+        proof_of_work_count,
+        last_time,
+        clear_time,
+        proof_of_work_clear_time,
+    } = document;
     let counts = ByEvidence::each(|evidence| match evidence {
         Evidence::None => FailureCount { consecutive: count, clear_time },
         // Has no limit of the account.
         Evidence::Familiar => FailureCount { consecutive: familiar_count, clear_time: last_time },
         Evidence::ProofOfWork => FailureCount {
-            consecutive: paid_count,
-            clear_time: paid_clear_time.as_ref().map_or(last_time, |time| time.0),
+            consecutive: proof_of_work_count,
+            clear_time: proof_of_work_clear_time.as_ref().map_or(last_time, |time| time.0),
         },
     });
     FailedAttempts { last_time, counts }
@@ -75,15 +82,15 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
 
 fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
     let FailedAttempts { last_time, counts } = *failures;
-    let [unproven, familiar, paid] = Evidence::ALL.map(|evidence| *counts.of(evidence));
+    let [unproven, familiar, proven] = Evidence::ALL.map(|evidence| *counts.of(evidence));
     FailedAttemptsDocument {
         v: VERSION,
         count: unproven.consecutive,
         familiar_count: familiar.consecutive,
-        paid_count: paid.consecutive,
+        proof_of_work_count: proven.consecutive,
         last_time,
         clear_time: unproven.clear_time,
-        paid_clear_time: (paid.clear_time > last_time).then_some(StoredTime(paid.clear_time)),
+        proof_of_work_clear_time: (proven.clear_time > last_time).then_some(StoredTime(proven.clear_time)),
     }
 }
 

@@ -29,7 +29,7 @@ pub struct RateLimitSettings {
     /// Failed attempts of one address, or one session, at one account.
     pub per_address_and_account: Rate,
     /// Failed attempts with proof of work at one account. One address may use a tenth of them.
-    pub paid_per_account: Rate,
+    pub proof_of_work_per_account: Rate,
     /// Attempts of one client address, right or wrong.
     pub attempts_per_address: Rate,
     /// Attempts at one account, right or wrong.
@@ -58,7 +58,7 @@ impl RateLimitSettings {
             Evidence::None => Some(self.per_account),
             // Each address and each session has a limit of its own, and together they have the lockout threshold.
             Evidence::Familiar => None,
-            Evidence::ProofOfWork => Some(self.paid_per_account),
+            Evidence::ProofOfWork => Some(self.proof_of_work_per_account),
         }
     }
 
@@ -86,7 +86,7 @@ pub(in crate::domain) enum RateLimitKey {
     /// Failed attempts at an account, whose GCRA state is in the store.
     FailuresAt(UsernameHash, Evidence),
     /// Failed attempts of an address with proof of work at an account.
-    PaidFailuresFromAt(IpPrefix, UsernameHash),
+    ProofOfWorkFailuresFromAt(IpPrefix, UsernameHash),
     /// Attempts at an account that are in flight: bounded in number, not in time.
     InFlight(UsernameHash, Evidence),
     /// All attempts.
@@ -133,7 +133,7 @@ impl RateLimitKey {
             Self::FailuresFrom(_) | Self::ResetCodes(_) | Self::Total(_) => Limit::Address,
             Self::FailuresFromAt(..) | Self::FailuresInSession(_) | Self::ResetCodesAt(..) => Limit::AddressAndAccount,
             Self::FailuresAt(_, Evidence::None | Evidence::Familiar) | Self::InFlight(..) => Limit::Account,
-            Self::FailuresAt(_, Evidence::ProofOfWork) | Self::PaidFailuresFromAt(..) => Limit::PaidAttempts,
+            Self::FailuresAt(_, Evidence::ProofOfWork) | Self::ProofOfWorkFailuresFromAt(..) => Limit::ProofOfWork,
             Self::AttemptsFrom(_) => Limit::AddressAttempts,
             Self::AttemptsAt(_) => Limit::AccountAttempts,
             Self::Registrations(_) => Limit::Registrations,
@@ -147,7 +147,7 @@ impl RateLimitKey {
         match self {
             Self::FailuresFrom(_) => 0,
             Self::FailuresFromAt(..) | Self::FailuresInSession(_) => 1,
-            Self::PaidFailuresFromAt(..) => 2,
+            Self::ProofOfWorkFailuresFromAt(..) => 2,
             Self::AttemptsFrom(_) => 3,
             // The two that are kept elsewhere have no state in a table.
             Self::AttemptsAt(_) | Self::FailuresAt(..) | Self::InFlight(..) => 4,

@@ -174,7 +174,7 @@ async fn price_doubles_with_each_hundred_paid_failures_and_a_cheap_solution_open
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_may_use_a_tenth_of_the_paid_attempts_at_an_account() {
-    let limits = ["--throttle-paid-per-account", "20/24h", "--trusted-proxy", "127.0.0.1"];
+    let limits = ["--throttle-proof-of-work-per-account", "20/24h", "--trusted-proxy", "127.0.0.1"];
     let app = App::with(StoreKind::Memory).args(&RATE_LIMITS).args(&limits).start().await;
     let mut verified = [0; 12];
     for (address, verified) in verified.iter_mut().enumerate() {
@@ -189,7 +189,7 @@ async fn one_address_may_use_a_tenth_of_the_paid_attempts_at_an_account() {
             let error = app.client().await.login(request).await.unwrap_err();
             match reason(&error).as_str() {
                 "INVALID_CREDENTIALS" => *verified += 1,
-                _ => assert_eq!(rate_limit_of(&error).0, "paid_attempts"),
+                _ => assert_eq!(rate_limit_of(&error).0, "proof_of_work"),
             }
         }
     }
