@@ -57,7 +57,8 @@ fn missing_claims(settings: &Settings) -> Vec<String> {
     claims.into_iter().filter(|(_, claim)| claim.is_none()).map(|(flag, _)| fault(flag)).collect()
 }
 
-/// Whose address counts decides whether an attacker behind one caller is limited, so it is never left to chance.
+/// Without a client address, an attacker behind one caller is not limited at other accounts. So where other machines reach the
+/// listener, the operator must decide.
 fn undecided_client_address(settings: &Settings) -> Option<String> {
     let listeners = &settings.listeners;
     if listeners.client_address == Some(ClientAddress::Forwarded) && listeners.trusted_proxy.is_empty() {

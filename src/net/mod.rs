@@ -2,8 +2,8 @@
 //!
 //! Guarantees that the number of connections is bounded, that a failing accept is retried and never ends the listener
 //! (CVE-2024-47609), and that each connection ends (`connection.rs`), whatever its peer sends or does not read
-//! (`limited_stream.rs`). Refused calls are paced (`refusals.rs`). `drain.rs` ends all connections. Does not know accounts or protocols above HTTP: it serves any
-//! tower service.
+//! (`limited_stream.rs`). A connection with many refused calls is read slower (`refusals.rs`). `drain.rs` ends all connections.
+//! Does not know accounts or protocols above HTTP: it serves any tower service.
 
 mod activity;
 mod address;

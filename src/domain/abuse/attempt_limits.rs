@@ -380,15 +380,10 @@ impl ActiveLimits {
 
     /// No more in flight than may still fail before the lockout.
     fn in_flight_max(&self, state: &AttemptState, evidence: Evidence) -> u32 {
-        let count = match (self.settings.lockout_is_strict, evidence) {
-            (true, _) => state.total(),
-            (false, Evidence::None | Evidence::Familiar) => *state.counts.of(evidence),
-            (false, Evidence::ProofOfWork) => return u32::MAX,
-        };
-        match self.settings.lockout_threshold.saturating_sub(count) {
+        match self.settings.left_before_lockout(&state.counts, evidence) {
             // Locked: no password is right.
-            0 => u32::MAX,
-            left => left,
+            None | Some(0) => u32::MAX,
+            Some(left) => left,
         }
     }
 
@@ -432,7 +427,7 @@ impl LimitHold {
         self.0.as_ref().is_some_and(|held| held.session.is_some())
     }
 
-    /// Says what the attempt has cost this node, which a client can cause again by disconnecting.
+    /// Says what the attempt has cost this node by now. A client that disconnects must not get it for nothing.
     pub(in crate::domain) fn set_cost(&mut self, cost: AttemptCost) {
         if let Some(held) = &mut self.0 {
             held.cost = cost;

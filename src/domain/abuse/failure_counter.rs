@@ -2,8 +2,8 @@
 //! user.
 //!
 //! A failed attempt costs no write: this node keeps it in memory and stores all of them together each second. Until then it
-//! counts on this node. A record expires one hour after the last failed attempt for each of them, at most 90 days. So the store
-//! holds as many records as one hour has hashes, at most, whatever usernames are made up.
+//! counts on this node. A record expires after the last failed attempt: one hour for each of them, at most 90 days. So made-up
+//! usernames that are tried once leave no more records than one hour has hashes.
 
 use std::{
     collections::HashMap,
@@ -58,13 +58,6 @@ pub(super) struct AttemptState {
     pub(super) counts: ByEvidence<u32>,
     /// The GCRA states of the account.
     pub(super) gcra: ByEvidence<Duration>,
-}
-
-impl AttemptState {
-    /// Consecutive failed attempts with any evidence.
-    pub(super) fn total(&self) -> u32 {
-        self.counts.values().fold(0, |total, count| total.saturating_add(*count))
-    }
 }
 
 impl FailureCounter {
@@ -129,7 +122,7 @@ impl FailureCounter {
     ) -> AttemptState {
         let Some(attempts) = self.attempts(username, stored, now) else { return AttemptState::default() };
         AttemptState {
-            counts: ByEvidence::each(|evidence| attempts.counts.of(evidence).consecutive),
+            counts: attempts.consecutive(),
             gcra: ByEvidence::each(|evidence| {
                 attempts.counts.of(evidence).clear_time.duration_since(now).unwrap_or_default()
             }),
@@ -217,12 +210,11 @@ impl FailureCounter {
         // The floor is only for readers.
         let merged = PendingAttempts { floor: None, ..*pending }.merged(self.credible(before, now).as_ref());
         let merged = merged.filter(|merged| merged.forget_time() > now);
+        let increases = pending.increases;
         if merged.as_ref() == before {
-            let increases = pending.increases;
             pending.stored(&increases, merged);
             return None;
         }
-        let increases = pending.increases;
         pending.sent = merged.map(|merged| Sent { merged, increases });
         Some((*pending, merged))
     }

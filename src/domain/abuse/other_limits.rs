@@ -3,7 +3,7 @@
 //! Also how operators see, store and clear failed attempts.
 
 use super::{
-    attempt_limits::AttemptLimits,
+    attempt_limits::{ActiveLimits, AttemptLimits},
     price,
     rate_limit::{LimitRequest, RateLimitKey, RateLimitSettings, Reservation, Total, from_address},
 };
@@ -11,7 +11,7 @@ use crate::domain::{
     context::{CallContext, Peer},
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{ByEvidence, ChallengePurpose, FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
+    model::{ChallengePurpose, FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
     ports::{StoreResult, Stored},
 };
 
@@ -105,8 +105,7 @@ impl AttemptLimits {
             if let Some(client) = context.client {
                 let requests: Vec<_> =
                     from_address(client, settings.registrations, RateLimitKey::Registrations).collect();
-                let counted = active.limiter.count(&requests);
-                counted.map_err(|wait| self.rate_limited(context, Limit::Registrations, wait))?;
+                self.count(active, context, &requests)?;
             } else if active.asks_for_work(Total::Registrations, settings.registration_alert) {
                 return Ok(false);
             }
@@ -125,8 +124,7 @@ impl AttemptLimits {
         let (Some(active), Some(client)) = (&self.active, context.client) else { return Ok(()) };
         let rate = active.settings.attempts_per_address;
         let requests: Vec<_> = from_address(client, rate, RateLimitKey::AttemptsFrom).collect();
-        let counted = active.limiter.count(&requests);
-        counted.map_err(|wait| self.rate_limited(context, Limit::AddressAttempts, wait))
+        self.count(active, context, &requests)
     }
 
     /// The price of a proof of work. For a login at an account it depends on the failed attempts, also where the username has
@@ -145,8 +143,7 @@ impl AttemptLimits {
             (ChallengePurpose::Login, Some(username)) => username,
         };
         let failures = self.consecutive_failures(username).await?;
-        Ok(failures
-            .map_or(0, |failures| price::of(&ByEvidence::each(|evidence| failures.counts.of(evidence).consecutive))))
+        Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
     }
 
     /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
@@ -160,8 +157,7 @@ impl AttemptLimits {
                 Peer::Ip(address) => Some(IpPrefix::of(address)),
                 Peer::Local { .. } => None,
             });
-            let counted = active.limiter.count(&[LimitRequest::new(key, active.settings.per_address)]);
-            counted.map_err(|wait| self.rate_limited(context, Limit::ClientSecrets, wait))?;
+            self.count(active, context, &[LimitRequest::new(key, active.settings.per_address)])?;
         }
         self.environment.note(&Event::ClientRefused { context });
         Ok(())
@@ -194,8 +190,14 @@ impl AttemptLimits {
 
     fn count_in_session(&self, context: &CallContext, key: RateLimitKey) -> Result<(), Error> {
         let Some(active) = &self.active else { return Ok(()) };
-        let counted = active.limiter.count(&[LimitRequest::new(key, active.settings.per_session)]);
-        counted.map_err(|wait| self.rate_limited(context, Limit::Session, wait))
+        self.count(active, context, &[LimitRequest::new(key, active.settings.per_session)])
+    }
+
+    /// Counts an event at the keys of one limit.
+    fn count(&self, active: &ActiveLimits, context: &CallContext, requests: &[LimitRequest]) -> Result<(), Error> {
+        let [first, ..] = requests else { return Ok(()) };
+        let counted = active.limiter.count(requests);
+        counted.map_err(|wait| self.rate_limited(context, first.key.limit(), wait))
     }
 
     /// Clears the failed attempts of a username on this node, and in the store soon: it has a new password or a new user.

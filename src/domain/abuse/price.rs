@@ -15,7 +15,7 @@ pub(super) const STEPS_MAX: u8 = 12;
 /// Doublings of a challenge that is for no account, because it is valid for any.
 pub(super) const STEPS_OF_ANY_ACCOUNT: u8 = 2;
 
-/// How long a challenge is valid, and up to which price: then the time doubles with the price. Two cores need a fifth of it.
+/// How long a challenge is valid up to this price. Above it the time doubles with each step. Two cores need a fifth of it.
 const LIFETIME: Duration = Duration::from_secs(300);
 const LIFETIME_STEPS: u8 = 6;
 

@@ -9,7 +9,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::{AdminAction, Event},
-    model::{ByEvidence, FailedAttempts, ResetCode, User, UserId, Username},
+    model::{FailedAttempts, ResetCode, User, UserId, Username},
     ports::{StoreResult, Stored},
 };
 
@@ -239,13 +239,12 @@ impl Admin {
     }
 
     fn account(&self, user: User, failures: Option<FailedAttempts>) -> AdminUser {
-        let counts = failures.map(|failures| failures.counts);
-        let counts = ByEvidence::each(|evidence| counts.map_or(0, |counts| counts.of(evidence).consecutive));
-        let count = failures.map_or(0, |failures| failures.total());
+        let counts = failures.map(|failures| failures.consecutive()).unwrap_or_default();
+        let count = counts.total();
         AdminUser {
             state: AccountState::of(&user, &counts, self.limits.settings()),
             failures: count,
-            last_failure_time: failures.filter(|failures| failures.total() > 0).map(|failures| failures.last_time),
+            last_failure_time: failures.filter(|_| count > 0).map(|failures| failures.last_time),
             reset_expire_time: user.reset.map(|kept| kept.expire_time).filter(|end| *end > self.store.now()),
             user,
         }

@@ -7,8 +7,8 @@ use std::{
 
 use crate::common::time::credible_or_now;
 
-/// How long a failed attempt keeps its record. Each costs a hash, so the number of records is bounded by the hashes of this
-/// time, whichever names they are for.
+/// How long each failed attempt keeps its record after the last one. Each costs a hash, so new made-up names leave no more
+/// records than this time has hashes.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 /// The maximum for any number of them.
@@ -87,6 +87,13 @@ impl<T> ByEvidence<T> {
     }
 }
 
+impl ByEvidence<u32> {
+    /// The sum.
+    pub fn total(&self) -> u32 {
+        self.values().fold(0, |total, count| total.saturating_add(*count))
+    }
+}
+
 impl FailedAttempts {
     /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and its
     /// GCRA states are as long as they were then. How long they can be depends on the settings (`abuse/failure_counter.rs`).
@@ -104,14 +111,14 @@ impl FailedAttempts {
         Self { last_time: credible, counts }
     }
 
-    /// The number of consecutive failed attempts with any evidence.
-    pub fn total(&self) -> u32 {
-        self.counts.values().fold(0, |total, count| total.saturating_add(count.consecutive))
+    /// The consecutive failed attempts.
+    pub fn consecutive(&self) -> ByEvidence<u32> {
+        ByEvidence::each(|evidence| self.counts.of(evidence).consecutive)
     }
 
     /// When the record is no longer needed.
     pub fn forget_time(&self) -> SystemTime {
-        let kept_for = KEPT_FOR.saturating_mul(self.total()).min(KEPT_FOR_MAX);
+        let kept_for = KEPT_FOR.saturating_mul(self.consecutive().total()).min(KEPT_FOR_MAX);
         self.counts.values().map(|count| count.clear_time).fold(self.last_time + kept_for, SystemTime::max)
     }
 }

@@ -408,7 +408,7 @@ impl PoolState {
         let started = self.clock.monotonic();
         let is_late = started >= deadline;
         let queued = started.saturating_duration_since(queued_at);
-        // Before it is asked whether the caller has gone, who asks in the other order.
+        // Set before the channel is checked: a caller that leaves closes the channel first, and then reads this.
         if !matches!(task, Task::Check { .. }) {
             admission.begun.set();
         }

@@ -1,4 +1,4 @@
-//! Attempts in flight: a reservation counts while the attempt runs, and afterwards only if it failed.
+//! Attempts in flight: a reservation counts while the attempt runs, and afterwards only if it is kept.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -57,7 +57,7 @@ pub(super) struct AttemptsInFlight {
 pub(in crate::domain) struct Reservation {
     limiter: Arc<LimiterState>,
     key: RateLimitKey,
-    /// The rate of a key with a GCRA state in the sketch.
+    /// The rate of a key with a GCRA state in a sketch.
     rate: Option<Rate>,
     is_kept: bool,
 }
@@ -157,7 +157,7 @@ impl Reservation {
         Self { limiter, key, rate, is_kept: false }
     }
 
-    /// Counts it: the attempt failed.
+    /// Counts the event from now on.
     pub(in crate::domain) fn keep(mut self) {
         self.is_kept = true;
     }

@@ -1,4 +1,4 @@
-//! The rate limiter: GCRA states of all keys in one sketch, and the reservations that are in flight.
+//! The rate limiter: GCRA states in one sketch for each kind of limit, and the reservations that are in flight.
 
 use std::{
     net::IpAddr,
@@ -133,7 +133,7 @@ impl LimiterTables {
         self.in_flight.get(key).map_or(0, |others| others.count)
     }
 
-    /// The attempts in flight at `key` leave no room for another.
+    /// The attempts in flight at `key` reach the limit.
     fn exceeded(&self, key: &RateLimitKey, now: Instant) -> Exceeded {
         let others = self.in_flight.get(key);
         let wait = others.map_or(Duration::ZERO, |others| others.wait(now));

@@ -62,15 +62,21 @@ impl RateLimitSettings {
         }
     }
 
-    /// Whether so many consecutive failed attempts lock the account for attempts with this evidence.
-    pub(in crate::domain) fn is_locked(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> bool {
+    /// How many attempts with this evidence may still fail before the lockout, after so many consecutive failed ones. `None`:
+    /// they lock nothing.
+    pub(in crate::domain) fn left_before_lockout(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> Option<u32> {
         let count = match (self.lockout_is_strict, evidence) {
-            (true, _) => failures.values().fold(0, |total: u32, count| total.saturating_add(*count)),
+            (true, _) => failures.total(),
             (false, Evidence::None | Evidence::Familiar) => *failures.of(evidence),
             // Its price grows instead.
-            (false, Evidence::ProofOfWork) => 0,
+            (false, Evidence::ProofOfWork) => return None,
         };
-        count >= self.lockout_threshold
+        Some(self.lockout_threshold.saturating_sub(count))
+    }
+
+    /// Whether so many consecutive failed attempts lock the account for attempts with this evidence.
+    pub(in crate::domain) fn is_locked(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> bool {
+        self.left_before_lockout(failures, evidence) == Some(0)
     }
 }
 
@@ -149,7 +155,7 @@ impl RateLimitKey {
             Self::FailuresFromAt(..) | Self::FailuresInSession(_) => 1,
             Self::ProofOfWorkFailuresFromAt(..) => 2,
             Self::AttemptsFrom(_) => 3,
-            // The two that are kept elsewhere have no state in a table.
+            // `FailuresAt` and `InFlight` have no state in a table.
             Self::AttemptsAt(_) | Self::FailuresAt(..) | Self::InFlight(..) => 4,
             Self::Registrations(_) => 5,
             Self::SessionChanges(_) | Self::SessionRefreshes(_) => 6,

@@ -82,7 +82,7 @@ async fn ipv6_networks_have_two_and_three_times_the_limit_of_an_address() {
     }
 }
 
-/// Nobody can lock a user out, and the way in is proof of work for this username.
+/// No caller can lock a user out: a proof of work for this username opens the account.
 #[tokio::test(flavor = "multi_thread")]
 async fn account_at_its_limit_asks_callers_without_address_for_a_solution() {
     for kind in StoreKind::ALL {
