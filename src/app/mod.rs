@@ -157,6 +157,8 @@ impl App {
             time::sleep(config.drain_delay).await;
         }
         drain.begin();
+        // After GOAWAY: a client repeats on the same connection what ends before it.
+        readiness.send_replace(Readiness::Closing);
         auth.hash_pool().drain();
         let all = async { while apis.join_next().await.is_some() {} };
         if time::timeout(config.drain_timeout, all).await.is_err() {

@@ -45,7 +45,7 @@ pub(super) fn views(
             match *ready.borrow() {
                 Readiness::Ready => (Ok(()), warnings),
                 Readiness::NotReady => (Err("the store cannot be used"), warnings),
-                Readiness::Draining => (Err("draining"), warnings),
+                Readiness::Draining | Readiness::Closing => (Err("draining"), warnings),
             }
         }),
         metrics: Box::new(move || {

@@ -12,36 +12,68 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     environment,
     examples::{Open, examples},
-    fail_with, print, runtime, start_log,
+    fail_with, print, runtime,
 };
 use crate::{
     app::{Addresses, App, StopReason},
-    config::{self, Config, Settings},
-    telemetry::{Audit, AuditLog},
+    config::{self, Config, ConfigError, LogArgs, Settings},
+    telemetry::{self, Audit},
 };
 
+/// Why a node did not start, or ended.
+enum ServeError {
+    Settings(ConfigError),
+    Node(String),
+}
+
+impl From<String> for ServeError {
+    fn from(cause: String) -> Self {
+        ServeError::Node(cause)
+    }
+}
+
 pub(super) fn run(settings: &Settings) -> Result<ExitCode, String> {
-    start_log(&settings.logging.log);
+    let LogArgs { log_format, log_level } = settings.logging.log;
+    let colours = io::stderr().is_terminal();
+    telemetry::start_buffered(log_format, log_level.into(), colours)
+        .map_err(|cause| format!("cannot start the log: {cause}"))?;
+    let ended = serve(settings);
+    telemetry::flush();
+    match ended {
+        Ok(code) => Ok(code),
+        Err(ServeError::Settings(error)) => Ok(fail_with(&error.to_string(), 2)),
+        Err(ServeError::Node(cause)) => Err(cause),
+    }
+}
+
+fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
+    // Before all else: without a handler the first process of a container ignores SIGTERM, and SIGHUP ends a node.
+    let runtime = runtime()?;
+    let signals = {
+        let _context = runtime.enter();
+        signal(SignalKind::hangup()).and_then(|hangup| Ok((stop_signal()?, hangup)))
+    };
+    let (stop, hangup) = signals.map_err(|cause| format!("cannot listen to signals: {cause}"))?;
     for name in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         tracing::warn!(name, "no such setting; is it mistyped?");
     }
-    let config = match Config::from_settings(settings) {
-        Ok(config) => config,
-        Err(error) => return Ok(fail_with(&error.to_string(), 2)),
-    };
+    let config = Config::from_settings(settings).map_err(ServeError::Settings)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
-        let reopens = matches!(config.audit_log, AuditLog::File(_));
-        let app = App::start(config, environment()).await.map_err(|error| error.to_string())?;
-        // After the start: until then a signal ends the process at once, even during a long recovery of the store.
-        let stop = stop_signal().map_err(|cause| format!("cannot listen to signals: {cause}"))?;
-        if reopens {
-            reopen_on_hangup(app.audit()).map_err(|cause| format!("cannot listen to signals: {cause}"))?;
-        }
+        tokio::pin!(stop);
+        // A start may take long, or block its thread: a large store recovers, or a disk hangs.
+        let start = tokio::spawn(App::start(config, environment()));
+        let app = tokio::select! {
+            started = start => started.map_err(|cause| cause.to_string())?.map_err(|error| error.to_string())?,
+            () = &mut stop => {
+                tracing::info!("signal during the start; ending at once");
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        reopen_on_hangup(hangup, app.audit());
         announce(&app.addresses(), open)?;
         Ok(match app.run(stop).await {
             StopReason::Requested => ExitCode::SUCCESS,
@@ -61,20 +93,20 @@ pub(super) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             tracing::warn!("second signal; ending at once");
+            telemetry::flush();
             std::process::exit(1);
         });
     })
 }
 
-/// Reopens the file of the audit log at each SIGHUP, which `logrotate` sends after it has moved the old file away.
-fn reopen_on_hangup(audit: Arc<Audit>) -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+/// Reopens the file of the audit log, if there is one, at each SIGHUP, which `logrotate` sends after it has moved the old
+/// file away.
+fn reopen_on_hangup(mut hangup: Signal, audit: Arc<Audit>) {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             audit.reopen();
         }
     });
-    Ok(())
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`: Check, List and Watch, following the node's readiness.
 //!
 //! Watch of an unknown service answers SERVICE_UNKNOWN and stays open, as the protocol requires. When the node drains,
-//! every Watch answers NOT_SERVING and ends.
+//! every Watch answers NOT_SERVING, and ends when connections close: clients repeat at once a Watch that ends before that.
 
 use std::pin::Pin;
 
@@ -27,8 +27,10 @@ pub enum Readiness {
     Ready,
     /// Calls fail.
     NotReady,
-    /// Running calls finish; new calls should go to another node.
+    /// New calls succeed, but should go to another node.
     Draining,
+    /// Connections close; running calls finish.
+    Closing,
 }
 
 /// The health service.
@@ -80,11 +82,11 @@ struct HealthWatch {
 }
 
 impl HealthWatch {
-    /// Waits for the next change of the status. The stream ends after the answer of a node that drains.
+    /// Waits for the next change of the status. The stream ends when connections close.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
         while !self.ended {
             let now = *self.readiness.borrow_and_update();
-            self.ended = now == Readiness::Draining;
+            self.ended = now == Readiness::Closing;
             let status = if self.known { serving(now) } else { ServingStatus::ServiceUnknown };
             if self.last.replace(status) != Some(status) {
                 return Some((Ok(response(status)), self));
@@ -100,7 +102,7 @@ impl HealthWatch {
 fn serving(readiness: Readiness) -> ServingStatus {
     match readiness {
         Readiness::Ready => ServingStatus::Serving,
-        Readiness::NotReady | Readiness::Draining => ServingStatus::NotServing,
+        Readiness::NotReady | Readiness::Draining | Readiness::Closing => ServingStatus::NotServing,
     }
 }
 

@@ -93,12 +93,12 @@ impl server_reflection_server::ServerReflection for ReflectionService {
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let reflection = self.clone();
         let mut readiness = self.readiness.clone();
-        // Tools keep their stream open. A node that drains does not wait for them.
-        let draining = async move { drop(readiness.wait_for(|now| *now == Readiness::Draining).await) };
+        // Tools keep their stream open. A node that closes its connections does not wait for them.
+        let closing = async move { drop(readiness.wait_for(|now| *now == Readiness::Closing).await) };
         let answers = request
             .into_inner()
             .map(move |question| Ok(reflection.answer(question.map_err(status::completed)?)))
-            .take_until(draining);
+            .take_until(closing);
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -1,6 +1,6 @@
 //! The audit log: who did what, when, from where, and the outcome. Written to the log, or to a stream of its own.
 //!
-//! `audit_record.rs` turns an event into a record; `audit_merge.rs` merges equal ones of a second; `audit_stream.rs` writes
+//! `audit_record.rs` turns an event into a record; `audit_merge.rs` merges equal ones of a second; `line_stream.rs` writes
 //! lines to a file. None of them blocks a call.
 
 use std::{
@@ -17,7 +17,8 @@ use serde::Serialize;
 use super::{
     audit_merge::{AuditMerger, MergeStep},
     audit_record::{AuditRecord, Severity},
-    audit_stream::{AuditStream, Sink},
+    line_stream::{LineStream, Lines, Pushed, Sink},
+    log::{self, AUDIT_TARGET, LOST},
 };
 use crate::{
     common::lock::lock,
@@ -52,7 +53,7 @@ pub struct Audit {
 enum AuditTarget {
     Log,
     Off,
-    Stream(AuditStream),
+    Stream(LineStream),
 }
 
 #[derive(Serialize)]
@@ -66,14 +67,17 @@ struct AuditLine<'a> {
 impl Audit {
     /// Opens the target of the audit log. `next` receives every event after it.
     pub fn start(setting: &AuditLog, clock: Arc<dyn Clock>, next: Arc<dyn Observer>) -> io::Result<Self> {
-        let dropped = Counter::default();
+        let dropped = match setting {
+            AuditLog::Log => LOST.audit_lines.clone(),
+            AuditLog::Off | AuditLog::Stdout | AuditLog::File(_) => Counter::default(),
+        };
         let stream = |sink: io::Result<Sink>| {
-            sink.and_then(|sink| AuditStream::start(sink, dropped.clone())).map(AuditTarget::Stream)
+            sink.and_then(|sink| LineStream::start(Lines::Audit, sink, dropped.clone())).map(AuditTarget::Stream)
         };
         let target = match setting {
             AuditLog::Log => AuditTarget::Log,
             AuditLog::Off => AuditTarget::Off,
-            AuditLog::Stdout => stream(Sink::stdout())?,
+            AuditLog::Stdout => stream(Sink::standard(&io::stdout()))?,
             AuditLog::File(path) => stream(Sink::file(path))?,
         };
         Ok(Self { target, clock, next, dropped, merger: Mutex::default() })
@@ -88,8 +92,11 @@ impl Audit {
 
     /// The warning for operators while lines cannot be written or were lost.
     pub fn warning(&self) -> Option<ConfigurationWarning> {
-        let AuditTarget::Stream(stream) = &self.target else { return None };
-        let problem = stream.problem()?;
+        let problem = match &self.target {
+            AuditTarget::Log => log::problem()?,
+            AuditTarget::Stream(stream) => stream.problem()?,
+            AuditTarget::Off => return None,
+        };
         let text = format!("{problem}; {} lines were lost since the start", self.dropped.get());
         Some(ConfigurationWarning { setting: "--audit-log", text })
     }
@@ -111,6 +118,7 @@ impl Audit {
         let merged = lock(&self.merger).all();
         merged.iter().for_each(|record| self.write(record));
         if let AuditTarget::Stream(stream) = &self.target {
+            tracing::info!("writing the last audit lines");
             stream.close(within).await;
         }
     }
@@ -122,18 +130,21 @@ impl Audit {
 
     fn write(&self, record: &AuditRecord<'_>) {
         match &self.target {
-            AuditTarget::Log => log(record),
+            AuditTarget::Log => write_to_log(record),
             AuditTarget::Off => {}
             AuditTarget::Stream(stream) => self.push(stream, record),
         }
     }
 
-    fn push(&self, stream: &AuditStream, record: &AuditRecord<'_>) {
+    fn push(&self, stream: &LineStream, record: &AuditRecord<'_>) {
         let ts = humantime::format_rfc3339_nanos(self.clock.now()).to_string();
         let mut line =
             serde_json::to_vec(&AuditLine { ts, schema: SCHEMA, record }).expect("texts and numbers are JSON");
         line.push(b'\n');
-        stream.push(&line, record.severity == Severity::Routine);
+        // Logged once until lines are written again: an attacker may control their number.
+        if stream.push(&line, record.severity == Severity::Routine) == Pushed::FirstDropped {
+            tracing::error!("audit line lost: lines arrive faster than they can be written");
+        }
     }
 }
 
@@ -147,10 +158,11 @@ impl Observer for Audit {
 }
 
 /// Writes a record to the log, without the user agent, which the caller chooses.
-fn log(record: &AuditRecord<'_>) {
+fn write_to_log(record: &AuditRecord<'_>) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
+                target: AUDIT_TARGET,
                 event = record.event,
                 outcome = record.outcome.name(),
                 reason = record.reason,

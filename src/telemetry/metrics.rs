@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Audit;
+use super::{Audit, log::LOST};
 use crate::{
     common::lock::lock,
     domain::{ConfigurationWarning, Event, Observer, StoreError},
@@ -178,6 +178,7 @@ impl Metrics {
         );
         own.register("hash_queue_depth", "Attempts that wait for a hash worker", self.hash_queue_depth.clone());
         own.register("audit_dropped", "Audit lines that were lost", self.next.dropped().clone());
+        own.register("log_dropped", "Log lines that were lost", LOST.lines.clone());
         own.register("audit_up", "1 while the audit log is written and loses no line", self.audit_up.clone());
         own.register("store_up", "1 while the store answers", self.store_up.clone());
         let help = "1 while this setting can lose data or keeps users from logging in; /readyz reports the reason";

@@ -6,12 +6,12 @@
 mod audit;
 mod audit_merge;
 mod audit_record;
-mod audit_stream;
+mod line_stream;
 mod log;
 mod metrics;
 
 pub use self::{
     audit::{Audit, AuditLog},
-    log::{Format, start},
+    log::{Format, flush, start, start_buffered},
     metrics::{Metrics, MetricsSnapshot},
 };

@@ -248,7 +248,7 @@ async fn full_disk_is_shown_on_readyz_refuses_no_call_and_loses_no_line() {
     app.registered("ada").await;
     app.authenticate("ada").await;
     wait_until("readyz shows the alarm", async || {
-        ops_page(&app, "/readyz").await.contains("warning: the audit log cannot be written: No space")
+        ops_page(&app, "/readyz").await.contains("warning: audit lines cannot be written: No space")
     })
     .await;
     assert!(ops_page(&app, "/readyz").await.starts_with("ready\n"), "the node stays ready");

@@ -6,6 +6,7 @@ mod audit_floods;
 mod cli;
 mod connections;
 mod examples;
+mod log;
 mod memory;
 mod metrics;
 mod secrets;

@@ -1,11 +1,19 @@
 //! Shutdown: the first signal drains running calls, the second ends the node immediately.
 
+use std::process::{Command, Stdio};
+
 use tempfile::TempDir;
 use tonic::Code;
-use watchword::{api::pb, app::StopReason};
+use watchword::{
+    api::{
+        health::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+        pb,
+    },
+    app::StopReason,
+};
 
 use crate::support::{
-    App, Node, StoreKind, channel,
+    App, Node, StoreKind, channel, command,
     fault::{Fault, Faulty},
     password, reason,
 };
@@ -96,10 +104,55 @@ async fn second_signal_ends_the_node_immediately() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_watch_stays_open_during_the_drain_delay_and_ends_when_connections_close() {
+    let mut app = App::with(StoreKind::Memory).args(&["--drain-delay", "500ms"]).start().await;
+    let mut health = HealthClient::new(app.channel().await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    app.stop();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // A call during the delay succeeds, which says that connections are not being closed, and the stream is still open.
+    let next = watch.message();
+    tokio::pin!(next);
+    assert!(futures_util::poll!(&mut next).is_pending(), "the stream ended with the first answer");
+    app.registered("ada").await;
+    assert!(futures_util::poll!(&mut next).is_pending(), "the stream ended during the drain delay");
+    assert!(next.await.unwrap().is_none());
+    assert_eq!(app.ended().await, StopReason::Requested);
+}
+
+#[test]
+fn sigterm_during_the_start_ends_the_node_with_code_zero() {
+    let folder = TempDir::new().unwrap();
+    // A Redis that accepts the connection and never answers.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("redis://{}", hanging.local_addr().unwrap());
+    let mut child = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"])
+        .args(["--store", &store, "--data-dir"])
+        .arg(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = hanging.accept().unwrap();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    let log = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(status.success(), "{status}\n{log}");
+    assert!(log.contains("signal during the start"), "{log}");
+}
+
+#[test]
+fn sighup_without_an_audit_file_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let node = Node::start(folder.path(), &[]);
+    node.signal("HUP");
+    node.signal("TERM");
+    let (status, log) = node.wait();
+    assert!(status.success(), "{status}\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn open_health_watch_does_not_delay_the_shutdown() {
-    use watchword::api::health::{
-        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-    };
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &["--drain-timeout", "1h"]);
     let mut health = HealthClient::new(channel(&node.grpc).await);

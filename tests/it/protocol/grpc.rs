@@ -1,13 +1,13 @@
 //! Rules for every call of the gRPC API, independent of its method.
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use tokio::time::timeout;
 use tonic::Code;
 use watchword::api::pb;
 
 use crate::support::{
     App, StoreKind, WAIT_MAX, app,
-    h2::{call, call_with_late_body, framed, status},
+    h2::{call, call_with_late_body, framed, request, status},
     http, password, reason,
 };
 
@@ -101,6 +101,24 @@ async fn http1_and_grpc_web_requests_to_the_grpc_port_are_unsupported() {
     assert_eq!(web.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let suffixed = call(&app, LOGIN, &[("content-type", "application/grpc+proto")], login()).await;
     assert_eq!(reason(&status(suffixed).await), "INVALID_CREDENTIALS");
+    let with_parameter = call(&app, LOGIN, &[("content-type", "application/grpc;charset=utf-8")], login()).await;
+    assert_eq!(reason(&status(with_parameter).await), "INVALID_CREDENTIALS");
+    let other = call(&app, LOGIN, &[("content-type", "application/grpcfoo")], login()).await;
+    assert_eq!(other.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn grpc_call_with_another_method_than_post_is_refused_and_not_executed() {
+    let app = app().await;
+    let register =
+        framed(&pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() });
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let path = "/watchword.auth.v1.Auth/Register";
+        let refused = request(&app, method.clone(), path, &[], register.clone()).await;
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
+        assert_eq!(refused.headers()["allow"], "POST", "{method}");
+    }
+    app.registered("ada").await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming},
 };
 use hyper_util::{
@@ -24,12 +24,23 @@ use super::App;
 
 /// One call with these extra headers and exactly this body.
 pub async fn call(app: &App, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Incoming> {
+    request(app, Method::POST, path, headers, body).await
+}
+
+/// Like [`call`], with any HTTP method.
+pub async fn request(
+    app: &App,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Response<Incoming> {
     let mut connector = HttpConnector::new();
     // Otherwise the body waits for the server's TCP acknowledgement of the head, up to 40 ms.
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build::<_, Full<Bytes>>(connector);
     let uri = format!("http://{}{path}", app.grpc_addr());
-    let mut request = Request::post(uri).header("te", "trailers");
+    let mut request = Request::builder().method(method).uri(uri).header("te", "trailers");
     if !headers.iter().any(|(name, _)| *name == "content-type") {
         request = request.header("content-type", "application/grpc");
     }

@@ -126,7 +126,9 @@ fn accept(settings: &RedisSettings, connected: Connected) -> Result<Connected, O
         tracing::warn!(url = %settings.url, "users travel to Redis in plain text; use rediss:// on networks that others can read");
     }
     if connected.check.is_partly_hidden() {
-        tracing::warn!("Redis forbids CONFIG, so it is not checked that its appendfsync is always");
+        tracing::warn!(
+            "Redis forbids CONFIG, or INFO lacks a field, so it is not checked that appendonly is yes and appendfsync always"
+        );
     }
     Ok(connected)
 }

@@ -22,7 +22,8 @@ pub(super) struct ServerCheck {
     primary: String,
     loading: bool,
     eviction: String,
-    append_only: bool,
+    /// `1` or `0`.
+    append_only: String,
     append_ok: bool,
     /// Changes with every start of the server.
     run: String,
@@ -63,12 +64,13 @@ impl ServerCheck {
         };
         Self {
             version: field("redis_version"),
-            mode: field("redis_mode"),
+            // Valkey calls it otherwise.
+            mode: [field("redis_mode"), field("server_mode")].concat(),
             role: field("role"),
             primary: format!("{}:{}", field("master_host"), field("master_port")),
             loading: field("loading") == "1",
             eviction: field("maxmemory_policy"),
-            append_only: field("aof_enabled") == "1",
+            append_only: field("aof_enabled"),
             append_ok: field("aof_last_write_status") != "err" && field("aof_last_bgrewrite_status") != "err",
             run: field("run_id"),
             append_begins: field("aof_current_size") == "0"
@@ -94,10 +96,10 @@ impl ServerCheck {
             let (major, minor) = VERSION_MIN;
             return Some(format!("is version {}; Watchword needs {major}.{minor} or newer", self.version));
         }
-        if self.mode != "standalone" {
+        if !["standalone", ""].contains(&self.mode.as_str()) {
             return Some(format!("runs in {} mode; Watchword needs a single Redis", self.mode));
         }
-        if self.role != "master" {
+        if self.role == "slave" {
             return Some(format!(
                 "is a replica of {}; use that one in --store, or make this one a primary: redis-cli REPLICAOF NO ONE",
                 self.primary
@@ -114,10 +116,10 @@ impl ServerCheck {
             let text = format!("{setting} is {value}, so {danger}: redis-cli CONFIG SET {setting} {wanted}");
             found.push(ConfigurationWarning { setting, text });
         };
-        if self.eviction != "noeviction" {
+        if !["noeviction", ""].contains(&self.eviction.as_str()) {
             add("maxmemory-policy", &self.eviction, "users are deleted when memory runs short", "noeviction");
         }
-        if !self.append_only {
+        if self.append_only == "0" {
             add(
                 "appendonly",
                 "no",
@@ -150,16 +152,21 @@ impl ServerCheck {
         self.run == earlier.run
     }
 
-    /// Whether `appendfsync` could not be read.
+    /// Whether a setting that decides about lost users could not be read. A missing one is not taken for a bad value.
     pub(super) fn is_partly_hidden(&self) -> bool {
-        self.sync.is_none()
+        self.sync.is_none() || self.append_only.is_empty() || self.eviction.is_empty()
     }
 
     /// One line for `check-config`.
     pub(super) fn summary(&self) -> String {
         let sync = self.sync.as_ref().map_or("unknown", |sync| &sync.when);
-        let append = if self.append_only { "yes" } else { "no" };
-        format!("Redis {}, appendonly {append}, appendfsync {sync}, maxmemory-policy {}", self.version, self.eviction)
+        let append = match self.append_only.as_str() {
+            "1" => "yes",
+            "0" => "no",
+            _ => "unknown",
+        };
+        let eviction = if self.eviction.is_empty() { "unknown" } else { &self.eviction };
+        format!("Redis {}, appendonly {append}, appendfsync {sync}, maxmemory-policy {eviction}", self.version)
     }
 
     fn version(&self) -> (u32, u32) {
@@ -230,6 +237,19 @@ mod tests {
         }
         let later = "aof_enabled:1\r\naof_current_size:88\r\naof_rewrite_in_progress:1";
         assert_eq!(check("aof_enabled:1", later, "always").not_ready(), None, "an ordinary rewrite");
+    }
+
+    #[test]
+    fn missing_fields_are_no_bad_values() {
+        for line in GOOD.lines().filter(|line| !line.starts_with("redis_version")) {
+            let found = check(line, "", "always");
+            assert_eq!((found.unfit(), found.not_ready(), found.shortfalls(&[])), (None, None, Vec::new()), "{line}");
+        }
+        let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.0.1\r\nserver_mode:";
+        let with_mode =
+            |mode: &str| check("redis_version:7.0.15\r\nredis_mode:standalone", &format!("{valkey}{mode}"), "always");
+        assert_eq!(with_mode("standalone").unfit(), None);
+        assert!(with_mode("cluster").unfit().unwrap().contains("cluster mode"));
     }
 
     #[test]

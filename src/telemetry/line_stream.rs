@@ -1,6 +1,6 @@
-//! The stream of audit lines to a file: calls append lines to a buffer in memory, and a thread writes them.
+//! The stream of lines to a file: calls append lines to a buffer in memory, and a thread writes them.
 //!
-//! When the disk is full, slow or stuck, lines are dropped and counted; calls never wait. After an error the writer opens
+//! When the disk is full, slow or stuck, or a reader does not read, lines are dropped and counted; calls never wait. After an error the writer opens
 //! the file again and continues at the same byte, so only the end of the process can cut a line in two.
 
 use std::{
@@ -21,11 +21,18 @@ use tokio::{sync::watch, time};
 
 use crate::common::lock::{ignore_poison, lock};
 
-/// Bytes of lines that may wait for the writer: about 10 000 lines, or seconds of logins.
-const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of audit lines that may wait for the writer: about 10 000 lines, or seconds of logins.
+const AUDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The part of it for routine lines, which any client can cause: a flood of refusals must not displace logins.
-const ROUTINE_BYTES_MAX: usize = BUFFER_BYTES_MAX / 2;
+/// The same for log lines.
+const LOG_BYTES_MAX: usize = 1024 * 1024;
+
+/// How the lines are called in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    Audit,
+    Log,
+}
 
 /// The capacity in bytes that an empty buffer keeps.
 const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
@@ -34,14 +41,24 @@ const CAPACITY_KEPT_BYTES: usize = 64 * 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The stream. Dropping it ends the writer after it has written the lines that wait.
-pub(super) struct AuditStream {
+pub(super) struct LineStream {
     buffer: Arc<SharedBuffer>,
     /// Closes when the writer ends.
     writer_ended: watch::Receiver<()>,
 }
 
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Kept,
+    /// The first since lines were written.
+    FirstDropped,
+    Dropped,
+}
+
 /// What calls and the writer share.
 struct SharedBuffer {
+    kind: Lines,
     state: Mutex<BufferState>,
     changed: Condvar,
     dropped: Counter,
@@ -52,6 +69,10 @@ struct BufferState {
     lines: Vec<u8>,
     reopen: bool,
     closing: bool,
+    /// Whether the writer has ended.
+    ended: bool,
+    /// Lines that were dropped since the last write.
+    dropped: u64,
     /// Whether the last attempt to write failed.
     is_failing: bool,
     /// For operators: writing failed, or lines were lost since the last write.
@@ -61,7 +82,7 @@ struct BufferState {
 /// Where lines are written.
 pub(super) struct Sink {
     file: File,
-    /// `None` for standard output.
+    /// `None` for standard output and standard error.
     path: Option<PathBuf>,
 }
 
@@ -72,43 +93,48 @@ struct LineBatch {
     written: usize,
 }
 
-// === impl AuditStream ===
+// === impl LineStream ===
 
-impl AuditStream {
+impl LineStream {
     /// Starts the writer.
-    pub(super) fn start(sink: Sink, dropped: Counter) -> io::Result<Self> {
-        let buffer = Arc::new(SharedBuffer { state: Mutex::default(), changed: Condvar::new(), dropped });
+    pub(super) fn start(kind: Lines, sink: Sink, dropped: Counter) -> io::Result<Self> {
+        let buffer = Arc::new(SharedBuffer { kind, state: Mutex::default(), changed: Condvar::new(), dropped });
         let (alive, writer_ended) = watch::channel(());
         let writer = buffer.clone();
-        thread::Builder::new().name("audit".into()).spawn(move || {
+        thread::Builder::new().name(kind.name().into()).spawn(move || {
             writer.run_writer(sink);
+            writer.lock().ended = true;
+            writer.changed.notify_all();
             drop(alive);
         })?;
         Ok(Self { buffer, writer_ended })
     }
 
     /// Appends a line, or drops it when the buffer is full.
-    pub(super) fn push(&self, line: &[u8], is_routine: bool) {
-        let bytes_max = if is_routine { ROUTINE_BYTES_MAX } else { BUFFER_BYTES_MAX };
+    pub(super) fn push(&self, line: &[u8], is_routine: bool) -> Pushed {
+        let bytes_max = self.buffer.kind.bytes_max();
+        // Half of it for lines that any client can cause: a flood of refusals must not displace logins.
+        let bytes_max = if is_routine { bytes_max / 2 } else { bytes_max };
         let mut state = self.buffer.lock();
         if state.lines.len() + line.len() > bytes_max {
-            state.problem.get_or_insert_with(|| "audit lines arrive faster than they can be written".into());
+            let kind = self.buffer.kind.name();
+            state.problem.get_or_insert_with(|| format!("{kind} lines arrive faster than they can be written"));
+            state.dropped += 1;
+            let is_first = state.dropped == 1;
             drop(state);
-            // Logged once: an attacker may control their number, which is in the metrics.
-            if self.buffer.dropped.inc() == 0 {
-                tracing::error!("audit line lost: lines arrive faster than they can be written");
-            }
-            return;
+            self.buffer.dropped.inc();
+            return if is_first { Pushed::FirstDropped } else { Pushed::Dropped };
         }
         state.lines.extend_from_slice(line);
         drop(state);
-        self.buffer.changed.notify_one();
+        self.buffer.changed.notify_all();
+        Pushed::Kept
     }
 
     /// Makes the writer open the file again.
     pub(super) fn reopen(&self) {
         self.buffer.lock().reopen = true;
-        self.buffer.changed.notify_one();
+        self.buffer.changed.notify_all();
     }
 
     /// What operators should know of the stream.
@@ -118,16 +144,22 @@ impl AuditStream {
 
     /// Writes the lines that wait and ends the writer, or gives up after `within`.
     pub(super) async fn close(&self, within: Duration) {
-        tracing::info!("writing the last audit lines");
         self.buffer.close();
         let mut ended = self.writer_ended.clone();
         if time::timeout(within, async { while ended.changed().await.is_ok() {} }).await.is_err() {
             tracing::error!(after = ?within, "the last audit lines could not be written in time; is the disk stuck?");
         }
     }
+
+    /// Like [`Self::close`], but blocks this thread.
+    pub(super) fn close_and_block(&self, within: Duration) {
+        self.buffer.close();
+        let state = self.buffer.lock();
+        drop(self.buffer.changed.wait_timeout_while(state, within, |state| !state.ended));
+    }
 }
 
-impl Drop for AuditStream {
+impl Drop for LineStream {
     fn drop(&mut self) {
         self.buffer.close();
     }
@@ -142,7 +174,7 @@ impl SharedBuffer {
 
     fn close(&self) {
         self.lock().closing = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
     /// Writes lines until the stream is closed: the writer thread.
@@ -155,7 +187,7 @@ impl SharedBuffer {
             if self.record_result(written) && has_failed {
                 let lost = batch.lines_left() + lines_in(&self.lock().lines);
                 self.dropped.inc_by(lost);
-                return tracing::error!(lost, "the last audit lines were lost");
+                return tracing::error!(lost, "the last {} lines were lost", self.kind.name());
             }
         }
     }
@@ -184,30 +216,49 @@ impl SharedBuffer {
     /// Records the result of a write. Returns whether the stream is closing. An error is logged once, until a write
     /// succeeds.
     fn record_result(&self, written: io::Result<()>) -> bool {
-        let error = written.err();
-        let (had_failed, closing) = {
+        let (error, kind) = (written.err(), self.kind.name());
+        let (had_failed, dropped, closing) = {
             let mut state = self.lock();
             let had_failed = std::mem::replace(&mut state.is_failing, error.is_some());
-            state.problem = error.as_ref().map(|cause| format!("the audit log cannot be written: {cause}"));
-            (had_failed, state.closing)
+            state.problem = error.as_ref().map(|cause| format!("{kind} lines cannot be written: {cause}"));
+            let dropped = if error.is_none() { std::mem::take(&mut state.dropped) } else { 0 };
+            (had_failed, dropped, state.closing)
         };
-        // Not under the lock: the log may be as slow as the audit log.
+        // Not under the lock: the log may be as slow as this stream, or be this stream.
         match error {
-            Some(cause) if !had_failed => tracing::error!(%cause, "audit log cannot be written; retrying"),
-            None if had_failed => tracing::warn!("audit log is written again"),
+            Some(cause) if !had_failed => tracing::error!(%cause, "{kind} lines cannot be written; retrying"),
+            None if had_failed => tracing::warn!("{kind} lines are written again"),
             Some(_) | None => {}
         }
+        if dropped > 0 {
+            tracing::error!(lost = dropped, "{kind} lines were lost: they arrived faster than they could be written");
+        }
         closing
+    }
+}
+
+impl Lines {
+    fn name(self) -> &'static str {
+        match self {
+            Lines::Audit => "audit",
+            Lines::Log => "log",
+        }
+    }
+
+    fn bytes_max(self) -> usize {
+        match self {
+            Lines::Audit => AUDIT_BYTES_MAX,
+            Lines::Log => LOG_BYTES_MAX,
+        }
     }
 }
 
 // === impl Sink ===
 
 impl Sink {
-    /// Standard output, without the buffer of `println!`.
-    pub(super) fn stdout() -> io::Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { file, path: None })
+    /// Standard output or standard error, without the locks and buffers of Rust's own.
+    pub(super) fn standard(stream: &impl AsFd) -> io::Result<Self> {
+        Ok(Self { file: File::from(stream.as_fd().try_clone_to_owned()?), path: None })
     }
 
     /// A file that only its owner can read. Created when it is missing.
