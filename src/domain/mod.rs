@@ -37,7 +37,7 @@ pub use self::{
     abuse::{ChallengeRules, Rate, RateLimitSettings},
     account::{DataChange, PasswordChange, PasswordReset, Registration, Rules, SessionsToEnd},
     admin::{AccountState, Admin, AdminUser, UserSelector},
-    authn::Credentials,
+    authn::{Credentials, CurrentPassword},
     context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
     error::{CorruptRecord, Error, ErrorId, Limit, StoreError},
     event::{AdminAction, CodeRefusal, Event, Refusal},
@@ -192,8 +192,8 @@ impl Auth {
     /// Replaces the password of the user of this call, ends all sessions and creates a new one.
     ///
     /// # Errors
-    /// Those of an access token; `InvalidCredentials`; `PasswordPolicy`; `RateLimited`; `Conflict`; `Overloaded`, `Draining`,
-    /// `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
+    /// Those of an access token; `InvalidCredentials`; `PasswordPolicy`; `RateLimited`, `ChallengeRequired`,
+    /// `ChallengeInvalid`; `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
     pub async fn change_password(&self, context: &CallContext, change: PasswordChange) -> Result<Tokens, Error> {
         self.accounts.change_password(context, change).await
     }
@@ -211,7 +211,7 @@ impl Auth {
     ///
     /// # Errors
     /// As for [`Self::change_password`].
-    pub async fn delete_user(&self, context: &CallContext, current: Password) -> Result<(), Error> {
+    pub async fn delete_user(&self, context: &CallContext, current: CurrentPassword) -> Result<(), Error> {
         self.accounts.delete(context, current).await
     }
 

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 pub(crate) use self::{
     admin::{challenges, selector_by_name, user_selector},
     requests::{
-        challenge_purpose, challenge_username, credentials, current_password, data_change, page, password_change,
+        challenge_purpose, challenge_username, credentials, data_change, deletion, page, password_change,
         password_reset, refresh, registration, session_id, sessions_to_end, token,
     },
     responses::session_page,

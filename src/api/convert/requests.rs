@@ -3,8 +3,8 @@
 use crate::{
     api::pb,
     domain::{
-        ChallengePurpose, Check, Credentials, DataChange, Error, Password, PasswordChange, PasswordReset, Reason,
-        Registration, RequestId, Rules, SessionId, SessionsToEnd, Username, Violation,
+        ChallengePurpose, Check, Credentials, CurrentPassword, DataChange, Error, PasswordChange, PasswordReset,
+        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Username, Violation,
     },
 };
 
@@ -73,8 +73,8 @@ pub(crate) fn data_change(rules: &Rules, request: pb::UpdateUserDataRequest) -> 
 
 /// Reads a change of password, or names all its violations at once.
 pub(crate) fn password_change(rules: &Rules, request: pb::ChangePasswordRequest) -> Result<PasswordChange, Error> {
-    let pb::ChangePasswordRequest { current_password, new_password } = request;
-    PasswordChange::parse(rules, current_password, new_password)
+    let pb::ChangePasswordRequest { current_password, new_password, challenge_solution } = request;
+    Ok(PasswordChange::parse(rules, current_password, new_password)?.with_solution(challenge_solution))
 }
 
 /// Reads a password reset, or names all its violations at once.
@@ -83,18 +83,20 @@ pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -
     PasswordReset::parse(rules, &username, reset_code, new_password)
 }
 
-/// Reads the current password, for reauthentication.
-pub(crate) fn current_password(password: String) -> Result<Password, Error> {
-    Password::parse(password).map_err(|fault| fault.of("current_password").into())
+/// Reads the current password of a user to delete.
+pub(crate) fn deletion(request: pb::DeleteUserRequest) -> Result<CurrentPassword, Error> {
+    let pb::DeleteUserRequest { current_password, challenge_solution } = request;
+    Ok(CurrentPassword::parse(current_password)?.with_solution(challenge_solution))
 }
 
 /// Reads which sessions a call ends.
 pub(crate) fn sessions_to_end(request: pb::RevokeAllSessionsRequest) -> Result<SessionsToEnd, Error> {
-    let pb::RevokeAllSessionsRequest { keep_current, current_password: password } = request;
+    let pb::RevokeAllSessionsRequest { keep_current, current_password, challenge_solution } = request;
     if !keep_current {
         return Ok(SessionsToEnd::All);
     }
-    Ok(SessionsToEnd::AllOthers { current_password: current_password(password)? })
+    let current_password = CurrentPassword::parse(current_password)?.with_solution(challenge_solution);
+    Ok(SessionsToEnd::AllOthers { current_password })
 }
 
 /// Reads a page request: the session after which the page begins, and the number of sessions.

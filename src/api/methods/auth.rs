@@ -109,8 +109,8 @@ async fn delete_user(
     context: &CallContext,
     request: pb::DeleteUserRequest,
 ) -> Result<pb::DeleteUserResponse, Error> {
-    let password = convert::current_password(request.current_password)?;
-    services.auth.delete_user(context, password).await?;
+    let current = convert::deletion(request)?;
+    services.auth.delete_user(context, current).await?;
     Ok(pb::DeleteUserResponse {})
 }
 

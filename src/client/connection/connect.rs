@@ -1,6 +1,6 @@
 //! Opens the connection to Watchword, and has methods for the most common calls.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, future::ready, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{
     Status,
@@ -94,7 +94,9 @@ impl Client {
             let mut auth = self.auth();
             async move { auth.login(request).await }
         };
-        let response = self.with_proof_of_work(ChallengePurpose::Login, &username, login).await?.into_inner();
+        let challenge =
+            pb::CreateChallengeRequest { purpose: ChallengePurpose::Login.into(), username: username.clone() };
+        let response = self.with_proof_of_work(|| ready(Ok(challenge.clone())), login).await?.into_inner();
         let (Some(user), Some(tokens)) = (response.user, response.tokens) else {
             return Err(refusal::invalid_response("the response lacks the user or the tokens"));
         };
@@ -118,7 +120,9 @@ impl Client {
                 let mut auth = self.auth();
                 async move { auth.register(request).await }
             };
-            self.with_proof_of_work(ChallengePurpose::Register, "", register).await?
+            let purpose = ChallengePurpose::Register.into();
+            let challenge = pb::CreateChallengeRequest { purpose, ..Default::default() };
+            self.with_proof_of_work(|| ready(Ok(challenge.clone())), register).await?
         } else {
             self.auth().register(request).await?
         };

@@ -1,4 +1,4 @@
-//! Sends a login or a registration with proof of work where Watchword asks for it.
+//! Sends a call that shows a password, or a registration, with proof of work where that opens it.
 //!
 //! Guarantees that a call computes at most the rounds of its limit, with at most two solutions, outside the threads of the
 //! runtime, and that the computation ends when the caller leaves. One connection computes on one core: further calls wait
@@ -15,7 +15,7 @@ use super::{
     refusal,
     status::error_info,
 };
-use crate::api::pb::{ChallengePurpose, CreateChallengeRequest, ErrorReason};
+use crate::api::pb::{CreateChallengeRequest, ErrorReason};
 
 /// The default limit of the rounds that one call computes: about 60 s on a core with SHA instructions, 60 times what
 /// Watchword asks for by default.
@@ -44,15 +44,15 @@ impl ChallengeSolver {
 }
 
 impl Client {
-    /// Sends a call without a solution, and again with one where that helps. `username` is the account of a login.
-    pub(super) async fn with_proof_of_work<R, F>(
+    /// Sends a call without a solution, and again with one where that helps. `challenge` asks for the challenge.
+    pub(in crate::client) async fn with_proof_of_work<R, F, C>(
         &self,
-        purpose: ChallengePurpose,
-        username: &str,
+        challenge: impl Fn() -> C,
         call: impl Fn(String) -> F,
     ) -> Result<R, Status>
     where
         F: Future<Output = Result<R, Status>>,
+        C: Future<Output = Result<CreateChallengeRequest, Status>>,
     {
         let mut response = call(String::new()).await;
         let Some(mut rounds_left) = self.solver().rounds_max else { return response };
@@ -61,21 +61,15 @@ impl Client {
                 Err(refusal) if is_solvable(refusal, number) => {}
                 Ok(_) | Err(_) => return response,
             }
-            let solution = self.solution(purpose, username, &mut rounds_left).await?;
+            let solution = self.solution(challenge().await?, &mut rounds_left).await?;
             response = call(solution).await;
         }
         response
     }
 
     /// Gets a challenge and solves it.
-    async fn solution(
-        &self,
-        purpose: ChallengePurpose,
-        username: &str,
-        rounds_left: &mut u64,
-    ) -> Result<String, Status> {
+    async fn solution(&self, request: CreateChallengeRequest, rounds_left: &mut u64) -> Result<String, Status> {
         let permit = self.solver().permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let request = CreateChallengeRequest { purpose: purpose.into(), username: username.into() };
         let text = self.auth().create_challenge(request).await?.into_inner().challenge;
         let challenge = UnsolvedChallenge::parse(&text).map_err(refused)?;
         let (sender, solved) = oneshot::channel();

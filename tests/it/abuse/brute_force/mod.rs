@@ -4,6 +4,7 @@ mod account_limit;
 mod address_limit;
 mod evidence;
 mod lockout;
+mod reauthentication;
 
 use std::time::Duration;
 
