@@ -18,11 +18,15 @@ use super::{
 use crate::api::pb::{CreateChallengeRequest, ErrorReason};
 
 /// The default limit of the rounds that one call computes: about 60 s on a core with SHA instructions, 60 times what
-/// Watchword asks for by default.
+/// Watchword asks for by default. It opens an account whose price is five doublings at most.
 pub(super) const ROUNDS_MAX: u64 = 500_000_000;
 
 /// A second one, because the first may have expired while it was computed, or another call may have spent it.
 const SOLUTIONS_MAX: u32 = 2;
+
+/// The rate limits that a call with proof of work passes. So neither an attack on the account nor the neighbours at the
+/// address keep a user out.
+const PASSED_LIMITS: [&str; 4] = ["address", "account", "address_and_account", "registrations"];
 
 /// The computations of one connection at the same time.
 const SOLVERS_MAX: usize = 1;
@@ -89,13 +93,14 @@ impl Client {
     }
 }
 
-/// Whether the call may be admitted with a solution, after so many were sent. The rate limit of an account counts no attempt
-/// with a solution, so an attack on the account does not keep its user out.
+/// Whether the call may be admitted with a solution, after so many were sent.
 fn is_solvable(refusal: &Status, sent: u32) -> bool {
     let Some(info) = error_info(refusal) else { return false };
     match info.reason.as_str() {
         "CHALLENGE_REQUIRED" | "CHALLENGE_INVALID" => true,
-        "RATE_LIMITED" => sent == 0 && info.metadata.get("limit").is_some_and(|limit| limit == "account"),
+        "RATE_LIMITED" => {
+            sent == 0 && info.metadata.get("limit").is_some_and(|limit| PASSED_LIMITS.contains(&limit.as_str()))
+        }
         _ => false,
     }
 }

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 use watchword::api::{pb, rpc};
 
+pub use self::reauthentication::wrong_passwords_in_session;
 use crate::support::{Answer, App, Reply, Setup, StoreKind, details, http_from, query, reason};
 
 /// The default rate limits. Attempts without a client address are limited too, and not asked for proof of work.
@@ -75,7 +76,7 @@ pub async fn concurrent_attempts(app: &App, username: &str, count: usize) -> (us
 }
 
 /// The name and the retry delay of the rate limit in a refusal.
-fn rate_limit_of(status: &Status) -> (String, Duration) {
+pub fn rate_limit_of(status: &Status) -> (String, Duration) {
     assert_eq!(reason(status), "RATE_LIMITED", "{status:?}");
     let info: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");
     let retry: Vec<rpc::RetryInfo> = details(status, "google.rpc.RetryInfo");

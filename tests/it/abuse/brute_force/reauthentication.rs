@@ -41,15 +41,20 @@ impl PasswordCall {
     }
 }
 
-/// Sends wrong passwords in the session of a new user until they are refused. Returns the access token.
-async fn exhausted_session(app: &App, name: &str, verified: usize, refusal: &str) -> String {
+/// Sends so many wrong passwords in a session, all of which are verified.
+pub async fn wrong_passwords_in_session(app: &App, token: &str, count: usize) {
+    for number in 0..count {
+        let call = PasswordCall::ALL[number % PasswordCall::ALL.len()];
+        let wrong = call.send(app, token, "wrong", String::new()).await;
+        assert_eq!(outcome(&wrong), "INVALID_CREDENTIALS", "{number}");
+    }
+}
+
+/// A session of a new user in which so many wrong passwords were sent.
+async fn session_after_wrong_passwords(app: &App, name: &str, count: usize) -> String {
     app.registered(name).await;
     let token = app.authenticate(name).await.access_token;
-    for number in 0..=verified {
-        let call = PasswordCall::ALL[number % PasswordCall::ALL.len()];
-        let expected = if number < verified { "INVALID_CREDENTIALS" } else { refusal };
-        assert_eq!(outcome(&call.send(app, &token, "wrong", String::new()).await), expected, "{name}, {number}");
-    }
+    wrong_passwords_in_session(app, &token, count).await;
     token
 }
 
@@ -61,7 +66,7 @@ async fn locked_session_asks_for_proof_of_work_and_a_solution_opens_every_call()
         for call in PasswordCall::ALL {
             for is_named in [true, false] {
                 let name = format!("{call:?}-{is_named}").to_lowercase();
-                let token = exhausted_session(&app, &name, 20, "CHALLENGE_REQUIRED").await;
+                let token = session_after_wrong_passwords(&app, &name, 20).await;
                 let right = password(&name);
                 let without = call.send(&app, &token, &right, String::new()).await;
                 assert_eq!(outcome(&without), "CHALLENGE_REQUIRED", "{kind:?}, {name}");
@@ -83,7 +88,9 @@ async fn session_at_its_limit_is_opened_by_proof_of_work_which_has_a_limit_of_it
     let limit = ["--throttle-proof-of-work-per-account", "4/24h"];
     for call in PasswordCall::ALL {
         let app = with_rate_limits(StoreKind::Memory).args(&limit).start().await;
-        let token = exhausted_session(&app, "ada", 5, "RATE_LIMITED").await;
+        let token = session_after_wrong_passwords(&app, "ada", 5).await;
+        let refused = call.send(&app, &token, &password("ada"), String::new()).await.unwrap_err();
+        assert_eq!(rate_limit_of(&refused).0, "address_and_account", "{call:?}");
         for number in 0..4 {
             let proof = solution_of(&challenge_for(&app, "ada").await);
             let wrong = call.send(&app, &token, "wrong", proof).await;
