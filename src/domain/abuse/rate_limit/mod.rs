@@ -128,9 +128,10 @@ pub(in crate::domain) enum Total {
     RegistrationAlerts,
 }
 
-/// The cells in a row of the sketch of each table. Failed attempts of addresses, which botnets cause, have the largest.
+/// The cells in a row of the sketch of each table. Failed attempts and registrations of addresses, which botnets cause, have the
+/// largest.
 const TABLES: [usize; 11] =
-    [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
+    [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
 
 impl RateLimitKey {
     /// The limit, as errors name it.
