@@ -46,7 +46,7 @@ pub use self::{
         AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, Evidence, FailedAttempts, FailureCount, IpPrefix,
         KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey,
         RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry,
-        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash, WantedChallenge,
     },
     password::{HashPool, Policy},
     ports::{
@@ -122,11 +122,10 @@ impl Auth {
     pub async fn create_challenge(
         &self,
         context: &CallContext,
-        purpose: ChallengePurpose,
-        username: Option<&Username>,
+        wanted: &WantedChallenge,
     ) -> Result<NewChallenge, Error> {
-        let price = self.limits.price(purpose, username).await?;
-        self.proof_of_work.create(context, purpose, username, price).await
+        let price = self.limits.price(wanted).await?;
+        self.proof_of_work.create(context, wanted, price).await
     }
 
     /// Exchanges a refresh token for new tokens.

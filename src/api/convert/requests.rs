@@ -4,7 +4,7 @@ use crate::{
     api::pb,
     domain::{
         ChallengePurpose, Check, Credentials, CurrentPassword, DataChange, Error, PasswordChange, PasswordReset,
-        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Username, Violation,
+        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Violation, WantedChallenge,
     },
 };
 
@@ -25,25 +25,20 @@ pub(crate) fn credentials(request: pb::LoginRequest) -> Result<Credentials, Erro
     Ok(Credentials::parse(&username, password)?.with_solution(challenge_solution))
 }
 
-/// Reads the purpose of a challenge.
-pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<ChallengePurpose, Error> {
-    match request.purpose() {
-        pb::ChallengePurpose::Register => Ok(ChallengePurpose::Register),
-        pb::ChallengePurpose::Login => Ok(ChallengePurpose::Login),
+/// Reads what a challenge is asked for.
+pub(crate) fn wanted_challenge(request: &pb::CreateChallengeRequest) -> Result<WantedChallenge, Error> {
+    let purpose = match request.purpose() {
+        pb::ChallengePurpose::Register => ChallengePurpose::Register,
+        pb::ChallengePurpose::Login => ChallengePurpose::Login,
         pb::ChallengePurpose::Unspecified if request.purpose == 0 => {
-            Err(Violation::new("purpose", Reason::Required, "is required").into())
+            return Err(Violation::new("purpose", Reason::Required, "is required").into());
         }
         // prost reads a value that this version does not know as unspecified.
         pb::ChallengePurpose::Unspecified => {
-            Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into())
+            return Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into());
         }
-    }
-}
-
-/// Reads the username that a challenge is for, if it is for one.
-pub(crate) fn challenge_username(request: &pb::CreateChallengeRequest) -> Result<Option<Username>, Error> {
-    let name = Some(request.username.as_str()).filter(|name| !name.is_empty());
-    Ok(name.map(Username::parse).transpose()?)
+    };
+    Ok(WantedChallenge::parse(purpose, &request.username)?)
 }
 
 /// Reads a token that must not be empty. The domain validates it.

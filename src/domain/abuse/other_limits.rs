@@ -11,7 +11,7 @@ use crate::domain::{
     context::{CallContext, Peer},
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{ChallengePurpose, FailedAttempts, SessionId, Username, UsernameHash},
+    model::{FailedAttempts, SessionId, Username, UsernameHash, WantedChallenge},
     ports::{Replace, StoreResult, Stored},
 };
 
@@ -135,18 +135,15 @@ impl AttemptLimits {
     ///
     /// # Errors
     /// `StoreUnavailable`; `CorruptRecord`.
-    pub(in crate::domain) async fn price(
-        &self,
-        purpose: ChallengePurpose,
-        username: Option<&Username>,
-    ) -> Result<u8, Error> {
-        let username = match (purpose, username) {
-            (ChallengePurpose::Register, _) => return Ok(0),
-            (ChallengePurpose::Login, None) => return Ok(price::STEPS_OF_ANY_ACCOUNT),
-            (ChallengePurpose::Login, Some(username)) => username,
-        };
-        let failures = self.consecutive_failures(username).await?;
-        Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+    pub(in crate::domain) async fn price(&self, wanted: &WantedChallenge) -> Result<u8, Error> {
+        match wanted {
+            WantedChallenge::Register => Ok(0),
+            WantedChallenge::Login(None) => Ok(price::STEPS_OF_ANY_ACCOUNT),
+            WantedChallenge::Login(Some(username)) => {
+                let failures = self.consecutive_failures(username).await?;
+                Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+            }
+        }
     }
 
     /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
