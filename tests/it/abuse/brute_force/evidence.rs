@@ -59,7 +59,11 @@ async fn right_passwords_have_limits_by_account_and_by_address() {
         assert_eq!(login_from(&app, [127, 1, 1, 1], &name, &password(&name)).await.status, 200, "{number}");
     }
     let reply = login_from(&app, [127, 1, 1, 1], "carol", &password("carol")).await;
-    assert!(reply.status == 429 && reply.body.contains("too many passwords came from this address"), "{reply:?}");
+    assert!(
+        reply.status == 429
+            && reply.body.contains("too many password attempts, right or wrong, came from this address"),
+        "{reply:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

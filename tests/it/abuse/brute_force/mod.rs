@@ -85,7 +85,7 @@ pub fn rate_limit_of(status: &Status) -> (String, Duration) {
 
 fn is_limited(answer: &Answer) -> bool {
     let outcome = answer.outcome();
-    outcome == "RATE_LIMITED" || outcome.starts_with("429 too many wrong passwords")
+    outcome == "RATE_LIMITED" || outcome.starts_with("429 too many failed ")
 }
 
 /// A login on the original routes, from a loopback address.
