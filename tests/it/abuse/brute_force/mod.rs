@@ -2,6 +2,7 @@
 
 mod account_limit;
 mod address_limit;
+mod client_address;
 mod evidence;
 mod lockout;
 mod reauthentication;
