@@ -14,26 +14,40 @@ export const api = loadSync(files, { includeDirs, keepCase: true, json: true });
 const ROUNDS_MAX = 300_000_000;
 // The first solution may have expired before it arrived.
 const SOLUTIONS_MAX = 2;
+// The calls that take a solution: registrations, and those that verify a password.
+const [REGISTER, LOGIN] = ['CHALLENGE_PURPOSE_REGISTER', 'CHALLENGE_PURPOSE_LOGIN'];
+const PURPOSES = { Register: REGISTER, Login: LOGIN, ChangePassword: LOGIN, DeleteUser: LOGIN, RevokeAllSessions: LOGIN };
+// The rate limits that a call with proof of work passes.
+const PASSED_LIMITS = ['address', 'account', 'address_and_account', 'registrations'];
 
-// The reason of an error: a name from error_reason.proto, for programs. The message is for people.
-export function reason(error) {
+function errorInfo(error) {
   const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
   const { details } = packed ? api['google.rpc.Status'].deserialize(packed) : { details: [] };
-  return details.find((detail) => detail['@type'].endsWith('/google.rpc.ErrorInfo'))?.reason;
+  return details.find((detail) => detail['@type'].endsWith('/google.rpc.ErrorInfo')) ?? {};
 }
 
-// Wraps call(method, request): sends Login and Register again with proof of work if Watchword requires it.
+// The reason of an error: a name from error_reason.proto, for programs. The message is for people.
+export const reason = (error) => errorInfo(error).reason;
+
+// Whether the call may be accepted with proof of work.
+function isSolvable(error) {
+  const { reason, metadata } = errorInfo(error);
+  const isLimited = reason === 'RATE_LIMITED' && PASSED_LIMITS.includes(metadata?.limit);
+  return isLimited || ['CHALLENGE_REQUIRED', 'CHALLENGE_INVALID'].includes(reason);
+}
+
+// Wraps call(method, request): sends it again with proof of work where that helps.
 export function solvingChallenges(call) {
   return async (method, request, ...rest) => {
     for (let solutions = 0; ; solutions += 1) {
       try {
         return await call(method, request, ...rest);
       } catch (error) {
-        if (solutions === SOLUTIONS_MAX || !['CHALLENGE_REQUIRED', 'CHALLENGE_INVALID'].includes(reason(error))) throw error;
+        if (solutions === SOLUTIONS_MAX || !(method in PURPOSES) || !isSolvable(error)) throw error;
       }
+      // In a session a challenge for any username.
       const username = method === 'Login' ? request.username : '';
-      const purpose = `CHALLENGE_PURPOSE_${method.toUpperCase()}`;
-      const { challenge } = await call('CreateChallenge', { purpose, username });
+      const { challenge } = await call('CreateChallenge', { purpose: PURPOSES[method], username });
       request = { ...request, challenge_solution: await solve(JSON.parse(challenge)) };
     }
   };

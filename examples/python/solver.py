@@ -13,19 +13,34 @@ from grpc_status import rpc_status
 ROUNDS_MAX = 300_000_000
 # The first solution may have expired before it arrived.
 SOLUTIONS_MAX = 2
+# The calls that take a solution: registrations, and those that verify a password.
+REGISTER, LOGIN = "CHALLENGE_PURPOSE_REGISTER", "CHALLENGE_PURPOSE_LOGIN"
+PURPOSES = {"Register": REGISTER} | dict.fromkeys(("Login", "ChangePassword", "DeleteUser", "RevokeAllSessions"), LOGIN)
+# The rate limits that a call with proof of work passes.
+PASSED_LIMITS = ("address", "account", "address_and_account", "registrations")
 
 
-def reason(error: grpc.RpcError) -> str | None:
-    """The reason of an error: a name from error_reason.proto, for programs. The message is for people."""
+def error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
     status = rpc_status.from_call(error)
-    for detail in status.details if status else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return info.reason
+    any(detail.Unpack(info) for detail in (status.details if status else ()))
+    return info
+
+
+def reason(error: grpc.RpcError) -> str:
+    """The reason of an error: a name from error_reason.proto, for programs. The message is for people."""
+    return error_info(error).reason
+
+
+def is_solvable(error: grpc.RpcError) -> bool:
+    """Whether the call may be accepted with proof of work."""
+    info = error_info(error)
+    is_limited = info.reason == "RATE_LIMITED" and info.metadata.get("limit") in PASSED_LIMITS
+    return is_limited or info.reason in ("CHALLENGE_REQUIRED", "CHALLENGE_INVALID")
 
 
 def solving_challenges(call):
-    """Decorates call(method, **fields): sends Login and Register again with proof of work if Watchword requires it."""
+    """Decorates call(method, **fields): sends it again with proof of work where that helps."""
 
     @functools.wraps(call)
     def solved(method: str, **fields: str):
@@ -33,11 +48,11 @@ def solving_challenges(call):
             try:
                 return call(method, **fields)
             except grpc.RpcError as error:
-                if reason(error) not in ("CHALLENGE_REQUIRED", "CHALLENGE_INVALID"):
+                if method not in PURPOSES or not is_solvable(error):
                     raise
+            # In a session a challenge for any username.
             username = fields["username"] if method == "Login" else ""
-            purpose = f"CHALLENGE_PURPOSE_{method.upper()}"
-            challenge = call("CreateChallenge", purpose=purpose, username=username).challenge
+            challenge = call("CreateChallenge", purpose=PURPOSES[method], username=username).challenge
             fields["challenge_solution"] = solve(challenge)
         return call(method, **fields)
 

@@ -37,7 +37,7 @@ pub use self::{
     abuse::{ChallengeRules, Rate, RateLimitSettings},
     account::{DataChange, PasswordChange, PasswordReset, Registration, Rules, SessionsToEnd},
     admin::{AccountState, Admin, AdminUser, UserSelector},
-    authn::Credentials,
+    authn::{Credentials, CurrentPassword},
     context::{Api, Bearer, CallContext, DEADLINE_DEFAULT, Peer},
     error::{CorruptRecord, Error, ErrorId, Limit, StoreError},
     event::{AdminAction, CodeRefusal, Event, Refusal},
@@ -46,7 +46,7 @@ pub use self::{
         AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, Evidence, FailedAttempts, FailureCount, IpPrefix,
         KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey,
         RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry,
-        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash,
+        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash, WantedChallenge,
     },
     password::{HashPool, Policy},
     ports::{
@@ -122,11 +122,10 @@ impl Auth {
     pub async fn create_challenge(
         &self,
         context: &CallContext,
-        purpose: ChallengePurpose,
-        username: Option<&Username>,
+        wanted: &WantedChallenge,
     ) -> Result<NewChallenge, Error> {
-        let price = self.limits.price(purpose, username).await?;
-        self.proof_of_work.create(context, purpose, username, price).await
+        let price = self.limits.price(wanted).await?;
+        self.proof_of_work.create(context, wanted, price).await
     }
 
     /// Exchanges a refresh token for new tokens.
@@ -192,8 +191,8 @@ impl Auth {
     /// Replaces the password of the user of this call, ends all sessions and creates a new one.
     ///
     /// # Errors
-    /// Those of an access token; `InvalidCredentials`; `PasswordPolicy`; `RateLimited`; `Conflict`; `Overloaded`, `Draining`,
-    /// `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
+    /// Those of an access token; `InvalidCredentials`; `PasswordPolicy`; `RateLimited`, `ChallengeRequired`,
+    /// `ChallengeInvalid`; `Conflict`; `Overloaded`, `Draining`, `StoreUnavailable`: nothing was changed; `OutcomeUnknown`.
     pub async fn change_password(&self, context: &CallContext, change: PasswordChange) -> Result<Tokens, Error> {
         self.accounts.change_password(context, change).await
     }
@@ -211,7 +210,7 @@ impl Auth {
     ///
     /// # Errors
     /// As for [`Self::change_password`].
-    pub async fn delete_user(&self, context: &CallContext, current: Password) -> Result<(), Error> {
+    pub async fn delete_user(&self, context: &CallContext, current: CurrentPassword) -> Result<(), Error> {
         self.accounts.delete(context, current).await
     }
 

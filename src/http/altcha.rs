@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::call,
-    domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Username, Violation},
+    domain::{Api, Auth, CallContext, ChallengePurpose, Error, NewChallenge, Reason, Violation, WantedChallenge},
 };
 
 /// `GET /altcha/challenge?purpose=register|login&username=`
@@ -40,6 +40,6 @@ async fn create(auth: &Auth, context: &CallContext, query: &str) -> Result<NewCh
         Some(name) => ChallengePurpose::parse(&name)
             .ok_or_else(|| Violation::new("purpose", Reason::Malformed, "is neither register nor login"))?,
     };
-    let username = fields.take("username").map(|name| Username::parse(&name)).transpose()?;
-    auth.create_challenge(context, purpose, username.as_ref()).await
+    let wanted = WantedChallenge::parse(purpose, &fields.take("username").unwrap_or_default())?;
+    auth.create_challenge(context, &wanted).await
 }

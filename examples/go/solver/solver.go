@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -26,22 +27,40 @@ const (
 	solutionsMax = 2
 )
 
-// Reason returns the reason of an error: a name from error_reason.proto, for programs. The text of err is for people.
-func Reason(err error) string {
+// The rate limits that a call with proof of work passes.
+var passedLimits = []string{"address", "account", "address_and_account", "registrations"}
+
+func errorInfo(err error) *errdetails.ErrorInfo {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			return info.GetReason()
+			return info
 		}
 	}
-	return ""
+	return nil
 }
 
-// SolveChallenges is an interceptor that sends Login and Register again with proof of work if Watchword requires it.
+// Reason returns the reason of an error: a name from error_reason.proto, for programs. The text of err is for people.
+func Reason(err error) string { return errorInfo(err).GetReason() }
+
+// isSolvable says whether the call may be accepted with proof of work.
+func isSolvable(err error) bool {
+	info := errorInfo(err)
+	switch info.GetReason() {
+	case "CHALLENGE_REQUIRED", "CHALLENGE_INVALID":
+		return true
+	case "RATE_LIMITED":
+		return slices.Contains(passedLimits, info.GetMetadata()["limit"])
+	}
+	return false
+}
+
+// SolveChallenges is an interceptor that sends a call again with proof of work where that helps.
 func SolveChallenges(ctx context.Context, method string, request, response any, conn *grpc.ClientConn,
 	call grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	_, takesSolution := request.(interface{ GetChallengeSolution() string })
 	for range solutionsMax {
 		err := call(ctx, method, request, response, conn, options...)
-		if reason := Reason(err); reason != "CHALLENGE_REQUIRED" && reason != "CHALLENGE_INVALID" {
+		if !takesSolution || !isSolvable(err) {
 			return err
 		}
 		if err := addSolution(ctx, request, conn); err != nil {
@@ -53,13 +72,21 @@ func SolveChallenges(ctx context.Context, method string, request, response any, 
 
 func addSolution(ctx context.Context, request any, conn *grpc.ClientConn) (err error) {
 	auth := pb.NewAuthClient(conn)
+	// In a session a challenge for any username.
+	challenge := &pb.CreateChallengeRequest{Purpose: pb.ChallengePurpose_CHALLENGE_PURPOSE_LOGIN}
 	switch request := request.(type) {
-	case *pb.LoginRequest:
-		request.ChallengeSolution, err = solution(ctx, auth, &pb.CreateChallengeRequest{
-			Purpose: pb.ChallengePurpose_CHALLENGE_PURPOSE_LOGIN, Username: request.GetUsername()})
 	case *pb.RegisterRequest:
-		request.ChallengeSolution, err = solution(ctx, auth, &pb.CreateChallengeRequest{
-			Purpose: pb.ChallengePurpose_CHALLENGE_PURPOSE_REGISTER})
+		challenge.Purpose = pb.ChallengePurpose_CHALLENGE_PURPOSE_REGISTER
+		request.ChallengeSolution, err = solution(ctx, auth, challenge)
+	case *pb.LoginRequest:
+		challenge.Username = request.GetUsername()
+		request.ChallengeSolution, err = solution(ctx, auth, challenge)
+	case *pb.ChangePasswordRequest:
+		request.ChallengeSolution, err = solution(ctx, auth, challenge)
+	case *pb.DeleteUserRequest:
+		request.ChallengeSolution, err = solution(ctx, auth, challenge)
+	case *pb.RevokeAllSessionsRequest:
+		request.ChallengeSolution, err = solution(ctx, auth, challenge)
 	}
 	return err
 }

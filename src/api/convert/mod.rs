@@ -12,8 +12,8 @@ use std::time::SystemTime;
 pub(crate) use self::{
     admin::{challenges, selector_by_name, user_selector},
     requests::{
-        challenge_purpose, challenge_username, credentials, current_password, data_change, page, password_change,
-        password_reset, refresh, registration, session_id, sessions_to_end, token,
+        credentials, data_change, deletion, page, password_change, password_reset, refresh, registration, session_id,
+        sessions_to_end, token, wanted_challenge,
     },
     responses::session_page,
 };

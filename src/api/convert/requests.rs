@@ -3,8 +3,8 @@
 use crate::{
     api::pb,
     domain::{
-        ChallengePurpose, Check, Credentials, DataChange, Error, Password, PasswordChange, PasswordReset, Reason,
-        Registration, RequestId, Rules, SessionId, SessionsToEnd, Username, Violation,
+        ChallengePurpose, Check, Credentials, CurrentPassword, DataChange, Error, PasswordChange, PasswordReset,
+        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Violation, WantedChallenge,
     },
 };
 
@@ -25,25 +25,20 @@ pub(crate) fn credentials(request: pb::LoginRequest) -> Result<Credentials, Erro
     Ok(Credentials::parse(&username, password)?.with_solution(challenge_solution))
 }
 
-/// Reads the purpose of a challenge.
-pub(crate) fn challenge_purpose(request: &pb::CreateChallengeRequest) -> Result<ChallengePurpose, Error> {
-    match request.purpose() {
-        pb::ChallengePurpose::Register => Ok(ChallengePurpose::Register),
-        pb::ChallengePurpose::Login => Ok(ChallengePurpose::Login),
+/// Reads what a challenge is asked for.
+pub(crate) fn wanted_challenge(request: &pb::CreateChallengeRequest) -> Result<WantedChallenge, Error> {
+    let purpose = match request.purpose() {
+        pb::ChallengePurpose::Register => ChallengePurpose::Register,
+        pb::ChallengePurpose::Login => ChallengePurpose::Login,
         pb::ChallengePurpose::Unspecified if request.purpose == 0 => {
-            Err(Violation::new("purpose", Reason::Required, "is required").into())
+            return Err(Violation::new("purpose", Reason::Required, "is required").into());
         }
         // prost reads a value that this version does not know as unspecified.
         pb::ChallengePurpose::Unspecified => {
-            Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into())
+            return Err(Violation::new("purpose", Reason::Malformed, "is neither REGISTER nor LOGIN").into());
         }
-    }
-}
-
-/// Reads the username that a challenge is for, if it is for one.
-pub(crate) fn challenge_username(request: &pb::CreateChallengeRequest) -> Result<Option<Username>, Error> {
-    let name = Some(request.username.as_str()).filter(|name| !name.is_empty());
-    Ok(name.map(Username::parse).transpose()?)
+    };
+    Ok(WantedChallenge::parse(purpose, &request.username)?)
 }
 
 /// Reads a token that must not be empty. The domain validates it.
@@ -73,8 +68,8 @@ pub(crate) fn data_change(rules: &Rules, request: pb::UpdateUserDataRequest) -> 
 
 /// Reads a change of password, or names all its violations at once.
 pub(crate) fn password_change(rules: &Rules, request: pb::ChangePasswordRequest) -> Result<PasswordChange, Error> {
-    let pb::ChangePasswordRequest { current_password, new_password } = request;
-    PasswordChange::parse(rules, current_password, new_password)
+    let pb::ChangePasswordRequest { current_password, new_password, challenge_solution } = request;
+    Ok(PasswordChange::parse(rules, current_password, new_password)?.with_solution(challenge_solution))
 }
 
 /// Reads a password reset, or names all its violations at once.
@@ -83,18 +78,20 @@ pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -
     PasswordReset::parse(rules, &username, reset_code, new_password)
 }
 
-/// Reads the current password, for reauthentication.
-pub(crate) fn current_password(password: String) -> Result<Password, Error> {
-    Password::parse(password).map_err(|fault| fault.of("current_password").into())
+/// Reads the current password of a user to delete.
+pub(crate) fn deletion(request: pb::DeleteUserRequest) -> Result<CurrentPassword, Error> {
+    let pb::DeleteUserRequest { current_password, challenge_solution } = request;
+    Ok(CurrentPassword::parse(current_password)?.with_solution(challenge_solution))
 }
 
 /// Reads which sessions a call ends.
 pub(crate) fn sessions_to_end(request: pb::RevokeAllSessionsRequest) -> Result<SessionsToEnd, Error> {
-    let pb::RevokeAllSessionsRequest { keep_current, current_password: password } = request;
+    let pb::RevokeAllSessionsRequest { keep_current, current_password, challenge_solution } = request;
     if !keep_current {
         return Ok(SessionsToEnd::All);
     }
-    Ok(SessionsToEnd::AllOthers { current_password: current_password(password)? })
+    let current_password = CurrentPassword::parse(current_password)?.with_solution(challenge_solution);
+    Ok(SessionsToEnd::AllOthers { current_password })
 }
 
 /// Reads a page request: the session after which the page begins, and the number of sessions.

@@ -62,15 +62,17 @@ impl ErrorRow {
 
     pub(super) fn with_limit(mut self, limit: Limit, after: Duration) -> Self {
         let what = match limit {
-            Limit::Address => "too many wrong passwords or codes came from this address",
-            Limit::Account => "too many wrong passwords were tried for this name",
-            Limit::AddressAndAccount => "too many wrong passwords or codes were tried for this name from here",
-            Limit::ProofOfWork => "too many wrong passwords with proof of work were tried for this name",
-            Limit::AddressAttempts => "too many passwords came from this address",
-            Limit::AccountAttempts => "too many passwords were tried for this name",
+            Limit::Address => "too many failed attempts with passwords or reset codes came from this address",
+            Limit::Account => "too many failed password attempts for this username",
+            Limit::AddressAndAccount => {
+                "too many failed attempts with passwords or reset codes for this username came from this address or session"
+            }
+            Limit::ProofOfWork => "too many failed password attempts with proof of work for this username",
+            Limit::AddressAttempts => "too many password attempts, right or wrong, came from this address",
+            Limit::AccountAttempts => "too many password attempts, right or wrong, for this username",
             Limit::Registrations => "too many registrations came from this address",
             Limit::ClientSecrets => "too many wrong client secrets came from this address",
-            Limit::Session => "too many calls came from this session",
+            Limit::Session => "too many calls in this session",
         };
         self.limit = Some(limit);
         self = self.with_retry(after);

@@ -109,8 +109,8 @@ async fn delete_user(
     context: &CallContext,
     request: pb::DeleteUserRequest,
 ) -> Result<pb::DeleteUserResponse, Error> {
-    let password = convert::current_password(request.current_password)?;
-    services.auth.delete_user(context, password).await?;
+    let current = convert::deletion(request)?;
+    services.auth.delete_user(context, current).await?;
     Ok(pb::DeleteUserResponse {})
 }
 
@@ -159,8 +159,7 @@ async fn create_challenge(
     context: &CallContext,
     request: pb::CreateChallengeRequest,
 ) -> Result<pb::CreateChallengeResponse, Error> {
-    let purpose = convert::challenge_purpose(&request)?;
-    let username = convert::challenge_username(&request)?;
-    let challenge = services.auth.create_challenge(context, purpose, username.as_ref()).await?;
+    let wanted = convert::wanted_challenge(&request)?;
+    let challenge = services.auth.create_challenge(context, &wanted).await?;
     Ok(challenge.into())
 }

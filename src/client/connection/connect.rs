@@ -1,6 +1,6 @@
 //! Opens the connection to Watchword, and has methods for the most common calls.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, future::ready, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{
     Status,
@@ -76,7 +76,8 @@ impl Client {
     }
 
     /// Authenticates a user and creates a session. Sends the login again with proof of work, at most twice, where Watchword
-    /// requires it, and where the rate limit of the account refuses it.
+    /// requires it, and where a rate limit refuses it that a login with proof of work passes: `address`, `account` and
+    /// `address_and_account`.
     ///
     /// Each call has the deadline of this client; the proof of work between them takes about a second by default. Dropping
     /// the future stops it. A service that logs in the users of a site does not compute for them: see
@@ -94,7 +95,9 @@ impl Client {
             let mut auth = self.auth();
             async move { auth.login(request).await }
         };
-        let response = self.with_proof_of_work(ChallengePurpose::Login, &username, login).await?.into_inner();
+        let challenge =
+            pb::CreateChallengeRequest { purpose: ChallengePurpose::Login.into(), username: username.clone() };
+        let response = self.with_proof_of_work(|| ready(Ok(challenge.clone())), login).await?.into_inner();
         let (Some(user), Some(tokens)) = (response.user, response.tokens) else {
             return Err(refusal::invalid_response("the response lacks the user or the tokens"));
         };
@@ -118,7 +121,9 @@ impl Client {
                 let mut auth = self.auth();
                 async move { auth.register(request).await }
             };
-            self.with_proof_of_work(ChallengePurpose::Register, "", register).await?
+            let purpose = ChallengePurpose::Register.into();
+            let challenge = pb::CreateChallengeRequest { purpose, ..Default::default() };
+            self.with_proof_of_work(|| ready(Ok(challenge.clone())), register).await?
         } else {
             self.auth().register(request).await?
         };
@@ -177,9 +182,13 @@ impl Builder {
         self
     }
 
-    /// The rounds of PBKDF2 that one login or registration computes for proof of work. Default: 500 million, about a minute
-    /// of one core with SHA instructions. Watchword asks for 8 million on average by default. A challenge that asks for more
-    /// is refused before it is begun, with CHALLENGE_REQUIRED; so is one with more than 100 000 rounds in one key.
+    /// The rounds of PBKDF2 that one call computes for proof of work. Default: 500 million, about a minute of one core with SHA
+    /// instructions, which computes some ten million a second. A challenge that asks for more is refused before it is begun,
+    /// with CHALLENGE_REQUIRED; so is one with more than 100 000 rounds in one key.
+    ///
+    /// Watchword asks for 8 million on average by default, and at an account for twice as many with each 100 failed attempts
+    /// with proof of work: 500 million usually do for the first 600, and 2 billion (some four
+    /// minutes) for the first 800.
     pub fn proof_of_work_rounds_max(mut self, rounds: u64) -> Self {
         self.proof_of_work_rounds_max = Some(rounds);
         self

@@ -1,4 +1,4 @@
-//! Sends a login or a registration with proof of work where Watchword asks for it.
+//! Sends a call that shows a password, or a registration, with proof of work where that opens it.
 //!
 //! Guarantees that a call computes at most the rounds of its limit, with at most two solutions, outside the threads of the
 //! runtime, and that the computation ends when the caller leaves. One connection computes on one core: further calls wait
@@ -15,14 +15,18 @@ use super::{
     refusal,
     status::error_info,
 };
-use crate::api::pb::{ChallengePurpose, CreateChallengeRequest, ErrorReason};
+use crate::api::pb::{CreateChallengeRequest, ErrorReason};
 
 /// The default limit of the rounds that one call computes: about 60 s on a core with SHA instructions, 60 times what
-/// Watchword asks for by default.
+/// Watchword asks for by default. It opens an account whose price is five doublings at most.
 pub(super) const ROUNDS_MAX: u64 = 500_000_000;
 
 /// A second one, because the first may have expired while it was computed, or another call may have spent it.
 const SOLUTIONS_MAX: u32 = 2;
+
+/// The rate limits that a call with proof of work passes. So neither an attack on the account nor the neighbours at the
+/// address keep a user out.
+const PASSED_LIMITS: [&str; 4] = ["address", "account", "address_and_account", "registrations"];
 
 /// The computations of one connection at the same time.
 const SOLVERS_MAX: usize = 1;
@@ -44,15 +48,15 @@ impl ChallengeSolver {
 }
 
 impl Client {
-    /// Sends a call without a solution, and again with one where that helps. `username` is the account of a login.
-    pub(super) async fn with_proof_of_work<R, F>(
+    /// Sends a call without a solution, and again with one where that helps. `challenge` asks for the challenge.
+    pub(in crate::client) async fn with_proof_of_work<R, F, C>(
         &self,
-        purpose: ChallengePurpose,
-        username: &str,
+        challenge: impl Fn() -> C,
         call: impl Fn(String) -> F,
     ) -> Result<R, Status>
     where
         F: Future<Output = Result<R, Status>>,
+        C: Future<Output = Result<CreateChallengeRequest, Status>>,
     {
         let mut response = call(String::new()).await;
         let Some(mut rounds_left) = self.solver().rounds_max else { return response };
@@ -61,21 +65,15 @@ impl Client {
                 Err(refusal) if is_solvable(refusal, number) => {}
                 Ok(_) | Err(_) => return response,
             }
-            let solution = self.solution(purpose, username, &mut rounds_left).await?;
+            let solution = self.solution(challenge().await?, &mut rounds_left).await?;
             response = call(solution).await;
         }
         response
     }
 
     /// Gets a challenge and solves it.
-    async fn solution(
-        &self,
-        purpose: ChallengePurpose,
-        username: &str,
-        rounds_left: &mut u64,
-    ) -> Result<String, Status> {
+    async fn solution(&self, request: CreateChallengeRequest, rounds_left: &mut u64) -> Result<String, Status> {
         let permit = self.solver().permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let request = CreateChallengeRequest { purpose: purpose.into(), username: username.into() };
         let text = self.auth().create_challenge(request).await?.into_inner().challenge;
         let challenge = UnsolvedChallenge::parse(&text).map_err(refused)?;
         let (sender, solved) = oneshot::channel();
@@ -95,13 +93,14 @@ impl Client {
     }
 }
 
-/// Whether the call may be admitted with a solution, after so many were sent. The rate limit of an account counts no attempt
-/// with a solution, so an attack on the account does not keep its user out.
+/// Whether the call may be admitted with a solution, after so many were sent.
 fn is_solvable(refusal: &Status, sent: u32) -> bool {
     let Some(info) = error_info(refusal) else { return false };
     match info.reason.as_str() {
         "CHALLENGE_REQUIRED" | "CHALLENGE_INVALID" => true,
-        "RATE_LIMITED" => sent == 0 && info.metadata.get("limit").is_some_and(|limit| limit == "account"),
+        "RATE_LIMITED" => {
+            sent == 0 && info.metadata.get("limit").is_some_and(|limit| PASSED_LIMITS.contains(&limit.as_str()))
+        }
         _ => false,
     }
 }

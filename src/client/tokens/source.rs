@@ -113,6 +113,10 @@ impl TokenSource {
         }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
     fn expire(&self) {
         let now = self.0.client.clock().monotonic();
         let mut state = self.state();

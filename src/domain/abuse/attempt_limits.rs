@@ -131,7 +131,7 @@ impl AttemptLimits {
                 from_address(client, active.settings.attempts_per_address, RateLimitKey::AttemptsFrom).collect();
             let reserved = active.limiter.reserve(&all).await;
             attempts = reserved.map_err(|refusal| self.refused(context, Limit::AddressAttempts, refusal))?;
-            if session.is_none() {
+            if session.is_none() || !active.settings.evidence_passes_address {
                 // Whether the limit applies is not known before the proof of work and the user.
                 let failures: Vec<_> =
                     from_address(client, active.settings.per_address, RateLimitKey::FailuresFrom).collect();
@@ -327,9 +327,9 @@ impl ActiveLimits {
             if is_locked && !is_strict || is_too_cheap {
                 return Decision::MoreThanPassword;
             }
-            match (&held.address, evidence) {
-                (Err(refusal), Evidence::None) => return Decision::AddressExceeded(*refusal),
-                (Ok(_), Evidence::None) | (_, Evidence::Familiar | Evidence::ProofOfWork) => {}
+            let passes_address = evidence != Evidence::None && settings.evidence_passes_address;
+            if let (Err(refusal), false) = (&held.address, passes_address) {
+                return Decision::AddressExceeded(*refusal);
             }
             let (attempts, failures) = self.requests(held, evidence, &state);
             // A strict lockout counts attempts with any evidence together.

@@ -11,8 +11,8 @@ use crate::domain::{
     context::{CallContext, Peer},
     error::{Error, Limit, StoreError},
     event::Event,
-    model::{ChallengePurpose, FailedAttempts, IpPrefix, SessionId, Username, UsernameHash},
-    ports::{StoreResult, Stored},
+    model::{FailedAttempts, SessionId, Username, UsernameHash, WantedChallenge},
+    ports::{Replace, StoreResult, Stored},
 };
 
 impl AttemptLimits {
@@ -54,7 +54,10 @@ impl AttemptLimits {
         for former in former_hashes {
             if let Some(Stored { value, revision }) = self.store.failures(*former).await? {
                 // The copy first: an interruption leaves the count twice, and not lost.
-                self.store.replace_failures(username, None, Some(&value)).await?;
+                if self.store.replace_failures(username, None, Some(&value)).await? != Replace::Replaced {
+                    // Each call moves the count before it adds to it, so what is stored includes it.
+                    tracing::debug!("another call was faster to move the failed attempts of an older secret");
+                }
                 self.store.replace_failures(*former, Some(&revision), None).await?;
                 return self.store.failures(username).await;
             }
@@ -132,18 +135,15 @@ impl AttemptLimits {
     ///
     /// # Errors
     /// `StoreUnavailable`; `CorruptRecord`.
-    pub(in crate::domain) async fn price(
-        &self,
-        purpose: ChallengePurpose,
-        username: Option<&Username>,
-    ) -> Result<u8, Error> {
-        let username = match (purpose, username) {
-            (ChallengePurpose::Register, _) => return Ok(0),
-            (ChallengePurpose::Login, None) => return Ok(price::STEPS_OF_ANY_ACCOUNT),
-            (ChallengePurpose::Login, Some(username)) => username,
-        };
-        let failures = self.consecutive_failures(username).await?;
-        Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+    pub(in crate::domain) async fn price(&self, wanted: &WantedChallenge) -> Result<u8, Error> {
+        match wanted {
+            WantedChallenge::Register => Ok(0),
+            WantedChallenge::Login(None) => Ok(price::STEPS_OF_ANY_ACCOUNT),
+            WantedChallenge::Login(Some(username)) => {
+                let failures = self.consecutive_failures(username).await?;
+                Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+            }
+        }
     }
 
     /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
@@ -153,11 +153,14 @@ impl AttemptLimits {
     /// `RateLimited`.
     pub(in crate::domain) fn count_wrong_client_secret(&self, context: &CallContext) -> Result<(), Error> {
         if let Some(active) = &self.active {
-            let key = RateLimitKey::ClientSecrets(match context.peer {
-                Peer::Ip(address) => Some(IpPrefix::of(address)),
-                Peer::Local { .. } => None,
-            });
-            self.count(active, context, &[LimitRequest::new(key, active.settings.per_address)])?;
+            let rate = active.settings.per_address;
+            let requests = match context.peer {
+                Peer::Ip(address) => {
+                    from_address(address, rate, |prefix| RateLimitKey::ClientSecrets(Some(prefix))).collect()
+                }
+                Peer::Local { .. } => vec![LimitRequest::new(RateLimitKey::ClientSecrets(None), rate)],
+            };
+            self.count(active, context, &requests)?;
         }
         self.environment.note(&Event::ClientRefused { context });
         Ok(())

@@ -18,7 +18,7 @@ use crate::{
         context::CallContext,
         error::Error,
         event::Event,
-        model::{ChallengeFault, ChallengePurpose, NewChallenge, Username},
+        model::{ChallengeFault, ChallengePurpose, NewChallenge, Username, WantedChallenge},
         password::{HashPool, Purpose, QueuePermit},
         ports::{Environment, Store, StoreResult},
         token::{ActiveKeyRing, KeyRingCache},
@@ -87,8 +87,7 @@ impl ProofOfWork {
     pub(in crate::domain) async fn create(
         &self,
         context: &CallContext,
-        purpose: ChallengePurpose,
-        username: Option<&Username>,
+        wanted: &WantedChallenge,
         price: u8,
     ) -> Result<NewChallenge, Error> {
         let ring = self.keys.last_key_ring().await?;
@@ -96,8 +95,11 @@ impl ProofOfWork {
         let now = unix_seconds(time);
         let [nonce, salt] = [self.environment.entropy.bytes(), self.environment.entropy.bytes()];
         let expires_at = now + price::lifetime(price).as_secs();
-        let username = username.filter(|_| purpose == ChallengePurpose::Login);
-        let account = username.map(|username| ring.username_hash(username).0);
+        let purpose = wanted.purpose();
+        let account = match wanted {
+            WantedChallenge::Register | WantedChallenge::Login(None) => None,
+            WantedChallenge::Login(Some(username)) => Some(ring.username_hash(username).0),
+        };
         let contents = ChallengeContents { purpose: purpose.name(), account, expires_at, nonce, salt };
         let key = ring.challenge_key(&signing_purpose(day(now)), time);
         let text = altcha::issue(&self.rules.work.doubled(price), &contents, &key);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Accounts, Rules};
 use crate::domain::{
-    authn::{AttemptKind, Outcome, PasswordFactor},
+    authn::{AttemptKind, CurrentPassword, Outcome, PasswordFactor},
     context::CallContext,
     error::{Check, Error},
     event::Event,
@@ -18,7 +18,7 @@ use crate::domain::{
 /// A new password for a user.
 #[derive(Debug)]
 pub struct PasswordChange {
-    current: Password,
+    current: CurrentPassword,
     new: Password,
     /// For the part that needs the username, which only the access token tells.
     policy: Policy,
@@ -28,18 +28,23 @@ impl PasswordChange {
     /// Parses a request, or names all its violations at once.
     pub fn parse(rules: &Rules, current: String, new: String) -> Result<Self, Error> {
         let mut check = Check::default();
-        let current = check.field(Password::parse(current).map_err(|fault| fault.of("current_password")));
+        let current = check.field(CurrentPassword::parse(current));
         let new = check.field(Password::parse(new).map_err(|fault| fault.of("new_password")));
         if let Some(new) = &new {
             let policy = rules.password_policy.check(new, None);
-            let differs = current.as_ref().map_or(Ok(()), |current| check_differs(new.as_str() == current.as_str()));
-            check.field(policy.and(differs).map_err(|fault| fault.of("new_password")));
+            let is_current = current.as_ref().is_some_and(|current| new.as_str() == current.password.as_str());
+            check.field(policy.and(check_differs(is_current)).map_err(|fault| fault.of("new_password")));
         }
         check.done_with_new_password("new_password")?;
         match (current, new) {
             (Some(current), Some(new)) => Ok(Self { current, new, policy: rules.password_policy.clone() }),
             _ => unreachable!("a part is missing only after a violation"),
         }
+    }
+
+    /// The same with a proof of work; an empty one is none.
+    pub fn with_solution(self, solution: String) -> Self {
+        Self { current: self.current.with_solution(solution), ..self }
     }
 }
 
@@ -83,19 +88,25 @@ impl Accounts {
     /// Asks the user of this call for the password again, as before everything that cannot be undone (ASVS 7.5.1).
     ///
     /// # Errors
-    /// `InvalidCredentials`; `RateLimited`, `ChallengeRequired`; `Overloaded`, `Draining`, `StoreUnavailable`.
+    /// `InvalidCredentials`; `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`; `Overloaded`, `Draining`,
+    /// `StoreUnavailable`.
     pub(super) async fn reauthenticate(
         &self,
         context: &CallContext,
         user: Stored<User>,
         session: SessionId,
-        current: Password,
+        current: CurrentPassword,
     ) -> Result<Stored<User>, Error> {
         let id = user.value.id;
         let kind = AttemptKind::Reauthentication(session);
         let attempt = self.authenticator.begin(context, &user.value.username, kind).await?;
-        let attempt = attempt.with_proof(None).await?.with_user(user).await?.admit().await?;
-        match attempt.verify(PasswordFactor(current)).await?.settle().await? {
+        let attempt = match current.solution.as_str() {
+            // `--challenge login` asks for one only at the login that created the session.
+            "" => attempt.with_proof(None).await?,
+            solution => attempt.prove(solution).await?,
+        };
+        let attempt = attempt.with_user(user).await?.admit().await?;
+        match attempt.verify(PasswordFactor(current.password)).await?.settle().await? {
             Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(_) => {
                 self.environment.note(&Event::ReauthenticationFailed { context, user: id });

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Accounts;
-use crate::domain::{context::CallContext, error::Error, event::Event, model::Password, session::AuthenticatedSession};
+use crate::domain::{
+    authn::CurrentPassword, context::CallContext, error::Error, event::Event, session::AuthenticatedSession,
+};
 
 impl Accounts {
     /// Deletes the user of this call and ends all sessions.
@@ -13,7 +15,7 @@ impl Accounts {
     pub(in crate::domain) async fn delete(
         self: &Arc<Self>,
         context: &CallContext,
-        current: Password,
+        current: CurrentPassword,
     ) -> Result<(), Error> {
         let AuthenticatedSession { user, session } = self.sessions.authenticate(context).await?;
         let user = self.reauthenticate(context, user, session.value.id, current).await?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Accounts;
-use crate::domain::{context::CallContext, error::Error, event::Event, model::Password, session::AuthenticatedSession};
+use crate::domain::{
+    authn::CurrentPassword, context::CallContext, error::Error, event::Event, session::AuthenticatedSession,
+};
 
 /// The sessions of a user that a call ends.
 #[derive(Debug)]
@@ -14,7 +16,7 @@ pub enum SessionsToEnd {
     /// keep its own (ASVS 5.0 7.5.2).
     AllOthers {
         /// The user's current password.
-        current_password: Password,
+        current_password: CurrentPassword,
     },
 }
 
@@ -23,7 +25,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Those of an access token; `Conflict`; `StoreUnavailable`, `OutcomeUnknown`: try again. For `AllOthers` also
-    /// `InvalidCredentials`, `RateLimited`, `Overloaded`, `Draining`.
+    /// `InvalidCredentials`, `RateLimited`, `ChallengeRequired`, `ChallengeInvalid`, `Overloaded`, `Draining`.
     pub(in crate::domain) async fn revoke_all_sessions(
         self: &Arc<Self>,
         context: &CallContext,

@@ -24,7 +24,7 @@ mod credentials;
 mod factor;
 mod outcome;
 
-pub use self::credentials::Credentials;
+pub use self::credentials::{Credentials, CurrentPassword};
 pub(in crate::domain) use self::{
     attempt::{AttemptKind, Authenticator},
     factor::{PasswordFactor, PresentedCode, ResetCodeFactor},

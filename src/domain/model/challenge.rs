@@ -2,6 +2,9 @@
 
 use std::time::SystemTime;
 
+use super::Username;
+use crate::domain::violation::Violation;
+
 /// The call that a challenge is valid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChallengePurpose {
@@ -9,6 +12,15 @@ pub enum ChallengePurpose {
     Register,
     /// A login.
     Login,
+}
+
+/// What a challenge is asked for.
+#[derive(Debug)]
+pub enum WantedChallenge {
+    /// A registration.
+    Register,
+    /// A login at this account, or at any.
+    Login(Option<Username>),
 }
 
 /// A challenge to solve.
@@ -53,6 +65,25 @@ impl ChallengePurpose {
     /// The purpose with this name.
     pub fn parse(name: &str) -> Option<Self> {
         [ChallengePurpose::Register, ChallengePurpose::Login].into_iter().find(|purpose| purpose.name() == name)
+    }
+}
+
+impl WantedChallenge {
+    /// Parses the username of a challenge for a login; an empty one is none. Other purposes ignore it.
+    pub fn parse(purpose: ChallengePurpose, username: &str) -> Result<Self, Violation> {
+        match (purpose, username) {
+            (ChallengePurpose::Register, _) => Ok(WantedChallenge::Register),
+            (ChallengePurpose::Login, "") => Ok(WantedChallenge::Login(None)),
+            (ChallengePurpose::Login, username) => Ok(WantedChallenge::Login(Some(Username::parse(username)?))),
+        }
+    }
+
+    /// The purpose.
+    pub fn purpose(&self) -> ChallengePurpose {
+        match self {
+            WantedChallenge::Register => ChallengePurpose::Register,
+            WantedChallenge::Login(_) => ChallengePurpose::Login,
+        }
     }
 }
 

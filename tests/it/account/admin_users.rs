@@ -76,7 +76,7 @@ async fn unknown_user_is_not_found_and_invalid_selector_is_an_invalid_field() {
     app.registered("ada").await;
     let id = get_user(&app, by_username("ada")).await.unwrap().user.unwrap().user_id;
     let tokens = app.authenticate("ada").await;
-    let delete = pb::DeleteUserRequest { current_password: password("ada") };
+    let delete = pb::DeleteUserRequest { current_password: password("ada"), ..Default::default() };
     app.client().await.delete_user(crate::support::with_bearer(&tokens.access_token, delete)).await.unwrap();
     app.registered("ada").await;
     for user_selector in [by_username("unknown"), by_id(&id), by_id("01a20bc1-9a26-7fd7-8244-47753f447d05")] {

@@ -15,7 +15,8 @@ fn with_token<T>(tokens: &pb::Tokens, message: T) -> Request<T> {
 }
 
 pub async fn change_password(app: &App, tokens: &pb::Tokens, from: &str, to: &str) -> Result<(), Status> {
-    let request = pb::ChangePasswordRequest { current_password: from.into(), new_password: to.into() };
+    let request =
+        pb::ChangePasswordRequest { current_password: from.into(), new_password: to.into(), ..Default::default() };
     app.client().await.change_password(with_token(tokens, request)).await.map(drop)
 }
 

@@ -193,8 +193,11 @@ async fn new_code_password_change_and_disabling_invalidate_a_reset_code() {
     let refusal_of = async |code: &str| reason(&reset(&app, "ada", code, "another long one").await.unwrap_err());
     assert_eq!(refusal_of(&older).await, "INVALID_CREDENTIALS", "replaced");
     let tokens = app.authenticate("ada").await;
-    let change =
-        pb::ChangePasswordRequest { current_password: password("ada"), new_password: "a changed long one".into() };
+    let change = pb::ChangePasswordRequest {
+        current_password: password("ada"),
+        new_password: "a changed long one".into(),
+        ..Default::default()
+    };
     app.client().await.change_password(crate::support::with_bearer(&tokens.access_token, change)).await.unwrap();
     assert_eq!(refusal_of(&newer).await, "INVALID_CREDENTIALS", "the password was changed");
     let third = create_code(&app, "ada", false).await;
@@ -384,7 +387,7 @@ async fn reset_code_is_rejected_for_other_users_and_for_a_reused_username() {
     let error = reset(&app, "bob", &code_of_ada, "another long one").await.unwrap_err();
     assert_eq!(reason(&error), "INVALID_CREDENTIALS");
 
-    let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });
+    let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada"), ..Default::default() });
     let bearer = format!("Bearer {}", app.authenticate("ada").await.access_token);
     delete.metadata_mut().insert("authorization", bearer.parse().unwrap());
     app.client().await.delete_user(delete).await.unwrap();
@@ -468,7 +471,11 @@ async fn new_password_that_is_the_old_one_is_refused_and_the_code_stays_valid() 
         let app = with_ada(App::with(kind)).await;
         let tokens = app.authenticate("ada").await;
         let hashed = app.events.count("hashed");
-        let change = pb::ChangePasswordRequest { current_password: password("ada"), new_password: password("ada") };
+        let change = pb::ChangePasswordRequest {
+            current_password: password("ada"),
+            new_password: password("ada"),
+            ..Default::default()
+        };
         let change = crate::support::with_bearer(&tokens.access_token, change);
         let error = app.client().await.change_password(change).await.unwrap_err();
         assert_eq!(policy_violation(&error), equals_current, "{kind:?}");

@@ -1,7 +1,7 @@
 //! The client of this crate, as other programs use it. This file tests its connection.
 
 mod layer;
-mod proof_of_work;
+pub mod proof_of_work;
 mod tokens;
 mod verifier;
 

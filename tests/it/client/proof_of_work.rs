@@ -11,17 +11,17 @@ use std::sync::{
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message;
-use tonic::{body::Body, transport::Channel};
+use tonic::{Status, body::Body, transport::Channel};
 use tower::Service;
 use watchword::domain::Work;
 
 use super::*;
 use crate::{
     abuse::{
-        brute_force::concurrent_attempts,
+        brute_force::{concurrent_attempts, rate_limit_of, wrong_passwords_in_session},
         proof_of_work::{LOGIN, solution},
     },
-    support::{Api, CHEAP_WORK},
+    support::{Api, CHEAP_WORK, http_from, query},
 };
 
 const LOGIN_PATH: &str = "/watchword.auth.v1.Auth/Login";
@@ -37,8 +37,8 @@ fn ada() -> pb::RegisterRequest {
     pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() }
 }
 
-/// A gRPC proxy before `app`: `before_call` gets the path and the message of each call before the server.
-async fn hooked(app: &App, before_call: impl Fn(&str, &[u8]) + Send + Sync + 'static) -> String {
+/// A gRPC proxy before `app`: `before_call` gets the path and the message of each call before the server, and may refuse it.
+pub async fn hooked(app: &App, before_call: impl Fn(&str, &[u8]) -> Option<Status> + Send + Sync + 'static) -> String {
     let (channel, before_call) = (app.channel().await, Arc::new(before_call));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -60,12 +60,14 @@ async fn hooked(app: &App, before_call: impl Fn(&str, &[u8]) + Send + Sync + 'st
 async fn forwarded(
     mut channel: Channel,
     request: Request<Incoming>,
-    before_call: &(impl Fn(&str, &[u8]) + Sync),
+    before_call: &(impl Fn(&str, &[u8]) -> Option<Status> + Sync),
 ) -> Result<Response<Body>, tonic::transport::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     // A gRPC frame: a flag and the length in five bytes, then the message.
-    before_call(head.uri.path(), &body[5..]);
+    if let Some(refusal) = before_call(head.uri.path(), &body[5..]) {
+        return Ok(refusal.into_http());
+    }
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await?;
     channel.call(Request::from_parts(head, Body::new(http_body_util::Full::new(body)))).await
 }
@@ -109,9 +111,10 @@ async fn challenge_names_purpose_and_account_and_the_request_id_stays() {
                 let request = pb::RegisterRequest::decode(message).unwrap();
                 format!("{} {}", request.request_id, !request.challenge_solution.is_empty())
             }
-            _ => return,
+            _ => return None,
         };
         seen_by_proxy.lock().unwrap().push(call);
+        None
     };
     let client = Client::builder(hooked(&app, before_call).await).connect().await.unwrap();
     client.register(ada()).await.unwrap();
@@ -134,6 +137,7 @@ async fn expired_solution_is_replaced_once() {
             if is_solved && logins.load(Ordering::Relaxed) <= 1 + expiring {
                 clock.advance(Duration::from_secs(301));
             }
+            None
         };
         let client = Client::builder(hooked(&app, before_call).await).connect().await.unwrap();
         client.register(ada()).await.unwrap();
@@ -253,4 +257,55 @@ async fn right_password_enters_a_locked_account_and_a_rate_limited_one() {
         assert_eq!(wrong.auth_reason(), Some(pb::ErrorReason::InvalidCredentials), "{refusal}");
         assert_eq!(client.login("ada", password("ada")).await.unwrap().user.username, "ada", "{refusal}");
     }
+}
+
+/// The limits on all attempts hold for those with proof of work too.
+#[tokio::test(flavor = "multi_thread")]
+async fn right_password_passes_the_limits_that_count_no_proof_of_work_and_no_other() {
+    for (flag, limit, is_passed) in [
+        ("--throttle-per-address", "address", true),
+        ("--throttle-per-account", "account", true),
+        ("--throttle-per-address-and-account", "address_and_account", true),
+        ("--throttle-attempts-per-address", "address_attempts", false),
+        ("--throttle-attempts-per-account", "account_attempts", false),
+    ] {
+        let args = ["--throttle", "on", "--client-address", "peer", flag, "3/1h"];
+        let app = App::with(StoreKind::Memory).args(&args).start().await;
+        // From elsewhere: the address of the client must not be familiar.
+        let target = format!("/register?{}", query(&[("username", "ada"), ("password", &password("ada"))]));
+        assert_eq!(http_from([127, 9, 9, 9], app.http_socket(), "POST", &target).await.body, "Success");
+        for _ in 0..3 {
+            assert!(Api::Grpc.login(&app, "ada", "wrong password").await.is_wrong_credentials(), "{limit}");
+        }
+        let result = connected(&app).await.login("ada", password("ada")).await;
+        assert_eq!(app.events.count("challenge created"), usize::from(is_passed), "{limit}");
+        match result {
+            Ok(login) => assert!(is_passed && login.user.username == "ada", "{limit}"),
+            Err(refused) => assert_eq!((rate_limit_of(&refused).0.as_str(), is_passed), (limit, false)),
+        }
+    }
+    let args = ["--throttle", "on", "--client-address", "peer", "--throttle-registrations", "1/1h"];
+    let app = App::with(StoreKind::Memory).args(&args).start().await;
+    app.registered("bob").await;
+    assert_eq!(connected(&app).await.register(ada()).await.unwrap().username, "ada");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_in_a_lockout_changes_the_password_ends_others_and_deletes_the_user() {
+    let unlimited = "1000000/1s";
+    let args = ["--throttle", "on", "--failure-cap", "10", "--throttle-per-address-and-account", unlimited];
+    let app = App::with(StoreKind::Memory).args(&args).args(&["--throttle-per-account", unlimited]).start().await;
+    app.registered("ada").await;
+    let client = connected(&app).await;
+    let tokens = TokenSource::new(&client, app.authenticate("ada").await);
+    wrong_passwords_in_session(&app, &tokens.tokens().access_token, 20).await;
+    client.login("ada", password("ada")).await.unwrap();
+    assert_eq!(tokens.revoke_other_sessions(&password("ada")).await.unwrap(), 1);
+    let tokens = TokenSource::new(&client, tokens.change_password(&password("ada"), "another long one").await.unwrap());
+    wrong_passwords_in_session(&app, &tokens.tokens().access_token, 20).await;
+    let wrong = tokens.delete_user("wrong").await.unwrap_err();
+    assert_eq!(wrong.auth_reason(), Some(pb::ErrorReason::InvalidCredentials));
+    tokens.delete_user("another long one").await.unwrap();
+    assert_eq!(app.events.count("challenge created"), 5);
+    assert_eq!(app.events.count("challenge accepted"), 5);
 }

@@ -290,7 +290,7 @@ async fn call_is_repeated_once_and_only_when_its_token_has_expired() {
     assert_eq!(app.events.count("refreshed"), 1);
 
     let sent = std::cell::Cell::new(0);
-    let wrong = pb::DeleteUserRequest { current_password: "a wrong password".into() };
+    let wrong = pb::DeleteUserRequest { current_password: "a wrong password".into(), ..Default::default() };
     let refused = source.call(wrong, |request| {
         sent.set(sent.get() + 1);
         let mut auth = client.auth();

@@ -113,12 +113,16 @@ async fn account_lifecycle_is_recorded_in_order_with_all_fields() {
     let change = |current: &str| pb::ChangePasswordRequest {
         current_password: current.into(),
         new_password: "a new password of ada".into(),
+        ..Default::default()
     };
     client.change_password(authorized(&tokens.access_token, change("a wrong password"))).await.unwrap_err();
     let changed = client.change_password(authorized(&tokens.access_token, change(&password("ada")))).await.unwrap();
     let last = changed.into_inner().tokens.unwrap();
-    let all_others =
-        pb::RevokeAllSessionsRequest { keep_current: true, current_password: "a new password of ada".into() };
+    let all_others = pb::RevokeAllSessionsRequest {
+        keep_current: true,
+        current_password: "a new password of ada".into(),
+        ..Default::default()
+    };
     client.revoke_all_sessions(authorized(&last.access_token, all_others)).await.unwrap();
     client.revoke_token(pb::RevokeTokenRequest { token: last.access_token.clone() }).await.unwrap();
     let data = folder.path().join("data").display().to_string();
@@ -134,7 +138,7 @@ async fn account_lifecycle_is_recorded_in_order_with_all_fields() {
         .into_inner()
         .tokens
         .unwrap();
-    let delete = pb::DeleteUserRequest { current_password: "a new password of ada".into() };
+    let delete = pb::DeleteUserRequest { current_password: "a new password of ada".into(), ..Default::default() };
     client.delete_user(authorized(&tokens.access_token, delete)).await.unwrap();
     node.signal("TERM");
     assert!(node.wait_for_line("ended").is_some());
@@ -442,14 +446,17 @@ async fn call_cancelled_after_the_store_write_is_still_recorded() {
         }),
         ("ChangePassword", "password changed", |mut client, tokens| {
             call(async move {
-                let change =
-                    pb::ChangePasswordRequest { current_password: password("ada"), new_password: password("eve") };
+                let change = pb::ChangePasswordRequest {
+                    current_password: password("ada"),
+                    new_password: password("eve"),
+                    ..Default::default()
+                };
                 drop(client.change_password(authorized(&tokens.access_token, change)).await);
             })
         }),
         ("DeleteUser", "user deleted", |mut client, tokens| {
             call(async move {
-                let delete = pb::DeleteUserRequest { current_password: password("ada") };
+                let delete = pb::DeleteUserRequest { current_password: password("ada"), ..Default::default() };
                 drop(client.delete_user(authorized(&tokens.access_token, delete)).await);
             })
         }),

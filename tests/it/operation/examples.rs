@@ -7,9 +7,11 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
+use prost::Message;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -17,11 +19,17 @@ use tokio::{
     time::timeout,
 };
 use uuid::Uuid;
-use watchword::domain::Work;
+use watchword::{
+    api::{errors::status, pb},
+    domain::{Error, Limit, Work},
+};
 
-use crate::support::{
-    App, BINARY, CHEAP_WORK, ManualClock, StoreKind, app, http,
-    program::{PROGRAM_TIMEOUT, existing, root, run, succeeds, text, tool},
+use crate::{
+    client::proof_of_work::hooked,
+    support::{
+        App, BINARY, CHEAP_WORK, ManualClock, StoreKind, app, http,
+        program::{PROGRAM_TIMEOUT, existing, root, run, succeeds, text, tool},
+    },
 };
 
 /// The exit code of grpcurl for UNAUTHENTICATED: 64 plus the gRPC status code.
@@ -106,6 +114,29 @@ async fn every_example_solves_the_challenges_that_the_server_requires() {
             succeeds(&mut verifier(&app, program)).await;
         }
         assert_eq!(app.events.count("challenge accepted"), accepted + 8);
+    }
+}
+
+/// A proxy refuses each call without a solution, with the limits in turn. Every program registers, logs in, and logs in with
+/// a wrong password.
+#[tokio::test]
+async fn every_example_passes_the_limits_that_count_no_proof_of_work_and_no_other() {
+    let app = app().await;
+    let passed = limited(&app, &[Limit::Registrations, Limit::Address, Limit::AddressAndAccount]).await;
+    let also_passed = limited(&app, &[Limit::Account]).await;
+    let not_passed = limited(&app, &[Limit::ProofOfWork]).await;
+    let run_with = async |mut program: Command, address: &str| run(program.env("WATCHWORD_ADDR", address)).await;
+    for program in [rust, python, node, go] {
+        for address in [&passed, &also_passed] {
+            let accepted = app.events.count("challenge accepted");
+            let ended = run_with(program(), address).await;
+            assert!(text(&ended.stdout).ends_with("refused: INVALID_CREDENTIALS\n"), "{ended:?}");
+            assert_eq!(app.events.count("challenge accepted"), accepted + 3, "{ended:?}");
+        }
+        let created = app.events.count("challenge created");
+        let ended = run_with(program(), &not_passed).await;
+        assert!(!ended.status.success(), "{ended:?}");
+        assert_eq!(app.events.count("challenge created"), created, "{ended:?}: solved in vain");
     }
 }
 
@@ -253,6 +284,21 @@ async fn assert_registers_logs_in_and_reads_the_error_reason(program: fn() -> Co
 async fn with_challenges(work: Work) -> App {
     let setup = App::with(StoreKind::Memory).args(&["--challenge", "both"]);
     setup.change(move |config| config.rules.challenges.work = work).start().await
+}
+
+/// The address of a proxy before `app` that refuses each call without a solution with one of these limits, in turn.
+async fn limited(app: &App, limits: &'static [Limit]) -> String {
+    let calls = AtomicUsize::new(0);
+    let before_call = move |path: &str, message: &[u8]| {
+        let solution = match path.rsplit('/').next() {
+            Some("Register") => pb::RegisterRequest::decode(message).unwrap().challenge_solution,
+            Some("Login") => pb::LoginRequest::decode(message).unwrap().challenge_solution,
+            _ => return None,
+        };
+        let limit = solution.is_empty().then(|| limits[calls.fetch_add(1, Ordering::Relaxed) % limits.len()])?;
+        Some(status(&Error::RateLimited { limit, retry_after: Duration::from_secs(60) }))
+    };
+    hooked(app, before_call).await.replace("http://", "")
 }
 
 fn assert_logged_in(line: &str) {

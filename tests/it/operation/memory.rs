@@ -129,7 +129,8 @@ impl TestNode {
         client.login(login(&wrong)).await.unwrap_err();
         let tokens = client.login(login(&old)).await.unwrap().into_inner().tokens.unwrap();
         self.tokens(["access token of the old password", "refresh token of the old password"], &tokens);
-        let change = pb::ChangePasswordRequest { current_password: old, new_password: new.clone() };
+        let change =
+            pb::ChangePasswordRequest { current_password: old, new_password: new.clone(), ..Default::default() };
         client.change_password(with_bearer(&tokens.access_token, change)).await.unwrap();
         let mut tokens = client.login(login(&new)).await.unwrap().into_inner().tokens.unwrap();
         for names in [["access token", "refresh token"], ["last access token", "last refresh token"]] {

@@ -221,6 +221,7 @@ impl SecretSender {
         let change = |current: &str, new: &str| pb::ChangePasswordRequest {
             current_password: current.into(),
             new_password: new.into(),
+            ..Default::default()
         };
         client
             .change_password(authorized(&tokens.access_token, change(&self.canary(), &new_password)))
@@ -230,7 +231,7 @@ impl SecretSender {
         let changed = client.change_password(authorized(&tokens.access_token, change(&password, &new_password))).await;
         self.record_tokens(&changed.unwrap().into_inner().tokens.unwrap());
         client.get_user(authorized(&tokens.access_token, pb::GetUserRequest {})).await.unwrap_err();
-        let delete = pb::DeleteUserRequest { current_password: self.canary() };
+        let delete = pb::DeleteUserRequest { current_password: self.canary(), ..Default::default() };
         let tokens = self.login(&mut client, "ada", &new_password).await;
         client.delete_user(authorized(&tokens.access_token, delete)).await.unwrap_err();
         let refresh = || pb::RefreshTokenRequest { refresh_token: tokens.refresh_token.clone(), ..Default::default() };

@@ -38,7 +38,10 @@ fn every_secret_field_is_marked_and_hidden_in_debug() {
     let shown = [
         format!("{:?}", pb::RegisterRequest { username: canary(), password: canary(), ..Default::default() }),
         format!("{:?}", pb::LoginRequest { username: canary(), password: canary(), ..Default::default() }),
-        format!("{:?}", pb::ChangePasswordRequest { current_password: canary(), new_password: canary() }),
+        format!(
+            "{:?}",
+            pb::ChangePasswordRequest { current_password: canary(), new_password: canary(), ..Default::default() }
+        ),
         format!("{:?}", pb::Tokens { access_token: canary(), refresh_token: canary(), ..Default::default() }),
         format!(
             "{:?}",
@@ -56,6 +59,18 @@ fn every_request_field_has_a_field_behavior() {
             assert!(field.options().has_extension(&behaviour), "{}", field.full_name());
         }
     }
+}
+
+/// Limits can ask for proof of work wherever a password is verified.
+#[test]
+fn every_request_that_shows_a_password_takes_a_solution() {
+    let shows_password = |message: &MessageDescriptor| {
+        ["password", "current_password"].iter().any(|name| message.get_field_by_name(name).is_some())
+    };
+    let found: Vec<_> = watchword_messages().into_iter().filter(shows_password).collect();
+    let without = found.iter().filter(|message| message.get_field_by_name("challenge_solution").is_none());
+    assert_eq!(without.map(MessageDescriptor::full_name).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(found.len(), 5, "Register, Login, ChangePassword, DeleteUser, RevokeAllSessions");
 }
 
 #[test]

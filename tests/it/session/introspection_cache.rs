@@ -200,12 +200,19 @@ async fn end_session(how: &str, name: &str, other_node: &App, redis: &RedisServe
             client.revoke_all_sessions(with_bearer(token, request)).await.unwrap();
         }
         "password" => {
-            let request = pb::ChangePasswordRequest { current_password, new_password: "another long one".into() };
+            let request = pb::ChangePasswordRequest {
+                current_password,
+                new_password: "another long one".into(),
+                ..Default::default()
+            };
             client.change_password(with_bearer(token, request)).await.unwrap();
         }
-        "deletion" => {
-            drop(client.delete_user(with_bearer(token, pb::DeleteUserRequest { current_password })).await.unwrap())
-        }
+        "deletion" => drop(
+            client
+                .delete_user(with_bearer(token, pb::DeleteUserRequest { current_password, ..Default::default() }))
+                .await
+                .unwrap(),
+        ),
         "DEL of the session" => redis.ask(&["DEL", &session]),
         "DEL of the user" => redis.ask(&["DEL", &user]),
         "SET of the user" => rewrite(redis, &user, "disabled", json!(true)),

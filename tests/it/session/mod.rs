@@ -46,7 +46,8 @@ async fn user_of(app: &App, token: &str) -> Result<String, String> {
 }
 
 async fn change_password(app: &App, token: &str, current: &str, new: &str) -> Result<pb::Tokens, Status> {
-    let request = pb::ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+    let request =
+        pb::ChangePasswordRequest { current_password: current.into(), new_password: new.into(), ..Default::default() };
     let answer = app.client().await.change_password(with_bearer(token, request)).await;
     answer.map(|answer| answer.into_inner().tokens.unwrap())
 }

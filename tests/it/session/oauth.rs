@@ -8,6 +8,7 @@ use base64::{
 };
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use watchword::domain::{Api, Bearer, CallContext, Peer};
 
 use crate::support::{
     App, Reply, StoreKind, app,
@@ -126,6 +127,28 @@ async fn wrong_client_secrets_are_limited_and_the_right_one_passes() {
     }
     assert_eq!(app.events.count("client refused"), 10);
     assert_eq!(post(&app, INTROSPECT, &[("token", "a")]).await.status, 200);
+}
+
+/// No network of this machine has an IPv6 /48, so the test calls the rules.
+#[tokio::test]
+async fn wrong_client_secrets_from_an_ipv6_network_have_two_and_three_times_the_limit() {
+    for (peers, expected) in [
+        (["2001:db8:1:1::1", "2001:db8:1:1::2"].as_slice(), 4),
+        (&["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1", "2001:db8:1:4::1"], 8),
+        (&["2001:db8:1:100::1", "2001:db8:1:200::1", "2001:db8:1:300::1", "2001:db8:1:400::1"], 12),
+        (&["2001:db8:1::1", "2001:db8:2::1", "2001:db8:3::1", "2001:db8:4::1"], 16),
+        (&["192.0.2.1", "192.0.2.2"], 8),
+    ] {
+        let limits = ["--throttle", "on", "--throttle-per-address", "4/1h"];
+        let app = App::with(StoreKind::Memory).args(&limits).start().await;
+        let deadline = app.rules.environment().clock.monotonic() + Duration::from_secs(60);
+        let counted = (0..40).filter(|number| {
+            let peer = Peer::Ip(peers[number % peers.len()].parse().unwrap());
+            let (api, bearer, user_agent) = (Api::OAuth, Bearer::Missing, String::new());
+            app.rules.refuse_client(&CallContext { api, peer, client: None, deadline, bearer, user_agent }).is_ok()
+        });
+        assert_eq!(counted.count(), expected, "{peers:?}");
+    }
 }
 
 /// A gateway reads only `active`, so a refresh token must not be active by default.

@@ -107,7 +107,13 @@ async fn session_that_was_ended_on_one_node_is_ended_on_every_node() {
                 }
                 "password" => drop(change_password(&app, token, &current_password, "another long one").await.unwrap()),
                 _ => drop(
-                    client.delete_user(with_bearer(token, pb::DeleteUserRequest { current_password })).await.unwrap(),
+                    client
+                        .delete_user(with_bearer(
+                            token,
+                            pb::DeleteUserRequest { current_password, ..Default::default() },
+                        ))
+                        .await
+                        .unwrap(),
                 ),
             }
             let here = app.introspect(&tokens.access_token).await;
@@ -138,10 +144,10 @@ async fn session_that_was_ended_on_one_node_is_ended_on_every_node() {
 async fn token_of_a_deleted_user_is_revoked_after_the_name_is_registered_again() {
     for kind in StoreKind::ALL {
         let (app, tokens) = with_ada(kind).await;
-        let request = pb::DeleteUserRequest { current_password: "a wrong password".into() };
+        let request = pb::DeleteUserRequest { current_password: "a wrong password".into(), ..Default::default() };
         let refused = app.client().await.delete_user(with_bearer(&tokens.access_token, request)).await.unwrap_err();
         assert_eq!(reason(&refused), "INVALID_CREDENTIALS");
-        let request = pb::DeleteUserRequest { current_password: password("ada") };
+        let request = pb::DeleteUserRequest { current_password: password("ada"), ..Default::default() };
         app.client().await.delete_user(with_bearer(&tokens.access_token, request)).await.unwrap();
         app.registered("ada").await;
         assert_eq!(user_of(&app, &tokens.access_token).await, Err("TOKEN_REVOKED".into()), "{kind:?}");

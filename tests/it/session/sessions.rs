@@ -144,8 +144,11 @@ async fn ending_all_other_sessions_needs_the_password_and_ending_all_needs_none(
         for (current_password, refused) in
             [("", "INVALID_FIELD"), ("not her password", "INVALID_CREDENTIALS"), (&*"x".repeat(1_025), "INVALID_FIELD")]
         {
-            let request =
-                pb::RevokeAllSessionsRequest { keep_current: true, current_password: current_password.into() };
+            let request = pb::RevokeAllSessionsRequest {
+                keep_current: true,
+                current_password: current_password.into(),
+                ..Default::default()
+            };
             let answer = client.revoke_all_sessions(with_bearer(&stolen.access_token, request)).await;
             assert_eq!(reason(&answer.unwrap_err()), refused, "{kind:?}");
             assert_eq!(user_of(&app, &victim.access_token).await, Ok("ada".into()), "{kind:?}");

@@ -286,7 +286,7 @@ pub fn password(name: &str) -> String {
 
 /// A request of `name` to end all sessions but the one of the call.
 pub fn all_but_this(name: &str) -> pb::RevokeAllSessionsRequest {
-    pb::RevokeAllSessionsRequest { keep_current: true, current_password: password(name) }
+    pb::RevokeAllSessionsRequest { keep_current: true, current_password: password(name), ..Default::default() }
 }
 
 /// A file of keys, one in each line. It must exist until the node has read it.

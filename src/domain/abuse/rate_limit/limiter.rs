@@ -141,3 +141,43 @@ impl LimiterTables {
         Exceeded { key: *key, refusal: LimitRefusal::AttemptsInFlight(wait), settled }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::domain::ports::System;
+
+    const USERS: u8 = 200;
+
+    /// An attacker with an IPv6 /32 sends four registrations of a taken name, which cost no hash, from each /48. Then each user
+    /// logs in from an address of their own. Answers how many logins are refused.
+    fn refused_after_registrations(limiter: &RateLimiter) -> usize {
+        let registrations = Rate { events: 60, period: Duration::from_secs(3_600) };
+        for network in 0..=u16::MAX {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, 1).into();
+            let requests: Vec<_> = from_address(address, registrations, RateLimitKey::Registrations).collect();
+            for _ in 0..4 {
+                assert_eq!(limiter.count(&requests), Ok(()), "{address}");
+            }
+        }
+        let attempts = Rate { events: 1_000, period: Duration::from_secs(60) };
+        let users = (0..USERS).map(|user| IpAddr::from(Ipv4Addr::new(192, 0, 2, user)));
+        let logins = users.map(|user| from_address(user, attempts, RateLimitKey::AttemptsFrom).collect::<Vec<_>>());
+        logins.filter(|login| limiter.count(login).is_err()).count()
+    }
+
+    #[test]
+    fn registrations_from_many_networks_refuse_no_login() {
+        assert_eq!(refused_after_registrations(&RateLimiter::new(Arc::new(System))), 0);
+    }
+
+    #[test]
+    fn control_one_table_for_all_limits_refuses_logins_after_registrations() {
+        let limiter = RateLimiter::new(Arc::new(System));
+        limiter.0.tables().table_of = |_| RateLimitKey::AttemptsFrom(IpPrefix::of(Ipv4Addr::LOCALHOST.into())).table();
+        let refused = refused_after_registrations(&limiter);
+        assert!(refused > usize::from(USERS) / 2, "the control refused {refused}");
+    }
+}

@@ -49,6 +49,8 @@ pub struct RateLimitSettings {
     pub lockout_threshold: u32,
     /// Whether a lockout also applies to familiar addresses and to proof of work.
     pub lockout_is_strict: bool,
+    /// Whether attempts with evidence pass the limit on failed attempts of their address. Only the control of a test says no.
+    pub evidence_passes_address: bool,
 }
 
 impl RateLimitSettings {
@@ -128,9 +130,10 @@ pub(in crate::domain) enum Total {
     RegistrationAlerts,
 }
 
-/// The cells in a row of the sketch of each table. Failed attempts of addresses, which botnets cause, have the largest.
+/// The cells in a row of the sketch of each table. Failed attempts and registrations of addresses, which botnets cause, have the
+/// largest.
 const TABLES: [usize; 11] =
-    [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
+    [1 << 18, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 18, 1 << 16, 1 << 16, 1 << 16, 1 << 16, 1 << 8];
 
 impl RateLimitKey {
     /// The limit, as errors name it.

@@ -344,12 +344,16 @@ async fn reauthentication_has_five_attempts_for_each_session() {
     for attempt in 0..6 {
         let current_password = format!("wrong password {attempt}");
         let outcome = if attempt % 2 == 0 {
-            let change = pb::ChangePasswordRequest { current_password, new_password: "another password".into() };
+            let change = pb::ChangePasswordRequest {
+                current_password,
+                new_password: "another password".into(),
+                ..Default::default()
+            };
             let mut request = Request::new(change);
             *request.metadata_mut() = with_token(()).metadata().clone();
             client.change_password(request).await.map(|_| ()).unwrap_err()
         } else {
-            let mut request = Request::new(pb::DeleteUserRequest { current_password });
+            let mut request = Request::new(pb::DeleteUserRequest { current_password, ..Default::default() });
             *request.metadata_mut() = with_token(()).metadata().clone();
             client.delete_user(request).await.map(|_| ()).unwrap_err()
         };

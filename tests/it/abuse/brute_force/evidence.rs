@@ -7,7 +7,7 @@ use watchword::api::pb;
 use super::{RATE_LIMITS, login, login_forwarded, login_from, outcome, rate_limit_of, with_lowest_lockout_threshold};
 use crate::{
     abuse::proof_of_work::{LOGIN, REGISTER, challenge_for, solution, solution_of},
-    support::{Api, App, StoreKind, password, reason},
+    support::{Api, App, StoreKind, all_but_this, http_from, password, query, reason, with_bearer},
 };
 
 /// A server that asks for proof of work where no address is known.
@@ -42,6 +42,48 @@ async fn known_user_at_an_address_with_many_failures_logs_in_and_a_solution_open
     }
 }
 
+/// An attacker uses up the limit of the address of other users. Answers whether these get in: from the address where they are
+/// familiar, with a solution, and in a session.
+async fn admitted_at_an_address_with_many_failures(evidence_passes_address: bool) -> [bool; 3] {
+    let args = ["--client-address", "peer", "--throttle-per-address", "20/10m"];
+    let setup = App::with(StoreKind::Memory).args(&RATE_LIMITS).args(&args).change(move |config| {
+        config.throttle.as_mut().unwrap().evidence_passes_address = evidence_passes_address;
+    });
+    let app = setup.start().await;
+    let shared = [127, 0, 0, 1];
+    for name in ["familiar", "known"] {
+        // The peer of the gRPC API has the address too.
+        app.registered(name).await;
+    }
+    let target = format!("/register?{}", query(&[("username", "new"), ("password", &password("new"))]));
+    assert_eq!(http_from([127, 9, 9, 9], app.http_socket(), "POST", &target).await.body, "Success");
+    let token = app.authenticate("known").await.access_token;
+    for number in 0..20 {
+        login_from(&app, shared, &format!("name{number}"), "wrong password").await;
+    }
+    assert_eq!(
+        login_from(&app, shared, "new", &password("new")).await.status,
+        429,
+        "neither familiar nor with a solution"
+    );
+    let familiar = login_from(&app, shared, "familiar", &password("familiar")).await.status == 200;
+    let proof = solution_of(&challenge_for(&app, "new").await);
+    let with_solution = login_with(&app, "new", &password("new"), proof).await.is_ok();
+    let request = with_bearer(&token, all_but_this("known"));
+    [familiar, with_solution, app.client().await.revoke_all_sessions(request).await.is_ok()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_with_evidence_get_in_at_an_address_with_many_failures() {
+    assert_eq!(admitted_at_an_address_with_many_failures(true).await, [true; 3]);
+}
+
+/// The control: a limiter that asks the limit of the address of every attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn control_limiter_that_ignores_evidence_refuses_users_at_an_address_with_many_failures() {
+    assert_eq!(admitted_at_an_address_with_many_failures(false).await, [false; 3]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn right_passwords_have_limits_by_account_and_by_address() {
     let limits = ["--throttle-attempts-per-account", "8/1m", "--throttle-attempts-per-address", "12/1m"];
@@ -59,7 +101,11 @@ async fn right_passwords_have_limits_by_account_and_by_address() {
         assert_eq!(login_from(&app, [127, 1, 1, 1], &name, &password(&name)).await.status, 200, "{number}");
     }
     let reply = login_from(&app, [127, 1, 1, 1], "carol", &password("carol")).await;
-    assert!(reply.status == 429 && reply.body.contains("too many passwords came from this address"), "{reply:?}");
+    assert!(
+        reply.status == 429
+            && reply.body.contains("too many password attempts, right or wrong, came from this address"),
+        "{reply:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,10 @@
 
 mod account_limit;
 mod address_limit;
+mod client_address;
 mod evidence;
 mod lockout;
+mod reauthentication;
 
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 use watchword::api::{pb, rpc};
 
+pub use self::reauthentication::wrong_passwords_in_session;
 use crate::support::{Answer, App, Reply, Setup, StoreKind, details, http_from, query, reason};
 
 /// The default rate limits. Attempts without a client address are limited too, and not asked for proof of work.
@@ -74,7 +77,7 @@ pub async fn concurrent_attempts(app: &App, username: &str, count: usize) -> (us
 }
 
 /// The name and the retry delay of the rate limit in a refusal.
-fn rate_limit_of(status: &Status) -> (String, Duration) {
+pub fn rate_limit_of(status: &Status) -> (String, Duration) {
     assert_eq!(reason(status), "RATE_LIMITED", "{status:?}");
     let info: Vec<rpc::ErrorInfo> = details(status, "google.rpc.ErrorInfo");
     let retry: Vec<rpc::RetryInfo> = details(status, "google.rpc.RetryInfo");
@@ -83,7 +86,7 @@ fn rate_limit_of(status: &Status) -> (String, Duration) {
 
 fn is_limited(answer: &Answer) -> bool {
     let outcome = answer.outcome();
-    outcome == "RATE_LIMITED" || outcome.starts_with("429 too many wrong passwords")
+    outcome == "RATE_LIMITED" || outcome.starts_with("429 too many failed ")
 }
 
 /// A login on the original routes, from a loopback address.

@@ -145,6 +145,30 @@ async fn widget_gets_an_uncacheable_json_challenge_over_http() {
 }
 
 #[tokio::test]
+async fn username_of_a_challenge_is_read_for_a_login_only_and_an_empty_one_is_none() {
+    let app = app().await;
+    for ((purpose, name), username, is_valid) in [
+        (LOGIN, "", true),
+        (LOGIN, "\u{1}", false),
+        (REGISTER, "", true),
+        (REGISTER, "\u{1}", true),
+        (REGISTER, "ada", true),
+    ] {
+        let target = format!("/altcha/challenge?{}", query(&[("purpose", name), ("username", username)]));
+        let reply = http(app.http_socket(), "GET", &target, &[], "").await;
+        let request = pb::CreateChallengeRequest { purpose: purpose.into(), username: username.into() };
+        let answer = app.client().await.create_challenge(request).await;
+        let texts =
+            [(reply.status == 200).then_some(reply.body), answer.ok().map(|answer| answer.into_inner().challenge)];
+        for text in texts {
+            let challenge: Option<Value> = text.map(|text| serde_json::from_str(&text).unwrap());
+            let data = challenge.map(|challenge| challenge["parameters"]["data"].clone());
+            assert_eq!(data, is_valid.then(|| json!({ "purpose": name })), "{name} {username:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn create_challenge_works_with_any_setting_and_requires_a_purpose() {
     let app = app().await;
     let mut client = app.client().await;

@@ -31,7 +31,8 @@ async fn revoked_token_is_denied_with_the_reason() {
         app.set_disabled("ada", false).await;
 
         tokens = app.authenticate("ada").await;
-        let mut delete = Request::new(pb::DeleteUserRequest { current_password: password("ada") });
+        let mut delete =
+            Request::new(pb::DeleteUserRequest { current_password: password("ada"), ..Default::default() });
         let bearer = format!("Bearer {}", tokens.access_token).parse().unwrap();
         delete.metadata_mut().insert("authorization", bearer);
         app.client().await.delete_user(delete).await.unwrap();
