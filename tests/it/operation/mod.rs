@@ -8,5 +8,6 @@ mod connections;
 mod examples;
 mod memory;
 mod metrics;
+mod refusals_in_log;
 mod secrets;
 mod shutdown;
