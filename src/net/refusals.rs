@@ -1,8 +1,9 @@
-//! Paces connections whose calls are refused: one that gets refusals faster than its rate is not read for a while.
+//! Rate limit of refused calls on a connection: one with more refusals than its rate is not read for a while.
 //!
-//! A refusal costs no hash, but it takes time of the I/O threads, which go before the hash workers. A flood of refused calls
-//! would leave the workers little of the cores. While a connection is not read, flow control stops its client; answers to calls
-//! that were read are sent. Successful calls do not count. Does not know why a call was refused.
+//! A refused call is any call that ends with an error, whatever the cause. Most cost no hash, but take time of the I/O threads,
+//! whose priority is higher than that of the hash workers, so a flood of them would leave the workers little of the cores. While
+//! a connection is not read, flow control stops its client; answers to calls that were read are sent. Successful calls are not
+//! counted. Does not know why a call was refused.
 
 use std::{
     sync::{Arc, Mutex},

@@ -1,6 +1,6 @@
 //! The audit log: who did what, when, from where, and the outcome. Written to the log, or to a stream of its own.
 //!
-//! `audit_record.rs` turns an event into a record; `audit_merge.rs` merges equal ones of a second; `line_stream.rs` writes
+//! `audit_record.rs` turns an event into a record; `audit_merge.rs` merges equal ones; `line_stream.rs` writes
 //! lines to a file. None of them blocks a call.
 
 use std::{
@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use super::{
-    audit_merge::{AuditMerger, MergeStep},
+    audit_merge::{AuditMerger, MergeStep, RoutineLines},
     audit_record::{AuditRecord, Severity},
     line_stream::{LineStream, Lines, Pushed, Sink},
     log::{self, AUDIT_TARGET, LOST},
@@ -80,7 +80,11 @@ impl Audit {
             AuditLog::Stdout => stream(Sink::standard(&io::stdout()))?,
             AuditLog::File(path) => stream(Sink::file(path))?,
         };
-        Ok(Self { target, clock, next, dropped, merger: Mutex::default() })
+        let routine = match target {
+            AuditTarget::Log | AuditTarget::Off => RoutineLines::ByKind,
+            AuditTarget::Stream(_) => RoutineLines::BySource,
+        };
+        Ok(Self { target, clock, next, dropped, merger: Mutex::new(AuditMerger::new(routine)) })
     }
 
     /// Opens the file again, after log rotation has moved it away. Returns at once.
@@ -106,8 +110,7 @@ impl Audit {
         &self.dropped
     }
 
-    /// Writes the lines of events that were merged, a second after the first of them at the earliest. To be called once a
-    /// second.
+    /// Writes the lines of events that were merged and whose time has ended. To be called once a second.
     pub fn write_merged(&self) {
         let ended = lock(&self.merger).ended(self.clock.monotonic());
         ended.iter().for_each(|record| self.write(record));
@@ -167,6 +170,7 @@ fn write_to_log(record: &AuditRecord<'_>) {
                 outcome = record.outcome.name(),
                 reason = record.reason,
                 count = record.count,
+                sources = record.sources,
                 api = record.api,
                 peer = record.peer.map(tracing::field::display),
                 client = record.client.map(tracing::field::display),
@@ -180,8 +184,7 @@ fn write_to_log(record: &AuditRecord<'_>) {
     }
     match record.severity {
         Severity::Warning => line!(warn),
-        Severity::Notice => line!(info),
-        Severity::Routine => line!(debug),
+        Severity::Notice | Severity::Routine => line!(info),
     }
 }
 

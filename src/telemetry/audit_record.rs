@@ -19,6 +19,9 @@ pub(super) struct AuditRecord<'a> {
     /// How many equal events the line stands for, where it is not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) count: Option<u64>,
+    /// How many networks they came from, in the log.
+    #[serde(skip)]
+    pub(super) sources: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "text")]
@@ -62,20 +65,20 @@ pub(super) enum Severity {
     Warning,
     /// `info` in the log.
     Notice,
-    /// Any client can cause any number of them: `debug` in the log, and dropped first from the stream.
+    /// Any client can cause any number of them: `info` in the log, and dropped first from the stream.
     Routine,
 }
 
-/// Which events of a second become one line.
+/// Which events become one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
     /// None: each has cost its client a hash or a proof of work, is an exchange of a refresh token, of which a session has
     /// a limited number, or is an admin action.
     Never,
-    /// Those of one user and session.
+    /// Those of one user and session in a second.
     ByOwner,
-    /// Those of one source. Any client can cause them without a token.
-    BySource,
+    /// Any client can cause them without a token: those of one source in a second, in the log those of one kind in a minute.
+    Routine,
 }
 
 impl<'a> AuditRecord<'a> {
@@ -176,7 +179,7 @@ impl<'a> AuditRecord<'a> {
 
     /// A flood is possible: the event costs a client nothing.
     fn routine(self) -> Self {
-        Self { severity: Severity::Routine, merging: Merging::BySource, ..self }
+        Self { severity: Severity::Routine, merging: Merging::Routine, ..self }
     }
 
     fn merged(self) -> Self {
@@ -211,6 +214,7 @@ fn without_call<'a>(event: &'static str) -> AuditRecord<'a> {
         outcome: AuditOutcome::Success,
         reason: None,
         count: None,
+        sources: None,
         api: None,
         peer: None,
         client: None,

@@ -21,7 +21,7 @@ impl Accounts {
         let Some(form) = self.pool.upgrade(&verified) else { return };
         let Some(task) = self.rehash_tasks.begin(user.id) else { return };
         let deadline = self.environment.clock.monotonic() + DEADLINE_DEFAULT;
-        // Logins go first: it is admitted as a registration is, and takes a turn of the source that logged in.
+        // Logins go first: it is admitted as a registration is, and belongs to the source that logged in.
         let permit = self.pool.admit(JobSource::of(context), Purpose::Registration, deadline);
         let Ok(permit) = permit else { return };
         let (store, environment, user) = (self.store.clone(), self.environment.clone(), user.clone());

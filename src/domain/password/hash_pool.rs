@@ -1,17 +1,13 @@
-//! The hash pool: a fixed number of workers that compute password hashes, behind the bounded queue of `hash_queue.rs`.
+//! The hash pool: a fixed number of workers (`hash_worker.rs`) that compute password hashes, behind the bounded queue of
+//! `hash_queue.rs`.
 //!
 //! [`HashPool::admit`] is the only way to a [`QueuePermit`], and only a `QueuePermit` can hash. Admission compares the
 //! expected wait with the caller's deadline: a queue that is filled up to the deadline would spend a third of its hashes on
-//! answers that are too late. Token checks never use the pool. Workers run at a lower priority than the I/O threads.
+//! answers that are too late. Token checks never use the pool.
 
 use std::{
     collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,110 +15,31 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    hash_queue::{HashQueue, JobSource, Purpose},
-    kernel::{Derive, HashInput, Kernel, Workspace},
-    pepper::{HashSecret, Pepper},
+    hash_queue::{JobSource, Purpose},
+    hash_worker::{Admission, HashBegun, NOT_HASHED, PoolSettings, PoolState, Task},
+    kernel::Kernel,
+    pepper::Pepper,
 };
 use crate::{
-    common::{
-        jitter::jittered,
-        lock::{ignore_poison, lock},
-    },
+    common::{jitter::jittered, lock::lock},
     domain::{
         context::CallContext,
         error::Error,
         event::Event,
-        model::{Cost, HashForm, Md5Hex, Password, PasswordHash, PepperKeyId, SALT_BYTES, Scheme, TAG_BYTES},
-        ports::{Clock, ConfigurationWarning, Entropy, Environment, Observer},
+        model::{HashForm, Md5Hex, Password, PasswordHash, PepperKeyId, SALT_BYTES, Scheme, TAG_BYTES},
+        ports::{ConfigurationWarning, Entropy, Environment},
     },
 };
 
 /// Pepper keys that are missing and remembered at most: a writer of the store can name any number of them.
 const MISSING_KEYS_MAX: usize = 16;
 
-/// While other jobs wait, results are held and sent in batches: sending wakes I/O threads whose code and data the hashes
-/// have evicted from the CPU caches, which costs the same for one result as for several. A result is held at most this
-/// long, and at most this part of the wait of a new job. The queue is flushed before a hash of higher cost.
-const HOLD_MAX: Duration = Duration::from_millis(40);
-const HOLD_PART_OF_WAIT: u32 = 2;
-
-/// A result whose deadline is nearer than this is not held.
-const HOLD_DEADLINE_MIN: Duration = Duration::from_millis(200);
-
-/// The error of a hash that could not be computed: memory for the arena was not available, or a worker panicked.
-const NOT_HASHED: Error = Error::Overloaded { retry_after: Duration::from_secs(1) };
-
-/// The `nice` value of the workers, so that many logins do not slow down cheap calls.
-const WORKER_NICENESS: i32 = 10;
-
-/// The settings of the pool.
-#[derive(Debug, Clone, Copy)]
-pub struct PoolSettings {
-    /// Concurrent hashes. Each worker keeps one arena of the current cost.
-    pub workers: usize,
-    /// The cost of a new hash.
-    pub cost: Cost,
-}
-
 /// The hash pool. Dropping it ends each worker after its current hash.
 pub struct HashPool {
     shared: Arc<PoolState>,
     decoy: PasswordHash,
-}
-
-/// What the pool, its permits and its workers share.
-struct PoolState {
-    settings: PoolSettings,
-    pepper: Arc<Pepper>,
     /// Keys that stored hashes needed and that are neither there nor retired.
     missing_keys: Mutex<BTreeSet<PepperKeyId>>,
-    state: Mutex<QueueState>,
-    work: Condvar,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    observer: Arc<dyn Observer>,
-}
-
-struct QueueState {
-    queue: HashQueue<Job>,
-    /// Results that are held, and the time of each.
-    held: Vec<(Instant, Reply)>,
-    draining: bool,
-    closed: bool,
-}
-
-struct Job {
-    task: Task,
-    deadline: Instant,
-    queued_at: Instant,
-    // Released when the job ends: if the client disconnects, a running hash still occupies its worker.
-    admission: Admission,
-}
-
-enum Task {
-    Hash {
-        scheme: Scheme,
-        form: HashForm,
-        input: Zeroizing<String>,
-        answer: oneshot::Sender<Result<PasswordHash, Error>>,
-    },
-    Verify {
-        input: Zeroizing<String>,
-        hash: PasswordHash,
-        answer: oneshot::Sender<Result<bool, Error>>,
-    },
-    /// Another check that uses the CPU as long as a hash.
-    Check {
-        work: Box<dyn FnOnce() -> bool + Send>,
-        answer: oneshot::Sender<Result<(bool, QueuePermit), Error>>,
-    },
-}
-
-/// The result of a job, and the channel of its caller.
-enum Reply {
-    Hashed(oneshot::Sender<Result<PasswordHash, Error>>, Result<PasswordHash, Error>),
-    Verified(oneshot::Sender<Result<bool, Error>>, Result<bool, Error>),
-    Checked(oneshot::Sender<Result<(bool, QueuePermit), Error>>, Result<(bool, QueuePermit), Error>),
 }
 
 /// Permission to compute one hash. Dropped unused, it is released.
@@ -130,28 +47,6 @@ enum Reply {
 pub struct QueuePermit {
     deadline: Instant,
     admission: Admission,
-}
-
-/// One admitted job. Dropping it releases the capacity.
-struct Admission {
-    pool: Arc<PoolState>,
-    source: JobSource,
-    begun: HashBegun,
-}
-
-/// Whether the hash of a permit has begun. Once its caller has gone, a hash that has not begun is skipped.
-#[derive(Debug, Clone, Default)]
-pub(in crate::domain) struct HashBegun(Arc<AtomicBool>);
-
-impl HashBegun {
-    /// Whether it has.
-    pub(in crate::domain) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 // === impl HashPool ===
@@ -164,30 +59,9 @@ impl HashPool {
 
     /// Starts the workers.
     pub fn with_pepper(settings: PoolSettings, pepper: Arc<Pepper>, kernel: Kernel, environment: &Environment) -> Self {
-        let shared = Arc::new(PoolState {
-            settings,
-            pepper,
-            missing_keys: Mutex::default(),
-            state: Mutex::new(QueueState {
-                queue: HashQueue::new(settings.workers, settings.cost),
-                held: Vec::new(),
-                draining: false,
-                closed: false,
-            }),
-            work: Condvar::new(),
-            clock: environment.clock.clone(),
-            entropy: environment.entropy.clone(),
-            observer: environment.observer.clone(),
-        });
-        for number in 0..settings.workers {
-            let shared = shared.clone();
-            thread::Builder::new()
-                .name(format!("hash-{number}"))
-                .spawn(move || shared.run_worker(kernel))
-                .expect("the operating system can start a thread");
-        }
-        let decoy = shared.random_hash();
-        Self { shared, decoy }
+        let shared = PoolState::start(settings, pepper, kernel, environment);
+        let decoy = random_hash(&*environment.entropy, shared.current_form());
+        Self { shared, decoy, missing_keys: Mutex::default() }
     }
 
     /// Admits one hash of `source` that must end before `deadline`.
@@ -208,7 +82,7 @@ impl HashPool {
                 admission: Admission { pool: self.shared.clone(), source, begun: HashBegun::default() },
             }),
             Err(Error::Overloaded { retry_after }) => {
-                Err(Error::Overloaded { retry_after: self.shared.jittered(retry_after) })
+                Err(Error::Overloaded { retry_after: self.jittered(retry_after) })
             }
             Err(error) => Err(error),
         }
@@ -243,7 +117,7 @@ impl HashPool {
     pub(in crate::domain) fn lacks_key_of(&self, hash: &PasswordHash) -> bool {
         let pepper = &self.shared.pepper;
         let Some(key) = hash.form.key.filter(|key| !pepper.holds(*key)) else { return false };
-        let mut missing = lock(&self.shared.missing_keys);
+        let mut missing = lock(&self.missing_keys);
         if pepper.is_missing(key) && missing.len() < MISSING_KEYS_MAX && missing.insert(key) {
             tracing::error!(%key, "a password hash needs a pepper key that --pepper-key-file lacks; its user cannot log in");
         }
@@ -252,7 +126,7 @@ impl HashPool {
 
     /// The warning that stored hashes needed pepper keys that are missing and not retired.
     pub fn pepper_warning(&self) -> Option<ConfigurationWarning> {
-        let missing: Vec<_> = lock(&self.shared.missing_keys).iter().map(ToString::to_string).collect();
+        let missing: Vec<_> = lock(&self.missing_keys).iter().map(ToString::to_string).collect();
         if missing.is_empty() {
             return None;
         }
@@ -276,19 +150,25 @@ impl HashPool {
     pub fn drain(&self) {
         self.shared.lock().draining = true;
     }
+
+    /// `wait` plus up to a quarter, so that callers that were refused together do not retry together.
+    fn jittered(&self, wait: Duration) -> Duration {
+        let [random] = self.shared.entropy.bytes();
+        jittered(wait, wait / 4, random)
+    }
+}
+
+/// A hash that no password matches.
+fn random_hash(entropy: &dyn Entropy, form: HashForm) -> PasswordHash {
+    let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
+    entropy.fill(&mut salt);
+    entropy.fill(&mut tag);
+    PasswordHash::new(Scheme::Argon2id, form, salt, tag)
 }
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.closed = true;
-        let abandoned = state.queue.take_all();
-        let held = std::mem::take(&mut state.held);
-        drop(state);
-        self.shared.work.notify_all();
-        held.into_iter().for_each(|(_, reply)| reply.send());
-        // Outside the lock, which dropping an admission takes.
-        drop(abandoned);
+        self.shared.close();
     }
 }
 
@@ -314,7 +194,7 @@ impl QueuePermit {
 
     async fn hash_input(self, scheme: Scheme, form: HashForm, input: Zeroizing<String>) -> Result<PasswordHash, Error> {
         let (answer, received) = oneshot::channel();
-        self.submit(Task::Hash { scheme, form, input, answer });
+        self.admission.submit(Task::Hash { scheme, form, input, answer }, self.deadline);
         received.await.unwrap_or(Err(NOT_HASHED))
     }
 
@@ -326,7 +206,8 @@ impl QueuePermit {
     /// Whether `password` matches `hash`.
     pub async fn verify(self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
         let (answer, received) = oneshot::channel();
-        self.submit(Task::Verify { input: hash.scheme.input(password), hash, answer });
+        let task = Task::Verify { input: hash.scheme.input(password), hash, answer };
+        self.admission.submit(task, self.deadline);
         received.await.unwrap_or(Err(NOT_HASHED))
     }
 
@@ -336,203 +217,10 @@ impl QueuePermit {
         work: impl FnOnce() -> bool + Send + 'static,
     ) -> Result<(bool, QueuePermit), Error> {
         let (answer, received) = oneshot::channel();
-        self.submit(Task::Check { work: Box::new(work), answer });
-        received.await.unwrap_or(Err(NOT_HASHED))
-    }
-
-    fn submit(self, task: Task) {
-        let (shared, source) = (self.admission.pool.clone(), self.admission.source);
-        let queued_at = shared.clock.monotonic();
-        let job = Job { task, deadline: self.deadline, queued_at, admission: self.admission };
-        let mut state = shared.lock();
-        if state.closed {
-            // The pool was dropped before its permit. Dropping the job answers it, outside the lock that its admission
-            // takes.
-            drop(state);
-            return drop(job);
-        }
-        state.queue.push(source, job);
-        drop(state);
-        shared.work.notify_one();
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.pool.lock().queue.release(self.source);
-    }
-}
-
-// === impl PoolState ===
-
-impl PoolState {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        lock(&self.state)
-    }
-
-    /// Runs jobs until the pool is closed: a worker thread.
-    fn run_worker(&self, kernel: Kernel) {
-        // On other systems this would apply to the whole process.
-        #[cfg(target_os = "linux")]
-        if let Err(cause) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
-            tracing::debug!(%cause, "hash workers run at normal priority");
-        }
-        let mut workspace = Workspace::new(kernel);
-        while let Some(job) = self.next() {
-            let deadline = job.deadline;
-            let reply = catch_unwind(AssertUnwindSafe(|| self.run(job, &mut workspace))).unwrap_or_else(|_| {
-                tracing::error!("hash worker panicked; the panic is logged above");
-                workspace = Workspace::new(kernel);
-                None
-            });
-            self.answer(reply, deadline);
-        }
-    }
-
-    fn next(&self) -> Option<Job> {
-        let mut state = self.lock();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(job) = state.queue.pop() {
-                return Some(job);
-            }
-            state = ignore_poison(self.work.wait(state));
-        }
-    }
-
-    /// Runs a job. Releases its admission before the caller receives the result, so that a retry is admitted.
-    fn run(&self, job: Job, workspace: &mut Workspace) -> Option<Reply> {
-        let Job { task, deadline, queued_at, admission } = job;
-        let started = self.clock.monotonic();
-        let is_late = started >= deadline;
-        let queued = started.saturating_duration_since(queued_at);
-        // Set before the channel is checked: a caller that leaves closes the channel first, and then reads this.
-        if !matches!(task, Task::Check { .. }) {
-            admission.begun.set();
-        }
-        match task {
-            // The caller has gone.
-            Task::Hash { answer, .. } if answer.is_closed() => None,
-            Task::Verify { answer, .. } if answer.is_closed() => None,
-            Task::Check { answer, .. } if answer.is_closed() => None,
-            Task::Hash { answer, .. } if is_late => Some(Reply::Hashed(answer, Err(Error::DeadlineExceeded))),
-            Task::Verify { answer, .. } if is_late => Some(Reply::Verified(answer, Err(Error::DeadlineExceeded))),
-            Task::Check { answer, .. } if is_late => Some(Reply::Checked(answer, Err(Error::DeadlineExceeded))),
-            Task::Hash { scheme, form, input, answer } => {
-                let mut salt = [0; SALT_BYTES];
-                self.entropy.fill(&mut salt);
-                let mut tag = [0; TAG_BYTES];
-                let HashSecret { bytes: secret, is_available } = self.pepper.secret(form.key);
-                assert!(is_available, "a new hash has the current key, or the key with which it was verified");
-                let input = HashInput { password: input.as_bytes(), salt: &salt, secret };
-                let derived = self.derive(workspace, form.cost, input, &mut tag, queued);
-                Some(Reply::Hashed(answer, derived.map(|()| PasswordHash::new(scheme, form, salt, tag))))
-            }
-            Task::Verify { input, hash, answer } => {
-                let mut tag = Zeroizing::new(vec![0; hash.tag_len()]);
-                let HashSecret { bytes: secret, is_available } = self.pepper.secret(hash.form.key);
-                let input = HashInput { password: input.as_bytes(), salt: &hash.salt, secret };
-                let derived = self.derive(workspace, hash.form.cost, input, &mut tag, queued);
-                Some(Reply::Verified(answer, derived.map(|()| hash.has_tag(&tag) && is_available)))
-            }
-            Task::Check { work, answer } => {
-                let is_right = work();
-                // Does not update the averages, since it is not a hash.
-                let took = self.clock.monotonic().saturating_duration_since(started);
-                self.observer.on(&Event::ChallengeChecked { queued, took });
-                Some(Reply::Checked(answer, Ok((is_right, QueuePermit { deadline, admission }))))
-            }
-        }
-    }
-
-    /// Sends the result of a job and the held results, or holds it if another job follows soon.
-    fn answer(&self, reply: Option<Reply>, deadline: Instant) {
-        let now = self.clock.monotonic();
-        let mut state = self.lock();
-        state.held.extend(reply.map(|reply| (now, reply)));
-        let since = state.held.first().map_or(now, |(since, _)| *since);
-        let may_wait = deadline.saturating_duration_since(now) >= HOLD_DEADLINE_MIN;
-        let is_usual = |job: &Job| job.task.cost().is_none_or(|cost| cost == self.settings.cost);
-        if may_wait && state.queue.peek().is_some_and(is_usual) && !state.closed {
-            let hold = HOLD_MAX.min(state.queue.wait() / HOLD_PART_OF_WAIT);
-            // The next job to end sends this result too.
-            if now.saturating_duration_since(since) + state.queue.time_between_hashes() <= hold {
-                return;
-            }
-        }
-        let held = std::mem::take(&mut state.held);
-        drop(state);
-        held.into_iter().for_each(|(_, reply)| reply.send());
-    }
-
-    fn derive(
-        &self,
-        workspace: &mut Workspace,
-        cost: Cost,
-        input: HashInput<'_>,
-        tag: &mut [u8],
-        queued: Duration,
-    ) -> Result<(), Error> {
-        let started = self.clock.monotonic();
-        workspace.derive(cost, input, tag).map_err(|cause| {
-            // The parameters were checked when the hash was parsed, so memory is the only cause.
-            tracing::error!(cause, ?cost, "password could not be hashed; is memory exhausted?");
-            NOT_HASHED
-        })?;
-        let took = self.clock.monotonic().saturating_duration_since(started);
-        if cost.memory_kib > self.settings.cost.memory_kib {
-            workspace.shrink();
-        }
-        // Hashes of other costs do not update the averages.
-        if cost == self.settings.cost {
-            self.lock().queue.learn(took);
-        }
-        self.observer.on(&Event::Hashed { queued, took });
-        Ok(())
-    }
-
-    fn random_hash(&self) -> PasswordHash {
-        let (mut salt, mut tag) = ([0; SALT_BYTES], [0; TAG_BYTES]);
-        self.entropy.fill(&mut salt);
-        self.entropy.fill(&mut tag);
-        PasswordHash::new(Scheme::Argon2id, self.current_form(), salt, tag)
-    }
-
-    /// How a new password is hashed.
-    fn current_form(&self) -> HashForm {
-        HashForm { cost: self.settings.cost, key: self.pepper.current() }
-    }
-
-    /// `wait` plus up to a quarter, so that callers that were refused together do not retry together.
-    fn jittered(&self, wait: Duration) -> Duration {
-        let [random] = self.entropy.bytes();
-        jittered(wait, wait / 4, random)
-    }
-}
-
-// === impl Task, Reply ===
-
-impl Task {
-    /// The cost of a hash. `None` for jobs that take as long as one of the current cost.
-    fn cost(&self) -> Option<Cost> {
-        match self {
-            Task::Check { .. } => None,
-            Task::Hash { form, .. } => Some(form.cost),
-            Task::Verify { hash, .. } => Some(hash.form.cost),
-        }
-    }
-}
-
-impl Reply {
-    fn send(self) {
-        // An error says that the caller has gone.
-        match self {
-            Reply::Hashed(answer, result) => drop(answer.send(result)),
-            Reply::Verified(answer, result) => drop(answer.send(result)),
-            Reply::Checked(answer, result) => drop(answer.send(result)),
-        }
+        let deadline = self.deadline;
+        self.admission.submit(Task::Check { work: Box::new(work), answer }, deadline);
+        let (is_right, admission) = received.await.unwrap_or(Err(NOT_HASHED))?;
+        Ok((is_right, QueuePermit { deadline, admission }))
     }
 }
 
@@ -541,7 +229,11 @@ mod tests {
     use std::iter;
 
     use super::*;
-    use crate::domain::ports::System;
+    use crate::domain::{
+        model::Cost,
+        password::hash_worker::Reply,
+        ports::{Clock, System},
+    };
 
     fn pool() -> HashPool {
         pool_of(1)
@@ -690,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_are_served_in_turn_with_an_attacker_who_has_many_jobs() {
+    async fn users_are_served_round_robin_with_an_attacker_who_has_many_jobs() {
         let source = |name: &str| JobSource::LocalPeer(name.bytes().last().map(u32::from));
         let served = order_of_jobs(source).await;
         assert_eq!(served[..5], ["attacker", "ada", "bob", "eve", "attacker"]);

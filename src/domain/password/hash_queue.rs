@@ -1,10 +1,10 @@
 //! The queue before the hash workers: which jobs are admitted, and whose job is next.
 //!
-//! A job belongs to a source: the end user's address where it is known, else the peer. Sources with waiting jobs take turns
-//! (round robin), and the jobs of one source are served in the order in which they came. A job is admitted by its own expected
-//! wait under these turns. So a source that floods fills its own share and is refused, while a job of any other source waits for
-//! one job of each source. With one source this is a plain queue. Every operation takes constant time. Does not know what
-//! a job does, and reads no clock.
+//! Fair queueing: a job belongs to a source, which is the end user's address where it is known, else the peer. Sources with
+//! waiting jobs are served round robin, one job each, and the jobs of one source first in, first out. A job is admitted by its
+//! own expected wait in that order. So a source that floods fills its own share and is refused, while a job of any other source
+//! waits for one job of each source. With one source this is a FIFO queue. Every operation takes constant time. Does not know
+//! what a job does, and reads no clock.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -38,12 +38,12 @@ pub enum Purpose {
     Registration,
 }
 
-/// Who shares a turn in the queue.
+/// What the queue serves round robin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobSource {
     /// The end user's address prefix.
     Client(IpPrefix),
-    /// The address prefix of a peer whose end users are not known: they share its turns.
+    /// The address prefix of a peer whose end users are not known: they are one source.
     Peer(IpPrefix),
     /// A process on this host, by its operating-system user: its end users are not known either.
     LocalPeer(Option<u32>),
@@ -57,8 +57,8 @@ pub(super) struct HashQueue<J> {
     hash_time: HashTime,
     /// Sources with admitted jobs. Each has at least one.
     sources: HashMap<JobSource, SourceJobs<J>>,
-    /// The sources with waiting jobs, in the order of their turns.
-    turns: VecDeque<JobSource>,
+    /// The sources with waiting jobs, in round-robin order.
+    round: VecDeque<JobSource>,
     /// Admitted and not finished, of all sources.
     admitted: usize,
     waiting: usize,
@@ -98,7 +98,7 @@ impl<J> HashQueue<J> {
             workers,
             hash_time: HashTime::of(cost),
             sources: HashMap::new(),
-            turns: VecDeque::new(),
+            round: VecDeque::new(),
             admitted: 0,
             waiting: 0,
         }
@@ -142,19 +142,19 @@ impl<J> HashQueue<J> {
     pub(super) fn push(&mut self, source: JobSource, job: J) {
         let jobs = &mut self.sources.get_mut(&source).expect("an admitted job has a source").waiting;
         if jobs.is_empty() {
-            self.turns.push_back(source);
+            self.round.push_back(source);
         }
         jobs.push_back(job);
         self.waiting += 1;
     }
 
-    /// Takes the first job of the source whose turn it is.
+    /// Takes the first job of the next source.
     pub(super) fn pop(&mut self) -> Option<J> {
-        let source = self.turns.pop_front()?;
+        let source = self.round.pop_front()?;
         let jobs = &mut self.sources.get_mut(&source)?.waiting;
         let job = jobs.pop_front();
         if !jobs.is_empty() {
-            self.turns.push_back(source);
+            self.round.push_back(source);
         }
         self.waiting -= 1;
         job
@@ -162,7 +162,7 @@ impl<J> HashQueue<J> {
 
     /// The job that [`Self::pop`] would take.
     pub(super) fn peek(&self) -> Option<&J> {
-        self.sources.get(self.turns.front()?)?.waiting.front()
+        self.sources.get(self.round.front()?)?.waiting.front()
     }
 
     /// Takes all waiting jobs. They stay admitted.
@@ -200,7 +200,7 @@ impl<J> HashQueue<J> {
         self.wait_behind(self.ahead())
     }
 
-    /// The expected wait of a new job of `source`. Other sources take one turn before each of its jobs, at most.
+    /// The expected wait of a new job of `source`. At most one job of each other source is served before each of its jobs.
     fn wait_of(&self, source: JobSource) -> Duration {
         let own = self.admitted_of(source);
         let sources = self.sources.len() + usize::from(own == 0);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_of_one_source_are_served_in_order_and_sources_in_turn() {
+    fn jobs_of_one_source_are_served_in_order_and_sources_round_robin() {
         let mut queue = queue();
         for (source, job) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2"), (3, "c1")] {
             queue.admit(address(source), Purpose::Account, 5 * SECOND).unwrap();
@@ -285,7 +285,7 @@ mod tests {
         }
         assert_eq!(queue.peek(), Some(&"a1"));
         assert_eq!([queue.pop(), queue.pop()], [Some("a1"), Some("b1")]);
-        // A source that comes back waits for its next turn.
+        // A source that comes back is last in the round.
         queue.release(address(2));
         queue.admit(address(2), Purpose::Account, 5 * SECOND).unwrap();
         queue.push(address(2), "b3");
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(flood(&mut queue, address(1), Purpose::Account), 31, "300 ms, and one job runs");
         let refusal = queue.admit(address(1), Purpose::Account, 5 * SECOND).unwrap_err();
         assert_eq!(refusal, Error::Overloaded { retry_after: 31 * SECOND / 100 }, "31 hashes");
-        // A short deadline, too: the wait of a new source is the time of its turn, two hashes.
+        // A short deadline, too: a new source waits for one job of each source, two hashes.
         queue.admit(address(2), Purpose::Account, SECOND / 20).unwrap();
         queue.push(address(2), address(2));
         assert_eq!(flood(&mut queue, address(3), Purpose::Registration), 6, "a third of 200 ms");
@@ -355,6 +355,6 @@ mod tests {
         }
         assert_eq!(queue.take_all().len(), 10);
         (0..20).for_each(|source| queue.release(address(source)));
-        assert_eq!((queue.admitted(), queue.waiting(), queue.sources.len(), queue.turns.len()), (0, 0, 0, 0));
+        assert_eq!((queue.admitted(), queue.waiting(), queue.sources.len(), queue.round.len()), (0, 0, 0, 0));
     }
 }

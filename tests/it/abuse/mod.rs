@@ -1,6 +1,7 @@
 //! Brute force, proof of work, enumeration by timing, floods, shares of the hash queue, cancelled calls, and hostile
 //! input.
 
+mod attacked_account;
 pub mod brute_force;
 mod cancelled_calls;
 mod enumeration_timing;

@@ -9,5 +9,6 @@ mod examples;
 mod log;
 mod memory;
 mod metrics;
+mod refusals_in_log;
 mod secrets;
 mod shutdown;
