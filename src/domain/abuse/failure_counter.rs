@@ -14,7 +14,7 @@ use std::{
 use futures_util::StreamExt;
 
 use super::{
-    pending_attempts::{PendingAttempts, Sent, Void},
+    pending_attempts::{Changes, PendingAttempts},
     rate_limit::RateLimitSettings,
 };
 use crate::{
@@ -40,15 +40,9 @@ const NODES_MAX: u32 = 16;
 pub(super) struct FailureCounter {
     /// The periods of the limits of an account; zero where it has none.
     periods: ByEvidence<Duration>,
-    pending: Mutex<Pending>,
+    pending: Mutex<HashMap<UsernameHash, PendingAttempts>>,
     /// Held during a write: what was read before a username was cleared must not be stored after it.
     storing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Pending {
-    by_username: HashMap<UsernameHash, PendingAttempts>,
-    version: u64,
 }
 
 /// What counts of a username now.
@@ -77,40 +71,25 @@ impl FailureCounter {
         read: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> u32 {
-        let pending = self.change(username, now, |pending, _| {
-            let increase = pending.increases.of_mut(evidence);
-            increase.count = increase.count.saturating_add(1);
-            increase.gcra += gcra_increase;
-            pending.last_time = now;
-        });
-        let merged = pending.merged(self.credible(read, now).as_ref());
-        merged.map_or(0, |attempts| attempts.counts.of(evidence).consecutive)
+        let mut all = self.pending();
+        let pending = all.entry(username).or_default();
+        pending.change(Changes::failure(evidence, gcra_increase, now), now);
+        self.merged(pending, read, now).map_or(0, |attempts| attempts.counts.of(evidence).consecutive)
     }
 
     /// Resets these counters: an attempt succeeded.
     pub(super) fn succeeded(&self, username: UsernameHash, reset: ByEvidence<bool>, now: SystemTime) {
-        self.change(username, now, |pending, version| {
-            pending.void = pending.void.with_counts(reset);
-            for evidence in Evidence::ALL {
-                if *reset.of(evidence) {
-                    pending.increases.of_mut(evidence).count = 0;
-                }
-            }
-            pending.void_version = version;
-            (pending.floor, pending.sent) = (None, None);
-        });
+        self.pending().entry(username).or_default().change(Changes::reset(reset), now);
     }
 
     /// Clears everything: there is a new password, or an operator unlocked the account.
     pub(super) fn clear(&self, username: UsernameHash, now: SystemTime) {
-        self.change(username, now, |pending, version| {
-            *pending = PendingAttempts { void: Void::All, void_version: version, ..PendingAttempts::new(now) };
-        });
+        self.pending().entry(username).or_default().change(Changes::clear(), now);
     }
 
     /// Whether one more username can be counted.
     pub(super) fn has_capacity(&self) -> bool {
-        self.pending().by_username.len() < USERNAMES_PENDING_MAX
+        self.pending().len() < USERNAMES_PENDING_MAX
     }
 
     /// What counts of a username, given what is stored.
@@ -136,10 +115,18 @@ impl FailureCounter {
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> Option<FailedAttempts> {
-        let pending = self.pending().by_username.get(&username).copied().unwrap_or(PendingAttempts::new(now));
-        let merged = pending.merged(self.credible(stored, now).as_ref());
-        // What this node counted while its clock was wrong is corrected too.
-        self.credible(merged.as_ref(), now)
+        let pending = self.pending().get(&username).copied().unwrap_or_default();
+        self.merged(&pending, stored, now)
+    }
+
+    fn merged(
+        &self,
+        pending: &PendingAttempts,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<FailedAttempts> {
+        let stored = self.credible(stored, now);
+        self.credible(pending.merged(stored.as_ref(), now).as_ref(), now)
     }
 
     /// What is stored, if it still counts. GCRA states are shortened to what attempts can have caused, and never ignored.
@@ -164,9 +151,9 @@ impl FailureCounter {
     pub(super) async fn store_all(&self, store: &dyn Store) {
         let _storing = self.storing.lock().await;
         let usernames: Vec<_> = {
-            let mut pending = self.pending();
-            pending.by_username.retain(|_, pending| pending.is_pending());
-            pending.by_username.keys().copied().collect()
+            let mut all = self.pending();
+            all.retain(|_, pending| pending.is_pending());
+            all.keys().copied().collect()
         };
         let writes = futures_util::stream::iter(usernames).map(async |username| {
             match self.write(store, username).await {
@@ -184,69 +171,27 @@ impl FailureCounter {
         for () in cas_attempts() {
             let seen = store.failures(username).await?;
             let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
-            let Some((sent, merged)) = self.begin_write(username, before.as_ref(), store.now()) else {
-                return Ok(true);
+            let now = store.now();
+            let before = self.credible(before.as_ref(), now);
+            let merged = self.change(username, |pending| pending.begin_write(before.as_ref(), now)).flatten();
+            let Some(merged) = merged else { return Ok(true) };
+            // After an error it is not known whether the store has it.
+            match store.replace_failures(username, seen.as_ref(), merged.as_ref()).await? {
+                Replace::Replaced => {
+                    self.change(username, PendingAttempts::end_write);
+                    return Ok(true);
+                }
+                Replace::Changed => self.change(username, |pending| pending.refuse_write(now)),
             };
-            if store.replace_failures(username, seen.as_ref(), merged.as_ref()).await? == Replace::Replaced {
-                self.end_write(username, sent, merged);
-                return Ok(true);
-            }
         }
         Ok(false)
     }
 
-    /// What to store of a username over what was just read; `None` when the store has it all.
-    fn begin_write(
-        &self,
-        username: UsernameHash,
-        before: Option<&FailedAttempts>,
-        now: SystemTime,
-    ) -> Option<(PendingAttempts, Option<FailedAttempts>)> {
-        let mut all = self.pending();
-        let pending = all.by_username.get_mut(&username)?;
-        if !pending.is_pending() {
-            return None;
-        }
-        // The floor is only for readers.
-        let merged = PendingAttempts { floor: None, ..*pending }.merged(self.credible(before, now).as_ref());
-        let merged = merged.filter(|merged| merged.forget_time() > now);
-        let increases = pending.increases;
-        if merged.as_ref() == before {
-            pending.stored(&increases, merged);
-            return None;
-        }
-        pending.sent = merged.map(|merged| Sent { merged, increases });
-        Some((*pending, merged))
+    fn change<T>(&self, username: UsernameHash, change: impl FnOnce(&mut PendingAttempts) -> T) -> Option<T> {
+        self.pending().get_mut(&username).map(change)
     }
 
-    /// Takes away what was stored; attempts that came meanwhile go on waiting.
-    fn end_write(&self, username: UsernameHash, sent: PendingAttempts, merged: Option<FailedAttempts>) {
-        let mut all = self.pending();
-        let Some(now) = all.by_username.get_mut(&username) else { return };
-        // Another version: an attempt succeeded meanwhile, which makes all that was stored void.
-        if now.void_version == sent.void_version {
-            now.stored(&sent.increases, merged);
-        }
-    }
-
-    fn change(
-        &self,
-        username: UsernameHash,
-        now: SystemTime,
-        change: impl FnOnce(&mut PendingAttempts, u64),
-    ) -> PendingAttempts {
-        let mut all = self.pending();
-        all.version += 1;
-        let version = all.version;
-        let pending = all.by_username.entry(username).or_insert(PendingAttempts::new(now));
-        if !pending.is_pending() {
-            (pending.first_time, pending.last_time) = (now, now);
-        }
-        change(pending, version);
-        *pending
-    }
-
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<UsernameHash, PendingAttempts>> {
         lock(&self.pending)
     }
 }

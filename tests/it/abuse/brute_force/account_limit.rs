@@ -78,6 +78,42 @@ async fn failed_attempts_that_cannot_be_stored_count_at_once_and_are_stored_late
     assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "RATE_LIMITED");
 }
 
+/// An attempt that waits to be stored does not make the time since then count as used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_during_a_long_store_outage_are_limited_like_others() {
+    let clock = Arc::new(ManualClock::stopped());
+    let store = Faulty::with_clock(Fault::None, clock.clone());
+    let app = App::on(store.clone()).args(&RATE_LIMITS).clock(clock.clone()).start().await;
+    app.registered("bob").await;
+    store.set(Fault::WritesNothing);
+    assert_eq!(outcome(&login(&app, "ada", "wrong password").await), "INVALID_CREDENTIALS");
+    app.rules.store_failed_attempts().await;
+    clock.advance(Duration::from_secs(3_600));
+    assert_eq!(concurrent_attempts(&app, "ada", 30).await.0, 10);
+    store.set(Fault::None);
+    app.rules.store_failed_attempts().await;
+    assert_eq!(rate_limit_of(&login(&app, "ada", "wrong password").await.unwrap_err()).1, Duration::from_secs(30));
+}
+
+/// Nodes whose attempts lead to the same stored value, at the same time, count all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_attempts_of_two_nodes_at_the_same_time_are_both_counted() {
+    let clock = Arc::new(ManualClock::stopped());
+    let store = Faulty::with_clock(Fault::None, clock.clone());
+    let node = || App::on(store.clone()).args(&RATE_LIMITS).args(&["--token-issuer", "https://auth.example"]);
+    let (one, other) = (node().clock(clock.clone()).start().await, node().clock(clock.clone()).start().await);
+    one.registered("bob").await;
+    for round in 0..5 {
+        for app in [&one, &other] {
+            assert_eq!(outcome(&login(app, "ada", "wrong password").await), "INVALID_CREDENTIALS", "{round}");
+        }
+        store.set(Fault::LetsOthersRun);
+        tokio::join!(one.rules.store_failed_attempts(), other.rules.store_failed_attempts());
+        store.set(Fault::None);
+    }
+    assert_eq!(outcome(&login(&one, "ada", "wrong password").await), "RATE_LIMITED", "ten attempts are counted");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_attempt_with_a_lost_store_reply_is_counted_once() {
     let store = Faulty::with(Fault::None);

@@ -34,6 +34,8 @@ pub enum Fault {
     ForgetsRepeats,
     /// Compare-and-set writes without comparing, and other tasks run before each write.
     ComparesNothing,
+    /// Other tasks run before each read and write.
+    LetsOthersRun,
     /// Accepts a single-use secret again and again.
     SpendsAgain,
     /// Storing a session is refused. Everything else works.
@@ -92,7 +94,7 @@ impl Faulty {
             | Fault::ForgetsFailures
             | Fault::WritesNothing
             | Fault::SpendsAgain => Ok(()),
-            Fault::ComparesNothing => {
+            Fault::ComparesNothing | Fault::LetsOthersRun => {
                 tokio::task::yield_now().await;
                 Ok(())
             }
