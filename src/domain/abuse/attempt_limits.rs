@@ -278,10 +278,8 @@ impl AttemptLimits {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
         let ActiveHold { username, attempts, state, .. } = held;
         attempts.into_iter().for_each(Reservation::keep);
-        let reset = ByEvidence::each(|evidence| {
-            *state.counts.of(evidence) > 0 && !active.settings.is_locked(&state.counts, evidence)
-        });
-        if reset.values().any(|is_reset| *is_reset) {
+        let reset = ByEvidence::each(|evidence| !active.settings.is_locked(&state.counts, evidence));
+        if Evidence::ALL.iter().any(|evidence| *reset.of(*evidence) && *state.counts.of(*evidence) > 0) {
             active.counter.succeeded(username, reset, self.store.now());
         }
     }

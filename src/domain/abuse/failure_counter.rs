@@ -2,8 +2,8 @@
 //! user.
 //!
 //! A failed attempt costs no write: this node keeps it in memory and stores all of them together each second. Until then it
-//! counts on this node. A record expires after the last failed attempt: one hour for each of them, at most 90 days. So made-up
-//! usernames that are tried once leave no more records than one hour has hashes.
+//! counts on this node. Each failed attempt delays the end of its record by an hour, to 90 days from now at most. So made-up
+//! usernames leave on average no more records than one hour has hashes.
 
 use std::{
     collections::HashMap,
@@ -131,14 +131,13 @@ impl FailureCounter {
 
     /// What is stored, if it still counts. GCRA states are shortened to what attempts can have caused, and never ignored.
     fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let stored = stored.filter(|stored| stored.forget_time() > now)?;
-        let stored = stored.with_credible_times(now);
+        let stored = stored?.with_credible_times(now).without_forgotten(now);
         let counts = stored.counts.zip(&self.periods, |count, period| {
             // A limit that was turned off or shortened leaves a longer state behind.
             let latest = now + NODES_MAX * *period + CLOCK_TOLERANCE;
             FailureCount { clear_time: count.clear_time.min(latest), ..*count }
         });
-        Some(FailedAttempts { counts, ..stored })
+        Some(FailedAttempts { counts, ..stored }).filter(|credible| credible.kept_until() > now)
     }
 
     /// Stores what waits of one username, now; `false` when other nodes were always faster.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     common::time::{credible_or_now, to_the_millisecond},
-    domain::model::{ByEvidence, Evidence, FailedAttempts, FailureCount},
+    domain::model::{ByEvidence, Evidence, FailedAttempts, FailureCount, KEPT_FOR, KEPT_FOR_MAX},
 };
 
 /// What of one username is not stored yet.
@@ -36,6 +36,8 @@ pub(super) struct Changes {
     void: Void,
     /// Failed attempts since then.
     counts: ByEvidence<u32>,
+    /// When the consecutive failed attempts are forgotten.
+    forget: Delay,
     /// The GCRA states of the account.
     gcra: ByEvidence<Delay>,
     /// The time of the last failed attempt; `None` without one.
@@ -83,6 +85,11 @@ impl Delay {
 }
 
 impl Void {
+    /// Whether all counters are reset. Then nothing is left to forget.
+    fn is_of_all_counts(self) -> bool {
+        self.counts().values().all(|is_reset| *is_reset)
+    }
+
     /// Which counters are reset.
     fn counts(self) -> ByEvidence<bool> {
         match self {
@@ -104,7 +111,7 @@ impl Void {
 impl Changes {
     /// An attempt failed, which adds so much to the account's GCRA state.
     pub(super) fn failure(evidence: Evidence, gcra_increase: Duration, now: SystemTime) -> Self {
-        let mut failure = Self { last_time: Some(now), ..Self::default() };
+        let mut failure = Self { last_time: Some(now), forget: Delay::event(now, KEPT_FOR), ..Self::default() };
         *failure.counts.of_mut(evidence) = 1;
         *failure.gcra.of_mut(evidence) = Delay::event(now, gcra_increase);
         failure
@@ -134,6 +141,7 @@ impl Changes {
         Self {
             void: self.void.then(later.void),
             counts: counts.zip(&later.counts, |one, other| one.saturating_add(*other)),
+            forget: if later.void.is_of_all_counts() { later.forget } else { self.forget.then(later.forget) },
             gcra: self.gcra.zip(&later.gcra, |one, other| one.then(*other)),
             last_time: self.last_time.max(later.last_time),
         }
@@ -146,19 +154,23 @@ impl Changes {
         if credible == last_time {
             return self;
         }
-        let gcra = ByEvidence::each(|evidence| {
-            let delay = *self.gcra.of(evidence);
-            Delay { least: credible + delay.least.duration_since(last_time).unwrap_or_default(), ..delay }
-        });
-        Self { gcra, last_time: Some(credible), ..self }
+        let moved = |delay: &Delay| {
+            let least = credible + delay.least.duration_since(last_time).unwrap_or_default();
+            Delay { least, ..*delay }
+        };
+        let gcra = ByEvidence::each(|evidence| moved(self.gcra.of(evidence)));
+        Self { forget: moved(&self.forget), gcra, last_time: Some(credible), ..self }
     }
 
     /// What is left of `before` after the changes; `None` when it is nothing.
     fn applied(self, before: Option<FailedAttempts>) -> Option<FailedAttempts> {
         let before = before.filter(|_| self.void != Void::All);
         let last_time = self.last_time.max(before.map(|before| before.last_time)).map(to_the_millisecond)?;
-        let never = ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: SystemTime::UNIX_EPOCH });
-        let counts = before.map_or(never, |before| before.counts);
+        let never = SystemTime::UNIX_EPOCH;
+        let none = ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: never });
+        let counts = before.map_or(none, |before| before.counts);
+        let forget_time = before.filter(|_| !self.void.is_of_all_counts()).map_or(never, |before| before.forget_time);
+        let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + KEPT_FOR_MAX);
         let counts = counts.zip(&self.void.counts(), |count, is_reset| FailureCount {
             consecutive: if *is_reset { 0 } else { count.consecutive },
             ..*count
@@ -170,7 +182,7 @@ impl Changes {
                 clear_time: to_the_millisecond(delay.applied(count.clear_time)).max(last_time),
             }
         });
-        Some(FailedAttempts { last_time, counts })
+        Some(FailedAttempts { last_time, forget_time: to_the_millisecond(forget_time), counts })
     }
 }
 
@@ -187,7 +199,7 @@ impl PendingAttempts {
 
     /// This merged with what is stored; `None` when nothing is left.
     pub(super) fn merged(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let floor = self.floor.map(|floor| floor.with_credible_times(now));
+        let floor = self.floor.map(|floor| floor.with_credible_times(now).without_forgotten(now));
         self.not_in(stored, now).applied(greater(stored.copied(), floor))
     }
 
@@ -198,7 +210,7 @@ impl PendingAttempts {
         now: SystemTime,
     ) -> Option<Option<FailedAttempts>> {
         let changes = self.not_in(stored, now);
-        let merged = changes.applied(stored.copied()).filter(|merged| merged.forget_time() > now);
+        let merged = changes.applied(stored.copied()).filter(|merged| merged.kept_until() > now);
         self.sent = Some(Sent { merged, changes });
         self.changes = Changes::default();
         if changes.is_nothing() || merged.as_ref() == stored {
@@ -239,5 +251,6 @@ fn greater(one: Option<FailedAttempts>, other: Option<FailedAttempts>) -> Option
         consecutive: a.consecutive.max(b.consecutive),
         clear_time: a.clear_time.max(b.clear_time),
     });
-    Some(FailedAttempts { last_time: a.last_time.max(b.last_time), counts })
+    let (last_time, forget_time) = (a.last_time.max(b.last_time), a.forget_time.max(b.forget_time));
+    Some(FailedAttempts { last_time, forget_time, counts })
 }

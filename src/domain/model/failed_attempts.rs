@@ -5,14 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::common::time::credible_or_now;
+use crate::common::time::{credible_or_now, is_credible_end};
 
-/// How long each failed attempt keeps its record after the last one. Each costs a hash, so new made-up names leave no more
-/// records than this time has hashes.
-const KEPT_FOR: Duration = Duration::from_secs(3_600);
+/// By how much each failed attempt delays the end of its record. Each costs a hash, so records exist for no more hours together
+/// than there were hashes: made-up names leave on average as many records as this time has hashes, however they are tried.
+pub(in crate::domain) const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 /// The maximum for any number of them.
-const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
+pub(in crate::domain) const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// What an attempt shows beside the password. Attempts of each kind are counted and limited apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub struct ByEvidence<T>([T; 3]);
 pub struct FailedAttempts {
     /// The time of the last one.
     pub last_time: SystemTime,
+    /// When the consecutive failed attempts are forgotten; the time of the last one or earlier if there are none.
+    pub forget_time: SystemTime,
     /// The counts.
     pub counts: ByEvidence<FailureCount>,
 }
@@ -95,20 +97,34 @@ impl ByEvidence<u32> {
 }
 
 impl FailedAttempts {
-    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and its
-    /// GCRA states are as long as they were then. How long they can be depends on the settings (`abuse/failure_counter.rs`).
+    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and what
+    /// ends later is as long as it was then. How long GCRA states can be depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         // Every field by name, so that a new time is not forgotten.
-        let Self { last_time, counts } = self;
+        let Self { last_time, forget_time, counts } = self;
         let credible = credible_or_now(last_time, now);
-        if credible == last_time {
+        let moved = |time: SystemTime| match credible == last_time {
+            true => time,
+            false => credible + time.duration_since(last_time).unwrap_or_default(),
+        };
+        let forget_time = moved(forget_time);
+        Self {
+            last_time: credible,
+            forget_time: if is_credible_end(forget_time, KEPT_FOR_MAX, now) { forget_time } else { now + KEPT_FOR_MAX },
+            counts: ByEvidence::each(|evidence| {
+                let FailureCount { consecutive, clear_time } = *counts.of(evidence);
+                FailureCount { consecutive, clear_time: moved(clear_time) }
+            }),
+        }
+    }
+
+    /// What counts now. After the time for it the consecutive failed attempts are forgotten, and the GCRA states are not.
+    pub(in crate::domain) fn without_forgotten(self, now: SystemTime) -> Self {
+        if self.forget_time > now {
             return self;
         }
-        let counts = counts.zip(&counts, |count, _| {
-            let left = count.clear_time.duration_since(last_time).unwrap_or_default();
-            FailureCount { clear_time: credible + left, ..*count }
-        });
-        Self { last_time: credible, counts }
+        let counts = ByEvidence::each(|evidence| FailureCount { consecutive: 0, ..*self.counts.of(evidence) });
+        Self { counts, ..self }
     }
 
     /// The consecutive failed attempts.
@@ -117,8 +133,7 @@ impl FailedAttempts {
     }
 
     /// When the record is no longer needed.
-    pub fn forget_time(&self) -> SystemTime {
-        let kept_for = KEPT_FOR.saturating_mul(self.consecutive().total()).min(KEPT_FOR_MAX);
-        self.counts.values().map(|count| count.clear_time).fold(self.last_time + kept_for, SystemTime::max)
+    pub fn kept_until(&self) -> SystemTime {
+        self.counts.values().map(|count| count.clear_time).fold(self.forget_time, SystemTime::max)
     }
 }

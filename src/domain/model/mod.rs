@@ -30,6 +30,7 @@ pub use self::{
     username::{USERNAME_CHARS_MAX, Username},
 };
 pub(in crate::domain) use self::{
+    failed_attempts::{KEPT_FOR, KEPT_FOR_MAX},
     ids::new_uuid,
     keys::Signer,
     password::{PASSWORD_BYTES_MAX, with_plain_spaces},
