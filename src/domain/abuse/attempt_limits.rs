@@ -321,8 +321,8 @@ impl ActiveLimits {
                 evidence == Evidence::Familiar && !is_strict && settings.is_locked(&state.counts, evidence);
             let evidence = if is_unfamiliar { Evidence::None } else { evidence };
             let is_locked = settings.is_locked(&state.counts, evidence);
-            let is_too_cheap = price.is_some_and(|price| !price::is_enough(price, &state.counts));
-            if is_locked && !is_strict || is_too_cheap {
+            let left_at_price = price.and_then(|price| price::left(price, state.price_failures));
+            if is_locked && !is_strict || left_at_price == Some(0) {
                 return Decision::MoreThanPassword;
             }
             match (&held.address, evidence) {
@@ -333,8 +333,8 @@ impl ActiveLimits {
             // A strict lockout counts attempts with any evidence together.
             let in_flight = RateLimitKey::InFlight(username, if is_strict { Evidence::None } else { evidence });
             let requests = [attempts, failures.clone()].concat();
-            let reserved =
-                self.limiter.try_reserve_in_flight(in_flight, self.in_flight_max(&state, evidence), &requests);
+            let in_flight_max = self.in_flight_max(&state, evidence).min(left_at_price.unwrap_or(u32::MAX));
+            let reserved = self.limiter.try_reserve_in_flight(in_flight, in_flight_max, &requests);
             let mut reserved = match reserved {
                 Ok(reserved) => reserved,
                 Err(exceeded) => return Decision::Exceeded(exceeded),

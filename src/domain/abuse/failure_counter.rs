@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 
 use super::{
     pending_attempts::{Changes, PendingAttempts},
+    price,
     rate_limit::RateLimitSettings,
 };
 use crate::{
@@ -52,6 +53,8 @@ pub(super) struct AttemptState {
     pub(super) counts: ByEvidence<u32>,
     /// The GCRA states of the account.
     pub(super) gcra: ByEvidence<Duration>,
+    /// The failed attempts that set the price of a proof of work.
+    pub(super) price_failures: u32,
 }
 
 impl FailureCounter {
@@ -105,6 +108,7 @@ impl FailureCounter {
             gcra: ByEvidence::each(|evidence| {
                 attempts.counts.of(evidence).clear_time.duration_since(now).unwrap_or_default()
             }),
+            price_failures: price::failures(&attempts, now),
         }
     }
 

@@ -142,8 +142,8 @@ impl AttemptLimits {
             (ChallengePurpose::Login, None) => return Ok(price::STEPS_OF_ANY_ACCOUNT),
             (ChallengePurpose::Login, Some(username)) => username,
         };
-        let failures = self.consecutive_failures(username).await?;
-        Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+        let attempts = self.consecutive_failures(username).await?;
+        Ok(attempts.map_or(0, |attempts| price::of(price::failures(&attempts, self.store.now()))))
     }
 
     /// Counts a wrong client secret at the peer. The right secret is not limited, so that one client of a proxy cannot stop the
