@@ -22,7 +22,7 @@ use crate::{
     common::{lock::lock, time::CLOCK_TOLERANCE},
     domain::{
         error::StoreError,
-        model::{ByEvidence, Evidence, FailedAttempts, FailureCount, UsernameHash},
+        model::{ByEvidence, ConsecutiveFailures, FailedAttempts, FailureCount, UsernameHash},
         ports::{Replace, Store, cas_attempts},
     },
 };
@@ -49,8 +49,7 @@ pub(super) struct FailureCounter {
 /// What counts of a username now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct AttemptState {
-    /// Consecutive failed attempts.
-    pub(super) counts: ByEvidence<u32>,
+    pub(super) failures: ConsecutiveFailures,
     /// The GCRA states of the account.
     pub(super) gcra: ByEvidence<Duration>,
     /// The failed attempts that set the price of a proof of work.
@@ -64,20 +63,19 @@ impl FailureCounter {
         Self { periods, pending: Mutex::default(), storing: tokio::sync::Mutex::default() }
     }
 
-    /// Counts one more failed attempt, which added so much to the account's GCRA state. Answers the consecutive failed
-    /// attempts with this evidence, given what was read of them.
+    /// Counts a failed attempt. Answers the consecutive failed attempts before and after it, given what was read of them.
     pub(super) fn failed(
         &self,
         username: UsernameHash,
-        evidence: Evidence,
-        gcra_increase: Duration,
+        failure: Changes,
         read: Option<&FailedAttempts>,
         now: SystemTime,
-    ) -> u32 {
+    ) -> [ConsecutiveFailures; 2] {
         let mut all = self.pending();
         let pending = all.entry(username).or_default();
-        pending.change(Changes::failure(evidence, gcra_increase, now), now);
-        self.merged(pending, read, now).map_or(0, |attempts| attempts.counts.of(evidence).consecutive)
+        let before = self.merged(pending, read, now);
+        pending.change(failure, now);
+        [before, self.merged(pending, read, now)].map(|all| all.map_or_else(Default::default, |all| all.consecutive()))
     }
 
     /// Resets these counters: an attempt succeeded.
@@ -104,7 +102,7 @@ impl FailureCounter {
     ) -> AttemptState {
         let Some(attempts) = self.attempts(username, stored, now) else { return AttemptState::default() };
         AttemptState {
-            counts: attempts.consecutive(),
+            failures: attempts.consecutive(),
             gcra: ByEvidence::each(|evidence| {
                 attempts.counts.of(evidence).clear_time.duration_since(now).unwrap_or_default()
             }),
@@ -141,7 +139,7 @@ impl FailureCounter {
             let latest = now + NODES_MAX * *period + CLOCK_TOLERANCE;
             FailureCount { clear_time: count.clear_time.min(latest), ..*count }
         });
-        Some(FailedAttempts { counts, ..stored }).filter(|credible| credible.kept_until() > now)
+        Some(FailedAttempts { counts, ..stored }).filter(|credible| credible.is_kept(now))
     }
 
     /// Stores what waits of one username, now; `false` when other nodes were always faster.

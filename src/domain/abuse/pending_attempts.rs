@@ -36,7 +36,9 @@ pub(super) struct Changes {
     void: Void,
     /// Failed attempts since then.
     counts: ByEvidence<u32>,
-    /// When the consecutive failed attempts are forgotten.
+    /// Those of them that are never forgotten.
+    lasting: u32,
+    /// When the others are.
     forget: Delay,
     /// The GCRA states of the account.
     gcra: ByEvidence<Delay>,
@@ -85,7 +87,7 @@ impl Delay {
 }
 
 impl Void {
-    /// Whether all counters are reset. Then nothing is left to forget.
+    /// Whether all counters are reset, and so is what lasts. Then nothing is left to forget.
     fn is_of_all_counts(self) -> bool {
         self.counts().values().all(|is_reset| *is_reset)
     }
@@ -109,9 +111,10 @@ impl Void {
 }
 
 impl Changes {
-    /// An attempt failed, which adds so much to the account's GCRA state.
-    pub(super) fn failure(evidence: Evidence, gcra_increase: Duration, now: SystemTime) -> Self {
-        let mut failure = Self { last_time: Some(now), forget: Delay::event(now, KEPT_FOR), ..Self::default() };
+    /// An attempt failed, which adds so much to the account's GCRA state and, if it `is_lasting`, is not forgotten.
+    pub(super) fn failure(evidence: Evidence, gcra_increase: Duration, is_lasting: bool, now: SystemTime) -> Self {
+        let (forget, lasting) = (Delay::event(now, KEPT_FOR), u32::from(is_lasting));
+        let mut failure = Self { last_time: Some(now), forget, lasting, ..Self::default() };
         *failure.counts.of_mut(evidence) = 1;
         *failure.gcra.of_mut(evidence) = Delay::event(now, gcra_increase);
         failure
@@ -136,12 +139,17 @@ impl Changes {
         if later.void == Void::All {
             return later;
         }
+        let (lasting, forget) = match later.void.is_of_all_counts() {
+            true => (0, Delay::default()),
+            false => (self.lasting, self.forget),
+        };
         let is_reset = later.void.counts();
         let counts = self.counts.zip(&is_reset, |count, is_reset| if *is_reset { 0 } else { *count });
         Self {
             void: self.void.then(later.void),
             counts: counts.zip(&later.counts, |one, other| one.saturating_add(*other)),
-            forget: if later.void.is_of_all_counts() { later.forget } else { self.forget.then(later.forget) },
+            lasting: lasting.saturating_add(later.lasting),
+            forget: forget.then(later.forget),
             gcra: self.gcra.zip(&later.gcra, |one, other| one.then(*other)),
             last_time: self.last_time.max(later.last_time),
         }
@@ -169,7 +177,9 @@ impl Changes {
         let never = SystemTime::UNIX_EPOCH;
         let none = ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: never });
         let counts = before.map_or(none, |before| before.counts);
-        let forget_time = before.filter(|_| !self.void.is_of_all_counts()).map_or(never, |before| before.forget_time);
+        let (forget_time, lasting) = before
+            .filter(|_| !self.void.is_of_all_counts())
+            .map_or((never, 0), |before| (before.forget_time, before.lasting));
         let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + KEPT_FOR_MAX);
         let counts = counts.zip(&self.void.counts(), |count, is_reset| FailureCount {
             consecutive: if *is_reset { 0 } else { count.consecutive },
@@ -182,7 +192,8 @@ impl Changes {
                 clear_time: to_the_millisecond(delay.applied(count.clear_time)).max(last_time),
             }
         });
-        Some(FailedAttempts { last_time, forget_time: to_the_millisecond(forget_time), counts })
+        let (forget_time, lasting) = (to_the_millisecond(forget_time), lasting.saturating_add(self.lasting));
+        Some(FailedAttempts { last_time, forget_time, counts, lasting })
     }
 }
 
@@ -210,7 +221,7 @@ impl PendingAttempts {
         now: SystemTime,
     ) -> Option<Option<FailedAttempts>> {
         let changes = self.not_in(stored, now);
-        let merged = changes.applied(stored.copied()).filter(|merged| merged.kept_until() > now);
+        let merged = changes.applied(stored.copied()).filter(|merged| merged.is_kept(now));
         self.sent = Some(Sent { merged, changes });
         self.changes = Changes::default();
         if changes.is_nothing() || merged.as_ref() == stored {
@@ -252,5 +263,5 @@ fn greater(one: Option<FailedAttempts>, other: Option<FailedAttempts>) -> Option
         clear_time: a.clear_time.max(b.clear_time),
     });
     let (last_time, forget_time) = (a.last_time.max(b.last_time), a.forget_time.max(b.forget_time));
-    Some(FailedAttempts { last_time, forget_time, counts })
+    Some(FailedAttempts { last_time, forget_time, counts, lasting: a.lasting.max(b.lasting) })
 }

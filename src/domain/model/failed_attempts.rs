@@ -38,6 +38,17 @@ pub struct FailedAttempts {
     pub forget_time: SystemTime,
     /// The counts.
     pub counts: ByEvidence<FailureCount>,
+    /// Consecutive failed attempts at an existing user that are never forgotten: those of a strict lockout.
+    pub lasting: u32,
+}
+
+/// The consecutive failed attempts of a username.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsecutiveFailures {
+    /// Those that are not forgotten yet. Limits that clients can see depend on these alone.
+    pub by_evidence: ByEvidence<u32>,
+    /// See [`FailedAttempts::lasting`].
+    pub lasting: u32,
 }
 
 /// Failed attempts with the same evidence.
@@ -96,12 +107,19 @@ impl ByEvidence<u32> {
     }
 }
 
+impl ConsecutiveFailures {
+    /// All of them.
+    pub fn total(&self) -> u32 {
+        self.by_evidence.total().max(self.lasting)
+    }
+}
+
 impl FailedAttempts {
     /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and what
     /// ends later is as long as it was then. How long GCRA states can be depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         // Every field by name, so that a new time is not forgotten.
-        let Self { last_time, forget_time, counts } = self;
+        let Self { last_time, forget_time, counts, lasting } = self;
         let credible = credible_or_now(last_time, now);
         let moved = |time: SystemTime| match credible == last_time {
             true => time,
@@ -115,10 +133,12 @@ impl FailedAttempts {
                 let FailureCount { consecutive, clear_time } = *counts.of(evidence);
                 FailureCount { consecutive, clear_time: moved(clear_time) }
             }),
+            lasting,
         }
     }
 
-    /// What counts now. After the time for it the consecutive failed attempts are forgotten, and the GCRA states are not.
+    /// What counts now. After the time for it the consecutive failed attempts are forgotten, but neither the GCRA states nor
+    /// what lasts.
     pub(in crate::domain) fn without_forgotten(self, now: SystemTime) -> Self {
         if self.forget_time > now {
             return self;
@@ -128,12 +148,19 @@ impl FailedAttempts {
     }
 
     /// The consecutive failed attempts.
-    pub fn consecutive(&self) -> ByEvidence<u32> {
-        ByEvidence::each(|evidence| self.counts.of(evidence).consecutive)
+    pub fn consecutive(&self) -> ConsecutiveFailures {
+        let by_evidence = ByEvidence::each(|evidence| self.counts.of(evidence).consecutive);
+        ConsecutiveFailures { by_evidence, lasting: self.lasting }
     }
 
-    /// When the record is no longer needed.
-    pub fn kept_until(&self) -> SystemTime {
-        self.counts.values().map(|count| count.clear_time).fold(self.forget_time, SystemTime::max)
+    /// Until when the record is needed; `None` is for ever.
+    pub fn kept_until(&self) -> Option<SystemTime> {
+        let end = self.counts.values().map(|count| count.clear_time).fold(self.forget_time, SystemTime::max);
+        (self.lasting == 0).then_some(end)
+    }
+
+    /// Whether the record is still needed.
+    pub(in crate::domain) fn is_kept(&self, now: SystemTime) -> bool {
+        self.kept_until().is_none_or(|end| end > now)
     }
 }

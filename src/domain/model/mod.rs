@@ -18,7 +18,7 @@ mod username;
 pub(crate) use self::user_data::fingerprint;
 pub use self::{
     challenge::{ChallengeFault, ChallengePurpose, NewChallenge},
-    failed_attempts::{ByEvidence, Evidence, FailedAttempts, FailureCount},
+    failed_attempts::{ByEvidence, ConsecutiveFailures, Evidence, FailedAttempts, FailureCount},
     ids::{RequestId, SessionId, SessionListEntry, UserId},
     keys::{AddressHash, IpPrefix, KeyRing, PublicKey, StoredKey, StoredSecret, UsernameHash},
     password::Password,

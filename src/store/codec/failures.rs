@@ -34,6 +34,8 @@ struct FailedAttemptsDocument {
     clear_time: SystemTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof_of_work_clear_time: Option<StoredTime>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    lasting_count: u32,
 }
 
 /// Decodes the document.
@@ -52,13 +54,13 @@ pub(in crate::store) fn write(seen: Option<&Revision>, failures: &FailedAttempts
 }
 
 /// Until when the document is kept, by its bytes.
-pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
+pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     decode(bytes, VERSION).map(|document| kept_until(&decoded(document)))
 }
 
-/// Until when failed attempts are kept.
-pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> SystemTime {
-    to_the_millisecond(failures.kept_until())
+/// Until when failed attempts are kept; `None` is for ever.
+pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> Option<SystemTime> {
+    failures.kept_until().map(to_the_millisecond)
 }
 
 fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
@@ -71,6 +73,7 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
         forget_time,
         clear_time,
         proof_of_work_clear_time,
+        lasting_count,
     } = document;
     let counts = ByEvidence::each(|evidence| match evidence {
         Evidence::None => FailureCount { consecutive: count, clear_time },
@@ -81,11 +84,11 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
             clear_time: proof_of_work_clear_time.as_ref().map_or(last_time, |time| time.0),
         },
     });
-    FailedAttempts { last_time, forget_time, counts }
+    FailedAttempts { last_time, forget_time, counts, lasting: lasting_count }
 }
 
 fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
-    let FailedAttempts { last_time, forget_time, counts } = *failures;
+    let FailedAttempts { last_time, forget_time, counts, lasting } = *failures;
     let [unproven, familiar, proven] = Evidence::ALL.map(|evidence| *counts.of(evidence));
     FailedAttemptsDocument {
         v: VERSION,
@@ -96,6 +99,7 @@ fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
         forget_time,
         clear_time: unproven.clear_time,
         proof_of_work_clear_time: (proven.clear_time > last_time).then_some(StoredTime(proven.clear_time)),
+        lasting_count: lasting,
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::Request;
 use watchword::{
     api::{pb, rpc},
+    config::Config,
     domain::password::Cost,
 };
 
@@ -146,14 +147,27 @@ async fn clock_set_back_neither_extends_nor_ends_the_rate_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_attempt_counts_like_a_wrong_password() {
-    let app = with_rate_limits(StoreKind::Memory).args(&["--throttle-per-address", "5/10m"]).change(|config| {
-        config.hashing.workers = 1;
-        config.hashing.cost = Cost { memory_kib: 19_456, passes: 4, lanes: 1 };
-    });
-    let app = app.start().await;
+    let app = with_rate_limits(StoreKind::Memory).args(&["--throttle-per-address", "5/10m"]);
+    let app = app.change(with_slow_hashes).start().await;
     app.registered("ada").await;
+    abandon_attempts(&app, 5).await;
+    let answer = login_from(&app, [127, 0, 0, 1], "bob", "wrong password").await;
+    assert_eq!(answer.status, 429, "the limit of the address is used up");
+    for number in 0..10 {
+        let answer = login_from(&app, [127, 3, 3, number], "ada", "wrong password").await;
+        assert_eq!(answer.status, if number < 5 { 200 } else { 429 }, "attempt {number}: five count at the account");
+    }
+}
+
+pub fn with_slow_hashes(config: &mut Config) {
+    config.hashing.workers = 1;
+    config.hashing.cost = Cost { memory_kib: 19_456, passes: 4, lanes: 1 };
+}
+
+/// Attempts at ada whose caller leaves while the hash is computed, until so many count.
+pub async fn abandon_attempts(app: &App, count: usize) {
     let mut cancelled = 0;
-    while app.events.count("abandoned") < 5 {
+    while app.events.count("abandoned") < count {
         cancelled += 1;
         assert!(cancelled < 200, "cancelled attempts never count");
         let hashed = app.events.count("hashed");
@@ -168,12 +182,6 @@ async fn cancelled_attempt_counts_like_a_wrong_password() {
         while !app.rules.hash_pool().is_idle() {
             tokio::task::yield_now().await;
         }
-    }
-    let answer = login_from(&app, [127, 0, 0, 1], "bob", "wrong password").await;
-    assert_eq!(answer.status, 429, "the limit of the address is used up");
-    for number in 0..10 {
-        let answer = login_from(&app, [127, 3, 3, number], "ada", "wrong password").await;
-        assert_eq!(answer.status, if number < 5 { 200 } else { 429 }, "attempt {number}: five count at the account");
     }
 }
 

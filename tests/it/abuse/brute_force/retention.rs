@@ -101,7 +101,7 @@ async fn fail(channel: &Channel, username: &str) {
     assert_eq!(reason(&error), "INVALID_CREDENTIALS", "{username}");
 }
 
-async fn stored_records(documents: &dyn DocumentStore) -> usize {
+pub async fn stored_records(documents: &dyn DocumentStore) -> usize {
     let (mut count, mut pages) = (0, ScanPages::new(documents, Some(Kind::FailedAttempts)));
     while let Some(page) = pages.next().await.unwrap() {
         count += page.len();
@@ -126,8 +126,7 @@ async fn made_up_names_keep_records_for_no_more_hours_than_attempts() {
             let app = App::on(documents.clone()).args(&RATE_LIMITS).args(&UNLIMITED_RATES);
             let app = app.args(&["--failure-cap", "1000"]).clock(clock.clone()).start().await;
             let channel = app.channel().await;
-            let (mut records, mut attempts, mut record_time, mut most) =
-                (Records::default(), 0, Duration::ZERO, 0);
+            let (mut records, mut attempts, mut record_time, mut most) = (Records::default(), 0, Duration::ZERO, 0);
             for step in 0..STEPS {
                 let names = records.next(attack, step, clock.now());
                 attempts += u32::try_from(names.len()).unwrap();
@@ -165,7 +164,8 @@ async fn expired_records_are_deleted_faster_than_any_flood_stores_new_ones() {
         let documents = open(kind, folder.path(), clock.clone());
         let mut file_bytes = Vec::new();
         for day in 0..8 {
-            let floods = stream::iter(0..FLOOD).map(|number| insert(&*documents, format!("{day}-{number}"), clock.now()));
+            let floods =
+                stream::iter(0..FLOOD).map(|number| insert(&*documents, format!("{day}-{number}"), clock.now()));
             floods.buffer_unordered(512).collect::<()>().await;
             let stored = stored_records(&*documents).await;
             // What the last day left is deleted while the new documents are stored.

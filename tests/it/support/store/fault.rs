@@ -34,6 +34,8 @@ pub enum Fault {
     ForgetsRepeats,
     /// Compare-and-set writes without comparing, and other tasks run before each write.
     ComparesNothing,
+    /// Failed attempts are stored without those that a strict lockout never forgets.
+    ForgetsLasting,
     /// Other tasks run before each read and write.
     LetsOthersRun,
     /// Accepts a single-use secret again and again.
@@ -92,6 +94,7 @@ impl Faulty {
             | Fault::NoSessions
             | Fault::AnswersLate
             | Fault::ForgetsFailures
+            | Fault::ForgetsLasting
             | Fault::WritesNothing
             | Fault::SpendsAgain => Ok(()),
             Fault::ComparesNothing | Fault::LetsOthersRun => {
@@ -116,12 +119,12 @@ impl Faulty {
     }
 }
 
-fn without_repeats(document: Document) -> Document {
-    let mut session: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
-    let members = session.as_object_mut().unwrap();
-    members.remove("repeats");
-    members.remove("late_repeats");
-    Document { bytes: serde_json::to_vec(&session).unwrap(), ..document }
+fn without(members: &[&str], document: Document) -> Document {
+    let mut value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+    for member in members {
+        value.as_object_mut().unwrap().remove(*member);
+    }
+    Document { bytes: serde_json::to_vec(&value).unwrap(), ..document }
 }
 
 #[async_trait]
@@ -155,7 +158,15 @@ impl DocumentStore for Faulty {
                 Change::Replace { seen, document }
             }
             Change::Replace { seen, document } if fault == Fault::ForgetsRepeats && key.kind == Kind::Session => {
-                Change::Replace { seen, document: without_repeats(document) }
+                Change::Replace { seen, document: without(&["repeats", "late_repeats"], document) }
+            }
+            Change::Insert(document) if fault == Fault::ForgetsLasting && key.kind == Kind::FailedAttempts => {
+                Change::Insert(without(&["lasting_count"], document))
+            }
+            Change::Replace { seen, document }
+                if fault == Fault::ForgetsLasting && key.kind == Kind::FailedAttempts =>
+            {
+                Change::Replace { seen, document: without(&["lasting_count"], document) }
             }
             unchanged => unchanged,
         };
