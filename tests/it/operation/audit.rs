@@ -310,7 +310,7 @@ async fn stalled_reader_drops_and_counts_lines_without_blocking_calls() {
     let events = events(&lines);
     assert_eq!(events[0], "user_created");
     // The line of the last merged refusals may come after the logins: the shutdown writes it if there is space again.
-    let logins: Vec<_> = events.iter().filter(|event| event.starts_with("authn_login")).collect();
+    let logins: Vec<_> = events.iter().copied().filter(|event| event.starts_with("authn_login")).collect();
     assert_eq!(logins, ["authn_login_success", "authn_login_fail"], "queue capacity is reserved for logins");
 }
 
