@@ -117,13 +117,15 @@ impl FailureCounter {
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> Option<FailedAttempts> {
-        let pending = self.pending().get(&username).copied().unwrap_or_default();
-        self.merged(&pending, stored, now)
+        match self.pending().get_mut(&username) {
+            Some(pending) => self.merged(pending, stored, now),
+            None => self.credible(stored, now),
+        }
     }
 
     fn merged(
         &self,
-        pending: &PendingAttempts,
+        pending: &mut PendingAttempts,
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> Option<FailedAttempts> {
@@ -182,7 +184,7 @@ impl FailureCounter {
                     self.change(username, PendingAttempts::end_write);
                     return Ok(true);
                 }
-                Replace::Changed => self.change(username, |pending| pending.refuse_write(now)),
+                Replace::Changed => self.change(username, PendingAttempts::refuse_write),
             };
         }
         Ok(false)

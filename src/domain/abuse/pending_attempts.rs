@@ -205,13 +205,15 @@ impl PendingAttempts {
 
     /// Adds changes.
     pub(super) fn change(&mut self, changes: Changes, now: SystemTime) {
-        self.changes = self.changes.with_credible_times(now).then(changes);
+        self.correct_times(now);
+        self.changes = self.changes.then(changes);
     }
 
     /// This merged with what is stored; `None` when nothing is left.
-    pub(super) fn merged(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let floor = self.floor.map(|floor| floor.with_credible_times(now).without_forgotten(now));
-        self.not_in(stored, now).applied(greater(stored.copied(), floor))
+    pub(super) fn merged(&mut self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
+        self.correct_times(now);
+        let floor = self.floor.map(|floor| floor.without_forgotten(now));
+        self.not_in(stored).applied(greater(stored.copied(), floor))
     }
 
     /// What to store over what is stored: the value, or that there is none. `None` when the store has everything.
@@ -220,7 +222,8 @@ impl PendingAttempts {
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> Option<Option<FailedAttempts>> {
-        let changes = self.not_in(stored, now);
+        self.correct_times(now);
+        let changes = self.not_in(stored);
         let merged = changes.applied(stored.copied()).filter(|merged| merged.is_kept(now));
         self.sent = Some(Sent { merged, changes });
         self.changes = Changes::default();
@@ -239,18 +242,26 @@ impl PendingAttempts {
     }
 
     /// The store refused what was sent, because another node was faster. Its value may be the same all the same.
-    pub(super) fn refuse_write(&mut self, now: SystemTime) {
+    pub(super) fn refuse_write(&mut self) {
         if let Some(sent) = self.sent.take() {
-            self.changes = sent.changes.with_credible_times(now).then(self.changes.with_credible_times(now));
+            self.changes = sent.changes.then(self.changes);
+        }
+    }
+
+    /// Corrects times that a wrong clock wrote, for good: what is corrected again and again would never end.
+    fn correct_times(&mut self, now: SystemTime) {
+        self.changes = self.changes.with_credible_times(now);
+        self.floor = self.floor.map(|floor| floor.with_credible_times(now));
+        if let Some(sent) = &mut self.sent {
+            sent.changes = sent.changes.with_credible_times(now);
         }
     }
 
     /// The changes that `stored` does not have.
-    fn not_in(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Changes {
-        let changes = self.changes.with_credible_times(now);
+    fn not_in(&self, stored: Option<&FailedAttempts>) -> Changes {
         match self.sent {
-            Some(sent) if sent.merged.as_ref() != stored => sent.changes.with_credible_times(now).then(changes),
-            Some(_) | None => changes,
+            Some(sent) if sent.merged.as_ref() != stored => sent.changes.then(self.changes),
+            Some(_) | None => self.changes,
         }
     }
 }
