@@ -330,35 +330,6 @@ async fn victim_logs_in_from_a_familiar_address_while_a_hundred_addresses_attack
     }
 }
 
-/// Five nodes admit attempts at the same time. Together they stay at the rate of one account afterwards.
-#[tokio::test(flavor = "multi_thread")]
-async fn attempts_that_five_nodes_admitted_at_once_are_paid_off_at_the_rate_of_the_account() {
-    let clock = Arc::new(ManualClock::default());
-    let store = Faulty::with_clock(Fault::None, clock.clone());
-    let mut nodes = Vec::new();
-    for _ in 0..5 {
-        let node = App::on(store.clone()).args(&RATE_LIMITS).args(&["--token-issuer", "https://auth.example"]);
-        nodes.push(node.clock(clock.clone()).start().await);
-    }
-    let mut verified = 0;
-    for node in &nodes {
-        verified += concurrent_attempts(node, "ada", 20).await.0;
-    }
-    assert_eq!(verified, 50, "no node knows of the others yet");
-    for minute in 1..=26 {
-        for node in &nodes {
-            node.rules.store_failed_attempts().await;
-        }
-        clock.advance(Duration::from_secs(60));
-        for node in &nodes {
-            verified += concurrent_attempts(node, "ada", 4).await.0;
-        }
-        // An exact limiter admits ten, and then two a minute. Each of five nodes may be ahead by what it admits in a round.
-        assert!(verified <= 50.max(10 + 2 * minute + 4 * 2), "{verified} after {minute} minutes");
-    }
-    assert!(verified > 50, "the limit ends when the attempts are paid off");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_on_one_redis_share_the_failed_attempts() {
     let place = TestStore::new(StoreKind::Redis);

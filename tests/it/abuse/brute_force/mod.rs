@@ -3,6 +3,7 @@
 mod account_limit;
 mod address_limit;
 mod evidence;
+mod exact_gcra;
 mod lockout;
 mod retention;
 
