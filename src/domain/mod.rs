@@ -43,10 +43,11 @@ pub use self::{
     event::{AdminAction, CodeRefusal, Event, Refusal},
     gateway::{Route, STORE_BUDGET},
     model::{
-        AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, Evidence, FailedAttempts, FailureCount, IpPrefix,
-        KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash, PepperKeyId, PublicKey,
-        RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd, SessionId, SessionListEntry,
-        StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username, UsernameHash, WantedChallenge,
+        AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, ConsecutiveFailures, Evidence, FailedAttempts,
+        FailureCount, IpPrefix, KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash,
+        PepperKeyId, PublicKey, RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd,
+        SessionId, SessionListEntry, StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username,
+        UsernameHash, WantedChallenge,
     },
     password::{HashPool, Policy},
     ports::{

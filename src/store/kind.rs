@@ -17,8 +17,8 @@ pub(super) enum Content {
     Json,
 }
 
-/// Reads from a document when it expires.
-type ReadExpireTime = fn(&[u8]) -> Result<SystemTime, String>;
+/// Reads from a document when it expires; `None` when it stays.
+type ReadExpireTime = fn(&[u8]) -> Result<Option<SystemTime>, String>;
 
 /// One line of the table.
 struct KindProperties {
@@ -60,7 +60,7 @@ macro_rules! kinds {
 
 // `Kind = "name in keys and tables"`, then:
 // - content: what the bytes are;
-// - expire_time: reads from a document when it expires; `None` for documents that stay;
+// - expire_time: reads from a document when it expires; `None` for kinds whose documents all stay;
 // - changed: reads from the name of a key what a change notice reports; `None` for kinds that no token check reads;
 // - is_short_lived: documents may expire during a copy, so a copy does not compare them afterwards.
 kinds! {
@@ -99,7 +99,7 @@ impl Kind {
 
     /// When a document of this kind expires; `None` when it stays.
     pub(super) fn expire_time(self, document: &[u8]) -> Result<Option<SystemTime>, String> {
-        self.properties().expire_time.map(|read| read(document)).transpose()
+        self.properties().expire_time.map_or(Ok(None), |read| read(document))
     }
 
     /// What a change of the document `name` means to token checks; `None` for kinds that they do not read.

@@ -72,7 +72,8 @@ pub struct AbuseArgs {
           value_parser = |text: &str| number_between::<u32>(text, 10, 1_000))]
     pub failure_cap: u32,
 
-    /// Lockout without exceptions, as NIST SP 800-63B words it: any client can then lock any user out
+    /// Lockout without exceptions and without end, as NIST SP 800-63B words it: until a new password or an unlock. Any client can
+    /// then lock any user out
     #[arg(long, env = "WATCHWORD_FAILURE_CAP_STRICT")]
     pub failure_cap_strict: bool,
 

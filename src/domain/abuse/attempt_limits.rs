@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     failure_counter::{AttemptState, FailureCounter},
+    pending_attempts::Changes,
     price,
     rate_limit::{
         Exceeded, LimitRefusal, LimitRequest, Rate, RateLimitKey, RateLimitSettings, RateLimiter, Reservation, Total,
@@ -51,6 +52,8 @@ struct ActiveHold {
     username: UsernameHash,
     former_hashes: Vec<UsernameHash>,
     session: Option<SessionId>,
+    /// The user, once it was looked for and if there is one.
+    user: Option<UserId>,
     /// They count once the attempt has a cost, right or wrong.
     attempts: Vec<Reservation>,
     /// Failed attempts without evidence from the client's address, or why none is possible.
@@ -144,6 +147,7 @@ impl AttemptLimits {
             username,
             former_hashes,
             session,
+            user: None,
             attempts,
             address,
             failures: Vec::new(),
@@ -224,6 +228,7 @@ impl AttemptLimits {
         let mut budget = active.limiter.wait_budget();
         loop {
             let Some(held) = &mut hold.0 else { return Ok(Some(Lock::Open)) };
+            held.user = user.map(|user| user.id);
             let stored = attempts.as_ref().map(|attempts| &attempts.value);
             match active.decide(held, evidence, price, stored) {
                 Decision::Admitted(lock) => return Ok(Some(lock)),
@@ -250,24 +255,26 @@ impl AttemptLimits {
     }
 
     /// Settles an attempt that failed.
-    pub(in crate::domain) fn failed(&self, context: &CallContext, mut hold: LimitHold, user: Option<UserId>) {
+    pub(in crate::domain) fn failed(&self, context: &CallContext, mut hold: LimitHold) {
         if let (Some(active), Some(held)) = (&self.active, hold.0.take()) {
-            self.count_failure(active, context, held, user);
+            self.count_failure(active, context, held);
         }
     }
 
-    fn count_failure(&self, active: &ActiveLimits, context: &CallContext, held: ActiveHold, user: Option<UserId>) {
-        let ActiveHold { username, evidence, attempts, address, failures, gcra_increase, read, .. } = held;
+    fn count_failure(&self, active: &ActiveLimits, context: &CallContext, held: ActiveHold) {
+        let ActiveHold { username, user, evidence, attempts, address, failures, gcra_increase, read, .. } = held;
+        let settings = &active.settings;
         // Counted before it stops being in flight, so that every reader sees it in one of the two.
         let now = self.store.now();
-        let consecutive = active.counter.failed(username, evidence, gcra_increase, read.as_ref(), now);
+        let is_lasting = settings.lockout_is_strict && user.is_some();
+        let failure = Changes::failure(evidence, gcra_increase, is_lasting, now);
+        let [before, after] = active.counter.failed(username, failure, read.as_ref(), now);
         let address = address.unwrap_or_default();
         attempts.into_iter().chain(address).chain(failures).for_each(Reservation::keep);
-        let is_lockout = consecutive == active.settings.lockout_threshold;
-        if is_lockout && (evidence != Evidence::ProofOfWork || active.settings.lockout_is_strict) {
+        if !settings.is_locked(&before, evidence) && settings.is_locked(&after, evidence) {
             self.environment.note(&Event::LockoutThresholdReached { context, user });
         }
-        if active.is_unusual(Total::Failures, Total::FailureAlerts, active.settings.alert) {
+        if active.is_unusual(Total::Failures, Total::FailureAlerts, settings.alert) {
             self.environment.note(&Event::FailureAlert);
         }
     }
@@ -278,10 +285,8 @@ impl AttemptLimits {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
         let ActiveHold { username, attempts, state, .. } = held;
         attempts.into_iter().for_each(Reservation::keep);
-        let reset = ByEvidence::each(|evidence| {
-            *state.counts.of(evidence) > 0 && !active.settings.is_locked(&state.counts, evidence)
-        });
-        if reset.values().any(|is_reset| *is_reset) {
+        let reset = ByEvidence::each(|evidence| !active.settings.is_locked(&state.failures, evidence));
+        if state.failures.total() > 0 && reset.values().any(|is_reset| *is_reset) {
             active.counter.succeeded(username, reset, self.store.now());
         }
     }
@@ -320,11 +325,11 @@ impl ActiveLimits {
             let is_strict = settings.lockout_is_strict;
             // A familiar address from which too many attempts failed is like any other.
             let is_unfamiliar =
-                evidence == Evidence::Familiar && !is_strict && settings.is_locked(&state.counts, evidence);
+                evidence == Evidence::Familiar && !is_strict && settings.is_locked(&state.failures, evidence);
             let evidence = if is_unfamiliar { Evidence::None } else { evidence };
-            let is_locked = settings.is_locked(&state.counts, evidence);
-            let is_too_cheap = price.is_some_and(|price| !price::is_enough(price, &state.counts));
-            if is_locked && !is_strict || is_too_cheap {
+            let is_locked = settings.is_locked(&state.failures, evidence);
+            let left_at_price = price.and_then(|price| price::left(price, state.price_failures));
+            if is_locked && !is_strict || left_at_price == Some(0) {
                 return Decision::MoreThanPassword;
             }
             let passes_address = evidence != Evidence::None && settings.evidence_passes_address;
@@ -335,9 +340,9 @@ impl ActiveLimits {
             // A strict lockout counts attempts with any evidence together.
             let in_flight = RateLimitKey::InFlight(username, if is_strict { Evidence::None } else { evidence });
             let requests = [attempts, failures.clone()].concat();
-            let reserved =
-                self.limiter.try_reserve_in_flight(in_flight, self.in_flight_max(&state, evidence), &requests);
-            let mut reserved = match reserved {
+            let in_flight_max = self.in_flight_max(&state, evidence).min(left_at_price.unwrap_or(u32::MAX));
+            let reserved = self.limiter.try_reserve_in_flight(in_flight, in_flight_max, &requests);
+            let (mut reserved, others) = match reserved {
                 Ok(reserved) => reserved,
                 Err(exceeded) => return Decision::Exceeded(exceeded),
             };
@@ -351,6 +356,9 @@ impl ActiveLimits {
                     held.address = Ok(Vec::new());
                 }
                 held.gcra_increase = settings.at_account(evidence).map_or(Duration::ZERO, Rate::increment);
+                // A wait for those in flight would show that failures are counted that are forgotten for names without a user.
+                let may_exceed = state.failures.lasting.saturating_add(others) >= settings.lockout_threshold;
+                let is_locked = is_locked || is_strict && may_exceed;
                 return Decision::Admitted(if is_locked { Lock::Locked } else { Lock::Open });
             }
         }
@@ -380,7 +388,7 @@ impl ActiveLimits {
 
     /// No more in flight than may still fail before the lockout.
     fn in_flight_max(&self, state: &AttemptState, evidence: Evidence) -> u32 {
-        match self.settings.left_before_lockout(&state.counts, evidence) {
+        match self.settings.left_before_lockout(&state.failures.by_evidence, evidence) {
             // Locked: no password is right.
             None | Some(0) => u32::MAX,
             Some(left) => left,
@@ -446,7 +454,7 @@ impl Drop for LimitHold {
             AttemptCost::Hash(_) => {
                 let (limits, context) = (held.limits.clone(), held.context.clone());
                 if let Some(active) = &limits.active {
-                    limits.count_failure(active, &context, held, None);
+                    limits.count_failure(active, &context, held);
                     limits.environment.note(&Event::AttemptAbandoned { context: &context });
                 }
             }

@@ -2,8 +2,8 @@
 //! user.
 //!
 //! A failed attempt costs no write: this node keeps it in memory and stores all of them together each second. Until then it
-//! counts on this node. A record expires after the last failed attempt: one hour for each of them, at most 90 days. So made-up
-//! usernames that are tried once leave no more records than one hour has hashes.
+//! counts on this node. Each failed attempt delays the end of its record by an hour, to 90 days from now at most. So made-up
+//! usernames leave on average no more records than one hour has hashes.
 
 use std::{
     collections::HashMap,
@@ -14,14 +14,15 @@ use std::{
 use futures_util::StreamExt;
 
 use super::{
-    pending_attempts::{PendingAttempts, Sent, Void},
+    pending_attempts::{Changes, PendingAttempts},
+    price,
     rate_limit::RateLimitSettings,
 };
 use crate::{
     common::{lock::lock, time::CLOCK_TOLERANCE},
     domain::{
         error::StoreError,
-        model::{ByEvidence, Evidence, FailedAttempts, FailureCount, UsernameHash},
+        model::{ByEvidence, ConsecutiveFailures, FailedAttempts, FailureCount, UsernameHash},
         ports::{Replace, Store, cas_attempts},
     },
 };
@@ -40,24 +41,19 @@ const NODES_MAX: u32 = 16;
 pub(super) struct FailureCounter {
     /// The periods of the limits of an account; zero where it has none.
     periods: ByEvidence<Duration>,
-    pending: Mutex<Pending>,
+    pending: Mutex<HashMap<UsernameHash, PendingAttempts>>,
     /// Held during a write: what was read before a username was cleared must not be stored after it.
     storing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Pending {
-    by_username: HashMap<UsernameHash, PendingAttempts>,
-    version: u64,
 }
 
 /// What counts of a username now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct AttemptState {
-    /// Consecutive failed attempts.
-    pub(super) counts: ByEvidence<u32>,
+    pub(super) failures: ConsecutiveFailures,
     /// The GCRA states of the account.
     pub(super) gcra: ByEvidence<Duration>,
+    /// The failed attempts that set the price of a proof of work.
+    pub(super) price_failures: u32,
 }
 
 impl FailureCounter {
@@ -67,50 +63,34 @@ impl FailureCounter {
         Self { periods, pending: Mutex::default(), storing: tokio::sync::Mutex::default() }
     }
 
-    /// Counts one more failed attempt, which added so much to the account's GCRA state. Answers the consecutive failed
-    /// attempts with this evidence, given what was read of them.
+    /// Counts a failed attempt. Answers the consecutive failed attempts before and after it, given what was read of them.
     pub(super) fn failed(
         &self,
         username: UsernameHash,
-        evidence: Evidence,
-        gcra_increase: Duration,
+        failure: Changes,
         read: Option<&FailedAttempts>,
         now: SystemTime,
-    ) -> u32 {
-        let pending = self.change(username, now, |pending, _| {
-            let increase = pending.increases.of_mut(evidence);
-            increase.count = increase.count.saturating_add(1);
-            increase.gcra += gcra_increase;
-            pending.last_time = now;
-        });
-        let merged = pending.merged(self.credible(read, now).as_ref());
-        merged.map_or(0, |attempts| attempts.counts.of(evidence).consecutive)
+    ) -> [ConsecutiveFailures; 2] {
+        let mut all = self.pending();
+        let pending = all.entry(username).or_default();
+        let before = self.merged(pending, read, now);
+        pending.change(failure, now);
+        [before, self.merged(pending, read, now)].map(|all| all.map_or_else(Default::default, |all| all.consecutive()))
     }
 
     /// Resets these counters: an attempt succeeded.
     pub(super) fn succeeded(&self, username: UsernameHash, reset: ByEvidence<bool>, now: SystemTime) {
-        self.change(username, now, |pending, version| {
-            pending.void = pending.void.with_counts(reset);
-            for evidence in Evidence::ALL {
-                if *reset.of(evidence) {
-                    pending.increases.of_mut(evidence).count = 0;
-                }
-            }
-            pending.void_version = version;
-            (pending.floor, pending.sent) = (None, None);
-        });
+        self.pending().entry(username).or_default().change(Changes::reset(reset), now);
     }
 
     /// Clears everything: there is a new password, or an operator unlocked the account.
     pub(super) fn clear(&self, username: UsernameHash, now: SystemTime) {
-        self.change(username, now, |pending, version| {
-            *pending = PendingAttempts { void: Void::All, void_version: version, ..PendingAttempts::new(now) };
-        });
+        self.pending().entry(username).or_default().change(Changes::clear(), now);
     }
 
     /// Whether one more username can be counted.
     pub(super) fn has_capacity(&self) -> bool {
-        self.pending().by_username.len() < USERNAMES_PENDING_MAX
+        self.pending().len() < USERNAMES_PENDING_MAX
     }
 
     /// What counts of a username, given what is stored.
@@ -122,10 +102,11 @@ impl FailureCounter {
     ) -> AttemptState {
         let Some(attempts) = self.attempts(username, stored, now) else { return AttemptState::default() };
         AttemptState {
-            counts: attempts.consecutive(),
+            failures: attempts.consecutive(),
             gcra: ByEvidence::each(|evidence| {
                 attempts.counts.of(evidence).clear_time.duration_since(now).unwrap_or_default()
             }),
+            price_failures: price::failures(&attempts, now),
         }
     }
 
@@ -136,22 +117,31 @@ impl FailureCounter {
         stored: Option<&FailedAttempts>,
         now: SystemTime,
     ) -> Option<FailedAttempts> {
-        let pending = self.pending().by_username.get(&username).copied().unwrap_or(PendingAttempts::new(now));
-        let merged = pending.merged(self.credible(stored, now).as_ref());
-        // What this node counted while its clock was wrong is corrected too.
-        self.credible(merged.as_ref(), now)
+        match self.pending().get_mut(&username) {
+            Some(pending) => self.merged(pending, stored, now),
+            None => self.credible(stored, now),
+        }
+    }
+
+    fn merged(
+        &self,
+        pending: &mut PendingAttempts,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<FailedAttempts> {
+        let stored = self.credible(stored, now);
+        self.credible(pending.merged(stored.as_ref(), now).as_ref(), now)
     }
 
     /// What is stored, if it still counts. GCRA states are shortened to what attempts can have caused, and never ignored.
     fn credible(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
-        let stored = stored.filter(|stored| stored.forget_time() > now)?;
-        let stored = stored.with_credible_times(now);
+        let stored = stored?.with_credible_times(now).without_forgotten(now);
         let counts = stored.counts.zip(&self.periods, |count, period| {
             // A limit that was turned off or shortened leaves a longer state behind.
             let latest = now + NODES_MAX * *period + CLOCK_TOLERANCE;
             FailureCount { clear_time: count.clear_time.min(latest), ..*count }
         });
-        Some(FailedAttempts { counts, ..stored })
+        Some(FailedAttempts { counts, ..stored }).filter(|credible| credible.is_kept(now))
     }
 
     /// Stores what waits of one username, now; `false` when other nodes were always faster.
@@ -164,9 +154,9 @@ impl FailureCounter {
     pub(super) async fn store_all(&self, store: &dyn Store) {
         let _storing = self.storing.lock().await;
         let usernames: Vec<_> = {
-            let mut pending = self.pending();
-            pending.by_username.retain(|_, pending| pending.is_pending());
-            pending.by_username.keys().copied().collect()
+            let mut all = self.pending();
+            all.retain(|_, pending| pending.is_pending());
+            all.keys().copied().collect()
         };
         let writes = futures_util::stream::iter(usernames).map(async |username| {
             match self.write(store, username).await {
@@ -184,69 +174,27 @@ impl FailureCounter {
         for () in cas_attempts() {
             let seen = store.failures(username).await?;
             let (seen, before) = seen.map_or((None, None), |seen| (Some(seen.revision), Some(seen.value)));
-            let Some((sent, merged)) = self.begin_write(username, before.as_ref(), store.now()) else {
-                return Ok(true);
+            let now = store.now();
+            let before = self.credible(before.as_ref(), now);
+            let merged = self.change(username, |pending| pending.begin_write(before.as_ref(), now)).flatten();
+            let Some(merged) = merged else { return Ok(true) };
+            // After an error it is not known whether the store has it.
+            match store.replace_failures(username, seen.as_ref(), merged.as_ref()).await? {
+                Replace::Replaced => {
+                    self.change(username, PendingAttempts::end_write);
+                    return Ok(true);
+                }
+                Replace::Changed => self.change(username, PendingAttempts::refuse_write),
             };
-            if store.replace_failures(username, seen.as_ref(), merged.as_ref()).await? == Replace::Replaced {
-                self.end_write(username, sent, merged);
-                return Ok(true);
-            }
         }
         Ok(false)
     }
 
-    /// What to store of a username over what was just read; `None` when the store has it all.
-    fn begin_write(
-        &self,
-        username: UsernameHash,
-        before: Option<&FailedAttempts>,
-        now: SystemTime,
-    ) -> Option<(PendingAttempts, Option<FailedAttempts>)> {
-        let mut all = self.pending();
-        let pending = all.by_username.get_mut(&username)?;
-        if !pending.is_pending() {
-            return None;
-        }
-        // The floor is only for readers.
-        let merged = PendingAttempts { floor: None, ..*pending }.merged(self.credible(before, now).as_ref());
-        let merged = merged.filter(|merged| merged.forget_time() > now);
-        let increases = pending.increases;
-        if merged.as_ref() == before {
-            pending.stored(&increases, merged);
-            return None;
-        }
-        pending.sent = merged.map(|merged| Sent { merged, increases });
-        Some((*pending, merged))
+    fn change<T>(&self, username: UsernameHash, change: impl FnOnce(&mut PendingAttempts) -> T) -> Option<T> {
+        self.pending().get_mut(&username).map(change)
     }
 
-    /// Takes away what was stored; attempts that came meanwhile go on waiting.
-    fn end_write(&self, username: UsernameHash, sent: PendingAttempts, merged: Option<FailedAttempts>) {
-        let mut all = self.pending();
-        let Some(now) = all.by_username.get_mut(&username) else { return };
-        // Another version: an attempt succeeded meanwhile, which makes all that was stored void.
-        if now.void_version == sent.void_version {
-            now.stored(&sent.increases, merged);
-        }
-    }
-
-    fn change(
-        &self,
-        username: UsernameHash,
-        now: SystemTime,
-        change: impl FnOnce(&mut PendingAttempts, u64),
-    ) -> PendingAttempts {
-        let mut all = self.pending();
-        all.version += 1;
-        let version = all.version;
-        let pending = all.by_username.entry(username).or_insert(PendingAttempts::new(now));
-        if !pending.is_pending() {
-            (pending.first_time, pending.last_time) = (now, now);
-        }
-        change(pending, version);
-        *pending
-    }
-
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<UsernameHash, PendingAttempts>> {
         lock(&self.pending)
     }
 }

@@ -140,8 +140,8 @@ impl AttemptLimits {
             WantedChallenge::Register => Ok(0),
             WantedChallenge::Login(None) => Ok(price::STEPS_OF_ANY_ACCOUNT),
             WantedChallenge::Login(Some(username)) => {
-                let failures = self.consecutive_failures(username).await?;
-                Ok(failures.map_or(0, |failures| price::of(&failures.consecutive())))
+                let attempts = self.consecutive_failures(username).await?;
+                Ok(attempts.map_or(0, |attempts| price::of(price::failures(&attempts, self.store.now()))))
             }
         }
     }

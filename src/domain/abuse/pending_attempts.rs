@@ -1,49 +1,55 @@
 //! What this node knows of the failed attempts of a username and the store does not, and how the two are merged.
 //!
-//! Pure values. `failure_counter.rs` keeps one for each username that waits to be stored.
+//! Pure values. `failure_counter.rs` keeps one for each username that waits to be stored. Changes are merged exactly,
+//! however long they wait: as if each had been stored when it happened.
 
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    common::time::to_the_millisecond,
-    domain::model::{ByEvidence, FailedAttempts, FailureCount},
+    common::time::{credible_or_now, to_the_millisecond},
+    domain::model::{ByEvidence, Evidence, FailedAttempts, FailureCount, KEPT_FOR, KEPT_FOR_MAX},
 };
 
-/// Failed attempts of one username that are not stored yet.
-#[derive(Debug, Clone, Copy)]
+/// What of one username is not stored yet.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PendingAttempts {
-    /// What of the stored counts is void.
-    pub(super) void: Void,
-    /// Failed attempts since then.
-    pub(super) increases: ByEvidence<Increase>,
-    pub(super) first_time: SystemTime,
-    pub(super) last_time: SystemTime,
-    /// Another number after each change that makes earlier attempts void, so that a change during a write is noticed.
-    pub(super) void_version: u64,
+    /// What was sent to the store, until it is known that the store has it.
+    sent: Option<Sent>,
+    /// What happened since.
+    changes: Changes,
     /// What was stored a moment ago: a caller that read the store before that must not miss it.
-    pub(super) floor: Option<FailedAttempts>,
-    pub(super) sent: Option<Sent>,
-}
-
-/// Failed attempts with the same evidence.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Increase {
-    pub(super) count: u32,
-    /// What they added to the account's GCRA state.
-    pub(super) gcra: Duration,
+    floor: Option<FailedAttempts>,
 }
 
 /// What was sent to the store. A caller that reads it there must not add it again, even when the answer was lost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
-    pub(super) merged: FailedAttempts,
+struct Sent {
+    merged: Option<FailedAttempts>,
     /// What of it was new.
-    pub(super) increases: ByEvidence<Increase>,
+    changes: Changes,
 }
 
-/// What of the stored counts no longer counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Void {
+/// What to do to the failed attempts of a username. Any number of changes are one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Changes {
+    /// What of the earlier counts is void.
+    void: Void,
+    /// Failed attempts since then.
+    counts: ByEvidence<u32>,
+    /// Those of them that are never forgotten.
+    lasting: u32,
+    /// When the others are.
+    forget: Delay,
+    /// The GCRA states of the account.
+    gcra: ByEvidence<Delay>,
+    /// The time of the last failed attempt; `None` without one.
+    last_time: Option<SystemTime>,
+}
+
+/// What of the earlier counts no longer counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Void {
+    #[default]
     Nothing,
     /// An attempt succeeded: these counters are reset.
     Counts(ByEvidence<bool>),
@@ -51,7 +57,41 @@ pub(super) enum Void {
     All,
 }
 
+/// What events do to a time that each of them delays: at `now` it becomes the later of itself and `now`, plus `by`. Any number
+/// of events are one such value, and the order in which they are merged with those of other nodes shortens no delay.
+#[derive(Debug, Clone, Copy)]
+struct Delay {
+    by: Duration,
+    /// The delayed time is at least this.
+    least: SystemTime,
+}
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self { by: Duration::ZERO, least: SystemTime::UNIX_EPOCH }
+    }
+}
+
+impl Delay {
+    fn event(now: SystemTime, by: Duration) -> Self {
+        if by.is_zero() { Self::default() } else { Self { by, least: now + by } }
+    }
+
+    fn then(self, later: Self) -> Self {
+        Self { by: self.by + later.by, least: later.least.max(self.least + later.by) }
+    }
+
+    fn applied(self, time: SystemTime) -> SystemTime {
+        self.least.max(time + self.by)
+    }
+}
+
 impl Void {
+    /// Whether all counters are reset, and so is what lasts. Then nothing is left to forget.
+    fn is_of_all_counts(self) -> bool {
+        self.counts().values().all(|is_reset| *is_reset)
+    }
+
     /// Which counters are reset.
     fn counts(self) -> ByEvidence<bool> {
         match self {
@@ -61,79 +101,168 @@ impl Void {
         }
     }
 
-    /// With these counters reset too.
-    pub(super) fn with_counts(self, reset: ByEvidence<bool>) -> Self {
-        match self {
-            Void::All => Void::All,
-            Void::Nothing | Void::Counts(_) => Void::Counts(self.counts().zip(&reset, |one, other| *one || *other)),
+    fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (Void::All, _) | (_, Void::All) => Void::All,
+            (earlier, Void::Nothing) => earlier,
+            (earlier, Void::Counts(reset)) => Void::Counts(earlier.counts().zip(&reset, |one, other| *one || *other)),
         }
     }
 }
 
-impl PendingAttempts {
-    pub(super) fn new(now: SystemTime) -> Self {
-        Self {
-            void: Void::Nothing,
-            increases: ByEvidence::default(),
-            first_time: now,
-            last_time: now,
-            void_version: 0,
-            floor: None,
-            sent: None,
-        }
+impl Changes {
+    /// An attempt failed, which adds so much to the account's GCRA state and, if it `is_lasting`, is not forgotten.
+    pub(super) fn failure(evidence: Evidence, gcra_increase: Duration, is_lasting: bool, now: SystemTime) -> Self {
+        let (forget, lasting) = (Delay::event(now, KEPT_FOR), u32::from(is_lasting));
+        let mut failure = Self { last_time: Some(now), forget, lasting, ..Self::default() };
+        *failure.counts.of_mut(evidence) = 1;
+        *failure.gcra.of_mut(evidence) = Delay::event(now, gcra_increase);
+        failure
     }
 
-    /// Whether it holds anything that is not stored.
-    pub(super) fn is_pending(&self) -> bool {
-        self.void != Void::Nothing || self.has_failures()
+    /// An attempt succeeded, which resets these counters.
+    pub(super) fn reset(counts: ByEvidence<bool>) -> Self {
+        Self { void: Void::Counts(counts), ..Self::default() }
     }
 
-    fn has_failures(&self) -> bool {
-        self.increases.values().any(|increase| *increase != Increase::default())
+    /// There is a new password, or an operator unlocked the account.
+    pub(super) fn clear() -> Self {
+        Self { void: Void::All, ..Self::default() }
     }
 
-    /// Takes away what the store has now.
-    pub(super) fn stored(&mut self, increases: &ByEvidence<Increase>, merged: Option<FailedAttempts>) {
-        self.void = Void::Nothing;
-        self.increases = self.increases.zip(increases, |all, stored| Increase {
-            count: all.count.saturating_sub(stored.count),
-            gcra: all.gcra.saturating_sub(stored.gcra),
-        });
-        (self.first_time, self.floor, self.sent) = (self.last_time, merged, None);
+    fn is_nothing(&self) -> bool {
+        self.void == Void::Nothing && self.last_time.is_none()
     }
 
-    /// This merged with what is stored; `None` when nothing is left.
-    pub(super) fn merged(&self, stored: Option<&FailedAttempts>) -> Option<FailedAttempts> {
-        let mut pending = *self;
-        if let Some(sent) = self.sent.filter(|sent| stored == Some(&sent.merged)) {
-            pending.stored(&sent.increases, None);
+    /// These changes and then `later` ones.
+    fn then(self, later: Self) -> Self {
+        if later.void == Void::All {
+            return later;
         }
-        let before = greater(stored.copied(), pending.floor).filter(|_| pending.void != Void::All);
-        if !pending.is_pending() {
-            return before;
-        }
-        if before.is_none() && !pending.has_failures() {
-            return None;
-        }
-        let PendingAttempts { void, increases, first_time, last_time, .. } = pending;
-        let nothing = FailedAttempts {
-            last_time,
-            counts: ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: first_time }),
+        let (lasting, forget) = match later.void.is_of_all_counts() {
+            true => (0, Delay::default()),
+            false => (self.lasting, self.forget),
         };
-        let before = before.unwrap_or(nothing);
-        let is_reset = void.counts();
-        let counts = before.counts.zip(&is_reset, |count, is_reset| FailureCount {
+        let is_reset = later.void.counts();
+        let counts = self.counts.zip(&is_reset, |count, is_reset| if *is_reset { 0 } else { *count });
+        Self {
+            void: self.void.then(later.void),
+            counts: counts.zip(&later.counts, |one, other| one.saturating_add(*other)),
+            lasting: lasting.saturating_add(later.lasting),
+            forget: forget.then(later.forget),
+            gcra: self.gcra.zip(&later.gcra, |one, other| one.then(*other)),
+            last_time: self.last_time.max(later.last_time),
+        }
+    }
+
+    /// The changes without times that a wrong clock wrote: see [`FailedAttempts::with_credible_times`].
+    fn with_credible_times(self, now: SystemTime) -> Self {
+        let Some(last_time) = self.last_time else { return self };
+        let credible = credible_or_now(last_time, now);
+        if credible == last_time {
+            return self;
+        }
+        let moved = |delay: &Delay| {
+            let least = credible + delay.least.duration_since(last_time).unwrap_or_default();
+            Delay { least, ..*delay }
+        };
+        let gcra = ByEvidence::each(|evidence| moved(self.gcra.of(evidence)));
+        Self { forget: moved(&self.forget), gcra, last_time: Some(credible), ..self }
+    }
+
+    /// What is left of `before` after the changes; `None` when it is nothing.
+    fn applied(self, before: Option<FailedAttempts>) -> Option<FailedAttempts> {
+        let before = before.filter(|_| self.void != Void::All);
+        let last_time = self.last_time.max(before.map(|before| before.last_time)).map(to_the_millisecond)?;
+        let never = SystemTime::UNIX_EPOCH;
+        let none = ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: never });
+        let counts = before.map_or(none, |before| before.counts);
+        let (forget_time, lasting) = before
+            .filter(|_| !self.void.is_of_all_counts())
+            .map_or((never, 0), |before| (before.forget_time, before.lasting));
+        let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + KEPT_FOR_MAX);
+        let counts = counts.zip(&self.void.counts(), |count, is_reset| FailureCount {
             consecutive: if *is_reset { 0 } else { count.consecutive },
             ..*count
         });
-        let counts = counts.zip(&increases, |count, increase| FailureCount {
-            consecutive: count.consecutive.saturating_add(increase.count),
-            clear_time: match increase.gcra.is_zero() {
-                true => to_the_millisecond(count.clear_time),
-                false => to_the_millisecond(count.clear_time.max(first_time) + increase.gcra),
-            },
+        let counts = ByEvidence::each(|evidence| {
+            let (count, delay) = (counts.of(evidence), self.gcra.of(evidence));
+            FailureCount {
+                consecutive: count.consecutive.saturating_add(*self.counts.of(evidence)),
+                clear_time: to_the_millisecond(delay.applied(count.clear_time)).max(last_time),
+            }
         });
-        Some(FailedAttempts { last_time: to_the_millisecond(before.last_time.max(last_time)), counts })
+        let (forget_time, lasting) = (to_the_millisecond(forget_time), lasting.saturating_add(self.lasting));
+        Some(FailedAttempts { last_time, forget_time, counts, lasting })
+    }
+}
+
+impl PendingAttempts {
+    /// Whether it holds anything that may not be stored.
+    pub(super) fn is_pending(&self) -> bool {
+        self.sent.is_some() || !self.changes.is_nothing()
+    }
+
+    /// Adds changes.
+    pub(super) fn change(&mut self, changes: Changes, now: SystemTime) {
+        self.correct_times(now);
+        self.changes = self.changes.then(changes);
+    }
+
+    /// This merged with what is stored; `None` when nothing is left.
+    pub(super) fn merged(&mut self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
+        self.correct_times(now);
+        let floor = self.floor.map(|floor| floor.without_forgotten(now));
+        self.not_in(stored).applied(greater(stored.copied(), floor))
+    }
+
+    /// What to store over what is stored: the value, or that there is none. `None` when the store has everything.
+    pub(super) fn begin_write(
+        &mut self,
+        stored: Option<&FailedAttempts>,
+        now: SystemTime,
+    ) -> Option<Option<FailedAttempts>> {
+        self.correct_times(now);
+        let changes = self.not_in(stored);
+        let merged = changes.applied(stored.copied()).filter(|merged| merged.is_kept(now));
+        self.sent = Some(Sent { merged, changes });
+        self.changes = Changes::default();
+        if changes.is_nothing() || merged.as_ref() == stored {
+            self.end_write();
+            return None;
+        }
+        Some(merged)
+    }
+
+    /// The store has what was sent.
+    pub(super) fn end_write(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.floor = sent.merged;
+        }
+    }
+
+    /// The store refused what was sent, because another node was faster. Its value may be the same all the same.
+    pub(super) fn refuse_write(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.changes = sent.changes.then(self.changes);
+        }
+    }
+
+    /// Corrects times that a wrong clock wrote, for good: what is corrected again and again would never end.
+    fn correct_times(&mut self, now: SystemTime) {
+        self.changes = self.changes.with_credible_times(now);
+        self.floor = self.floor.map(|floor| floor.with_credible_times(now));
+        if let Some(sent) = &mut self.sent {
+            sent.changes = sent.changes.with_credible_times(now);
+        }
+    }
+
+    /// The changes that `stored` does not have.
+    fn not_in(&self, stored: Option<&FailedAttempts>) -> Changes {
+        match self.sent {
+            Some(sent) if sent.merged.as_ref() != stored => sent.changes.then(self.changes),
+            Some(_) | None => self.changes,
+        }
     }
 }
 
@@ -144,5 +273,6 @@ fn greater(one: Option<FailedAttempts>, other: Option<FailedAttempts>) -> Option
         consecutive: a.consecutive.max(b.consecutive),
         clear_time: a.clear_time.max(b.clear_time),
     });
-    Some(FailedAttempts { last_time: a.last_time.max(b.last_time), counts })
+    let (last_time, forget_time) = (a.last_time.max(b.last_time), a.forget_time.max(b.forget_time));
+    Some(FailedAttempts { last_time, forget_time, counts, lasting: a.lasting.max(b.lasting) })
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     abuse::RateLimitSettings,
-    model::{ByEvidence, Evidence, User},
+    model::{ConsecutiveFailures, Evidence, User},
 };
 
 /// The state of an account.
@@ -23,7 +23,7 @@ pub enum AccountState {
 
 impl AccountState {
     /// The state of an account with these consecutive failed attempts. If several apply, the most restrictive one.
-    pub fn of(user: &User, failures: &ByEvidence<u32>, limits: Option<&RateLimitSettings>) -> Self {
+    pub fn of(user: &User, failures: &ConsecutiveFailures, limits: Option<&RateLimitSettings>) -> Self {
         let lockout = limits.filter(|settings| settings.is_locked(failures, Evidence::None));
         match lockout {
             _ if user.disabled => AccountState::Disabled,

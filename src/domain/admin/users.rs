@@ -239,10 +239,10 @@ impl Admin {
     }
 
     fn account(&self, user: User, failures: Option<FailedAttempts>) -> AdminUser {
-        let counts = failures.map(|failures| failures.consecutive()).unwrap_or_default();
-        let count = counts.total();
+        let consecutive = failures.map(|failures| failures.consecutive()).unwrap_or_default();
+        let count = consecutive.total();
         AdminUser {
-            state: AccountState::of(&user, &counts, self.limits.settings()),
+            state: AccountState::of(&user, &consecutive, self.limits.settings()),
             failures: count,
             last_failure_time: failures.filter(|_| count > 0).map(|failures| failures.last_time),
             reset_expire_time: user.reset.map(|kept| kept.expire_time).filter(|end| *end > self.store.now()),

@@ -15,7 +15,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::Event,
-    model::{ChallengeFault, ChallengePurpose, FailedAttempts, SessionId, User, UserId, Username},
+    model::{ChallengeFault, ChallengePurpose, FailedAttempts, SessionId, User, Username},
     password::{HashPool, QueuePermit},
     ports::{Environment, Sleep, Store, StoreResult, Stored},
 };
@@ -299,10 +299,9 @@ impl<F: Factor> Verified<'_, F> {
                 Ok(Outcome::Succeeded(Box::new(user)))
             }
             (None, None) => unreachable!("a factor refuses where there is no user"),
-            (Some(refusal), user) => {
-                let user: Option<UserId> = user.map(|stored| stored.value.id);
+            (Some(refusal), _) => {
                 let (limits, environment, username) = (&*pipeline.limits, &pipeline.environment, &username);
-                let failure = Failure { limits, environment, context, username, user, refusal };
+                let failure = Failure { limits, environment, context, username, refusal };
                 F::count_failure(failure, hold, refusal_time).await?;
                 Ok(Outcome::Failed(refusal))
             }

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::common::time::credible_or_now;
+use crate::common::time::{credible_or_now, is_credible_end};
 
-/// How long each failed attempt keeps its record after the last one. Each costs a hash, so new made-up names leave no more
-/// records than this time has hashes.
-const KEPT_FOR: Duration = Duration::from_secs(3_600);
+/// By how much each failed attempt delays the end of its record. Each costs a hash, so records exist for no more hours together
+/// than there were hashes: made-up names leave on average as many records as this time has hashes, however they are tried.
+pub(in crate::domain) const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 /// The maximum for any number of them.
-const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
+pub(in crate::domain) const KEPT_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// What an attempt shows beside the password. Attempts of each kind are counted and limited apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,8 +34,21 @@ pub struct ByEvidence<T>([T; 3]);
 pub struct FailedAttempts {
     /// The time of the last one.
     pub last_time: SystemTime,
+    /// When the consecutive failed attempts are forgotten; the time of the last one or earlier if there are none.
+    pub forget_time: SystemTime,
     /// The counts.
     pub counts: ByEvidence<FailureCount>,
+    /// Consecutive failed attempts at an existing user that are never forgotten: those of a strict lockout.
+    pub lasting: u32,
+}
+
+/// The consecutive failed attempts of a username.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsecutiveFailures {
+    /// Those that are not forgotten yet. Limits that clients can see depend on these alone.
+    pub by_evidence: ByEvidence<u32>,
+    /// See [`FailedAttempts::lasting`].
+    pub lasting: u32,
 }
 
 /// Failed attempts with the same evidence.
@@ -94,31 +107,60 @@ impl ByEvidence<u32> {
     }
 }
 
+impl ConsecutiveFailures {
+    /// All of them.
+    pub fn total(&self) -> u32 {
+        self.by_evidence.total().max(self.lasting)
+    }
+}
+
 impl FailedAttempts {
-    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and its
-    /// GCRA states are as long as they were then. How long they can be depends on the settings (`abuse/failure_counter.rs`).
+    /// The failed attempts without a time that a wrong clock wrote: an attempt in the future counts as one of now, and what
+    /// ends later is as long as it was then. How long GCRA states can be depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         // Every field by name, so that a new time is not forgotten.
-        let Self { last_time, counts } = self;
+        let Self { last_time, forget_time, counts, lasting } = self;
         let credible = credible_or_now(last_time, now);
-        if credible == last_time {
+        let moved = |time: SystemTime| match credible == last_time {
+            true => time,
+            false => credible + time.duration_since(last_time).unwrap_or_default(),
+        };
+        let forget_time = moved(forget_time);
+        Self {
+            last_time: credible,
+            forget_time: if is_credible_end(forget_time, KEPT_FOR_MAX, now) { forget_time } else { now + KEPT_FOR_MAX },
+            counts: ByEvidence::each(|evidence| {
+                let FailureCount { consecutive, clear_time } = *counts.of(evidence);
+                FailureCount { consecutive, clear_time: moved(clear_time) }
+            }),
+            lasting,
+        }
+    }
+
+    /// What counts now. After the time for it the consecutive failed attempts are forgotten, but neither the GCRA states nor
+    /// what lasts.
+    pub(in crate::domain) fn without_forgotten(self, now: SystemTime) -> Self {
+        if self.forget_time > now {
             return self;
         }
-        let counts = counts.zip(&counts, |count, _| {
-            let left = count.clear_time.duration_since(last_time).unwrap_or_default();
-            FailureCount { clear_time: credible + left, ..*count }
-        });
-        Self { last_time: credible, counts }
+        let counts = ByEvidence::each(|evidence| FailureCount { consecutive: 0, ..*self.counts.of(evidence) });
+        Self { counts, ..self }
     }
 
     /// The consecutive failed attempts.
-    pub fn consecutive(&self) -> ByEvidence<u32> {
-        ByEvidence::each(|evidence| self.counts.of(evidence).consecutive)
+    pub fn consecutive(&self) -> ConsecutiveFailures {
+        let by_evidence = ByEvidence::each(|evidence| self.counts.of(evidence).consecutive);
+        ConsecutiveFailures { by_evidence, lasting: self.lasting }
     }
 
-    /// When the record is no longer needed.
-    pub fn forget_time(&self) -> SystemTime {
-        let kept_for = KEPT_FOR.saturating_mul(self.consecutive().total()).min(KEPT_FOR_MAX);
-        self.counts.values().map(|count| count.clear_time).fold(self.last_time + kept_for, SystemTime::max)
+    /// Until when the record is needed; `None` is for ever.
+    pub fn kept_until(&self) -> Option<SystemTime> {
+        let end = self.counts.values().map(|count| count.clear_time).fold(self.forget_time, SystemTime::max);
+        (self.lasting == 0).then_some(end)
+    }
+
+    /// Whether the record is still needed.
+    pub(in crate::domain) fn is_kept(&self, now: SystemTime) -> bool {
+        self.kept_until().is_none_or(|end| end > now)
     }
 }

@@ -18,7 +18,7 @@ mod username;
 pub(crate) use self::user_data::fingerprint;
 pub use self::{
     challenge::{ChallengeFault, ChallengePurpose, NewChallenge, WantedChallenge},
-    failed_attempts::{ByEvidence, Evidence, FailedAttempts, FailureCount},
+    failed_attempts::{ByEvidence, ConsecutiveFailures, Evidence, FailedAttempts, FailureCount},
     ids::{RequestId, SessionId, SessionListEntry, UserId},
     keys::{AddressHash, IpPrefix, KeyRing, PublicKey, StoredKey, StoredSecret, UsernameHash},
     password::Password,
@@ -30,6 +30,7 @@ pub use self::{
     username::{USERNAME_CHARS_MAX, Username},
 };
 pub(in crate::domain) use self::{
+    failed_attempts::{KEPT_FOR, KEPT_FOR_MAX},
     ids::new_uuid,
     keys::Signer,
     password::{PASSWORD_BYTES_MAX, with_plain_spaces},

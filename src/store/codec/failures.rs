@@ -1,4 +1,5 @@
-//! The codec of the failure counter: consecutive failed attempts, the last one, and the GCRA states of the account.
+//! The codec of the failure counter: consecutive failed attempts and when they are forgotten, the last one, and the GCRA states
+//! of the account.
 //!
 //! Guarantees that unknown members survive a rewrite. Does not know usernames: the key has a keyed hash.
 
@@ -28,9 +29,13 @@ struct FailedAttemptsDocument {
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     last_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
+    forget_time: SystemTime,
+    #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     clear_time: SystemTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof_of_work_clear_time: Option<StoredTime>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    lasting_count: u32,
 }
 
 /// Decodes the document.
@@ -49,13 +54,13 @@ pub(in crate::store) fn write(seen: Option<&Revision>, failures: &FailedAttempts
 }
 
 /// Until when the document is kept, by its bytes.
-pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
+pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     decode(bytes, VERSION).map(|document| kept_until(&decoded(document)))
 }
 
-/// Until when failed attempts are kept.
-pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> SystemTime {
-    to_the_millisecond(failures.forget_time())
+/// Until when failed attempts are kept; `None` is for ever.
+pub(in crate::store) fn kept_until(failures: &FailedAttempts) -> Option<SystemTime> {
+    failures.kept_until().map(to_the_millisecond)
 }
 
 fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
@@ -65,8 +70,10 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
         familiar_count,
         proof_of_work_count,
         last_time,
+        forget_time,
         clear_time,
         proof_of_work_clear_time,
+        lasting_count,
     } = document;
     let counts = ByEvidence::each(|evidence| match evidence {
         Evidence::None => FailureCount { consecutive: count, clear_time },
@@ -77,11 +84,11 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
             clear_time: proof_of_work_clear_time.as_ref().map_or(last_time, |time| time.0),
         },
     });
-    FailedAttempts { last_time, counts }
+    FailedAttempts { last_time, forget_time, counts, lasting: lasting_count }
 }
 
 fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
-    let FailedAttempts { last_time, counts } = *failures;
+    let FailedAttempts { last_time, forget_time, counts, lasting } = *failures;
     let [unproven, familiar, proven] = Evidence::ALL.map(|evidence| *counts.of(evidence));
     FailedAttemptsDocument {
         v: VERSION,
@@ -89,8 +96,10 @@ fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
         familiar_count: familiar.consecutive,
         proof_of_work_count: proven.consecutive,
         last_time,
+        forget_time,
         clear_time: unproven.clear_time,
         proof_of_work_clear_time: (proven.clear_time > last_time).then_some(StoredTime(proven.clear_time)),
+        lasting_count: lasting,
     }
 }
 
@@ -104,9 +113,10 @@ mod tests {
 
     #[test]
     fn rewrite_changes_the_known_members_alone() {
-        let new = r#"{"v":1,"count":3,"last_time":"2026-11-24T04:12:47.014Z","clear_time":"2026-11-24T04:12:48.014Z"}"#;
+        let times = r#""last_time":"2026-11-24T04:12:47.014Z","forget_time":"2026-11-24T07:12:46.014Z""#;
+        let new = format!(r#"{{"v":1,"count":3,{times},"clear_time":"2026-11-24T04:12:48.014Z"}}"#);
         let unknown = r#","z":18446744073709551616,"a":1e400}"#;
-        for document in [new.to_owned(), new.replace('}', unknown)] {
+        for document in [new.clone(), new.replace('}', unknown)] {
             let seen = read(document.as_bytes()).unwrap();
             let mut changed = seen.value;
             changed.counts.of_mut(Evidence::None).consecutive = 4;

@@ -25,7 +25,7 @@ pub(in crate::store) fn write(expire_time: SystemTime) -> Vec<u8> {
 }
 
 /// Until when the document is kept.
-pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
+pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<Option<SystemTime>, String> {
     let SpentSecretDocument { v: _, expire_time } = decode(bytes, VERSION)?;
-    Ok(expire_time)
+    Ok(Some(expire_time))
 }

@@ -93,8 +93,8 @@ pub(in crate::store) fn rewrite(seen: &Revision, session: &Session) -> Result<Ve
 }
 
 /// Until when the document of a session is kept, by its bytes.
-pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<SystemTime, String> {
-    decode::<SessionDocument<'_>>(bytes, VERSION).map(|document| document.expire_time + KEPT_AFTER_END)
+pub(in crate::store) fn expire_time(bytes: &[u8]) -> Result<Option<SystemTime>, String> {
+    decode::<SessionDocument<'_>>(bytes, VERSION).map(|document| Some(document.expire_time + KEPT_AFTER_END))
 }
 
 /// Until when the document of `session` is kept.

@@ -241,7 +241,7 @@ impl Store for TypedStore {
         let document = failures.map(|failures| {
             let seen_bytes = seen.map_or(&[][..], |seen| &*seen.0);
             let bytes = key.read(seen_bytes, |_| codec::failures::write(seen, failures))?;
-            Ok(Document::expiring(bytes, codec::failures::kept_until(failures)))
+            Ok(Document { bytes, expire_time: codec::failures::kept_until(failures) })
         });
         let document = document.transpose()?;
         self.put(Vec::new(), key, seen, document).await

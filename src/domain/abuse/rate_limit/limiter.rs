@@ -59,19 +59,21 @@ impl RateLimiter {
     }
 
     /// Reserves what these ask for, and among the attempts in flight at `account`, of which at most `in_flight_max` may be.
+    /// Answers also how many others are.
     pub(in crate::domain) fn try_reserve_in_flight(
         &self,
         account: RateLimitKey,
         in_flight_max: u32,
         requests: &[LimitRequest],
-    ) -> Result<Vec<Reservation>, Exceeded> {
+    ) -> Result<(Vec<Reservation>, u32), Exceeded> {
         let mut tables = self.0.tables();
-        if tables.count_in_flight(&account) >= in_flight_max {
+        let others = tables.count_in_flight(&account);
+        if others >= in_flight_max {
             return Err(tables.exceeded(&account, self.0.clock.monotonic()));
         }
         let mut reservations = self.reserve_in(&mut tables, requests)?;
         reservations.push(self.reservation(&mut tables, account, None));
-        Ok(reservations)
+        Ok((reservations, others))
     }
 
     /// Reserves at all keys or at none. The keys differ.

@@ -16,7 +16,7 @@ pub(in crate::domain) use self::{
 };
 use crate::domain::{
     error::Limit,
-    model::{ByEvidence, Evidence, IpPrefix, SessionId, UsernameHash},
+    model::{ByEvidence, ConsecutiveFailures, Evidence, IpPrefix, SessionId, UsernameHash},
 };
 
 /// The limits that operators set.
@@ -64,8 +64,8 @@ impl RateLimitSettings {
         }
     }
 
-    /// How many attempts with this evidence may still fail before the lockout, after so many consecutive failed ones. `None`:
-    /// they lock nothing.
+    /// How many attempts with this evidence may still fail before the lockout, after so many consecutive failed ones that are not
+    /// forgotten. `None`: they lock nothing.
     pub(in crate::domain) fn left_before_lockout(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> Option<u32> {
         let count = match (self.lockout_is_strict, evidence) {
             (true, _) => failures.total(),
@@ -77,8 +77,9 @@ impl RateLimitSettings {
     }
 
     /// Whether so many consecutive failed attempts lock the account for attempts with this evidence.
-    pub(in crate::domain) fn is_locked(&self, failures: &ByEvidence<u32>, evidence: Evidence) -> bool {
-        self.left_before_lockout(failures, evidence) == Some(0)
+    pub(in crate::domain) fn is_locked(&self, failures: &ConsecutiveFailures, evidence: Evidence) -> bool {
+        let is_locked_for_ever = self.lockout_is_strict && failures.lasting >= self.lockout_threshold;
+        is_locked_for_ever || self.left_before_lockout(&failures.by_evidence, evidence) == Some(0)
     }
 }
 

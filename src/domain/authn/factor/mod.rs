@@ -16,7 +16,7 @@ use crate::domain::{
     abuse::{AttemptLimits, LimitHold, Lock},
     context::CallContext,
     error::Error,
-    model::{User, UserId, Username},
+    model::{User, Username},
     password::{HashBegun, HashPool},
     ports::{Environment, Sleep},
 };
@@ -42,7 +42,6 @@ pub(in crate::domain) struct Failure<'a, R> {
     pub(super) environment: &'a Environment,
     pub(super) context: &'a CallContext,
     pub(super) username: &'a Username,
-    pub(super) user: Option<UserId>,
     pub(super) refusal: R,
 }
 

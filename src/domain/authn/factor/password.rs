@@ -34,7 +34,7 @@ impl Factor for PasswordFactor {
     }
 
     async fn count_failure(failure: Failure<'_, Refusal>, hold: LimitHold, _: Sleep) -> Result<(), Error> {
-        failure.limits.failed(failure.context, hold, failure.user);
+        failure.limits.failed(failure.context, hold);
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Attempts with a proof of work or from a familiar address, and what is asked where no address is known.
 
+use std::time::Duration;
+
 use altcha::Challenge;
+use futures_util::future::join_all;
 use tonic::Code;
 use watchword::api::pb;
 
 use super::{RATE_LIMITS, login, login_forwarded, login_from, outcome, rate_limit_of, with_lowest_lockout_threshold};
 use crate::{
     abuse::proof_of_work::{LOGIN, REGISTER, challenge_for, solution, solution_of},
-    support::{Api, App, StoreKind, all_but_this, http_from, password, query, reason, with_bearer},
+    support::{Api, App, ManualClock, StoreKind, all_but_this, http_from, password, query, reason, with_bearer},
 };
 
 /// A server that asks for proof of work where no address is known.
@@ -161,7 +164,7 @@ async fn alert_about_failures_asks_only_callers_without_address_for_a_solution()
     assert_eq!(outcome(&login(&app, "ada", &password("ada")).await), "CHALLENGE_REQUIRED");
     login_with(&app, "ada", &password("ada"), solution_of(&challenge_for(&app, "ada").await)).await.unwrap();
     assert_eq!(login_from(&app, [127, 1, 1, 1], "ada", &password("ada")).await.body, "data of ada");
-    app.clock.advance(std::time::Duration::from_secs(60));
+    app.clock.advance(Duration::from_secs(60));
     login(&app, "ada", &password("ada")).await.unwrap();
 }
 
@@ -205,17 +208,60 @@ async fn price_doubles_with_each_hundred_paid_failures_and_a_cheap_solution_open
     let basic = rounds(&challenge_for(&app, "ada").await);
     let early = solution_of(&challenge_for(&app, "ada").await);
     for (name, expected) in [("ada", 4), ("unknown", 4)] {
-        for number in 0..200 {
-            let proof = solution_of(&challenge_for(&app, name).await);
-            let error = login_with(&app, name, "wrong password", proof).await.unwrap_err();
-            assert_eq!(reason(&error), "INVALID_CREDENTIALS", "{name}, {number}");
-        }
+        fail_with_solutions(&app, name, 200).await;
         assert_eq!(rounds(&challenge_for(&app, name).await), expected * basic, "{name}");
     }
     let error = login_with(&app, "ada", &password("ada"), early).await.unwrap_err();
     assert_eq!(reason(&error), "CHALLENGE_REQUIRED", "two doublings too cheap");
     login_with(&app, "ada", &password("ada"), solution(&app, LOGIN).await).await.unwrap();
     assert_eq!(rounds(&challenge_for(&app, "ada").await), basic, "the right password resets the price");
+}
+
+/// Solutions that were bought early and are sent at once open the account no more often than in a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn cheap_solutions_sent_at_once_fail_no_more_often_than_their_price_allows() {
+    for name in ["ada", "unknown"] {
+        let app = with_lowest_lockout_threshold(StoreKind::Memory).start().await;
+        app.registered("ada").await;
+        let mut early = Vec::new();
+        for _ in 0..40 {
+            early.push(solution_of(&challenge_for(&app, name).await));
+        }
+        fail_with_solutions(&app, name, 195).await;
+        let hashed = app.events.count("hashed");
+        let answers = join_all(early.into_iter().map(|proof| login_with(&app, name, "wrong password", proof))).await;
+        let reasons: Vec<_> = answers.iter().map(outcome).collect();
+        assert_eq!(reasons.iter().filter(|reason| *reason == "INVALID_CREDENTIALS").count(), 5, "{name}: {reasons:?}");
+        assert_eq!(app.events.count("hashed") - hashed, 5, "{name}: 200 open no account with the basic work");
+        assert!(reasons.iter().all(|reason| reason != "RATE_LIMITED"), "{name}: {reasons:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn price_falls_with_each_hour_without_failures() {
+    let app = with_lowest_lockout_threshold(StoreKind::Memory).clock(ManualClock::stopped()).start().await;
+    app.registered("ada").await;
+    let basic = rounds(&challenge_for(&app, "ada").await);
+    for name in ["ada", "unknown"] {
+        fail_with_solutions(&app, name, 202).await;
+    }
+    let mut hours = 0;
+    for (after, expected) in [(0, 4), (2, 4), (3, 2), (102, 2), (103, 1), (202, 1), (203, 1)] {
+        app.clock.advance(Duration::from_secs(3_600 * (after - hours)));
+        hours = after;
+        for name in ["ada", "unknown"] {
+            assert_eq!(rounds(&challenge_for(&app, name).await), expected * basic, "{name} after {after} hours");
+        }
+    }
+}
+
+/// Failed attempts with proof of work in a row.
+async fn fail_with_solutions(app: &App, username: &str, count: usize) {
+    for number in 0..count {
+        let proof = solution_of(&challenge_for(app, username).await);
+        let error = login_with(app, username, "wrong password", proof).await.unwrap_err();
+        assert_eq!(reason(&error), "INVALID_CREDENTIALS", "{username}, {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

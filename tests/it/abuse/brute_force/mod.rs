@@ -4,8 +4,10 @@ mod account_limit;
 mod address_limit;
 mod client_address;
 mod evidence;
+mod exact_gcra;
 mod lockout;
 mod reauthentication;
+mod retention;
 
 use std::time::Duration;
 
@@ -24,12 +26,19 @@ fn with_rate_limits(kind: StoreKind) -> Setup {
     App::with(kind).args(&RATE_LIMITS)
 }
 
+/// The rate limits of a server that limits only consecutive failed attempts.
+const UNLIMITED_RATES: [&str; 6] = [
+    "--throttle-per-account",
+    "1000000/1s",
+    "--throttle-per-address-and-account",
+    "1000000/1s",
+    "--throttle-per-address",
+    "1000000/1s",
+];
+
 /// A server that limits only consecutive failed attempts, with the lowest lockout threshold.
 fn with_lowest_lockout_threshold(kind: StoreKind) -> Setup {
-    let unlimited = "1000000/1s";
-    with_rate_limits(kind)
-        .args(&["--throttle-per-account", unlimited, "--throttle-per-address-and-account", unlimited])
-        .args(&["--throttle-per-address", unlimited, "--failure-cap", "10"])
+    with_rate_limits(kind).args(&UNLIMITED_RATES).args(&["--failure-cap", "10"])
 }
 
 async fn login(app: &App, username: &str, password: &str) -> Result<pb::LoginResponse, Status> {

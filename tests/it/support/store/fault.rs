@@ -1,6 +1,9 @@
 //! A store that fails as the test requests.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
@@ -34,6 +37,12 @@ pub enum Fault {
     ForgetsRepeats,
     /// Compare-and-set writes without comparing, and other tasks run before each write.
     ComparesNothing,
+    /// A GCRA state of more than four periods of the account's limit is read as none.
+    ForgetsLongStates,
+    /// Failed attempts are stored without those that a strict lockout never forgets.
+    ForgetsLasting,
+    /// Other tasks run before each read and write.
+    LetsOthersRun,
     /// Accepts a single-use secret again and again.
     SpendsAgain,
     /// Storing a session is refused. Everything else works.
@@ -90,9 +99,11 @@ impl Faulty {
             | Fault::NoSessions
             | Fault::AnswersLate
             | Fault::ForgetsFailures
+            | Fault::ForgetsLasting
+            | Fault::ForgetsLongStates
             | Fault::WritesNothing
             | Fault::SpendsAgain => Ok(()),
-            Fault::ComparesNothing => {
+            Fault::ComparesNothing | Fault::LetsOthersRun => {
                 tokio::task::yield_now().await;
                 Ok(())
             }
@@ -114,19 +125,33 @@ impl Faulty {
     }
 }
 
-fn without_repeats(document: Document) -> Document {
-    let mut session: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
-    let members = session.as_object_mut().unwrap();
-    members.remove("repeats");
-    members.remove("late_repeats");
-    Document { bytes: serde_json::to_vec(&session).unwrap(), ..document }
+fn without(members: &[&str], document: Document) -> Document {
+    let mut value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+    for member in members {
+        value.as_object_mut().unwrap().remove(*member);
+    }
+    Document { bytes: serde_json::to_vec(&value).unwrap(), ..document }
+}
+
+/// The default period of the limit of an account.
+const ACCOUNT_PERIOD: Duration = Duration::from_secs(300);
+
+fn without_long_state(document: &[u8]) -> Vec<u8> {
+    let mut value: serde_json::Value = serde_json::from_slice(document).unwrap();
+    let time = |member: &str| humantime::parse_rfc3339(value[member].as_str().unwrap()).unwrap();
+    if time("clear_time") > time("last_time") + 4 * ACCOUNT_PERIOD {
+        value["clear_time"] = value["last_time"].clone();
+    }
+    serde_json::to_vec(&value).unwrap()
 }
 
 #[async_trait]
 impl DocumentStore for Faulty {
     async fn get(&self, key: &DocumentKey) -> Result<Option<Vec<u8>>, StoreError> {
         self.before().await?;
-        self.inner.get(key).await
+        let document = self.inner.get(key).await?;
+        let is_forgetful = *self.fault.borrow() == Fault::ForgetsLongStates && key.kind == Kind::FailedAttempts;
+        Ok(if is_forgetful { document.map(|document| without_long_state(&document)) } else { document })
     }
 
     async fn change(
@@ -148,12 +173,23 @@ impl DocumentStore for Faulty {
             return Ok(ChangeOutcome::Done);
         }
         let change = match change {
-            Change::Replace { document, .. } if fault == Fault::ComparesNothing => {
+            Change::Replace { document, .. }
+                if fault == Fault::ComparesNothing
+                    || fault == Fault::ForgetsLongStates && key.kind == Kind::FailedAttempts =>
+            {
                 let seen = self.inner.get(&key).await?.unwrap_or_default().into();
                 Change::Replace { seen, document }
             }
             Change::Replace { seen, document } if fault == Fault::ForgetsRepeats && key.kind == Kind::Session => {
-                Change::Replace { seen, document: without_repeats(document) }
+                Change::Replace { seen, document: without(&["repeats", "late_repeats"], document) }
+            }
+            Change::Insert(document) if fault == Fault::ForgetsLasting && key.kind == Kind::FailedAttempts => {
+                Change::Insert(without(&["lasting_count"], document))
+            }
+            Change::Replace { seen, document }
+                if fault == Fault::ForgetsLasting && key.kind == Kind::FailedAttempts =>
+            {
+                Change::Replace { seen, document: without(&["lasting_count"], document) }
             }
             unchanged => unchanged,
         };
