@@ -1,7 +1,8 @@
-//! Brute force, proof of work, enumeration by timing, floods, shares of the hash queue, cancelled calls, and hostile
-//! input.
+//! Abuse: brute force, simulated attacks, proof of work, enumeration by timing, floods, shares of the hash queue, cancelled
+//! calls, and hostile input.
 
 mod attacked_account;
+mod attacks;
 pub mod brute_force;
 mod cancelled_calls;
 mod enumeration_timing;

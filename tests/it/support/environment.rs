@@ -15,6 +15,8 @@ use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
 pub struct ManualClock {
     /// The fixed time of a stopped clock.
     stopped: Option<(SystemTime, Instant)>,
+    /// Waits up to this long end at once.
+    skipped_wait_max: Duration,
     advanced: Mutex<Duration>,
     wall_advanced: Mutex<Duration>,
     wall_set_back: Mutex<Duration>,
@@ -24,6 +26,13 @@ impl ManualClock {
     /// A clock that moves only when the test moves it.
     pub fn stopped() -> Self {
         Self { stopped: Some((System.now(), System.monotonic())), ..Self::default() }
+    }
+
+    /// A stopped clock with the same time in every run. The time that hides what a refusal took passes at once.
+    pub fn simulated() -> Self {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let skipped_wait_max = Duration::from_millis(10);
+        Self { stopped: Some((start, System.monotonic())), skipped_wait_max, ..Self::default() }
     }
 
     pub fn advance(&self, by: Duration) {
@@ -54,7 +63,7 @@ impl Clock for ManualClock {
 
     /// Waits for the real duration: moving the clock does not shorten a sleep.
     fn sleep(&self, duration: Duration) -> Sleep {
-        System.sleep(duration)
+        if duration <= self.skipped_wait_max { Box::pin(std::future::ready(())) } else { System.sleep(duration) }
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Fault {
     NoSessions,
     /// Acknowledges failed attempts without storing them.
     ForgetsFailures,
+    /// Storing failed attempts is refused. Everything else works.
+    NoFailures,
     /// Writes are refused. Reads work.
     WritesNothing,
 }
@@ -96,6 +98,7 @@ impl Faulty {
             | Fault::ReplyLost
             | Fault::ReplyLostThenDown
             | Fault::ForgetsRepeats
+            | Fault::NoFailures
             | Fault::NoSessions
             | Fault::AnswersLate
             | Fault::ForgetsFailures
@@ -165,7 +168,7 @@ impl DocumentStore for Faulty {
         if fault == Fault::NoSessions && first.iter().any(|put| put.key.kind == Kind::Session) {
             return Err(StoreError::Unavailable);
         }
-        if fault == Fault::WritesNothing {
+        if fault == Fault::WritesNothing || fault == Fault::NoFailures && key.kind == Kind::FailedAttempts {
             return Err(StoreError::Unavailable);
         }
         let is_forgotten = fault == Fault::ForgetsFailures && key.kind == Kind::FailedAttempts;
