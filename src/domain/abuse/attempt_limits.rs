@@ -280,12 +280,18 @@ impl AttemptLimits {
     }
 
     /// Settles an attempt that succeeded. It resets the counters, unless the account is locked: only a new password or an
-    /// operator ends a lockout.
+    /// operator ends a lockout. The price of a proof of work falls only for those who sent one: else each login of the user
+    /// would make an attack cheap again.
     pub(in crate::domain) fn succeeded(&self, mut hold: LimitHold) {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        let ActiveHold { username, attempts, state, .. } = held;
+        let ActiveHold { username, attempts, state, evidence: sent, .. } = held;
         attempts.into_iter().for_each(Reservation::keep);
-        let reset = ByEvidence::each(|evidence| !active.settings.is_locked(&state.failures, evidence));
+        let settings = &active.settings;
+        let keeps_price = sent != Evidence::ProofOfWork && !settings.lockout_is_strict && state.price_failures > 0;
+        let reset = ByEvidence::each(|evidence| {
+            let is_price = evidence == Evidence::ProofOfWork && keeps_price;
+            !is_price && !settings.is_locked(&state.failures, evidence)
+        });
         if state.failures.total() > 0 && reset.values().any(|is_reset| *is_reset) {
             active.counter.succeeded(username, reset, self.store.now());
         }

@@ -202,7 +202,7 @@ fn rounds(challenge: &Challenge) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn price_doubles_with_each_hundred_paid_failures_and_a_cheap_solution_opens_nothing() {
+async fn price_doubles_with_each_hundred_failures_and_only_a_login_with_proof_of_work_lowers_it() {
     let app = with_lowest_lockout_threshold(StoreKind::Memory).start().await;
     app.registered("ada").await;
     let basic = rounds(&challenge_for(&app, "ada").await);
@@ -213,8 +213,10 @@ async fn price_doubles_with_each_hundred_paid_failures_and_a_cheap_solution_open
     }
     let error = login_with(&app, "ada", &password("ada"), early).await.unwrap_err();
     assert_eq!(reason(&error), "CHALLENGE_REQUIRED", "two doublings too cheap");
-    login_with(&app, "ada", &password("ada"), solution(&app, LOGIN).await).await.unwrap();
-    assert_eq!(rounds(&challenge_for(&app, "ada").await), basic, "the right password resets the price");
+    login(&app, "ada", &password("ada")).await.unwrap();
+    assert_eq!(rounds(&challenge_for(&app, "ada").await), 4 * basic, "an attack would be cheap again after each login");
+    login_with(&app, "ada", &password("ada"), solution_of(&challenge_for(&app, "ada").await)).await.unwrap();
+    assert_eq!(rounds(&challenge_for(&app, "ada").await), basic);
 }
 
 /// Solutions that were bought early and are sent at once open the account no more often than in a row.
