@@ -96,6 +96,11 @@ impl<'a> Load<'a> {
         load
     }
 
+    /// A client on a connection of the load.
+    pub(crate) fn client(&self) -> Client {
+        self.clients[0].clone()
+    }
+
     /// Logs in the users in turn.
     pub(crate) fn login(&self, time: Duration) -> Loop {
         let (next, users) = (self.next.clone(), self.users);

@@ -2,9 +2,9 @@
 //! cost of a token check, the effect of a login storm on other calls, memory, and start-up time.
 //!
 //! `cargo bench --bench load` takes about ten minutes. `-- --quick` takes two, but its figures are not significant.
-//! `-- --scale` adds a million users and a second node. `-- --only rates,storm` measures some parts. `-- --peer
-//! NAME=URL` measures the login of another product over plain HTTP in the same run (see `peers.rs`), and `-- --build
-//! PATH` that of another build.
+//! `-- --scale` adds a million users and a second node. `-- --only rates,storm` measures some parts, `-- --only floods`
+//! what floods of refused calls cost and leave to logins. `-- --peer NAME=URL` measures the login of another product over
+//! plain HTTP in the same run (see `peers.rs`), and `-- --build PATH` that of another build.
 //!
 //! Servers are real processes on the disk of the target folder, with default settings; their log is read. Redis is a
 //! real redis-server that syncs its file at every write. Server and client share the cores.
@@ -17,7 +17,7 @@
 //! of that median. Only successful calls are counted.
 //!
 //! The table is also written to `bench/load.json` in the target folder, and the plot of the storm to
-//! `bench/storm.svg`. A missed gate does not change the exit code.
+//! `bench/storm.svg`. A missed gate changes the exit code only with `-- --gate`.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time, and sleeps")]
 #![expect(clippy::print_stdout, reason = "the table is the output")]
@@ -26,6 +26,10 @@ mod bare;
 mod calls;
 mod checks;
 mod commits;
+mod floods;
+#[path = "../../tests/it/support/frames.rs"]
+#[expect(clippy::unwrap_used, dead_code, unreachable_pub, reason = "shared with the tests")]
+mod frames;
 #[path = "../../tests/it/support/hostile.rs"]
 #[expect(clippy::unwrap_used, unreachable_pub, reason = "shared with the tests")]
 mod hostile;
@@ -42,7 +46,7 @@ mod starts;
 mod storm;
 mod users;
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{env, fs, path::Path, process::ExitCode, time::Duration};
 
 use tokio::runtime;
 use watchword::common::host;
@@ -61,6 +65,8 @@ pub(crate) struct Plan {
     storm: Duration,
     /// The delay after a storm until memory is measured again.
     calm: Duration,
+    /// Repetitions of the floods, each as long as a storm.
+    floods: usize,
     /// The number of starts of each kind of server.
     starts: usize,
     /// The duration of one offered load of the plot.
@@ -73,6 +79,7 @@ const FULL: Plan = Plan {
     storms: 3,
     storm: Duration::from_secs(4),
     calm: Duration::from_secs(10),
+    floods: 4,
     starts: 20,
     point: Duration::from_secs(2),
 };
@@ -83,21 +90,29 @@ const QUICK: Plan = Plan {
     storms: 1,
     storm: Duration::from_secs(2),
     calm: Duration::from_secs(10),
+    floods: 1,
     starts: 4,
     point: Duration::from_secs(1),
 };
 
 const PARTS: [&str; 6] = ["rates", "commits", "checks", "starts", "storm", "plot"];
 
-fn main() {
+/// Parts that are measured only when they are named.
+const MORE_PARTS: [&str; 2] = ["floods", "scale"];
+
+/// The longest wait for a frame in `frames.rs`.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
     if let Some(kind) = Kind::from_args() {
-        return kind.serve();
+        kind.serve();
+        return ExitCode::SUCCESS;
     }
     let arguments: Vec<String> = env::args().collect();
     let has_flag = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // `cargo test --all-targets` also runs this program, without the flag of `cargo bench`.
     if !has_flag("--bench") {
-        return;
+        return ExitCode::SUCCESS;
     }
     let values = |flag: &str| -> Vec<&str> {
         arguments.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1].as_str()).collect()
@@ -105,7 +120,8 @@ fn main() {
     let plan = if has_flag("--quick") { QUICK } else { FULL };
     let peers: Vec<_> = values("--peer").into_iter().map(Peer::parse).collect();
     let only: Vec<_> = values("--only").iter().flat_map(|parts| parts.split(',')).collect();
-    assert!(only.iter().all(|part| PARTS.contains(part) || *part == "scale"), "--only takes {PARTS:?} and scale");
+    let is_known = |part: &&str| PARTS.contains(part) || MORE_PARTS.contains(part);
+    assert!(only.iter().all(is_known), "--only takes {PARTS:?} and {MORE_PARTS:?}");
     let wanted = |part: &str| if only.is_empty() { PARTS.contains(&part) } else { only.contains(&part) };
 
     // One thread: a client with more threads would take more of the server's cores.
@@ -131,6 +147,9 @@ fn main() {
     if wanted("storm") {
         storm::measure(&plan, &runtime, &mut report);
     }
+    if wanted("floods") {
+        floods::measure(&plan, &runtime, &mut report);
+    }
     if wanted("plot") {
         plot::measure(&plan, &runtime, &folder);
     }
@@ -138,4 +157,5 @@ fn main() {
         scale::measure(&plan, &runtime, &mut report);
     }
     report.publish(&folder);
+    if has_flag("--gate") && report.has_missed_gate() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

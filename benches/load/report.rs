@@ -54,6 +54,11 @@ impl Report {
         self.notes.push(note);
     }
 
+    /// Whether a figure misses its gate.
+    pub(crate) fn has_missed_gate(&self) -> bool {
+        self.figures.iter().any(|figure| figure.is_met() == Some(false))
+    }
+
     /// Prints the table and writes `load.json` into `folder`.
     pub(crate) fn publish(&self, folder: &Path) {
         println!("\n{:<52} {:>11} {:>15} {:>8}   95% interval", "figure", "median", "gate", "stretch");

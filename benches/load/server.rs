@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
     process::{self, Child, Command, Stdio},
     thread,
@@ -72,6 +73,11 @@ impl Server {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The address of the gRPC listener.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.address.parse().expect("the log has a valid address")
     }
 
     /// Sends SIGKILL and waits.
