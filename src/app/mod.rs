@@ -56,27 +56,31 @@ impl App {
     /// Binds the listeners and opens the store.
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         // Listeners first: a second node that is started by mistake fails here and touches no file.
-        let mut listeners = Listeners::bind(&config)?;
+        let listeners = Listeners::bind(&config)?;
         let store = store::open(&config.store, config.seal.clone(), &config.pepper, &environment).await;
         let store = store.map_err(StartError::Store)?;
-        // Last: its default path is in the data folder, which the embedded store creates and locks.
-        listeners.bind_admin(&config)?;
-        Self::assemble(config, listeners, store, environment)
+        let started = Self::assemble(config, listeners, store.clone(), environment);
+        if started.is_err() {
+            // Else the next start would have to recover it.
+            store.close().await;
+        }
+        started
     }
 
     /// Binds the listeners and uses an open store.
     pub fn start_on(config: Config, environment: Environment, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let mut listeners = Listeners::bind(&config)?;
-        listeners.bind_admin(&config)?;
+        let listeners = Listeners::bind(&config)?;
         Self::assemble(config, listeners, store, environment)
     }
 
     fn assemble(
         mut config: Config,
-        listeners: Listeners,
+        mut listeners: Listeners,
         store: Arc<dyn Store>,
         mut environment: Environment,
     ) -> Result<Self, StartError> {
+        // After the store: the default path is in the data folder, which the embedded store creates and locks.
+        listeners.bind_admin(&config)?;
         let connections_max = &mut config.limits.connections_max;
         *connections_max = host::connections_max(listeners.count()).min(*connections_max);
         let audit = Audit::start(&config.audit_log, environment.clock.clone(), environment.observer)

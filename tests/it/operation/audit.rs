@@ -357,6 +357,19 @@ async fn shutdown_writes_all_queued_audit_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn start_that_is_refused_after_the_store_was_opened_closes_it() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    let missing = folder.path().join("missing/audit.jsonl").display().to_string();
+    let addresses = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"];
+    let (code, _, err) = run(&[&addresses[..], &["--data-dir", &data, "--audit-log", &missing]].concat());
+    assert!(code == 1 && err.contains(&missing), "{err}");
+    let (code, found, err) = run(&["check-config", "--data-dir", &data]);
+    assert_eq!(code, 0, "{err}");
+    assert!(found.contains("store: ") && !found.contains("not closed"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unwritable_audit_file_fails_the_start_and_off_writes_nothing() {
     let folder = TempDir::new().unwrap();
     let missing = folder.path().join("missing/audit.jsonl").display().to_string();
