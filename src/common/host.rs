@@ -1,10 +1,6 @@
 //! The host: limits of cores, memory and open files, returning freed memory, and no core dumps.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{fs, io, path::Path, thread};
 
 #[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -34,12 +30,28 @@ pub fn memory_bytes() -> Option<u64> {
     memory_limit_bytes().into_iter().chain(machine()).min()
 }
 
-/// The smallest memory limit of the control groups of this process (cgroup v2), if one is set.
+/// The smallest memory limit of the control groups of this process (cgroup v1 and v2), if one is set.
 fn memory_limit_bytes() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let group = PathBuf::from("/sys/fs/cgroup").join(group.trim_start_matches('/'));
-    group.ancestors().take_while(|path| path.starts_with("/sys/fs/cgroup")).filter_map(limit_of).min()
+    fs::read_to_string("/proc/self/cgroup").ok()?.lines().filter_map(memory_limit_of).min()
+}
+
+/// The smallest memory limit of a group and those above it, by its line in `/proc/self/cgroup`: a number, the controllers of
+/// a v1 hierarchy, and the path of the group (cgroups(7)).
+fn memory_limit_of(line: &str) -> Option<u64> {
+    let (_, group) = line.split_once(':')?;
+    let (controllers, group) = group.split_once(':')?;
+    let (root, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        v1 if v1.split(',').any(|controller| controller == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        }
+        _ => return None,
+    };
+    // In a container the root is its own group, and the path is that of the host, which may not exist here.
+    let group = Path::new(root).join(group.trim_start_matches('/'));
+    let groups = group.ancestors().take_while(|path| path.starts_with(root));
+    // "max" does not parse: no limit. Without one, v1 has a number that is larger than any memory.
+    groups.filter_map(|group| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()).min()
 }
 
 /// Resident memory of this process in bytes, including shared files.
@@ -70,11 +82,6 @@ pub fn forbid_memory_dumps() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
-}
-
-fn limit_of(group: &Path) -> Option<u64> {
-    // "max" does not parse: no limit.
-    fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok()
 }
 
 /// Raises the limit of open files to the maximum, and returns how many connections each of `listeners` may have.

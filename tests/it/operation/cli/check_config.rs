@@ -1,12 +1,12 @@
 //! Settings from flags and variables, refused settings, and `check-config`.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
 use watchword::{config::Config, domain::password::Cost};
 
 use super::{SETTINGS, cells};
-use crate::support::{Node, command, run, run_command};
+use crate::support::{BINARY, Node, command, command_by, run, run_command};
 
 /// A file that is valid for no setting.
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -265,4 +265,40 @@ fn check_config_never_prints_the_contents_of_secret_files() {
         assert!(out.contains(&clients) && out.contains(&seal), "{out}");
         assert!(!out.contains("canary") && !out.contains(&key), "{out}");
     }
+}
+
+/// A real control group, of whichever version this machine has.
+#[test]
+fn memory_limit_of_a_control_group_bounds_the_hash_workers() {
+    const LIMIT_BYTES: &str = "134217728";
+    let name = format!("watchword-test-{}", std::process::id());
+    let made = [
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+    ]
+    .into_iter()
+    .find_map(|(root, limit, usage)| {
+        let group = Path::new(root).join(&name);
+        let is_made = fs::create_dir(&group).is_ok();
+        // Without the usage the group has no memory controller.
+        let is_limited = is_made && group.join(usage).exists() && fs::write(group.join(limit), LIMIT_BYTES).is_ok();
+        if is_made && !is_limited {
+            fs::remove_dir(&group).unwrap();
+        }
+        is_limited.then_some(group)
+    });
+    let Some(group) = made else {
+        println!("not tested: this machine lets its user make no control group with a memory limit");
+        return;
+    };
+    let in_group = |args: &[&str]| {
+        let mut shell = command_by(Command::new("sh"), &[]);
+        shell.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]).arg(&group).arg(BINARY);
+        let output = shell.args(["check-config", "--store", "memory:"]).args(args).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let (refused, automatic) = (in_group(&["--hash-workers", "8"]), in_group(&["--argon2-memory-kib", "65536"]));
+    fs::remove_dir(&group).unwrap();
+    assert!(refused.contains("this machine allows 128 MiB"), "{refused}");
+    assert!(automatic.contains("hash workers: 1\n"), "half of the memory holds one: {automatic}");
 }
