@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::{
     environment,
@@ -37,8 +40,11 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode, String> {
     let colours = io::stderr().is_terminal();
     telemetry::start_buffered(log_format, log_level.into(), colours)
         .map_err(|cause| format!("cannot start the log: {cause}"))?;
-    let ended = serve(settings);
-    telemetry::flush();
+    let runtime = runtime()?;
+    let ended = serve(settings, &runtime);
+    runtime.block_on(telemetry::close_log());
+    // No caller is left; a thread that hangs on a stuck disk must not keep the process.
+    runtime.shutdown_background();
     match ended {
         Ok(code) => Ok(code),
         Err(ServeError::Settings(error)) => Ok(fail_with(&error.to_string(), 2)),
@@ -46,9 +52,8 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode, String> {
     }
 }
 
-fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
+fn serve(settings: &Settings, runtime: &Runtime) -> Result<ExitCode, ServeError> {
     // Before all else: without a handler the first process of a container ignores SIGTERM, and SIGHUP ends a node.
-    let runtime = runtime()?;
     let signals = {
         let _context = runtime.enter();
         signal(SignalKind::hangup()).and_then(|hangup| Ok((stop_signal()?, hangup)))
@@ -61,7 +66,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let ended = runtime.block_on(async {
+    runtime.block_on(async {
         let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
         tokio::pin!(stop);
         // A start may take long, or block its thread: a large store recovers, or a disk hangs.
@@ -79,10 +84,7 @@ fn serve(settings: &Settings) -> Result<ExitCode, ServeError> {
             StopReason::Requested => ExitCode::SUCCESS,
             StopReason::StoreFailed => ExitCode::FAILURE,
         })
-    });
-    // No caller is left; a thread that hangs on a stuck disk must not keep the process.
-    runtime.shutdown_background();
-    ended
+    })
 }
 
 /// Waits for SIGTERM or Ctrl-C. The next one ends the process at once.
@@ -93,7 +95,7 @@ pub(super) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             tracing::warn!("second signal; ending at once");
-            telemetry::flush();
+            telemetry::close_log().await;
             std::process::exit(1);
         });
     })

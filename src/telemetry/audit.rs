@@ -122,7 +122,9 @@ impl Audit {
         merged.iter().for_each(|record| self.write(record));
         if let AuditTarget::Stream(stream) = &self.target {
             tracing::info!("writing the last audit lines");
-            stream.close(within).await;
+            if !stream.close(within).await {
+                tracing::error!(after = ?within, "the last audit lines could not be written in time; is the disk stuck?");
+            }
         }
     }
 

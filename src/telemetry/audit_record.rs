@@ -131,7 +131,7 @@ impl<'a> AuditRecord<'a> {
             Event::LockoutThresholdReached { context, user } => {
                 Self { target_id: *user, ..failure("authn_login_lock", context).warning() }
             }
-            Event::AttemptAbandoned { context } => failure("authn_login_abandoned", context).routine(),
+            Event::AttemptAbandoned { context } => failure("authn_login_abandoned", context),
             Event::RegistrationAlert => alert("user_create_max"),
             Event::FailureAlert => alert("authn_login_fail_max"),
             Event::ChallengeMissing { context, .. } => failure("challenge_missing", context).routine(),

@@ -1,7 +1,7 @@
-//! The stream of lines to a file: calls append lines to a buffer in memory, and a thread writes them.
+//! A stream of lines to a file, standard output or standard error: calls append to a buffer, and a thread writes it.
 //!
-//! When the disk is full, slow or stuck, or a reader does not read, lines are dropped and counted; calls never wait. After an error the writer opens
-//! the file again and continues at the same byte, so only the end of the process can cut a line in two.
+//! When the disk is full, slow or stuck, or the reader stops, lines are dropped and counted; calls never wait. After an
+//! error the writer opens the file again and continues at the same byte, so only the end of the process can cut a line in two.
 
 use std::{
     fs::{File, OpenOptions},
@@ -69,8 +69,6 @@ struct BufferState {
     lines: Vec<u8>,
     reopen: bool,
     closing: bool,
-    /// Whether the writer has ended.
-    ended: bool,
     /// Lines that were dropped since the last write.
     dropped: u64,
     /// Whether the last attempt to write failed.
@@ -103,8 +101,6 @@ impl LineStream {
         let writer = buffer.clone();
         thread::Builder::new().name(kind.name().into()).spawn(move || {
             writer.run_writer(sink);
-            writer.lock().ended = true;
-            writer.changed.notify_all();
             drop(alive);
         })?;
         Ok(Self { buffer, writer_ended })
@@ -127,14 +123,14 @@ impl LineStream {
         }
         state.lines.extend_from_slice(line);
         drop(state);
-        self.buffer.changed.notify_all();
+        self.buffer.changed.notify_one();
         Pushed::Kept
     }
 
     /// Makes the writer open the file again.
     pub(super) fn reopen(&self) {
         self.buffer.lock().reopen = true;
-        self.buffer.changed.notify_all();
+        self.buffer.changed.notify_one();
     }
 
     /// What operators should know of the stream.
@@ -142,20 +138,11 @@ impl LineStream {
         self.buffer.lock().problem.clone()
     }
 
-    /// Writes the lines that wait and ends the writer, or gives up after `within`.
-    pub(super) async fn close(&self, within: Duration) {
+    /// Writes the lines that wait and ends the writer, or gives up after `within`. Answers whether it ended.
+    pub(super) async fn close(&self, within: Duration) -> bool {
         self.buffer.close();
         let mut ended = self.writer_ended.clone();
-        if time::timeout(within, async { while ended.changed().await.is_ok() {} }).await.is_err() {
-            tracing::error!(after = ?within, "the last audit lines could not be written in time; is the disk stuck?");
-        }
-    }
-
-    /// Like [`Self::close`], but blocks this thread.
-    pub(super) fn close_and_block(&self, within: Duration) {
-        self.buffer.close();
-        let state = self.buffer.lock();
-        drop(self.buffer.changed.wait_timeout_while(state, within, |state| !state.ended));
+        time::timeout(within, async { while ended.changed().await.is_ok() {} }).await.is_ok()
     }
 }
 
@@ -174,7 +161,7 @@ impl SharedBuffer {
 
     fn close(&self) {
         self.lock().closing = true;
-        self.changed.notify_all();
+        self.changed.notify_one();
     }
 
     /// Writes lines until the stream is closed: the writer thread.

@@ -27,7 +27,7 @@ use super::line_stream::{LineStream, Lines, Pushed, Sink};
 pub(super) const AUDIT_TARGET: &str = "watchword::audit";
 
 /// How long the end of a node waits for the reader of its log.
-const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +58,7 @@ pub fn start(format: Format, level: Level, colours: bool) {
 }
 
 /// Starts the log of a node, which never waits for the reader of standard error. Panics are logged too. To be ended with
-/// [`flush`].
+/// [`close_log`].
 ///
 /// # Errors
 /// Standard error is closed, or there is no thread for the writer.
@@ -73,10 +73,10 @@ pub fn start_buffered(format: Format, level: Level, colours: bool) -> io::Result
     Ok(())
 }
 
-/// Ends the log of a node. Waits a moment for the lines that are not written yet.
-pub fn flush() {
+/// Ends the log of a node. Waits a moment for the lines that are not written yet; if they cannot be, no one reads of it.
+pub async fn close_log() {
     if let Some(stream) = STREAM.get() {
-        stream.close_and_block(FLUSH_TIME_MAX);
+        stream.close(CLOSE_TIME_MAX).await;
     }
 }
 

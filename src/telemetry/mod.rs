@@ -12,6 +12,6 @@ mod metrics;
 
 pub use self::{
     audit::{Audit, AuditLog},
-    log::{Format, flush, start, start_buffered},
+    log::{Format, close_log, start, start_buffered},
     metrics::{Metrics, MetricsSnapshot},
 };

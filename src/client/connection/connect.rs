@@ -186,9 +186,9 @@ impl Builder {
     /// instructions, which computes some ten million a second. A challenge that asks for more is refused before it is begun,
     /// with CHALLENGE_REQUIRED; so is one with more than 100 000 rounds in one key.
     ///
-    /// Watchword asks for 8 million on average by default, and at an account for twice as many with each 100 failed attempts
-    /// with proof of work: 500 million usually do for the first 600, and 2 billion (some four
-    /// minutes) for the first 800.
+    /// Watchword asks for 8 million on average by default, doubled for each 100 failed attempts with proof of work at the
+    /// account. 500 million are usually enough for the first 600 failed attempts, 2 billion (some four minutes) for the first
+    /// 800.
     pub fn proof_of_work_rounds_max(mut self, rounds: u64) -> Self {
         self.proof_of_work_rounds_max = Some(rounds);
         self

@@ -280,14 +280,14 @@ impl AttemptLimits {
     }
 
     /// Settles an attempt that succeeded. It resets the counters, unless the account is locked: only a new password or an
-    /// operator ends a lockout. The price of a proof of work falls only for those who sent one: else each login of the user
-    /// would make an attack cheap again.
+    /// operator ends a lockout. The price of a proof of work falls only if this attempt sent one: else each login of the user
+    /// would make an attack cheap again. A strict lockout counts all evidence together, so there it falls too.
     pub(in crate::domain) fn succeeded(&self, mut hold: LimitHold) {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        let ActiveHold { username, attempts, state, evidence: sent, .. } = held;
+        let ActiveHold { username, attempts, state, evidence: own, .. } = held;
         attempts.into_iter().for_each(Reservation::keep);
         let settings = &active.settings;
-        let keeps_price = sent != Evidence::ProofOfWork && !settings.lockout_is_strict && state.price_failures > 0;
+        let keeps_price = own != Evidence::ProofOfWork && !settings.lockout_is_strict && state.price_failures > 0;
         let reset = ByEvidence::each(|evidence| {
             let is_price = evidence == Evidence::ProofOfWork && keeps_price;
             !is_price && !settings.is_locked(&state.failures, evidence)
@@ -362,7 +362,8 @@ impl ActiveLimits {
                     held.address = Ok(Vec::new());
                 }
                 held.gcra_increase = settings.at_account(evidence).map_or(Duration::ZERO, Rate::increment);
-                // A wait for those in flight would show that failures are counted that are forgotten for names without a user.
+                // Waiting for those in flight would reveal that older failures still count, which are forgotten for names
+                // without a user.
                 let may_exceed = state.failures.lasting.saturating_add(others) >= settings.lockout_threshold;
                 let is_locked = is_locked || is_strict && may_exceed;
                 return Decision::Admitted(if is_locked { Lock::Locked } else { Lock::Open });

@@ -180,7 +180,6 @@ impl Changes {
         let (forget_time, lasting) = before
             .filter(|_| !self.void.is_of_all_counts())
             .map_or((never, 0), |before| (before.forget_time, before.lasting));
-        let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + KEPT_FOR_MAX);
         let counts = counts.zip(&self.void.counts(), |count, is_reset| FailureCount {
             consecutive: if *is_reset { 0 } else { count.consecutive },
             ..*count
@@ -192,6 +191,10 @@ impl Changes {
                 clear_time: to_the_millisecond(delay.applied(count.clear_time)).max(last_time),
             }
         });
+        // A counter that is reset alone takes the hours of its attempts with it.
+        let total = ByEvidence::each(|evidence| counts.of(evidence).consecutive).total();
+        let kept_for = KEPT_FOR.saturating_mul(total).min(KEPT_FOR_MAX);
+        let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + kept_for);
         let (forget_time, lasting) = (to_the_millisecond(forget_time), lasting.saturating_add(self.lasting));
         Some(FailedAttempts { last_time, forget_time, counts, lasting })
     }

@@ -10,13 +10,13 @@ use crate::domain::model::{Evidence, FailedAttempts, KEPT_FOR};
 /// Failed attempts with proof of work at one account after which the price doubles.
 const FAILURES_FOR_A_STEP: u32 = 100;
 
-/// Doublings at most: an hour of two cores. More would be a lockout, which has its own setting.
+/// Doublings at most: about an hour of a browser. More would be a lockout, which has its own setting.
 pub(super) const STEPS_MAX: u8 = 12;
 
 /// Doublings of a challenge that is for no account, because it is valid for any.
 pub(super) const STEPS_OF_ANY_ACCOUNT: u8 = 2;
 
-/// How long a challenge is valid up to this price. Above it the time doubles with each step. Two cores need a fifth of it.
+/// How long a challenge is valid up to this price. Above it the time doubles with each step. A browser needs a fifth of it.
 const LIFETIME: Duration = Duration::from_secs(300);
 const LIFETIME_STEPS: u8 = 6;
 

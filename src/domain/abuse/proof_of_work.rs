@@ -107,7 +107,8 @@ impl ProofOfWork {
         Ok(NewChallenge { text, expire_time: from_unix_seconds(expires_at) })
     }
 
-    /// Checks the solution that came with a call at this username, if it names one; `None` where no solution came and none is required.
+    /// Checks the solution that came with a call, at this username if there is one. `None`: no solution came, and none is
+    /// required.
     ///
     /// # Errors
     /// `ChallengeRequired`; `ChallengeInvalid`; `StoreUnavailable`, `OutcomeUnknown`: whether it was spent is not known, so

@@ -170,7 +170,7 @@ impl<'a> Begun<'a> {
         let limited = self.with_proof(presented?).await?;
         if limited.proven.is_none() {
             let Attempt { pipeline, context, challenge, .. } = &limited.attempt;
-            // Dropped at once: this only asks whether there is room before the store is read. `admit` takes the permit.
+            // Dropped at once: this only asks whether a permit is available before the store is read. `admit` takes it.
             drop(pipeline.pool.admit_call(context, pool_purpose(*challenge))?);
         }
         Ok(limited)

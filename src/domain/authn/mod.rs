@@ -4,8 +4,7 @@
 //! begin ──> Begun ──prove──> Limited ──load──> Loaded ──admit──> Admitted ──verify──> Verified ──settle──> Outcome
 //!            │                 │                 │                  │                    │
 //!            └── dropped: abandoned, nothing counts, but an ─────────┴── during a hash:   └── counted once: failed
-//!                invalid proof of work at the address                  counts at the        or succeeded
-//!                                                                      client's address
+//!                invalid proof of work at the address                  counts as failed     or succeeded
 //! ```
 //!
 //! Each step takes what the step before returned, so a step that is left out or swapped does not compile (`attempt.rs`).

@@ -64,8 +64,11 @@ impl ServerCheck {
         };
         Self {
             version: field("redis_version"),
-            // Valkey calls it otherwise.
-            mode: [field("redis_mode"), field("server_mode")].concat(),
+            // As Redis and as Valkey call it.
+            mode: [field("redis_mode"), field("server_mode")]
+                .into_iter()
+                .find(|mode| !mode.is_empty())
+                .unwrap_or_default(),
             role: field("role"),
             primary: format!("{}:{}", field("master_host"), field("master_port")),
             loading: field("loading") == "1",

@@ -257,6 +257,23 @@ async fn price_falls_with_each_hour_without_failures() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_that_a_login_has_reset_do_not_keep_the_price_up() {
+    let app = with_lowest_lockout_threshold(StoreKind::Memory).clock(ManualClock::stopped()).start().await;
+    app.registered("ada").await;
+    let basic = rounds(&challenge_for(&app, "ada").await);
+    fail_with_solutions(&app, "ada", 100).await;
+    for _ in 0..5 {
+        for _ in 0..9 {
+            login(&app, "ada", "wrong password").await.unwrap_err();
+        }
+        login(&app, "ada", &password("ada")).await.unwrap();
+    }
+    assert_eq!(rounds(&challenge_for(&app, "ada").await), 2 * basic);
+    app.clock.advance(Duration::from_secs(2 * 3_600));
+    assert_eq!(rounds(&challenge_for(&app, "ada").await), basic);
+}
+
 /// Failed attempts with proof of work in a row.
 async fn fail_with_solutions(app: &App, username: &str, count: usize) {
     for number in 0..count {
