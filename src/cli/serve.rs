@@ -62,17 +62,12 @@ fn serve(settings: &Settings, runtime: &Runtime) -> Result<ExitCode, ServeError>
     for name in config::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         tracing::warn!(name, "no such setting; is it mistyped?");
     }
-    let config = Config::from_settings(settings).map_err(ServeError::Settings)?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     runtime.block_on(async {
-        let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
         tokio::pin!(stop);
         // A start may take long, or block its thread: a large store recovers, or a disk hangs.
-        let start = tokio::spawn(App::start(config, environment()));
-        let app = tokio::select! {
-            started = start => started.map_err(|cause| cause.to_string())?.map_err(|error| error.to_string())?,
+        let start = tokio::spawn(start(settings.clone()));
+        let (app, open) = tokio::select! {
+            started = start => started.map_err(|cause| cause.to_string())??,
             () = &mut stop => {
                 tracing::info!("signal during the start; ending at once");
                 return Ok(ExitCode::SUCCESS);
@@ -85,6 +80,17 @@ fn serve(settings: &Settings, runtime: &Runtime) -> Result<ExitCode, ServeError>
             StopReason::StoreFailed => ExitCode::FAILURE,
         })
     })
+}
+
+/// Reads the files of the settings, and starts a node.
+async fn start(settings: Settings) -> Result<(App, Open), ServeError> {
+    let config = Config::from_settings(&settings).map_err(ServeError::Settings)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let open = Open { legacy_routes: config.legacy_routes, reflection: config.reflection };
+    let app = App::start(config, environment()).await.map_err(|error| error.to_string())?;
+    Ok((app, open))
 }
 
 /// Waits for SIGTERM or Ctrl-C. The next one ends the process at once.

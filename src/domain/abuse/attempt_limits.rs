@@ -280,14 +280,14 @@ impl AttemptLimits {
     }
 
     /// Settles an attempt that succeeded. It resets the counters, unless the account is locked: only a new password or an
-    /// operator ends a lockout. The price of a proof of work falls only if this attempt sent one: else each login of the user
-    /// would make an attack cheap again. A strict lockout counts all evidence together, so there it falls too.
+    /// operator ends a lockout. The price of a proof of work stays, or each login of the user would make an attack cheap again,
+    /// and show the attacker that there is a user. A strict lockout counts all evidence together, so there it falls.
     pub(in crate::domain) fn succeeded(&self, mut hold: LimitHold) {
         let (Some(active), Some(held)) = (&self.active, hold.0.take()) else { return };
-        let ActiveHold { username, attempts, state, evidence: own, .. } = held;
+        let ActiveHold { username, attempts, state, .. } = held;
         attempts.into_iter().for_each(Reservation::keep);
         let settings = &active.settings;
-        let keeps_price = own != Evidence::ProofOfWork && !settings.lockout_is_strict && state.price_failures > 0;
+        let keeps_price = !settings.lockout_is_strict && state.price_failures > 0;
         let reset = ByEvidence::each(|evidence| {
             let is_price = evidence == Evidence::ProofOfWork && keeps_price;
             !is_price && !settings.is_locked(&state.failures, evidence)

@@ -39,7 +39,7 @@ pub(super) struct Changes {
     /// Those of them that are never forgotten.
     lasting: u32,
     /// When the others are.
-    forget: Delay,
+    forget: ByEvidence<Delay>,
     /// The GCRA states of the account.
     gcra: ByEvidence<Delay>,
     /// The time of the last failed attempt; `None` without one.
@@ -113,9 +113,9 @@ impl Void {
 impl Changes {
     /// An attempt failed, which adds so much to the account's GCRA state and, if it `is_lasting`, is not forgotten.
     pub(super) fn failure(evidence: Evidence, gcra_increase: Duration, is_lasting: bool, now: SystemTime) -> Self {
-        let (forget, lasting) = (Delay::event(now, KEPT_FOR), u32::from(is_lasting));
-        let mut failure = Self { last_time: Some(now), forget, lasting, ..Self::default() };
+        let mut failure = Self { last_time: Some(now), lasting: u32::from(is_lasting), ..Self::default() };
         *failure.counts.of_mut(evidence) = 1;
+        *failure.forget.of_mut(evidence) = Delay::event(now, KEPT_FOR);
         *failure.gcra.of_mut(evidence) = Delay::event(now, gcra_increase);
         failure
     }
@@ -139,17 +139,15 @@ impl Changes {
         if later.void == Void::All {
             return later;
         }
-        let (lasting, forget) = match later.void.is_of_all_counts() {
-            true => (0, Delay::default()),
-            false => (self.lasting, self.forget),
-        };
+        let lasting = if later.void.is_of_all_counts() { 0 } else { self.lasting };
         let is_reset = later.void.counts();
         let counts = self.counts.zip(&is_reset, |count, is_reset| if *is_reset { 0 } else { *count });
+        let forget = self.forget.zip(&is_reset, |delay, is_reset| if *is_reset { Delay::default() } else { *delay });
         Self {
             void: self.void.then(later.void),
             counts: counts.zip(&later.counts, |one, other| one.saturating_add(*other)),
             lasting: lasting.saturating_add(later.lasting),
-            forget: forget.then(later.forget),
+            forget: forget.zip(&later.forget, |one, other| one.then(*other)),
             gcra: self.gcra.zip(&later.gcra, |one, other| one.then(*other)),
             last_time: self.last_time.max(later.last_time),
         }
@@ -166,8 +164,8 @@ impl Changes {
             let least = credible + delay.least.duration_since(last_time).unwrap_or_default();
             Delay { least, ..*delay }
         };
-        let gcra = ByEvidence::each(|evidence| moved(self.gcra.of(evidence)));
-        Self { forget: moved(&self.forget), gcra, last_time: Some(credible), ..self }
+        let [forget, gcra] = [self.forget, self.gcra].map(|all| ByEvidence::each(|evidence| moved(all.of(evidence))));
+        Self { forget, gcra, last_time: Some(credible), ..self }
     }
 
     /// What is left of `before` after the changes; `None` when it is nothing.
@@ -175,28 +173,24 @@ impl Changes {
         let before = before.filter(|_| self.void != Void::All);
         let last_time = self.last_time.max(before.map(|before| before.last_time)).map(to_the_millisecond)?;
         let never = SystemTime::UNIX_EPOCH;
-        let none = ByEvidence::each(|_| FailureCount { consecutive: 0, clear_time: never });
-        let counts = before.map_or(none, |before| before.counts);
-        let (forget_time, lasting) = before
-            .filter(|_| !self.void.is_of_all_counts())
-            .map_or((never, 0), |before| (before.forget_time, before.lasting));
-        let counts = counts.zip(&self.void.counts(), |count, is_reset| FailureCount {
-            consecutive: if *is_reset { 0 } else { count.consecutive },
-            ..*count
+        let nothing = FailureCount { consecutive: 0, forget_time: never, clear_time: never };
+        let counts = before.map_or(ByEvidence::each(|_| nothing), |before| before.counts);
+        let counts = counts.zip(&self.void.counts(), |count, is_reset| match is_reset {
+            true => FailureCount { clear_time: count.clear_time, ..nothing },
+            false => *count,
         });
         let counts = ByEvidence::each(|evidence| {
-            let (count, delay) = (counts.of(evidence), self.gcra.of(evidence));
+            let count = counts.of(evidence);
+            let [forget_time, clear_time] = [(&self.forget, count.forget_time), (&self.gcra, count.clear_time)]
+                .map(|(delays, time)| to_the_millisecond(delays.of(evidence).applied(time)).max(last_time));
             FailureCount {
                 consecutive: count.consecutive.saturating_add(*self.counts.of(evidence)),
-                clear_time: to_the_millisecond(delay.applied(count.clear_time)).max(last_time),
+                forget_time: forget_time.min(last_time + KEPT_FOR_MAX),
+                clear_time,
             }
         });
-        // A counter that is reset alone takes the hours of its attempts with it.
-        let total = ByEvidence::each(|evidence| counts.of(evidence).consecutive).total();
-        let kept_for = KEPT_FOR.saturating_mul(total).min(KEPT_FOR_MAX);
-        let forget_time = self.forget.applied(forget_time).clamp(last_time, last_time + kept_for);
-        let (forget_time, lasting) = (to_the_millisecond(forget_time), lasting.saturating_add(self.lasting));
-        Some(FailedAttempts { last_time, forget_time, counts, lasting })
+        let lasting = before.filter(|_| !self.void.is_of_all_counts()).map_or(0, |before| before.lasting);
+        Some(FailedAttempts { last_time, counts, lasting: lasting.saturating_add(self.lasting) })
     }
 }
 
@@ -274,8 +268,8 @@ fn greater(one: Option<FailedAttempts>, other: Option<FailedAttempts>) -> Option
     let (Some(a), Some(b)) = (one, other) else { return one.or(other) };
     let counts = a.counts.zip(&b.counts, |a, b| FailureCount {
         consecutive: a.consecutive.max(b.consecutive),
+        forget_time: a.forget_time.max(b.forget_time),
         clear_time: a.clear_time.max(b.clear_time),
     });
-    let (last_time, forget_time) = (a.last_time.max(b.last_time), a.forget_time.max(b.forget_time));
-    Some(FailedAttempts { last_time, forget_time, counts, lasting: a.lasting.max(b.lasting) })
+    Some(FailedAttempts { last_time: a.last_time.max(b.last_time), counts, lasting: a.lasting.max(b.lasting) })
 }

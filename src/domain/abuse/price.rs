@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::domain::model::{Evidence, FailedAttempts, KEPT_FOR};
+use crate::domain::model::{Evidence, FailedAttempts, FailureCount, KEPT_FOR};
 
 /// Failed attempts with proof of work at one account after which the price doubles.
 const FAILURES_FOR_A_STEP: u32 = 100;
@@ -23,9 +23,10 @@ const LIFETIME_STEPS: u8 = 6;
 /// How many failed attempts set the price: the consecutive ones with proof of work, and no more than the hours until they are
 /// forgotten. Each failed attempt adds an hour, so after a time of calm the price is lower.
 pub(super) fn failures(attempts: &FailedAttempts, now: SystemTime) -> u32 {
-    let left = attempts.forget_time.duration_since(now).unwrap_or_default();
+    let FailureCount { consecutive, forget_time, .. } = *attempts.counts.of(Evidence::ProofOfWork);
+    let left = forget_time.duration_since(now).unwrap_or_default();
     let hours_left = u32::try_from(left.as_millis().div_ceil(KEPT_FOR.as_millis())).unwrap_or(u32::MAX);
-    attempts.counts.of(Evidence::ProofOfWork).consecutive.min(hours_left)
+    consecutive.min(hours_left)
 }
 
 /// The price of an attempt after so many of these failures.

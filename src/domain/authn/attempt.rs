@@ -161,11 +161,20 @@ impl<'a> Begun<'a> {
     /// `StoreUnavailable`, `OutcomeUnknown`.
     pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
         let Attempt { pipeline, context, username, challenge, hold, .. } = &mut self.0;
-        let presented = pipeline.proof_of_work.present(context, *challenge, Some(username), solution).await;
-        if let Err(Error::ChallengeInvalid { fault: ChallengeFault::Spent | ChallengeFault::Unsolved, .. }) = presented
-        {
-            // It costs this node a write or a key, and the client nothing. The other faults cost microseconds.
+        // These cost this node a write or a key, and the client nothing. A client that goes away during the check may have
+        // caused the write. The other faults cost microseconds.
+        if !solution.is_empty() {
             hold.set_cost(AttemptCost::Solution);
+        }
+        let presented = pipeline.proof_of_work.present(context, *challenge, Some(username), solution).await;
+        let is_costly = match &presented {
+            Err(Error::ChallengeInvalid { fault, .. }) => {
+                matches!(fault, ChallengeFault::Spent | ChallengeFault::Unsolved)
+            }
+            Ok(_) | Err(_) => false,
+        };
+        if !is_costly {
+            hold.set_cost(AttemptCost::Nothing);
         }
         let limited = self.with_proof(presented?).await?;
         if limited.proven.is_none() {

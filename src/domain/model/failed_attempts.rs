@@ -34,8 +34,6 @@ pub struct ByEvidence<T>([T; 3]);
 pub struct FailedAttempts {
     /// The time of the last one.
     pub last_time: SystemTime,
-    /// When the consecutive failed attempts are forgotten; the time of the last one or earlier if there are none.
-    pub forget_time: SystemTime,
     /// The counts.
     pub counts: ByEvidence<FailureCount>,
     /// Consecutive failed attempts at an existing user that are never forgotten: those of a strict lockout.
@@ -56,6 +54,8 @@ pub struct ConsecutiveFailures {
 pub struct FailureCount {
     /// Consecutive failed attempts.
     pub consecutive: u32,
+    /// When they are forgotten; the time of the last attempt with any evidence if there are none.
+    pub forget_time: SystemTime,
     /// When the GCRA state of the account is empty (`abuse/rate_limit/`); the last attempt or earlier if it is.
     pub clear_time: SystemTime,
 }
@@ -119,31 +119,28 @@ impl FailedAttempts {
     /// ends later is as long as it was then. How long GCRA states can be depends on the settings (`abuse/failure_counter.rs`).
     pub(crate) fn with_credible_times(self, now: SystemTime) -> Self {
         // Every field by name, so that a new time is not forgotten.
-        let Self { last_time, forget_time, counts, lasting } = self;
+        let Self { last_time, counts, lasting } = self;
         let credible = credible_or_now(last_time, now);
         let moved = |time: SystemTime| match credible == last_time {
             true => time,
             false => credible + time.duration_since(last_time).unwrap_or_default(),
         };
-        let forget_time = moved(forget_time);
-        Self {
-            last_time: credible,
-            forget_time: if is_credible_end(forget_time, KEPT_FOR_MAX, now) { forget_time } else { now + KEPT_FOR_MAX },
-            counts: ByEvidence::each(|evidence| {
-                let FailureCount { consecutive, clear_time } = *counts.of(evidence);
-                FailureCount { consecutive, clear_time: moved(clear_time) }
-            }),
-            lasting,
-        }
+        let counts = ByEvidence::each(|evidence| {
+            let FailureCount { consecutive, forget_time, clear_time } = *counts.of(evidence);
+            let forget_time = Some(moved(forget_time)).filter(|time| is_credible_end(*time, KEPT_FOR_MAX, now));
+            let forget_time = forget_time.unwrap_or(now + KEPT_FOR_MAX);
+            FailureCount { consecutive, forget_time, clear_time: moved(clear_time) }
+        });
+        Self { last_time: credible, counts, lasting }
     }
 
     /// What counts now. After the time for it the consecutive failed attempts are forgotten, but neither the GCRA states nor
     /// what lasts.
     pub(in crate::domain) fn without_forgotten(self, now: SystemTime) -> Self {
-        if self.forget_time > now {
-            return self;
-        }
-        let counts = ByEvidence::each(|evidence| FailureCount { consecutive: 0, ..*self.counts.of(evidence) });
+        let counts = ByEvidence::each(|evidence| {
+            let count = *self.counts.of(evidence);
+            FailureCount { consecutive: if count.forget_time > now { count.consecutive } else { 0 }, ..count }
+        });
         Self { counts, ..self }
     }
 
@@ -155,7 +152,8 @@ impl FailedAttempts {
 
     /// Until when the record is needed; `None` is for ever.
     pub fn kept_until(&self) -> Option<SystemTime> {
-        let end = self.counts.values().map(|count| count.clear_time).fold(self.forget_time, SystemTime::max);
+        let ends = self.counts.values().map(|count| count.clear_time.max(count.forget_time));
+        let end = ends.fold(self.last_time, SystemTime::max);
         (self.lasting == 0).then_some(end)
     }
 

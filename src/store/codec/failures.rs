@@ -30,6 +30,10 @@ struct FailedAttemptsDocument {
     last_time: SystemTime,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     forget_time: SystemTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    familiar_forget_time: Option<StoredTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof_of_work_forget_time: Option<StoredTime>,
     #[serde(serialize_with = "write_time", deserialize_with = "read_time")]
     clear_time: SystemTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,34 +75,45 @@ fn decoded(document: FailedAttemptsDocument) -> FailedAttempts {
         proof_of_work_count,
         last_time,
         forget_time,
+        familiar_forget_time,
+        proof_of_work_forget_time,
         clear_time,
         proof_of_work_clear_time,
         lasting_count,
     } = document;
+    let or_last = |time: &Option<StoredTime>| time.as_ref().map_or(last_time, |time| time.0);
     let counts = ByEvidence::each(|evidence| match evidence {
-        Evidence::None => FailureCount { consecutive: count, clear_time },
-        // Has no limit of the account.
-        Evidence::Familiar => FailureCount { consecutive: familiar_count, clear_time: last_time },
+        Evidence::None => FailureCount { consecutive: count, forget_time, clear_time },
+        Evidence::Familiar => FailureCount {
+            consecutive: familiar_count,
+            forget_time: or_last(&familiar_forget_time),
+            // Has no limit of the account.
+            clear_time: last_time,
+        },
         Evidence::ProofOfWork => FailureCount {
             consecutive: proof_of_work_count,
-            clear_time: proof_of_work_clear_time.as_ref().map_or(last_time, |time| time.0),
+            forget_time: or_last(&proof_of_work_forget_time),
+            clear_time: or_last(&proof_of_work_clear_time),
         },
     });
-    FailedAttempts { last_time, forget_time, counts, lasting: lasting_count }
+    FailedAttempts { last_time, counts, lasting: lasting_count }
 }
 
 fn encoded(failures: &FailedAttempts) -> FailedAttemptsDocument {
-    let FailedAttempts { last_time, forget_time, counts, lasting } = *failures;
+    let FailedAttempts { last_time, counts, lasting } = *failures;
     let [unproven, familiar, proven] = Evidence::ALL.map(|evidence| *counts.of(evidence));
+    let if_later = |time: SystemTime| (time > last_time).then_some(StoredTime(time));
     FailedAttemptsDocument {
         v: VERSION,
         count: unproven.consecutive,
         familiar_count: familiar.consecutive,
         proof_of_work_count: proven.consecutive,
         last_time,
-        forget_time,
+        forget_time: unproven.forget_time,
+        familiar_forget_time: if_later(familiar.forget_time),
+        proof_of_work_forget_time: if_later(proven.forget_time),
         clear_time: unproven.clear_time,
-        proof_of_work_clear_time: (proven.clear_time > last_time).then_some(StoredTime(proven.clear_time)),
+        proof_of_work_clear_time: if_later(proven.clear_time),
         lasting_count: lasting,
     }
 }

@@ -142,6 +142,28 @@ fn sigterm_during_the_start_ends_the_node_with_code_zero() {
 }
 
 #[test]
+fn sigterm_while_a_file_of_the_settings_cannot_be_read_ends_the_node() {
+    let folder = TempDir::new().unwrap();
+    let hanging = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&hanging).status().unwrap().success());
+    let mut child = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"])
+        .args(["--store", "memory:", "--admin-addr", "off", "--password-blocklist-file"])
+        .arg(&hanging)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The log has no line yet. Without a handler SIGTERM would end the process with another status.
+    let has_handler = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let handled = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(handled.trim(), 16).unwrap() & (1 << 14) != 0
+    };
+    while !has_handler() {}
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn sighup_without_an_audit_file_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let node = Node::start(folder.path(), &[]);

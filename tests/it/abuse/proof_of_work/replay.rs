@@ -6,9 +6,9 @@ use std::{
 };
 
 use tokio::task::JoinSet;
-use watchword::domain::Clock;
+use watchword::{api::pb, domain::Clock};
 
-use super::{REGISTER, challenge, encoded, is_invalid, payload, solution, solved, with_challenges};
+use super::{LOGIN, REGISTER, challenge, encoded, is_invalid, payload, solution, solved, with_challenges};
 use crate::{
     store::copy::copy,
     support::{
@@ -163,4 +163,30 @@ async fn challenge_spent_in_one_store_is_spent_in_its_copy() {
     assert!(is_invalid(&Api::Grpc.register_with(&app, "eve", &password("eve"), "", &spent).await));
     let answer = Api::Grpc.register_with(&app, "bob", &password("bob"), "", &fresh).await;
     assert_eq!(answer.outcome(), "ok", "the challenge keys are copied");
+}
+
+/// A client could otherwise have any number of challenges spent, each a write of the store, without a trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn solution_whose_caller_leaves_while_it_is_checked_counts_at_the_address() {
+    let store = Faulty::with(Fault::None);
+    let limits = ["--throttle", "on", "--client-address", "peer", "--throttle-attempts-per-address", "3/1m"];
+    let app = App::on(store.clone()).args(&limits).start().await;
+    let mut proofs = Vec::new();
+    for _ in 0..3 {
+        proofs.push(solution(&app, LOGIN).await);
+    }
+    for proof in proofs {
+        let ended = app.events.count("call ended");
+        store.set(Fault::Hangs);
+        let entered = store.clone().entered();
+        let mut client = app.client().await;
+        let request = pb::LoginRequest { username: "ada".into(), password: password("ada"), challenge_solution: proof };
+        let call = tokio::spawn(async move { client.login(request).await });
+        entered.await;
+        call.abort();
+        app.events.calls_ended(ended + 1).await;
+        store.set(Fault::None);
+    }
+    let answer = Api::Grpc.login(&app, "ada", &password("ada")).await;
+    assert_eq!(answer.outcome(), "RATE_LIMITED");
 }
