@@ -1,7 +1,8 @@
 //! What this node knows of the failed attempts of a username and the store does not, and how the two are merged.
 //!
 //! Pure values. `failure_counter.rs` keeps one for each username that waits to be stored. Changes are merged exactly,
-//! however long they wait: as if each had been stored when it happened.
+//! however long they wait: as if each had been stored when it happened. Two exceptions: a reset also takes what other nodes
+//! stored since the success, and after a lost answer a change counts twice if another node wrote meanwhile.
 
 use std::time::{Duration, SystemTime};
 
