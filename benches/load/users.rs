@@ -132,11 +132,11 @@ async fn populate(place: &[&str], population: Population) -> Vec<Tokens> {
         all.spawn(async move {
             let _permit = permits.acquire().await.expect("the semaphore is never closed");
             let name = format!("signed-{number}");
-            let registration = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "");
+            let registration = Registration::parse(auth.rules(), &name, PASSWORD.into(), String::new(), "", None);
             auth.register(&context(), registration.expect("valid values")).await.expect("the store accepts users");
             let mut tokens = Vec::new();
             for _ in 0..population.sessions {
-                let attempt = Credentials::parse(&name, PASSWORD.into()).expect("valid values");
+                let attempt = Credentials::parse(&name, PASSWORD.into(), None).expect("valid values");
                 tokens.push(auth.login(&context(), attempt).await.expect("the password is right").1);
             }
             tokens

@@ -46,8 +46,8 @@ pub use self::{
         AddressHash, ByEvidence, ChallengeFault, ChallengePurpose, ConsecutiveFailures, Evidence, FailedAttempts,
         FailureCount, IpPrefix, KeptCode, KeyRing, Lifetimes, NewChallenge, ORIGIN_HASH_BYTES, Password, PasswordHash,
         PepperKeyId, PublicKey, RefreshOrigin, Repeats, RequestId, ResetCode, SESSIONS_MAX, Session, SessionEnd,
-        SessionId, SessionListEntry, StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId, Username,
-        UsernameHash, WantedChallenge,
+        SessionId, SessionListEntry, Solution, StoredKey, StoredSecret, USERNAME_CHARS_MAX, User, UserData, UserId,
+        Username, UsernameHash, WantedChallenge,
     },
     password::{HashPool, Policy},
     ports::{

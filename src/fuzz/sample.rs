@@ -89,9 +89,9 @@ pub(super) fn authenticate() -> Sample {
     let password = || format!("a password of {NAME}");
     let auth = Arc::new(Auth::new(store, pool, rules, tokens, None, environment));
     let registration =
-        Registration::parse(auth.rules(), NAME, password(), String::new(), "").expect("a valid registration");
+        Registration::parse(auth.rules(), NAME, password(), String::new(), "", None).expect("a valid registration");
     wait(auth.register(&context, registration)).expect("the username is free");
-    let credentials = Credentials::parse(NAME, password()).expect("valid credentials");
+    let credentials = Credentials::parse(NAME, password(), None).expect("valid credentials");
     let (_, tokens) = wait(auth.login(&context, credentials)).expect("the password is right");
     Sample { auth, tokens, context }
 }

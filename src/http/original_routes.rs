@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::call,
-    domain::{Api, Auth, CallContext, Credentials, Error, Registration, User},
+    domain::{Api, Auth, CallContext, Credentials, Error, Registration, Solution, User},
 };
 
 /// `GET /`
@@ -56,8 +56,8 @@ async fn read_and_register(auth: &Arc<Auth>, context: &CallContext, request: Req
     }
     let [username, password, data, solution] =
         ["username", "password", "data", "altcha"].map(|name| fields.take(name).unwrap_or_default());
-    let registration = Registration::parse(auth.rules(), &username, password, data, "")?;
-    auth.register(context, registration.with_solution(solution)).await
+    let registration = Registration::parse(auth.rules(), &username, password, data, "", Solution::parse(solution))?;
+    auth.register(context, registration).await
 }
 
 async fn read_and_check_password(auth: &Auth, context: &CallContext, request: Request<Body>) -> Result<User, Error> {
@@ -65,5 +65,5 @@ async fn read_and_check_password(auth: &Auth, context: &CallContext, request: Re
     let [username, password, solution] =
         ["username", "password", "altcha"].map(|name| fields.take(name).unwrap_or_default());
     // These clients cannot use tokens, so no session is created.
-    auth.check_password(context, Credentials::parse(&username, password)?.with_solution(solution)).await
+    auth.check_password(context, Credentials::parse(&username, password, Solution::parse(solution))?).await
 }

@@ -207,7 +207,6 @@ fn settings(config: &Config, folder: &Path) -> Config {
             asks_unknown_for_work: false,
             lockout_threshold: LOCKOUT_THRESHOLD,
             lockout_is_strict: true,
-            evidence_passes_address: true,
         }),
         token_issuer: None,
         oauth_clients: None,

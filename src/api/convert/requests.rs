@@ -4,7 +4,7 @@ use crate::{
     api::pb,
     domain::{
         ChallengePurpose, Check, Credentials, CurrentPassword, DataChange, Error, PasswordChange, PasswordReset,
-        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Violation, WantedChallenge,
+        Reason, Registration, RequestId, Rules, SessionId, SessionsToEnd, Solution, Violation, WantedChallenge,
     },
 };
 
@@ -15,14 +15,14 @@ const PAGE_MAX: usize = 1_000;
 /// Reads a registration, or names all its violations at once.
 pub(crate) fn registration(rules: &Rules, request: pb::RegisterRequest) -> Result<Registration, Error> {
     let pb::RegisterRequest { username, password, data, request_id, challenge_solution } = request;
-    let wanted = Registration::parse(rules, &username, password, data.unwrap_or_default(), &request_id)?;
-    Ok(wanted.with_solution(challenge_solution))
+    let solution = Solution::parse(challenge_solution);
+    Registration::parse(rules, &username, password, data.unwrap_or_default(), &request_id, solution)
 }
 
 /// Reads a login, or names all its violations at once.
 pub(crate) fn credentials(request: pb::LoginRequest) -> Result<Credentials, Error> {
     let pb::LoginRequest { username, password, challenge_solution } = request;
-    Ok(Credentials::parse(&username, password)?.with_solution(challenge_solution))
+    Credentials::parse(&username, password, Solution::parse(challenge_solution))
 }
 
 /// Reads what a challenge is asked for.
@@ -69,7 +69,7 @@ pub(crate) fn data_change(rules: &Rules, request: pb::UpdateUserDataRequest) -> 
 /// Reads a change of password, or names all its violations at once.
 pub(crate) fn password_change(rules: &Rules, request: pb::ChangePasswordRequest) -> Result<PasswordChange, Error> {
     let pb::ChangePasswordRequest { current_password, new_password, challenge_solution } = request;
-    Ok(PasswordChange::parse(rules, current_password, new_password)?.with_solution(challenge_solution))
+    PasswordChange::parse(rules, current_password, new_password, Solution::parse(challenge_solution))
 }
 
 /// Reads a password reset, or names all its violations at once.
@@ -81,7 +81,7 @@ pub(crate) fn password_reset(rules: &Rules, request: pb::ResetPasswordRequest) -
 /// Reads the current password of a user to delete.
 pub(crate) fn deletion(request: pb::DeleteUserRequest) -> Result<CurrentPassword, Error> {
     let pb::DeleteUserRequest { current_password, challenge_solution } = request;
-    Ok(CurrentPassword::parse(current_password)?.with_solution(challenge_solution))
+    Ok(CurrentPassword::parse(current_password, Solution::parse(challenge_solution))?)
 }
 
 /// Reads which sessions a call ends.
@@ -90,7 +90,7 @@ pub(crate) fn sessions_to_end(request: pb::RevokeAllSessionsRequest) -> Result<S
     if !keep_current {
         return Ok(SessionsToEnd::All);
     }
-    let current_password = CurrentPassword::parse(current_password)?.with_solution(challenge_solution);
+    let current_password = CurrentPassword::parse(current_password, Solution::parse(challenge_solution))?;
     Ok(SessionsToEnd::AllOthers { current_password })
 }
 

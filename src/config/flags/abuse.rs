@@ -121,7 +121,6 @@ impl AbuseArgs {
             asks_unknown_for_work: self.failure_alert_action == AlertAction::Challenge,
             lockout_threshold: self.failure_cap,
             lockout_is_strict: self.failure_cap_strict,
-            evidence_passes_address: true,
         };
         (self.throttle == Switch::On).then_some(settings)
     }

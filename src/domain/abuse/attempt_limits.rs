@@ -134,7 +134,7 @@ impl AttemptLimits {
                 from_address(client, active.settings.attempts_per_address, RateLimitKey::AttemptsFrom).collect();
             let reserved = active.limiter.reserve(&all).await;
             attempts = reserved.map_err(|refusal| self.refused(context, Limit::AddressAttempts, refusal))?;
-            if session.is_none() || !active.settings.evidence_passes_address {
+            if session.is_none() {
                 // Whether the limit applies is not known before the proof of work and the user.
                 let failures: Vec<_> =
                     from_address(client, active.settings.per_address, RateLimitKey::FailuresFrom).collect();
@@ -338,8 +338,7 @@ impl ActiveLimits {
             if is_locked && !is_strict || left_at_price == Some(0) {
                 return Decision::MoreThanPassword;
             }
-            let passes_address = evidence != Evidence::None && settings.evidence_passes_address;
-            if let (Err(refusal), false) = (&held.address, passes_address) {
+            if let (Err(refusal), Evidence::None) = (&held.address, evidence) {
                 return Decision::AddressExceeded(*refusal);
             }
             let (attempts, failures) = self.requests(held, evidence, &state);

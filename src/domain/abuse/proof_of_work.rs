@@ -18,7 +18,7 @@ use crate::{
         context::CallContext,
         error::Error,
         event::Event,
-        model::{ChallengeFault, ChallengePurpose, NewChallenge, Username, WantedChallenge},
+        model::{ChallengeFault, ChallengePurpose, NewChallenge, Solution, Username, WantedChallenge},
         password::{HashPool, Purpose, QueuePermit},
         ports::{Environment, Store, StoreResult},
         token::{ActiveKeyRing, KeyRingCache},
@@ -118,14 +118,11 @@ impl ProofOfWork {
         context: &CallContext,
         purpose: ChallengePurpose,
         username: Option<&Username>,
-        solution: &str,
+        solution: Option<&Solution>,
     ) -> Result<Option<Proven>, Error> {
-        if solution.is_empty() {
-            if !self.rules.requires(purpose) {
-                return Ok(None);
-            }
-            return Err(self.required(context, purpose));
-        }
+        let Some(solution) = solution else {
+            return if self.rules.requires(purpose) { Err(self.required(context, purpose)) } else { Ok(None) };
+        };
         let spent = match self.signed_challenge(purpose, username, solution).await? {
             Ok(signed) => self.spend(context, purpose, signed).await?,
             Err(fault) => Err(fault),
@@ -153,9 +150,9 @@ impl ProofOfWork {
         &self,
         purpose: ChallengePurpose,
         username: Option<&Username>,
-        solution: &str,
+        solution: &Solution,
     ) -> Result<Result<SignedSolution, ChallengeFault>, Error> {
-        let mut presented = match UnverifiedSolution::parse(solution) {
+        let mut presented = match UnverifiedSolution::parse(solution.as_str()) {
             Ok(presented) => presented,
             Err(Unreadable::TooLong) => return Ok(Err(ChallengeFault::TooLong)),
             Err(Unreadable::Malformed) => return Ok(Err(ChallengeFault::Malformed)),

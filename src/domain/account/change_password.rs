@@ -8,7 +8,7 @@ use crate::domain::{
     context::CallContext,
     error::{Check, Error},
     event::Event,
-    model::{Password, SessionId, User},
+    model::{Password, SessionId, Solution, User},
     password::{Policy, Purpose, check_differs},
     ports::Stored,
     session::AuthenticatedSession,
@@ -26,9 +26,9 @@ pub struct PasswordChange {
 
 impl PasswordChange {
     /// Parses a request, or names all its violations at once.
-    pub fn parse(rules: &Rules, current: String, new: String) -> Result<Self, Error> {
+    pub fn parse(rules: &Rules, current: String, new: String, solution: Option<Solution>) -> Result<Self, Error> {
         let mut check = Check::default();
-        let current = check.field(CurrentPassword::parse(current));
+        let current = check.field(CurrentPassword::parse(current, solution));
         let new = check.field(Password::parse(new).map_err(|fault| fault.of("new_password")));
         if let Some(new) = &new {
             let policy = rules.password_policy.check(new, None);
@@ -40,11 +40,6 @@ impl PasswordChange {
             (Some(current), Some(new)) => Ok(Self { current, new, policy: rules.password_policy.clone() }),
             _ => unreachable!("a part is missing only after a violation"),
         }
-    }
-
-    /// The same with a proof of work; an empty one is none.
-    pub fn with_solution(self, solution: String) -> Self {
-        Self { current: self.current.with_solution(solution), ..self }
     }
 }
 
@@ -100,10 +95,10 @@ impl Accounts {
         let id = user.value.id;
         let kind = AttemptKind::Reauthentication(session);
         let attempt = self.authenticator.begin(context, &user.value.username, kind).await?;
-        let attempt = match current.solution.as_str() {
+        let attempt = match &current.solution {
             // `--challenge login` asks for one only at the login that created the session.
-            "" => attempt.with_proof(None).await?,
-            solution => attempt.prove(solution).await?,
+            None => attempt.with_proof(None).await?,
+            Some(solution) => attempt.prove(Some(solution)).await?,
         };
         let attempt = attempt.with_user(user).await?.admit().await?;
         match attempt.verify(PasswordFactor(current.password)).await?.settle().await? {

@@ -12,7 +12,7 @@ use crate::domain::{
     context::CallContext,
     error::{Check, Error},
     event::Event,
-    model::{ChallengePurpose, Password, RequestId, User, UserData, Username},
+    model::{ChallengePurpose, Password, RequestId, Solution, User, UserData, Username},
     password::{Purpose, QueuePermit},
     ports::{Claim, StoreResult, Stored},
 };
@@ -24,8 +24,8 @@ pub struct Registration {
     password: Password,
     data: UserData,
     request_id: Option<RequestId>,
-    /// A proof of work; empty when none came.
-    solution: String,
+    /// A proof of work, if one came.
+    solution: Option<Solution>,
 }
 
 impl Registration {
@@ -36,6 +36,7 @@ impl Registration {
         password: String,
         data: String,
         request_id: &str,
+        solution: Option<Solution>,
     ) -> Result<Self, Error> {
         let mut check = Check::default();
         let username = check.field(Username::parse(username));
@@ -48,15 +49,10 @@ impl Registration {
         check.done_with_new_password("password")?;
         match (username, password, data, request_id) {
             (Some(username), Some(password), Some(data), Some(request_id)) => {
-                Ok(Self { username, password, data, request_id, solution: String::new() })
+                Ok(Self { username, password, data, request_id, solution })
             }
             _ => unreachable!("a part is missing only after a violation"),
         }
-    }
-
-    /// The same with a proof of work; an empty one is none.
-    pub fn with_solution(self, solution: String) -> Self {
-        Self { solution, ..self }
     }
 }
 
@@ -73,10 +69,10 @@ impl Accounts {
     ) -> Result<User, Error> {
         // No answer tells whether a username exists before the proof of work is shown.
         let purpose = ChallengePurpose::Register;
-        if !wanted.solution.is_empty() {
+        if wanted.solution.is_some() {
             self.limits.count_solution(context)?;
         }
-        let proven = self.proof_of_work.present(context, purpose, None, &wanted.solution).await?;
+        let proven = self.proof_of_work.present(context, purpose, None, wanted.solution.as_ref()).await?;
         if !self.limits.count_registration(context, proven.is_some())? {
             return Err(self.proof_of_work.required(context, purpose));
         }

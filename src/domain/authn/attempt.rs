@@ -15,7 +15,7 @@ use crate::domain::{
     context::CallContext,
     error::Error,
     event::Event,
-    model::{ChallengeFault, ChallengePurpose, FailedAttempts, SessionId, User, Username},
+    model::{ChallengeFault, ChallengePurpose, FailedAttempts, SessionId, Solution, User, Username},
     password::{HashPool, QueuePermit},
     ports::{Environment, Sleep, Store, StoreResult, Stored},
 };
@@ -108,7 +108,7 @@ impl Authenticator {
     ) -> Result<Stored<User>, Error> {
         let Credentials { username, password, solution } = credentials;
         let attempt = self.begin(context, &username, AttemptKind::Login).await?;
-        let attempt = attempt.prove(&solution).await?.load().await?.admit().await?;
+        let attempt = attempt.prove(solution.as_ref()).await?.load().await?.admit().await?;
         match attempt.verify(PasswordFactor(password)).await?.settle().await? {
             Outcome::Succeeded(user) => Ok(*user),
             Outcome::Failed(why) => {
@@ -159,7 +159,7 @@ impl<'a> Begun<'a> {
     /// # Errors
     /// `ChallengeRequired`, `ChallengeInvalid`; `RateLimited`, `Overloaded`, `Draining`, `DeadlineExceeded`,
     /// `StoreUnavailable`, `OutcomeUnknown`.
-    pub(in crate::domain) async fn prove(mut self, solution: &str) -> Result<Limited<'a>, Error> {
+    pub(in crate::domain) async fn prove(mut self, solution: Option<&Solution>) -> Result<Limited<'a>, Error> {
         let Attempt { pipeline, context, username, challenge, hold, .. } = &mut self.0;
         // These cost this node a write or a key, and the client nothing. A client that goes away during the check may have
         // caused the write. The other faults cost microseconds.

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     error::{Check, Error},
-    model::{Password, Username},
+    model::{Password, Solution, Username},
     violation::Violation,
 };
 
@@ -12,26 +12,21 @@ use crate::domain::{
 pub struct Credentials {
     pub(super) username: Username,
     pub(in crate::domain) password: Password,
-    /// A proof of work; empty when none came.
-    pub(super) solution: String,
+    /// A proof of work, if one came.
+    pub(super) solution: Option<Solution>,
 }
 
 impl Credentials {
     /// Parses a request, or names all its violations at once.
-    pub fn parse(username: &str, password: String) -> Result<Self, Error> {
+    pub fn parse(username: &str, password: String, solution: Option<Solution>) -> Result<Self, Error> {
         let mut check = Check::default();
         let username = check.field(Username::parse(username));
         let password = check.field(Password::parse(password));
         check.done()?;
         match (username, password) {
-            (Some(username), Some(password)) => Ok(Self { username, password, solution: String::new() }),
+            (Some(username), Some(password)) => Ok(Self { username, password, solution }),
             _ => unreachable!("a part is missing only after a violation"),
         }
-    }
-
-    /// The same with a proof of work; an empty one is none.
-    pub fn with_solution(self, solution: String) -> Self {
-        Self { solution, ..self }
     }
 }
 
@@ -39,19 +34,14 @@ impl Credentials {
 #[derive(Debug)]
 pub struct CurrentPassword {
     pub(in crate::domain) password: Password,
-    /// A proof of work; empty when none came.
-    pub(in crate::domain) solution: String,
+    /// A proof of work, if one came.
+    pub(in crate::domain) solution: Option<Solution>,
 }
 
 impl CurrentPassword {
     /// Parses the field `current_password`.
-    pub fn parse(password: String) -> Result<Self, Violation> {
+    pub fn parse(password: String, solution: Option<Solution>) -> Result<Self, Violation> {
         let password = Password::parse(password).map_err(|fault| fault.of("current_password"))?;
-        Ok(Self { password, solution: String::new() })
-    }
-
-    /// The same with a proof of work; an empty one is none.
-    pub fn with_solution(self, solution: String) -> Self {
-        Self { solution, ..self }
+        Ok(Self { password, solution })
     }
 }

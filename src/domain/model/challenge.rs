@@ -1,6 +1,6 @@
-//! Proof-of-work challenges as values: the purpose of a challenge, and why a solution is refused.
+//! Proof-of-work challenges as values: the purpose of a challenge, its solution, and why a solution is refused.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use super::Username;
 use crate::domain::violation::Violation;
@@ -31,6 +31,9 @@ pub struct NewChallenge {
     /// When it expires.
     pub expire_time: SystemTime,
 }
+
+/// The solution of a challenge, as it came: nothing of it is checked. It is never printed.
+pub struct Solution(String);
 
 /// Why a solution is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,23 @@ impl WantedChallenge {
             WantedChallenge::Register => ChallengePurpose::Register,
             WantedChallenge::Login(_) => ChallengePurpose::Login,
         }
+    }
+}
+
+impl Solution {
+    /// Reads the field of a request; an empty one is none.
+    pub fn parse(text: String) -> Option<Self> {
+        (!text.is_empty()).then_some(Self(text))
+    }
+
+    pub(in crate::domain) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Solution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Solution")
     }
 }
 

@@ -17,7 +17,7 @@ mod username;
 
 pub(crate) use self::user_data::fingerprint;
 pub use self::{
-    challenge::{ChallengeFault, ChallengePurpose, NewChallenge, WantedChallenge},
+    challenge::{ChallengeFault, ChallengePurpose, NewChallenge, Solution, WantedChallenge},
     failed_attempts::{ByEvidence, ConsecutiveFailures, Evidence, FailedAttempts, FailureCount},
     ids::{RequestId, SessionId, SessionListEntry, UserId},
     keys::{AddressHash, IpPrefix, KeyRing, PublicKey, StoredKey, StoredSecret, UsernameHash},

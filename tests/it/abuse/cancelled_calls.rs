@@ -70,7 +70,7 @@ async fn send_reset_logins(to: SocketAddr, headers: &[(&str, &str)], held: Optio
             let ended_before = registrations + batch * (RESETS_PER_BATCH as usize + 1);
             events.hold_workers(true);
             stream.write_all(&bytes).await.unwrap();
-            events.calls_ended(ended_before + RESETS_PER_BATCH as usize).await;
+            events.reached("call ended", ended_before + RESETS_PER_BATCH as usize).await;
             events.hold_workers(false);
             bytes.clear();
         }

@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tracing_subscriber::fmt::MakeWriter;
 use watchword::domain::{Clock, Event, Observer, Refusal, Sleep, System};
+
+use super::WAIT_MAX;
 
 /// The system clock plus the offsets that the test sets.
 #[derive(Debug, Default)]
@@ -70,22 +72,22 @@ impl Clock for ManualClock {
 /// Records the name of each event, and when each hash ended and how long it took.
 #[derive(Debug, Default)]
 pub struct Events {
-    names: Mutex<Vec<&'static str>>,
+    names: watch::Sender<Vec<&'static str>>,
     hashes: Mutex<Vec<(Instant, Duration)>>,
-    calls_ended: watch::Sender<usize>,
     workers_held: Mutex<bool>,
     workers_released: Condvar,
 }
 
 impl Events {
     pub fn count(&self, name: &str) -> usize {
-        self.names.lock().unwrap().iter().filter(|event| **event == name).count()
+        count_of(&self.names.borrow(), name)
     }
 
-    /// Waits until this many calls have ended, whatever their answer.
-    pub async fn calls_ended(&self, count: usize) {
-        let mut ended = self.calls_ended.subscribe();
-        ended.wait_for(|ended| *ended >= count).await.expect("the sender is in self");
+    /// Waits until there have been so many events of this name. Panics after [`WAIT_MAX`].
+    pub async fn reached(&self, name: &str, count: usize) {
+        let mut names = self.names.subscribe();
+        let reached = names.wait_for(|names| count_of(names, name) >= count);
+        drop(timeout(WAIT_MAX, reached).await.expect("the events happen").expect("the sender is in self"));
     }
 
     /// Whether each hash worker stops after the hash it is at.
@@ -107,12 +109,16 @@ impl Events {
     }
 }
 
+fn count_of(names: &[&str], name: &str) -> usize {
+    names.iter().filter(|event| **event == name).count()
+}
+
 impl Observer for Events {
     fn on(&self, event: &Event<'_>) {
         if let Event::Hashed { took, .. } = event {
             self.hashes.lock().unwrap().push((System.monotonic(), *took));
         }
-        self.names.lock().unwrap().push(match event {
+        let name = match event {
             Event::Registered { .. } => "registered",
             Event::RegistrationRepeated { .. } => "repeated",
             Event::NameTaken { .. } => "taken",
@@ -157,13 +163,10 @@ impl Observer for Events {
             Event::RequestEnded { .. } => "request ended",
             Event::Overloaded { .. } => "overloaded",
             Event::AttemptsInFlight => "attempts in flight",
-        });
-        match event {
-            Event::CallEnded { .. } => self.calls_ended.send_modify(|ended| *ended += 1),
-            Event::Hashed { .. } => {
-                drop(self.workers_released.wait_while(self.workers_held.lock().unwrap(), |held| *held).unwrap());
-            }
-            _ => {}
+        };
+        self.names.send_modify(|names| names.push(name));
+        if let Event::Hashed { .. } = event {
+            drop(self.workers_released.wait_while(self.workers_held.lock().unwrap(), |held| *held).unwrap());
         }
     }
 }

@@ -38,8 +38,6 @@ pub(super) struct LimiterState {
 /// GCRA states, and attempts in flight.
 pub(super) struct LimiterTables {
     sketches: [Sketch; TABLES.len()],
-    /// The sketch of a key. Only the control of a test replaces it.
-    pub(super) table_of: fn(&RateLimitKey) -> usize,
     /// Attempts that have reserved and have not settled; each has a few entries.
     pub(super) in_flight: HashMap<RateLimitKey, AttemptsInFlight>,
 }
@@ -88,7 +86,7 @@ pub(in crate::domain) struct WaitBudget(Sleep);
 impl LimiterState {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let sketches = TABLES.map(|cells| Sketch::new(cells, clock.monotonic()));
-        let tables = LimiterTables { sketches, table_of: RateLimitKey::table, in_flight: HashMap::new() };
+        let tables = LimiterTables { sketches, in_flight: HashMap::new() };
         Self { tables: Mutex::new(tables), clock }
     }
 
@@ -100,12 +98,12 @@ impl LimiterState {
 impl LimiterTables {
     /// The GCRA state of a key.
     pub(super) fn state(&self, key: &RateLimitKey, now: Instant) -> Duration {
-        self.sketches[(self.table_of)(key)].get(key, now)
+        self.sketches[key.table()].get(key, now)
     }
 
     /// Adds an event to the GCRA state of a key. It is never longer than the period.
     pub(super) fn add(&mut self, key: &RateLimitKey, rate: Rate, now: Instant) {
-        let sketch = &mut self.sketches[(self.table_of)(key)];
+        let sketch = &mut self.sketches[key.table()];
         let state = sketch.get(key, now) + rate.increment();
         sketch.raise(key, now, state.min(rate.period));
     }

@@ -49,8 +49,6 @@ pub struct RateLimitSettings {
     pub lockout_threshold: u32,
     /// Whether a lockout also applies to familiar addresses and to proof of work.
     pub lockout_is_strict: bool,
-    /// Whether attempts with evidence pass the limit on failed attempts of their address. Only the control of a test says no.
-    pub evidence_passes_address: bool,
 }
 
 impl RateLimitSettings {

@@ -265,7 +265,7 @@ async fn ninety_six_right_logins_at_once_are_never_rate_limited() {
         let waiting = join_all((0..96).map(|_| login(&app, "ada", &right)));
         let release = async {
             // Ten attempts are in flight and wait for their hash.
-            app.events.calls_ended(1 + 86).await;
+            app.events.reached("call ended", 1 + 86).await;
             app.events.hold_workers(false);
         };
         let (logins, ()) = tokio::join!(waiting, release);

@@ -10,7 +10,7 @@ use watchword::api::pb;
 use super::{RATE_LIMITS, login, login_forwarded, login_from, outcome, rate_limit_of, with_lowest_lockout_threshold};
 use crate::{
     abuse::proof_of_work::{LOGIN, REGISTER, challenge_for, solution, solution_of},
-    support::{Api, App, ManualClock, StoreKind, all_but_this, http_from, password, query, reason, with_bearer},
+    support::{Api, App, ManualClock, StoreKind, all_but_this, forwarded_for, password, reason, with_bearer},
 };
 
 /// A server that asks for proof of work where no address is known.
@@ -45,46 +45,34 @@ async fn known_user_at_an_address_with_many_failures_logs_in_and_a_solution_open
     }
 }
 
-/// An attacker uses up the limit of the address of other users. Answers whether these get in: from the address where they are
-/// familiar, with a solution, and in a session.
-async fn admitted_at_an_address_with_many_failures(evidence_passes_address: bool) -> [bool; 3] {
-    let args = ["--client-address", "peer", "--throttle-per-address", "20/10m"];
-    let setup = App::with(StoreKind::Memory).args(&RATE_LIMITS).args(&args).change(move |config| {
-        config.throttle.as_mut().unwrap().evidence_passes_address = evidence_passes_address;
-    });
-    let app = setup.start().await;
-    let shared = [127, 0, 0, 1];
-    for name in ["familiar", "known"] {
-        // The peer of the gRPC API has the address too.
-        app.registered(name).await;
+/// An attacker uses up the limit of the address of other users. The control is the same password there, without evidence.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_get_in_at_an_address_with_many_failures_only_with_evidence() {
+    let args = ["--trusted-proxy", "127.0.0.1", "--throttle-per-address", "20/10m"];
+    let app = App::with(StoreKind::Memory).args(&RATE_LIMITS).args(&args).start().await;
+    let (shared, elsewhere) = ("192.0.2.1", "198.51.100.1");
+    for (address, name) in [(shared, "familiar"), (elsewhere, "new")] {
+        let request = pb::RegisterRequest { username: name.into(), password: password(name), ..Default::default() };
+        app.client().await.register(forwarded_for(address, request)).await.unwrap();
     }
-    let target = format!("/register?{}", query(&[("username", "new"), ("password", &password("new"))]));
-    assert_eq!(http_from([127, 9, 9, 9], app.http_socket(), "POST", &target).await.body, "Success");
-    let token = app.authenticate("known").await.access_token;
+    let token = login_forwarded(&app, elsewhere, "new", &password("new")).await.unwrap().tokens.unwrap().access_token;
     for number in 0..20 {
-        login_from(&app, shared, &format!("name{number}"), "wrong password").await;
+        let answer = login_forwarded(&app, shared, &format!("name{number}"), "wrong password").await;
+        assert_eq!(outcome(&answer), "INVALID_CREDENTIALS", "{number}");
     }
-    assert_eq!(
-        login_from(&app, shared, "new", &password("new")).await.status,
-        429,
-        "neither familiar nor with a solution"
-    );
-    let familiar = login_from(&app, shared, "familiar", &password("familiar")).await.status == 200;
-    let proof = solution_of(&challenge_for(&app, "new").await);
-    let with_solution = login_with(&app, "new", &password("new"), proof).await.is_ok();
-    let request = with_bearer(&token, all_but_this("known"));
-    [familiar, with_solution, app.client().await.revoke_all_sessions(request).await.is_ok()]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn users_with_evidence_get_in_at_an_address_with_many_failures() {
-    assert_eq!(admitted_at_an_address_with_many_failures(true).await, [true; 3]);
-}
-
-/// The control: a limiter that asks the limit of the address of every attempt.
-#[tokio::test(flavor = "multi_thread")]
-async fn control_limiter_that_ignores_evidence_refuses_users_at_an_address_with_many_failures() {
-    assert_eq!(admitted_at_an_address_with_many_failures(false).await, [false; 3]);
+    let without_evidence = async || {
+        let error = login_forwarded(&app, shared, "new", &password("new")).await.unwrap_err();
+        assert_eq!(rate_limit_of(&error).0, "address");
+    };
+    without_evidence().await;
+    login_forwarded(&app, shared, "familiar", &password("familiar")).await.unwrap();
+    let mut in_session = with_bearer(&token, all_but_this("new"));
+    in_session.metadata_mut().insert("x-forwarded-for", shared.parse().unwrap());
+    app.client().await.revoke_all_sessions(in_session).await.unwrap();
+    without_evidence().await;
+    let challenge_solution = solution_of(&challenge_for(&app, "new").await);
+    let request = pb::LoginRequest { username: "new".into(), password: password("new"), challenge_solution };
+    app.client().await.login(forwarded_for(shared, request)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -269,6 +269,7 @@ fn check_config_never_prints_the_contents_of_secret_files() {
 
 /// A real control group, of whichever version this machine has.
 #[test]
+#[expect(clippy::print_stdout, reason = "what is not tested is read with --nocapture")]
 fn memory_limit_of_a_control_group_bounds_the_hash_workers() {
     const LIMIT_BYTES: &str = "134217728";
     let name = format!("watchword-test-{}", std::process::id());
