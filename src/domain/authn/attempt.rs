@@ -163,7 +163,7 @@ impl<'a> Begun<'a> {
         let Attempt { pipeline, context, username, challenge, hold, .. } = &mut self.0;
         // These cost this node a write or a key, and the client nothing. A client that goes away during the check may have
         // caused the write. The other faults cost microseconds.
-        if !solution.is_empty() {
+        if solution.is_some() {
             hold.set_cost(AttemptCost::Solution);
         }
         let presented = pipeline.proof_of_work.present(context, *challenge, Some(username), solution).await;

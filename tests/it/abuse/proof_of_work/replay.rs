@@ -184,7 +184,7 @@ async fn solution_whose_caller_leaves_while_it_is_checked_counts_at_the_address(
         let call = tokio::spawn(async move { client.login(request).await });
         entered.await;
         call.abort();
-        app.events.calls_ended(ended + 1).await;
+        app.events.reached("call ended", ended + 1).await;
         store.set(Fault::None);
     }
     let answer = Api::Grpc.login(&app, "ada", &password("ada")).await;
