@@ -81,7 +81,7 @@ fn descriptor() -> Result<ExitCode, String> {
 
 fn copy(from: &StoreUrl, to: &StoreUrl, access: &StoreAccessArgs, log: &LogArgs) -> Result<ExitCode, String> {
     start_log(log);
-    let (from, to) = match (access.store_at(from), access.store_at(to)) {
+    let (from, to) = match (access.store_at(from, false), access.store_at(to, false)) {
         (Ok(from), Ok(to)) => (from, to),
         (Err(fault), _) | (_, Err(fault)) => return Ok(fail_with(&fault, 2)),
     };

@@ -123,7 +123,12 @@ impl Config {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let mut faults = conflicts(settings);
         let files = Files::read(settings, &mut faults);
-        let store = settings.store.access.store_at(&settings.store.store).map_err(|fault| faults.push(fault)).ok();
+        let store = settings
+            .store
+            .access
+            .store_at(&settings.store.store, settings.store.store_must_exist)
+            .map_err(|fault| faults.push(fault))
+            .ok();
         let hashing = hashing(settings).map_err(|fault| faults.push(fault)).ok();
         let (Some(files), Some(store), Some(hashing), true) = (files, store, hashing, faults.is_empty()) else {
             return Err(ConfigError(faults));

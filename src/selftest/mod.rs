@@ -118,7 +118,7 @@ pub async fn timing(
 ) -> Result<TimingReport, String> {
     let redis = match &config.store {
         StoreSettings::Redis(settings) => Some(settings),
-        StoreSettings::Embedded(_) | StoreSettings::Memory => None,
+        StoreSettings::Embedded { .. } | StoreSettings::Memory => None,
     };
     if let Some(settings) = redis {
         Redis::require_empty(settings).await.map_err(|error| error.to_string())?;

@@ -188,7 +188,9 @@ fn settings(config: &Config, folder: &Path) -> Config {
         admin: None,
         admin_is_named: false,
         store: match &config.store {
-            StoreSettings::Embedded(_) => StoreSettings::Embedded(folder.join("data")),
+            StoreSettings::Embedded { must_exist, .. } => {
+                StoreSettings::Embedded { folder: folder.join("data"), must_exist }
+            }
             StoreSettings::Memory | StoreSettings::Redis(_) => config.store.clone(),
         },
         seal: Arc::new(store::Seal::none()),

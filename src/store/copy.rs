@@ -103,7 +103,7 @@ impl CopyEnd {
     ) -> Result<Self, OpenError> {
         let opened: Result<(String, Arc<dyn DocumentStore>), OpenError> = match settings {
             StoreSettings::Memory => Err(OpenError("memory: keeps nothing that could be copied".into())),
-            StoreSettings::Embedded(folder) => {
+            StoreSettings::Embedded { folder, must_exist: _ } => {
                 let open = if must_exist { Embedded::open_existing } else { Embedded::open };
                 let name = format!("--data-dir {}", folder.display());
                 open(folder, environment.clock.clone()).map(|store| (name, Arc::new(store) as _))

@@ -39,7 +39,12 @@ pub enum StoreSettings {
     /// Keeps nothing after the process ends.
     Memory,
     /// A file in this folder.
-    Embedded(PathBuf),
+    Embedded {
+        /// The data folder.
+        folder: PathBuf,
+        /// Whether a missing store is refused, not created.
+        must_exist: bool,
+    },
     /// A server that many nodes share.
     Redis(RedisSettings),
 }
@@ -49,7 +54,7 @@ impl StoreSettings {
     pub fn name(&self) -> &'static str {
         match self {
             StoreSettings::Memory => "memory",
-            StoreSettings::Embedded(_) => "embedded",
+            StoreSettings::Embedded { .. } => "embedded",
             StoreSettings::Redis(_) => "redis",
         }
     }
@@ -91,7 +96,10 @@ pub async fn open_documents(
             tracing::warn!("store: memory; nothing is kept: every user is lost when this process ends");
             Arc::new(Memory::new(environment.clock.clone()))
         }
-        StoreSettings::Embedded(folder) => Arc::new(Embedded::open(folder, environment.clock.clone())?),
+        StoreSettings::Embedded { folder, must_exist } => {
+            let open = if *must_exist { Embedded::open_existing } else { Embedded::open };
+            Arc::new(open(folder, environment.clock.clone())?)
+        }
         StoreSettings::Redis(settings) => Arc::new(Redis::open(settings, environment).await.map_err(in_store_flag)?),
     })
 }
@@ -110,7 +118,7 @@ pub async fn inspect(
     let counts = !pepper.is_none();
     let StoreInspection { users, documents } = match settings {
         StoreSettings::Memory => StoreInspection { users: "memory: nothing is kept".into(), documents: None },
-        StoreSettings::Embedded(folder) => Embedded::inspect(folder, counts)?,
+        StoreSettings::Embedded { folder, must_exist } => Embedded::inspect(folder, *must_exist, counts)?,
         StoreSettings::Redis(settings) => Redis::inspect(settings, counts, environment).await.map_err(in_store_flag)?,
     };
     let Some(InspectedDocuments { key_ring, pepper_keys, users_by_pepper_key }) = documents else {

@@ -22,6 +22,11 @@ pub struct StoreArgs {
     #[command(flatten)]
     pub access: StoreAccessArgs,
 
+    /// Refuse to start where there is no store yet, instead of beginning without users: an unmounted disk or an emptied Redis
+    /// looks like a new store
+    #[arg(long, env = "WATCHWORD_STORE_MUST_EXIST")]
+    pub store_must_exist: bool,
+
     /// File with the keys that encrypt the key ring in the store, one per line: 64 hexadecimal digits, or plain for no
     /// encryption. The first is used to write, all of them to read. Default: plain
     #[arg(long, env = "WATCHWORD_SEAL_KEY_FILE", value_name = "FILE")]
@@ -89,18 +94,22 @@ pub(super) struct StoreUrlParser;
 
 impl StoreAccessArgs {
     /// The store at `url`, or which of the other flags does not go with it.
-    pub fn store_at(&self, url: &StoreUrl) -> Result<store::StoreSettings, String> {
+    pub fn store_at(&self, url: &StoreUrl, must_exist: bool) -> Result<store::StoreSettings, String> {
         match url {
+            StoreUrl::Memory if must_exist => {
+                Err("--store-must-exist: --store memory: is new at every start; use another store, or leave it out"
+                    .into())
+            }
             StoreUrl::Memory => Ok(store::StoreSettings::Memory),
-            StoreUrl::Embedded => Ok(store::StoreSettings::Embedded(self.data.data_dir.clone())),
-            StoreUrl::Redis(url) => self.redis.settings(url).map(store::StoreSettings::Redis),
+            StoreUrl::Embedded => Ok(store::StoreSettings::Embedded { folder: self.data.data_dir.clone(), must_exist }),
+            StoreUrl::Redis(url) => self.redis.settings(url, must_exist).map(store::StoreSettings::Redis),
         }
     }
 }
 
 impl RedisArgs {
     /// The settings of the Redis at `url`, or which of the other flags does not go with it.
-    fn settings(&self, url: &RedisUrl) -> Result<RedisSettings, String> {
+    fn settings(&self, url: &RedisUrl, must_exist: bool) -> Result<RedisSettings, String> {
         if self.store_ca_file.is_some() && !url.is_tls() {
             return Err(format!("--store-ca-file is for TLS: leave it out, or write rediss:// instead of {url}"));
         }
@@ -113,6 +122,7 @@ impl RedisArgs {
             ca_file: self.store_ca_file.clone(),
             prefix: self.redis_prefix.clone(),
             durability: self.redis_durability,
+            must_exist,
             check_interval: REDIS_CHECK_INTERVAL,
         })
     }

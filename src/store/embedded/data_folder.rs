@@ -64,6 +64,12 @@ impl DataFolder {
         self.folder.path().join(DATABASE)
     }
 
+    /// The folder and its files. Another process could use the folder once its lock is gone.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let folder = self.folder.path();
+        vec![folder.to_owned(), folder.join(DATABASE), folder.join(LOCK)]
+    }
+
     /// Opens the database and says whether it is new.
     pub(super) fn open_database(&self) -> Result<(Database, bool), OpenError> {
         let path = self.database_path();

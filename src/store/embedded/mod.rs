@@ -3,12 +3,13 @@
 //! One thread writes, and puts the changes that wait into one commit; reads run beside it. Every commit is durable,
 //! two-phase, and has what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
 //! and never taken for an empty one. After an I/O error redb does not answer any more, so the store reports
-//! `StoreHealth::Failed` and the node ends. Does not know other processes: one process has the data folder. Reports no
+//! `StoreHealth::Failed` and the node ends; so it does when the data folder is lost (`folder_watch.rs`). Does not know other processes: one process has the data folder. Reports no
 //! changes, because all of them are its own.
 
 mod commit_delay;
 mod data_folder;
 mod database;
+mod folder_watch;
 mod tables;
 mod writer;
 
@@ -26,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::{
     data_folder::DataFolder,
+    folder_watch::FolderWatch,
     writer::{QueuedChange, WriterHandle},
 };
 use super::{
@@ -65,32 +67,39 @@ impl Embedded {
         let (database, new) = folder.open_database()?;
         let path = folder.database_path();
         tracing::info!(file = %path.display(), new, "store: embedded");
-        Ok(Self::start(database, clock, Some(folder)))
+        Self::start(database, clock, Some(folder))
     }
 
     /// Opens the store in `folder`, which must exist.
     pub(in crate::store) fn open_existing(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        if !data_folder::has_database(folder) {
-            return Err(OpenError(format!("--data-dir {}: there is no store in it", folder.display())));
-        }
+        require_existing(folder)?;
         Self::open(folder, clock)
     }
 
     /// Opens the store on a storage of the caller instead of a file, for tests of disk faults. An empty storage is a new
     /// store.
     pub fn open_on(storage: impl StorageBackend, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Ok(Self::start(database::open_storage(storage)?, clock, None))
+        Self::start(database::open_storage(storage)?, clock, None)
     }
 
-    fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<DataFolder>) -> Self {
+    fn start(database: Database, clock: Arc<dyn Clock>, folder: Option<DataFolder>) -> Result<Self, OpenError> {
         let database = Arc::new(database);
         let health = watch::Sender::new(StoreHealth::Up);
-        let (writer, writer_ended) = writer::start(database.clone(), health.clone(), clock.clone());
-        Self { database, writer: Mutex::new(Some(writer)), writer_ended, health, clock, _folder: folder }
+        let watch = folder.as_ref().map(|folder| FolderWatch::start(folder.paths(), health.clone())).transpose();
+        let watch = watch.map_err(|cause| OpenError(format!("--data-dir: cannot be watched: {cause}")))?;
+        let (writer, writer_ended) = writer::start(database.clone(), health.clone(), clock.clone(), watch);
+        Ok(Self { database, writer: Mutex::new(Some(writer)), writer_ended, health, clock, _folder: folder })
     }
 
     /// Says what is in `folder`, and changes nothing.
-    pub(in crate::store) fn inspect(folder: &Path, counts_users: bool) -> Result<StoreInspection, OpenError> {
+    pub(in crate::store) fn inspect(
+        folder: &Path,
+        must_exist: bool,
+        counts_users: bool,
+    ) -> Result<StoreInspection, OpenError> {
+        if must_exist {
+            require_existing(folder)?;
+        }
         data_folder::inspect(folder, counts_users)
     }
 
@@ -146,6 +155,13 @@ impl DocumentStore for Embedded {
             tracing::error!("the store's writer ended with a panic");
         }
     }
+}
+
+fn require_existing(folder: &Path) -> Result<(), OpenError> {
+    if data_folder::has_database(folder) {
+        return Ok(());
+    }
+    Err(OpenError(format!("--data-dir {}: there is no store in it (is its disk mounted?)", folder.display())))
 }
 
 /// Runs a step of redb. redb panics where it reads what it never wrote, such as a page that something else overwrote. Here

@@ -1,6 +1,6 @@
 //! The one thread that writes: it takes the changes that wait and makes them one commit.
 //!
-//! Each change is answered after its commit is durable. When a commit fails, it is unknown what of it is on the disk: all
+//! Each change is answered after its commit is durable, and while the files are where they were (`folder_watch.rs`). When a commit fails, it is unknown what of it is on the disk: all
 //! its changes are answered with that, the store has failed, and later changes are not executed. When a commit should wait
 //! for more changes is `commit_delay.rs`. Does not know what documents mean.
 
@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     commit_delay::{COMMIT_CHANGES_MAX, CommitDelay},
+    folder_watch::FolderWatch,
     guarded,
     tables::CommitTables,
 };
@@ -58,6 +59,7 @@ pub(super) fn start(
     database: Arc<Database>,
     health: watch::Sender<StoreHealth>,
     clock: Arc<dyn Clock>,
+    folder: Option<FolderWatch>,
 ) -> (WriterHandle, watch::Receiver<bool>) {
     let (end, ended) = watch::channel(false);
     let (changes, mut queue) = mpsc::channel(CHANGES_QUEUED_MAX);
@@ -66,7 +68,7 @@ pub(super) fn start(
     let thread = thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || {
-            run(&database, &mut queue, &health, &*clock, &writer_wake_at);
+            run(&database, &mut queue, &health, &*clock, folder.as_ref(), &writer_wake_at);
             // Closed before the end is reported.
             drop(database);
             end.send_replace(true);
@@ -110,6 +112,7 @@ fn run(
     queue: &mut mpsc::Receiver<QueuedChange>,
     health: &watch::Sender<StoreHealth>,
     clock: &dyn Clock,
+    folder: Option<&FolderWatch>,
     wake_at: &WakeThreshold,
 ) {
     let mut batch = Vec::new();
@@ -126,11 +129,13 @@ fn run(
             batch.push(next);
         }
         delay.commits(batch.len());
-        if *health.borrow() == StoreHealth::Failed {
+        let is_in_place = || folder.is_none_or(FolderWatch::is_in_place);
+        if *health.borrow() == StoreHealth::Failed || !is_in_place() {
             answer_all(batch.drain(..), || Err(StoreError::Unavailable));
             continue;
         }
         match guarded(|| commit(database, &batch, unix_millis(clock.now()))) {
+            Ok(_) if !is_in_place() => answer_all(batch.drain(..), || Err(StoreError::OutcomeUnknown)),
             Ok(outcomes) => {
                 for (change, outcome) in batch.drain(..).zip(outcomes) {
                     // The caller may have gone; the change is durable all the same.

@@ -41,6 +41,8 @@ pub struct RedisSettings {
     pub durability: Durability,
     /// How often the configuration of Redis is read again.
     pub check_interval: Duration,
+    /// Whether a Redis without a store of Watchword is refused, not taken for a new one.
+    pub must_exist: bool,
 }
 
 /// What Redis must guarantee at start.

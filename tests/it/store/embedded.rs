@@ -1,13 +1,19 @@
 //! The embedded store against the world: killed processes, second processes, damaged files, full and read-only disks.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use watchword::api::pb::{self, auth_client::AuthClient};
 
 use crate::{
     store::crash::login,
-    support::{BINARY, Node, channel, command_by, password, reason},
+    support::{BINARY, Node, channel, command_by, password, reason, run},
 };
 
 #[tokio::test]
@@ -52,6 +58,69 @@ fn data_folder_is_accessible_to_its_owner_only() {
     for file in ["watchword.redb", "lock"] {
         assert_eq!(fs::metadata(open.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
+}
+
+/// How long after the loss of a folder a call may begin that is still acknowledged.
+const LOSS_NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn node_whose_data_folder_is_lost_acknowledges_no_user_a_second_later_and_ends() {
+    let ways: [(&str, fn(&Path)); 4] = [
+        ("deleted", |data| fs::remove_dir_all(data).unwrap()),
+        ("replaced", |data| {
+            fs::rename(data, data.with_extension("away")).unwrap();
+            fs::create_dir(data).unwrap();
+        }),
+        ("without its lock, so that another node could start", |data| fs::remove_file(data.join("lock")).unwrap()),
+        ("with another file in the place of the store", |data| {
+            let file = data.join("watchword.redb");
+            fs::rename(&file, data.join("away.redb")).unwrap();
+            fs::copy(data.join("away.redb"), file).unwrap();
+        }),
+    ];
+    for (how, lose) in ways {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let node = Node::start(&data, &["--drain-timeout", "1s"]);
+        let mut client = AuthClient::new(channel(&node.grpc).await);
+        let register =
+            |username: String| pb::RegisterRequest { password: password(&username), username, ..Default::default() };
+        client.register(register("ada".into())).await.unwrap();
+        lose(&data);
+        let (lost, mut last_acknowledged) = (Instant::now(), Duration::ZERO);
+        for number in 0.. {
+            let began = lost.elapsed();
+            match client.register(register(format!("user{number}"))).await {
+                Ok(_) => last_acknowledged = began,
+                Err(_) => break,
+            }
+        }
+        assert!(last_acknowledged < LOSS_NOTICED_WITHIN, "{how}: acknowledged {last_acknowledged:?} later");
+        let (status, log) = node.wait();
+        assert_eq!(status.code(), Some(1), "{how}: {log}");
+        assert!(log.contains("while the store was open"), "{how}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn store_that_must_exist_is_not_created() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data").display().to_string();
+    for command in ["serve", "check-config"] {
+        let mut args = vec![command, "--store-must-exist", "--data-dir", &data];
+        if command == "serve" {
+            args.extend(["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"]);
+        }
+        let (code, _, err) = run(&args);
+        assert!(code == 1 && err.contains("there is no store in it"), "{command}: {err}");
+        assert!(!Path::new(&data).exists(), "{command}");
+    }
+    let node = Node::start(Path::new(&data), &[]);
+    node.signal("TERM");
+    node.wait();
+    drop(Node::start(Path::new(&data), &["--store-must-exist"]));
+    let (code, _, err) = run(&["check-config", "--store", "memory:", "--store-must-exist"]);
+    assert!(code == 1 && err.contains("--store-must-exist") && err.contains("memory:"), "{err}");
 }
 
 /// A closed data folder with some users in it.

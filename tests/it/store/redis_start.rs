@@ -211,6 +211,20 @@ fn forbidden_config_command_warns_and_the_node_serves() {
 }
 
 #[test]
+fn emptied_redis_is_refused_where_the_store_must_exist() {
+    let redis = RedisServer::with(&[]);
+    let log = refused(&redis.url(), &["--store-must-exist"]);
+    assert!(log.contains("there is no store in it") && log.contains("watchword:store"), "{log}");
+    drop(Node::start(TempDir::new().unwrap().path(), &["--store", &redis.url()]));
+    drop(Node::start(TempDir::new().unwrap().path(), &["--store", &redis.url(), "--store-must-exist"]));
+    redis.ask::<()>(&["FLUSHALL"]);
+    let log = refused(&redis.url(), &["--store-must-exist"]);
+    assert!(log.contains("there is no store in it"), "{log}");
+    let (code, _, err) = run(&["check-config", "--store", &redis.url(), "--store-must-exist"]);
+    assert!(code == 1 && err.contains("there is no store in it"), "{err}");
+}
+
+#[test]
 fn tls_with_a_private_ca_works_and_each_mismatch_is_explained() {
     let tls = Tls::new();
     let redis = RedisServer::with(&tls.redis_args());

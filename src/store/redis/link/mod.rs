@@ -59,6 +59,7 @@ impl Link {
     pub(super) async fn open(settings: &RedisSettings, environment: &Environment) -> Result<Self, OpenError> {
         let tracker = Arc::new(ChangeTracker::new(settings.prefix.clone()));
         let mut connected = connect::with_retries(settings, &tracker).await?;
+        require_existing(settings, &connected)?;
         let found = marker::find_or_create(&mut connected.connection, &settings.prefix, environment).await;
         let (marker, new) = found.map_err(|error| connect::refused(settings, &ConnectError::of(&error)))?;
         let summary = connected.check.summary();
@@ -171,9 +172,19 @@ pub(super) async fn inspect<T: FromRedisValue>(
 ) -> Result<(String, T), OpenError> {
     let tracker = Arc::new(ChangeTracker::new(settings.prefix.clone()));
     let mut connected = connect::at_once(settings, &tracker, ANSWER_WAIT_MAX).await?;
+    require_existing(settings, &connected)?;
     let answer = command.query_async(&mut connected.connection).await;
     let answer = answer.map_err(|error| connect::refused(settings, &ConnectError::of(&error)))?;
     Ok((connected.check.summary(), answer))
+}
+
+/// Refuses a Redis in which no node has begun a store, if there must be one.
+fn require_existing(settings: &RedisSettings, connected: &Connected) -> Result<(), OpenError> {
+    if !settings.must_exist || connected.probed.marker.is_some() {
+        return Ok(());
+    }
+    let (url, marker) = (&settings.url, settings.prefix.own_key(marker::NAME));
+    Err(OpenError(format!("{url}: there is no store in it: the key {marker} is missing. Was Redis emptied?")))
 }
 
 /// Connects once, and deletes every key with the prefix, a step of SCAN at a time.

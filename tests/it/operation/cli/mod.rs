@@ -10,7 +10,7 @@ mod start;
 const FREE_PORTS: [&str; 6] = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0"];
 
 /// The number of settings of the service.
-const SETTINGS: usize = 57;
+const SETTINGS: usize = 58;
 
 /// The cells of one row of the `check-config` table.
 fn cells(line: &str) -> Vec<&str> {

@@ -47,7 +47,7 @@ impl TestStore {
     pub fn settings(&self) -> StoreSettings {
         match self.kind {
             StoreKind::Memory => StoreSettings::Memory,
-            StoreKind::Embedded => StoreSettings::Embedded(self.data_folder()),
+            StoreKind::Embedded => StoreSettings::Embedded { folder: self.data_folder(), must_exist: false },
             StoreKind::Redis => StoreSettings::Redis(redis_settings(&self.redis().url())),
         }
     }
@@ -156,6 +156,7 @@ pub fn redis_settings(url: &str) -> RedisSettings {
         prefix: "watchword:".parse().unwrap(),
         durability: Durability::Strict,
         check_interval: Duration::from_secs(60),
+        must_exist: false,
     }
 }
 
