@@ -65,6 +65,7 @@ impl Redis {
             prefix: "watchword:".parse().expect("a prefix"),
             durability: Durability::Strict,
             check_interval: Duration::from_secs(60),
+            must_exist: false,
         });
         store::open(&settings, Arc::new(Seal::none()), &Pepper::none(), &environment()).await.expect("Redis answers")
     }

@@ -1,4 +1,4 @@
-//! SHA-256 as an array.
+//! SHA-256 as an array, and bytes as hexadecimal digits.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -12,4 +12,14 @@ pub(crate) fn sha256_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 3
     let mut context = Context::new(&SHA256);
     parts.into_iter().for_each(|part| context.update(part));
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Two digits for each byte, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)])));
+    }
+    text
 }

@@ -39,13 +39,15 @@ pub(super) fn completed(status: Status) -> Status {
     replacement(status.code(), false).unwrap_or(status)
 }
 
+/// The error of a call without a message that its method takes.
+pub(super) fn malformed() -> Status {
+    errors::status(&Violation::new("request", Reason::Malformed, "is not a message that this method takes").into())
+}
+
 fn replacement(code: Code, compressed: bool) -> Option<Status> {
     match code {
         Code::OutOfRange | Code::ResourceExhausted => Some(errors::status(&Error::RequestTooLarge)),
-        Code::Internal | Code::InvalidArgument | Code::Unknown => {
-            let violation = Violation::new("request", Reason::Malformed, "is not a message that this method takes");
-            Some(errors::status(&violation.into()))
-        }
+        Code::Internal | Code::InvalidArgument | Code::Unknown => Some(malformed()),
         Code::Unimplemented if compressed => Some(errors::unimplemented("messages must not be compressed")),
         Code::Unimplemented => Some(errors::unimplemented("unknown method")),
         // Neither this service nor tonic answers these without details, except to a stream whose client is gone.

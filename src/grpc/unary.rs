@@ -7,13 +7,14 @@ use std::{future::Future, pin::Pin};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tonic::{body::Body, server::Grpc};
+use tonic::{Status, Streaming, body::Body, server::Grpc};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use super::status::malformed;
 use crate::{
     api::{
-        errors::status,
+        errors::{second_message, status},
         methods::{Method, Protocol, Services},
     },
     domain::CallContext,
@@ -63,13 +64,23 @@ impl Protocol for GrpcProtocol {
 }
 
 async fn answer<M: Method>(services: &Services, context: &CallContext, request: Request<Incoming>) -> Response<Body> {
-    let method = service_fn(|request: tonic::Request<M::Request>| async {
-        let response = M::call(services, context, request.into_inner()).await;
+    let method = service_fn(|request: tonic::Request<Streaming<M::Request>>| async {
+        let response = M::call(services, context, only_message(request.into_inner()).await?).await;
         response.map(tonic::Response::new).map_err(|error| status(&error))
     });
     Grpc::new(ProstCodec::<M::Response, M::Request>::default())
         .max_decoding_message_size(M::REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX)
-        .unary(method, request)
+        // tonic's own `unary` ignores further messages, however many there are.
+        .client_streaming(method, request)
         .await
+}
+
+/// The one message of a unary call.
+async fn only_message<T>(mut messages: Streaming<T>) -> Result<T, Status> {
+    let message = messages.message().await?.ok_or_else(malformed)?;
+    match messages.message().await? {
+        None => Ok(message),
+        Some(_) => Err(second_message()),
+    }
 }

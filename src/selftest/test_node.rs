@@ -189,7 +189,7 @@ fn settings(config: &Config, folder: &Path) -> Config {
         admin_is_named: false,
         store: match &config.store {
             StoreSettings::Embedded { must_exist, .. } => {
-                StoreSettings::Embedded { folder: folder.join("data"), must_exist }
+                StoreSettings::Embedded { folder: folder.join("data"), must_exist: *must_exist }
             }
             StoreSettings::Memory | StoreSettings::Redis(_) => config.store.clone(),
         },

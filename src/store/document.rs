@@ -7,7 +7,7 @@ use std::{fmt, time::SystemTime};
 
 use super::{codec, kind::Kind};
 use crate::{
-    common::sha256::sha256,
+    common::sha256::{hex, sha256},
     domain::{CorruptRecord, StoreError},
 };
 
@@ -138,10 +138,6 @@ impl Change {
         };
         (!holds).then(|| ChangeOutcome::Refused(present.unwrap_or_default().to_vec()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A time as stores keep it for expiry: milliseconds since 1970.

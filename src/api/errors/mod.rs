@@ -15,5 +15,5 @@ pub use self::{
     row::ErrorRow,
     status::status,
     table::error_row,
-    unimplemented::{unimplemented, unknown_health_service},
+    unimplemented::{second_message, unimplemented, unknown_health_service},
 };

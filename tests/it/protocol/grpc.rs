@@ -108,6 +108,17 @@ async fn http1_and_grpc_web_requests_to_the_grpc_port_are_unsupported() {
 }
 
 #[tokio::test]
+async fn second_message_of_a_unary_call_is_internal_and_nothing_is_executed() {
+    let app = app().await;
+    let register =
+        framed(&pb::RegisterRequest { username: "ada".into(), password: password("ada"), ..Default::default() });
+    let path = "/watchword.auth.v1.Auth/Register";
+    let status = status(call(&app, path, &[], register.repeat(2)).await).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INVALID_FIELD"), "{status:?}");
+    app.registered("ada").await;
+}
+
+#[tokio::test]
 async fn grpc_call_with_another_method_than_post_is_refused_and_not_executed() {
     let app = app().await;
     let register =

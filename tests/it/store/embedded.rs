@@ -63,9 +63,13 @@ fn data_folder_is_accessible_to_its_owner_only() {
 /// How long after the loss of a folder a call may begin that is still acknowledged.
 const LOSS_NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
+/// How a data folder is lost.
+type Loss = fn(&Path);
+
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "measures how long a node does not see the loss")]
 async fn node_whose_data_folder_is_lost_acknowledges_no_user_a_second_later_and_ends() {
-    let ways: [(&str, fn(&Path)); 4] = [
+    let ways: [(&str, Loss); 4] = [
         ("deleted", |data| fs::remove_dir_all(data).unwrap()),
         ("replaced", |data| {
             fs::rename(data, data.with_extension("away")).unwrap();

@@ -212,7 +212,7 @@ fn forbidden_config_command_warns_and_the_node_serves() {
 
 #[test]
 fn emptied_redis_is_refused_where_the_store_must_exist() {
-    let redis = RedisServer::with(&[]);
+    let redis = RedisServer::start();
     let log = refused(&redis.url(), &["--store-must-exist"]);
     assert!(log.contains("there is no store in it") && log.contains("watchword:store"), "{log}");
     drop(Node::start(TempDir::new().unwrap().path(), &["--store", &redis.url()]));
