@@ -3,7 +3,13 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
+
+/// How long the end of a command waits for the reader of its standard error.
+const WRITE_TIME_MAX: Duration = Duration::from_millis(500);
 
 pub(super) fn print(text: &str) -> Result<ExitCode, String> {
     io::stdout().write_all(text.as_bytes()).map_err(|cause| cause.to_string())?;
@@ -20,8 +26,10 @@ pub(super) fn fail(cause: &str) -> ExitCode {
 }
 
 pub(super) fn fail_with(cause: &str, code: u8) -> ExitCode {
-    // Standard error may be closed; the exit code reports the failure too.
-    drop(writeln!(io::stderr(), "watchword: {cause}"));
+    // On a thread: standard error may be closed or not be read, and the exit must not wait for that.
+    let (line, (written, end)) = (format!("watchword: {cause}\n"), mpsc::channel());
+    thread::spawn(move || written.send(io::stderr().write_all(line.as_bytes())));
+    drop(end.recv_timeout(WRITE_TIME_MAX));
     ExitCode::from(code)
 }
 

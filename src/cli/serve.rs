@@ -64,8 +64,11 @@ fn serve(settings: &Settings, runtime: &Runtime) -> Result<ExitCode, ServeError>
     }
     runtime.block_on(async {
         tokio::pin!(stop);
-        // A start may take long, or block its thread: a large store recovers, or a disk hangs.
-        let start = tokio::spawn(start(settings.clone()));
+        // On a thread of its own: a start may block it, while a large store recovers or a disk hangs, and a runtime of one core
+        // would then see no signal.
+        let (handle, settings) = (runtime.handle().clone(), settings.clone());
+        #[expect(clippy::disallowed_methods, reason = "one thread, until the node has started")]
+        let start = tokio::task::spawn_blocking(move || handle.block_on(start(settings)));
         let (app, open) = tokio::select! {
             started = start => started.map_err(|cause| cause.to_string())??,
             () = &mut stop => {
@@ -74,7 +77,9 @@ fn serve(settings: &Settings, runtime: &Runtime) -> Result<ExitCode, ServeError>
             }
         };
         reopen_on_hangup(hangup, app.audit());
-        announce(&app.addresses(), open)?;
+        if let Err(cause) = announce(&app.addresses(), open) {
+            tracing::warn!(cause, "the example calls cannot be printed");
+        }
         Ok(match app.run(stop).await {
             StopReason::Requested => ExitCode::SUCCESS,
             StopReason::StoreFailed => ExitCode::FAILURE,

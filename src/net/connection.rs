@@ -74,11 +74,13 @@ pub(super) async fn serve<S, B>(
     pin!(connection);
 
     tokio::select! {
+        // In this order: GOAWAY is sent before the streams that end with the drain, or clients repeat them here.
+        biased;
+        () = draining.begun() => {}
         ended = connection.as_mut() => return log(ended),
         () = activity.write_stalled_for(limits.write_stall) => {
             return tracing::debug!("peer did not read its responses; connection cut");
         }
-        () = draining.begun() => {}
         () = activity.idle_for(limits.idle) => {}
         () = time::sleep(jittered_age(limits.age)) => {}
     }

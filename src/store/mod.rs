@@ -81,6 +81,19 @@ pub async fn open(
     environment: &Environment,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let documents = open_documents(settings, environment).await?;
+    let opened = open_typed(documents.clone(), seal, pepper).await;
+    if opened.is_err() {
+        // Else the next start would have to recover it.
+        documents.close().await;
+    }
+    opened
+}
+
+async fn open_typed(
+    documents: Arc<dyn DocumentStore>,
+    seal: Arc<Seal>,
+    pepper: &Pepper,
+) -> Result<Arc<dyn Store>, OpenError> {
     let store = TypedStore::sealed(documents, seal).await?;
     store.record_pepper_key(pepper).await?;
     Ok(Arc::new(store))

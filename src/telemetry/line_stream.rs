@@ -27,7 +27,7 @@ const AUDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for log lines.
 const LOG_BYTES_MAX: usize = 1024 * 1024;
 
-/// How the lines are called in the log.
+/// The name of the lines in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {
     Audit,

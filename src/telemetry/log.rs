@@ -73,7 +73,7 @@ pub fn start_buffered(format: Format, level: Level, colours: bool) -> io::Result
     Ok(())
 }
 
-/// Ends the log of a node. Waits a moment for the lines that are not written yet; if they cannot be, no one reads of it.
+/// Ends the log of a node. Waits a moment for the lines that are not written yet; after that they are lost without a report.
 pub async fn close_log() {
     if let Some(stream) = STREAM.get() {
         stream.close(CLOSE_TIME_MAX).await;

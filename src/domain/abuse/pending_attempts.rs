@@ -1,8 +1,9 @@
 //! What this node knows of the failed attempts of a username and the store does not, and how the two are merged.
 //!
 //! Pure values. `failure_counter.rs` keeps one for each username that waits to be stored. Changes are merged exactly,
-//! however long they wait: as if each had been stored when it happened. Two exceptions: a reset also takes what other nodes
-//! stored since the success, and after a lost answer a change counts twice if another node wrote meanwhile.
+//! however long they wait: as if each had been stored when it happened. Three exceptions: whether a count is forgotten is
+//! decided when it is stored; a reset also takes what other nodes stored since the success; and after a lost answer a change
+//! counts twice if another node wrote meanwhile.
 
 use std::time::{Duration, SystemTime};
 
@@ -211,7 +212,7 @@ impl PendingAttempts {
     pub(super) fn merged(&mut self, stored: Option<&FailedAttempts>, now: SystemTime) -> Option<FailedAttempts> {
         self.correct_times(now);
         let floor = self.floor.map(|floor| floor.without_forgotten(now));
-        self.not_in(stored).applied(greater(stored.copied(), floor))
+        self.not_in(stored, now).applied(greater(stored.copied(), floor))
     }
 
     /// What to store over what is stored: the value, or that there is none. `None` when the store has everything.
@@ -221,7 +222,7 @@ impl PendingAttempts {
         now: SystemTime,
     ) -> Option<Option<FailedAttempts>> {
         self.correct_times(now);
-        let changes = self.not_in(stored);
+        let changes = self.not_in(stored, now);
         let merged = changes.applied(stored.copied()).filter(|merged| merged.is_kept(now));
         self.sent = Some(Sent { merged, changes });
         self.changes = Changes::default();
@@ -256,9 +257,11 @@ impl PendingAttempts {
     }
 
     /// The changes that `stored` does not have.
-    fn not_in(&self, stored: Option<&FailedAttempts>) -> Changes {
+    fn not_in(&self, stored: Option<&FailedAttempts>, now: SystemTime) -> Changes {
+        // `stored` is without what was forgotten since it was sent.
+        let is_missing = |sent: &Sent| sent.merged.map(|merged| merged.without_forgotten(now)).as_ref() != stored;
         match self.sent {
-            Some(sent) if sent.merged.as_ref() != stored => sent.changes.then(self.changes),
+            Some(sent) if is_missing(&sent) => sent.changes.then(self.changes),
             Some(_) | None => self.changes,
         }
     }

@@ -97,9 +97,9 @@ impl DataFolder {
     }
 }
 
-/// Whether there is a database in the folder.
-pub(super) fn has_database(folder: &Path) -> bool {
-    folder.join(DATABASE).symlink_metadata().is_ok()
+/// Looks for the database in the folder.
+pub(super) fn find_database(folder: &Path) -> io::Result<()> {
+    folder.join(DATABASE).symlink_metadata().map(drop)
 }
 
 /// Says what is in the folder, and changes nothing.

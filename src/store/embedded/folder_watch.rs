@@ -1,30 +1,27 @@
 //! Watches that the paths of the store still lead to the files that are open.
 //!
 //! A folder that is deleted, unmounted or replaced leaves its open files behind: commits would go on to succeed in them, and
-//! end with the process. A thread looks at the paths four times a second, so that no write pays for it. A commit is
-//! acknowledged only while the last look is recent, so also not while the disk does not answer.
+//! be lost when the process ends. The writer looks before and after each commit; a thread looks four times a second, so that
+//! a node without writes ends too.
 
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use crate::{common::lock::lock, domain::StoreHealth};
+use crate::domain::StoreHealth;
 
-/// The time between two looks.
+/// The time between two looks of the thread.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// The age of the last look up to which commits are acknowledged.
-const LOOK_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Watches until it is dropped.
 pub(super) struct FolderWatch {
@@ -34,9 +31,8 @@ pub(super) struct FolderWatch {
 
 struct WatchedFolder {
     files: Vec<KnownFile>,
-    /// The time of the last look that found every file; `None` once one was lost.
-    last_look: Mutex<Option<Instant>>,
     health: watch::Sender<StoreHealth>,
+    is_lost: AtomicBool,
     is_closing: AtomicBool,
 }
 
@@ -46,25 +42,33 @@ struct KnownFile {
     identity: (u64, u64),
 }
 
+/// Why the path of a file cannot be trusted.
+enum Missing {
+    /// It leads elsewhere, or nowhere.
+    Lost(String),
+    /// The disk did not say.
+    Unknown(io::Error),
+}
+
 impl FolderWatch {
     /// Watches these paths. When one of them leads elsewhere, the store has failed.
     pub(super) fn start(paths: Vec<PathBuf>, health: watch::Sender<StoreHealth>) -> io::Result<Self> {
         let files = paths.into_iter().map(KnownFile::find).collect::<io::Result<Vec<_>>>()?;
-        let (last_look, is_closing) = (Mutex::new(Some(Instant::now())), AtomicBool::new(false));
-        let folder = Arc::new(WatchedFolder { files, last_look, health, is_closing });
+        let [is_lost, is_closing] = [false, false].map(AtomicBool::new);
+        let folder = Arc::new(WatchedFolder { files, health, is_lost, is_closing });
         let watched = folder.clone();
         let thread = thread::Builder::new().name("store-watch".into()).spawn(move || {
-            while !watched.is_closing.load(Ordering::Relaxed) && watched.look() {
+            while !watched.is_closing.load(Ordering::Relaxed) && !watched.is_lost.load(Ordering::Relaxed) {
+                watched.look();
                 thread::park_timeout(LOOK_INTERVAL);
             }
         })?;
         Ok(Self { folder, thread: thread.thread().clone() })
     }
 
-    /// Whether every file was found a moment ago. Looks itself where the thread did not get to it.
+    /// Whether every file is in its place now: three `lstat` calls, microseconds beside a durable commit.
     pub(super) fn is_in_place(&self) -> bool {
-        let last = *lock(&self.folder.last_look);
-        last.is_some_and(|last| last.elapsed() < LOOK_AGE_MAX || self.folder.look())
+        self.folder.look()
     }
 }
 
@@ -76,25 +80,33 @@ impl Drop for FolderWatch {
 }
 
 impl WatchedFolder {
-    /// Looks for every file; `false` if one is lost.
+    /// Looks for every file; `false` if one is not found.
     fn look(&self) -> bool {
-        // The time at which the look began: it may wait for the disk.
-        let began = Instant::now();
-        let lost = self.files.iter().find_map(|file| file.is_lost().map(|why| (&file.path, why)));
-        let mut last = lock(&self.last_look);
-        let Some((path, why)) = lost else {
-            *last = last.map(|_| began);
-            return last.is_some();
-        };
-        if last.take().is_some() {
-            tracing::error!(
-                path = %path.display(),
-                "{why}: it was deleted, unmounted or replaced while the store was open. This node writes no more and ends. \
-                 With --store-must-exist it does not start again without its users"
-            );
+        let missing = self.files.iter().find_map(|file| Some((&file.path, file.missing()?)));
+        match missing {
+            None => !self.is_lost.load(Ordering::Relaxed),
+            Some((path, Missing::Unknown(cause))) => {
+                tracing::debug!(path = %path.display(), %cause, "a file of the store cannot be looked for");
+                false
+            }
+            Some((path, Missing::Lost(why))) => {
+                self.report_loss(path, &why);
+                false
+            }
         }
+    }
+
+    fn report_loss(&self, path: &Path, why: &str) {
+        // A folder that is removed after the end is no loss.
+        if self.is_closing.load(Ordering::Relaxed) || self.is_lost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            path = %path.display(),
+            "{why}: the data folder was deleted, unmounted or replaced while the store was open; the node ends. Bring the \
+             folder back, and set --store-must-exist so that no start begins without users"
+        );
         self.health.send_replace(StoreHealth::Failed);
-        false
     }
 }
 
@@ -104,16 +116,20 @@ impl KnownFile {
         Ok(Self { path, identity })
     }
 
-    /// Why the path no longer leads to the file, if it does not.
-    fn is_lost(&self) -> Option<String> {
+    /// Why the path does not lead to the file, if it does not.
+    fn missing(&self) -> Option<Missing> {
+        use io::ErrorKind::{NotADirectory, NotFound, StaleNetworkFileHandle};
         match identity(&self.path) {
             Ok(found) if found == self.identity => None,
-            Ok(_) => Some("another file is in the place of one of the store".into()),
-            Err(cause) => Some(format!("a file of the store is not found: {cause}")),
+            Ok(_) => Some(Missing::Lost("the path leads to another file".into())),
+            Err(cause) if matches!(cause.kind(), NotFound | NotADirectory | StaleNetworkFileHandle) => {
+                Some(Missing::Lost(format!("a file of the store is not found ({cause})")))
+            }
+            Err(cause) => Some(Missing::Unknown(cause)),
         }
     }
 }
 
-fn identity(path: &PathBuf) -> io::Result<(u64, u64)> {
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }

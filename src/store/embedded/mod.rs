@@ -3,8 +3,8 @@
 //! One thread writes, and puts the changes that wait into one commit; reads run beside it. Every commit is durable,
 //! two-phase, and has what a quick reopening needs. A file that is damaged, or lacks what the first commit wrote, is refused
 //! and never taken for an empty one. After an I/O error redb does not answer any more, so the store reports
-//! `StoreHealth::Failed` and the node ends; so it does when the data folder is lost (`folder_watch.rs`). Does not know other processes: one process has the data folder. Reports no
-//! changes, because all of them are its own.
+//! `StoreHealth::Failed` and the node ends; so it does when the data folder is lost (`folder_watch.rs`). Does not know other
+//! processes: one process has the data folder. Reports no changes, because all of them are its own.
 
 mod commit_delay;
 mod data_folder;
@@ -15,6 +15,7 @@ mod writer;
 
 use std::{
     fmt,
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex},
@@ -158,10 +159,12 @@ impl DocumentStore for Embedded {
 }
 
 fn require_existing(folder: &Path) -> Result<(), OpenError> {
-    if data_folder::has_database(folder) {
-        return Ok(());
-    }
-    Err(OpenError(format!("--data-dir {}: there is no store in it (is its disk mounted?)", folder.display())))
+    let why = match data_folder::find_database(folder) {
+        Ok(()) => return Ok(()),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => "there is no store in it (is its disk mounted?)".into(),
+        Err(cause) => format!("cannot be used: {cause}"),
+    };
+    Err(OpenError(format!("--data-dir {}: {why}", folder.display())))
 }
 
 /// Runs a step of redb. redb panics where it reads what it never wrote, such as a page that something else overwrote. Here

@@ -1,8 +1,9 @@
 //! The one thread that writes: it takes the changes that wait and makes them one commit.
 //!
-//! Each change is answered after its commit is durable, and while the files are where they were (`folder_watch.rs`). When a commit fails, it is unknown what of it is on the disk: all
-//! its changes are answered with that, the store has failed, and later changes are not executed. When a commit should wait
-//! for more changes is `commit_delay.rs`. Does not know what documents mean.
+//! Each change is answered after its commit is durable, and while the files are where they were (`folder_watch.rs`). When a
+//! commit fails, it is unknown what of it is on the disk: all its changes are answered with that, the store has failed, and
+//! later changes are not executed. When a commit should wait for more changes is `commit_delay.rs`. Does not know what
+//! documents mean.
 
 use std::{
     sync::{
@@ -69,6 +70,8 @@ pub(super) fn start(
         .name("store-writer".into())
         .spawn(move || {
             run(&database, &mut queue, &health, &*clock, folder.as_ref(), &writer_wake_at);
+            // Else it could report a folder that is removed after the end.
+            drop(folder);
             // Closed before the end is reported.
             drop(database);
             end.send_replace(true);

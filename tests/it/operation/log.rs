@@ -1,8 +1,8 @@
 //! The log: a node whose standard error is not read answers, counts what it loses, and ends on a signal.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, ChildStderr, Command, Stdio},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
 };
 
 use tempfile::TempDir;
@@ -98,13 +98,27 @@ async fn unread_log_does_not_delay_the_end_of_a_node() {
     let mut node = UnreadNode::start().await;
     node.call_until_lines_are_lost().await;
     assert!(Command::new("kill").args(["-TERM", &node.child.id().to_string()]).status().unwrap().success());
+    assert!(ended(&mut node.child).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_that_is_refused_does_not_wait_for_the_reader_of_its_error() {
+    const PIPE_BYTES: usize = 64 * 1024;
+    let (_reader, mut full) = std::io::pipe().unwrap();
+    full.write_all(&[b'x'; PIPE_BYTES]).unwrap();
+    let mut child = command(&["--grpc-addr", "0.0.0.0:0"]).stderr(full).spawn().unwrap();
+    assert_eq!(ended(&mut child).await.code(), Some(2));
+}
+
+/// Waits for the end of a process.
+async fn ended(child: &mut Child) -> ExitStatus {
     let ended = async {
         loop {
-            if let Some(status) = node.child.try_wait().unwrap() {
+            if let Some(status) = child.try_wait().unwrap() {
                 return status;
             }
             tokio::task::yield_now().await;
         }
     };
-    assert!(timeout(WAIT_MAX, ended).await.expect("the node waits for the reader of its log").success());
+    timeout(WAIT_MAX, ended).await.expect("the process waits for the reader of its standard error")
 }

@@ -15,7 +15,7 @@ use watchword::{
 };
 
 use crate::support::{
-    App, Node, StoreKind, channel, command,
+    App, BINARY, Node, StoreKind, channel, command, command_by,
     fault::{Fault, Faulty},
     password, reason,
 };
@@ -161,7 +161,10 @@ fn sigterm_while_a_file_of_the_settings_cannot_be_read_ends_the_node() {
     let folder = TempDir::new().unwrap();
     let hanging = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&hanging).status().unwrap().success());
-    let mut child = command(&["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"])
+    // One core: the start must not occupy the only thread of the runtime.
+    let mut one_core = Command::new("taskset");
+    one_core.args(["-c", "0", BINARY]);
+    let mut child = command_by(one_core, &["--grpc-addr", "127.0.0.1:0", "--http-addr", "off", "--ops-addr", "off"])
         .args(["--store", "memory:", "--admin-addr", "off", "--password-blocklist-file"])
         .arg(&hanging)
         .stderr(Stdio::piped())

@@ -127,7 +127,8 @@ fn accept(settings: &RedisSettings, connected: Connected) -> Result<Connected, O
     }
     if connected.check.is_partly_hidden() {
         tracing::warn!(
-            "Redis forbids CONFIG, or INFO lacks a field, so it is not checked that appendonly is yes and appendfsync always"
+            "Redis forbids CONFIG or hides a setting, so it is not checked that appendonly is yes, appendfsync always and \
+             maxmemory-policy noeviction"
         );
     }
     Ok(connected)

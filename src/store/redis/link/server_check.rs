@@ -29,7 +29,7 @@ pub(super) struct ServerCheck {
     run: String,
     /// Whether it writes its first append-only file: until that is done nothing is durable, whatever `aof_enabled` says.
     append_begins: bool,
-    /// `None` where CONFIG is forbidden.
+    /// `None` where CONFIG is forbidden, or does not show it.
     sync: Option<SyncPolicy>,
 }
 
@@ -49,7 +49,7 @@ impl ServerCheck {
         let info: String = cmd("INFO").query_async(connection).await?;
         let config = cmd("CONFIG").arg("GET").arg(&SHOWN_BY_CONFIG).query_async(connection).await;
         let sync = match config {
-            Ok(values) => Some(SyncPolicy::read(values)),
+            Ok(values) => SyncPolicy::read(values),
             // Managed services forbid or rename it.
             Err(error) if is_forbidden(&error) => None,
             Err(error) => return Err(error),
@@ -152,7 +152,7 @@ impl ServerCheck {
 
     /// Whether this is the process of `earlier`, without a restart.
     pub(super) fn is_same_run(&self, earlier: &Self) -> bool {
-        self.run == earlier.run
+        !self.run.is_empty() && self.run == earlier.run
     }
 
     /// Whether a setting that decides about lost users could not be read. A missing one is not taken for a bad value.
@@ -179,9 +179,10 @@ impl ServerCheck {
 }
 
 impl SyncPolicy {
-    fn read(mut values: HashMap<String, String>) -> Self {
-        let [when, not_while_rewriting] = SHOWN_BY_CONFIG.map(|name| values.remove(name).unwrap_or_default());
-        Self { when, not_while_rewriting }
+    /// `None` where a setting is not shown.
+    fn read(mut values: HashMap<String, String>) -> Option<Self> {
+        let [when, not_while_rewriting] = SHOWN_BY_CONFIG.map(|name| values.remove(name));
+        Some(Self { when: when?, not_while_rewriting: not_while_rewriting? })
     }
 }
 
@@ -253,6 +254,15 @@ mod tests {
             |mode: &str| check("redis_version:7.0.15\r\nredis_mode:standalone", &format!("{valkey}{mode}"), "always");
         assert_eq!(with_mode("standalone").unfit(), None);
         assert!(with_mode("cluster").unfit().unwrap().contains("cluster mode"));
+    }
+
+    #[test]
+    fn settings_that_config_does_not_show_are_not_taken_for_bad_ones() {
+        let partly = HashMap::from([("appendfsync".to_owned(), "always".to_owned())]);
+        assert_eq!(SyncPolicy::read(partly), None);
+        let with_run = || check("redis_mode", "run_id:1\r\nredis_mode", "always");
+        assert!(with_run().is_same_run(&with_run()));
+        assert!(!check("", "", "always").is_same_run(&check("", "", "always")), "a restart cannot be excluded");
     }
 
     #[test]
