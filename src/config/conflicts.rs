@@ -12,6 +12,10 @@ pub(super) fn conflicts(settings: &Settings) -> Vec<String> {
     faults.extend(missing_claims(settings));
     faults.extend(undecided_client_address(settings));
     faults.extend(redis_alone(settings));
+    if settings.store.store_must_exist && settings.store.store == StoreUrl::Memory {
+        let fault = "--store-must-exist: --store memory: is new at every start; use another store, or leave it out";
+        faults.push(fault.into());
+    }
     if settings.users.password_context_words.len() > CONTEXT_WORDS_MAX {
         faults.push(format!("--password-context-words takes at most {CONTEXT_WORDS_MAX} words"));
     }

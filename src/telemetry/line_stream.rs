@@ -27,7 +27,7 @@ const AUDIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same for log lines.
 const LOG_BYTES_MAX: usize = 1024 * 1024;
 
-/// The name of the lines in the log.
+/// Which lines a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {
     Audit,

@@ -96,10 +96,6 @@ impl StoreAccessArgs {
     /// The store at `url`, or which of the other flags does not go with it.
     pub fn store_at(&self, url: &StoreUrl, must_exist: bool) -> Result<store::StoreSettings, String> {
         match url {
-            StoreUrl::Memory if must_exist => {
-                Err("--store-must-exist: --store memory: is new at every start; use another store, or leave it out"
-                    .into())
-            }
             StoreUrl::Memory => Ok(store::StoreSettings::Memory),
             StoreUrl::Embedded => Ok(store::StoreSettings::Embedded { folder: self.data.data_dir.clone(), must_exist }),
             StoreUrl::Redis(url) => self.redis.settings(url, must_exist).map(store::StoreSettings::Redis),

@@ -401,7 +401,7 @@ impl ActiveLimits {
         }
     }
 
-    /// Reserves among the failed attempts of which nothing tells the source. `None`: too many fail, or are in flight and may.
+    /// Reserves a place among failed attempts from unknown sources. `None`: too many fail, or are in flight and may.
     fn reserve_without_source(&self) -> Option<Vec<Reservation>> {
         let rate = self.settings.alert;
         let request = LimitRequest::new(RateLimitKey::Total(Total::FailuresWithoutSource), rate);

@@ -46,7 +46,7 @@ struct KnownFile {
 enum Missing {
     /// It leads elsewhere, or nowhere.
     Lost(String),
-    /// The disk did not say.
+    /// The lookup failed for another reason.
     Unknown(io::Error),
 }
 

@@ -122,7 +122,7 @@ pub(in crate::domain) enum Total {
     /// Failed attempts, and alerts about them.
     Failures,
     FailureAlerts,
-    /// Failed attempts of which nothing tells the source.
+    /// Failed attempts whose source is unknown.
     FailuresWithoutSource,
     /// Registrations, and alerts about them.
     Registrations,
